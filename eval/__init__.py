@@ -1,0 +1,1 @@
+"""What a base and a hat are worth."""

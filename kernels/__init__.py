@@ -1,0 +1,7 @@
+"""The 4-bit and 8-bit number formats, and every path that computes with them.
+
+codebook    the levels: 16 of NF4 and FP4, 256 of the 8-bit code for block maxima
+formats     a quantized weight in memory: `Blockwise4bit`, `RowwiseInt8`
+reference   the plain-torch truth that every faster path is held to
+ops         the only dispatcher: device, dtype and shape choose the path; autograd lives here
+"""

@@ -1,0 +1,122 @@
+"""A quantized weight in memory: what each number format stores, and nothing about how to compute with it.
+
+N out_features, K in_features. A weight [N, K] is flattened row by row before it is cut into blocks.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+FourBit = Literal["nf4", "fp4"]
+
+BLOCKSIZES = tuple(2**power for power in range(5, 13))  # 32 ... 4096
+
+
+@dataclass(frozen=True)
+class NestedAbsmax:
+    """Block maxima stored in 8 bits: absmax[i] = dynamic8[codes[i]] * nested_absmax[i // 256] + offset
+
+    The double quantization of QLoRA (arXiv 2305.14314, section 3). codes uint8 [blocks],
+    nested_absmax float32 [ceil(blocks / 256)], offset float32 [] (the mean of the maxima).
+    """
+
+    codes: Tensor
+    nested_absmax: Tensor
+    offset: Tensor
+    nested_blocksize: int = 256
+
+
+@dataclass(frozen=True)
+class Blockwise4bit:
+    """W.flatten()[i] = codebook[code i] * absmax[i // blocksize]    (QLoRA, arXiv 2305.14314, section 3)
+
+    codes   uint8 [ceil(N*K / 2)], two codes a byte, the first in the high nibble
+    absmax  float32 [ceil(N*K / blocksize)], or the same in 8 bits
+    """
+
+    codes: Tensor
+    absmax: Tensor | NestedAbsmax
+    format: FourBit
+    blocksize: int
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The format as `weights=` names it: "nf4", "nf4-dq", "fp4" or "fp4-dq"."""
+        return self.format + ("-dq" if isinstance(self.absmax, NestedAbsmax) else "")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every stored tensor by its name in this legend."""
+        if isinstance(self.absmax, NestedAbsmax):
+            nested = self.absmax
+            return {
+                "codes": self.codes,
+                "absmax": nested.codes,
+                "nested_absmax": nested.nested_absmax,
+                "offset": nested.offset,
+            }
+        return {"codes": self.codes, "absmax": self.absmax}
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
+        """The same weight over other storage (another device, say): the inverse of `tensors`."""
+        absmax: Tensor | NestedAbsmax = tensors["absmax"]
+        if isinstance(self.absmax, NestedAbsmax):
+            absmax = replace(
+                self.absmax,
+                codes=tensors["absmax"],
+                nested_absmax=tensors["nested_absmax"],
+                offset=tensors["offset"],
+            )
+        return replace(self, codes=tensors["codes"], absmax=absmax)
+
+
+@dataclass(frozen=True)
+class RowwiseInt8:
+    """W[n, k] = codes[n, k] * scale[n] / 127    (LLM.int8(), arXiv 2208.07339, section 2)
+
+    codes int8 [N, K] in -127..127, scale float32 [N], the largest magnitude of each row.
+    """
+
+    codes: Tensor
+    scale: Tensor
+
+    name = "int8"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.codes.shape)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every stored tensor by its name in this legend."""
+        return {"codes": self.codes, "scale": self.scale}
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
+        """The same weight over other storage: the inverse of `tensors`."""
+        return replace(self, **tensors)
+
+
+QuantizedWeight = Blockwise4bit | RowwiseInt8
+
+
+def stored_bytes(weight: QuantizedWeight) -> int:
+    """Bytes of codes and statistics together; a codebook is a constant of the format and is not counted."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in weight.tensors().values())
+
+
+def expected_bytes(shape: tuple[int, ...], name: str, blocksize: int = 64, nested_blocksize: int = 256) -> int:
+    """Bytes that a weight of this shape takes in "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4" or "fp4-dq"."""
+    count = math.prod(shape)
+    if name in DENSE_DTYPES:
+        return count * DENSE_DTYPES[name].itemsize
+    if name == "int8":
+        return count + 4 * math.prod(shape[:-1])
+    blocks = math.ceil(count / blocksize)
+    statistics = blocks + 4 * math.ceil(blocks / nested_blocksize) + 4 if name.endswith("-dq") else 4 * blocks
+    return math.ceil(count / 2) + statistics
+
+
+DENSE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+QUANTIZED_NAMES = ("int8", "nf4", "nf4-dq", "fp4", "fp4-dq")

@@ -1,0 +1,61 @@
+"""The one door to the number formats: quantize, dequantize, and the linear product with its gradient.
+
+Everything goes to `reference`, plain torch on any device, today; a faster path is chosen here and nowhere else.
+
+N out_features, K in_features; x [*, K], W [N, K], y [*, N].
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
+
+
+def quantize(
+    w: Tensor, format: str, *, blocksize: int = 64, double_quant: bool = False, name: str = "w"
+) -> QuantizedWeight:
+    """W [N, K] in the number format "nf4", "fp4" or "int8"; "-dq" after a 4-bit one means double_quant.
+
+    `name` stands for the tensor in errors.  Raises ValueError for another format, NaN or infinity.
+    """
+    if format not in QUANTIZED_NAMES:
+        raise ValueError(f"{name}: format must be one of {', '.join(QUANTIZED_NAMES)}, got {format!r}")
+    if format == "int8":
+        return reference.quantize_int8(w, name)
+    four_bit, _, suffix = format.partition("-")
+    nested = double_quant or suffix == "dq"
+    return reference.quantize_4bit(w, "nf4" if four_bit == "nf4" else "fp4", blocksize, nested, name)
+
+
+def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
+    """W [N, K] in `dtype`: computed in float32, then rounded once."""
+    if isinstance(weight, Blockwise4bit):
+        return reference.dequantize_4bit(weight, dtype)
+    return reference.dequantize_int8(weight, dtype)
+
+
+def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    """y = x W^T, with W dequantized to the dtype of x.    Gradient: dX = dY W; W is frozen and has none.
+
+    x [*, K] -> [*, N] in the dtype of x.  Raises ValueError if x does not end in K.
+    """
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"x must end in in_features {weight.shape[1]}, got shape {tuple(x.shape)}")
+    y: Tensor = _QuantizedLinear.apply(x, weight)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _QuantizedLinear(torch.autograd.Function):
+    """Dequantizes in the forward pass and again in the backward pass: W is never kept between the two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: QuantizedWeight) -> Tensor:
+        ctx.weight = weight
+        return x @ dequantize(weight, x.dtype).T
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        return dy @ dequantize(ctx.weight, dy.dtype), None

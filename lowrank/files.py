@@ -1,0 +1,75 @@
+"""Files that are either whole or not there: everything is written aside, flushed to disk, and renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to write into; it becomes `target`, replacing what was there, if the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    aside.chmod(0o755)
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            _flush(file)
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            target.rename(old / target.name)
+            aside.rename(target)
+            shutil.rmtree(old)
+        else:
+            aside.rename(target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write to; it becomes `target`, replacing what was there, if the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    aside = Path(name)
+    aside.chmod(0o644)
+    try:
+        yield aside
+        _flush(aside)
+        aside.replace(target)
+        _flush(target.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """The text, in UTF-8."""
+    with new_file(target) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """The value as indented JSON with a final newline; NaN and infinity are refused, since JSON has no word for them."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,114 @@
+"""A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .kernels import ops
+from .kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
+from .model.checkpoint import QuantizedParts, Stored, open_checkpoint
+from .model.llama import Llama
+from .model.names import is_block_linear
+from .model.tokenizer import Tokenizer
+from .provenance import Fingerprint
+from .qlinear import CastLinear, QuantLinear, from_stored
+
+WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
+DEFAULT_WEIGHTS = "nf4-dq"
+DEQUANT = "dequant:"
+
+
+def load(
+    path: str | Path,
+    weights: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    progress: bool = False,
+) -> Llama:
+    """A frozen base, ready to compute in `dtype` (left out: bfloat16 on a GPU, float32 on a CPU).
+
+    path     a Meta folder, a Hugging Face folder, one quantized by bitsandbytes, or by `lowrank quantize`
+    weights  of the seven linears of each block: "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq", or
+             "dequant:" and one of the last five: full-precision weights that went through that format.
+             Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
+             dequantized). Embedding, norms and output head are in `dtype`.
+    Tensors are read, and quantized, one at a time.
+    Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
+    """
+    checkpoint = open_checkpoint(path)
+    wanted = _Wanted.parse(weights, checkpoint.is_quantized)
+    device = torch.device(device)
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    with torch.device("meta"):
+        model = Llama(checkpoint.config)
+    fingerprint = Fingerprint()
+    shapes = checkpoint.config.parameter_shapes()
+    formats = set()
+    for name, value in tqdm(checkpoint.tensors(), "load", len(shapes), unit="tensor", disable=not progress):
+        if is_block_linear(name):
+            module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
+            model.set_submodule(name.removesuffix(".weight"), module)
+            formats.add(module.format)
+        else:
+            assert isinstance(value, Tensor), name
+            fingerprint.add(name, value)
+            owner = model.get_submodule(name.removesuffix(".weight"))
+            owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
+    if checkpoint.config.tie_embeddings:
+        model.output.weight = model.tok_embeddings.weight
+    model.source = {"weights": weights or "+".join(sorted(formats)), "fingerprint": fingerprint.hexdigest()}
+    return model.requires_grad_(False).eval()
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer of a folder of weights (`tokenizer.model`).
+
+    Raises ValueError if there is none, or if it has another number of pieces than the embedding has rows.
+    """
+    tokenizer = Tokenizer(Path(path) / "tokenizer.model")
+    rows = open_checkpoint(path).config.vocab_size
+    if tokenizer.vocab_size != rows:
+        raise ValueError(f"{tokenizer.path}: has {tokenizer.vocab_size} pieces, the embedding has {rows} rows")
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What `weights=` asks of a block linear: a format (None: as stored), and whether to dequantize it again."""
+
+    format: str | None
+    dequantized: bool
+
+    @classmethod
+    def parse(cls, weights: str | None, stored_quantized: bool) -> Self:
+        if weights is None:
+            return cls(None if stored_quantized else DEFAULT_WEIGHTS, False)
+        format = weights.removeprefix(DEQUANT)
+        if format not in (QUANTIZED_NAMES if weights.startswith(DEQUANT) else WEIGHTS):
+            raise ValueError(f"weights must be one of {', '.join(WEIGHTS)} or {DEQUANT}FORMAT, got {weights!r}")
+        return cls(format, weights.startswith(DEQUANT))
+
+    def linear(
+        self, value: Stored, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, where: str
+    ) -> QuantLinear | CastLinear:
+        """The layer for one stored weight, in memory of its own: not a view of a file that may change."""
+        if isinstance(value, QuantizedParts):
+            stored = from_stored(value.tensors, where)
+            if self.format not in (None, stored.name):
+                raise ValueError(
+                    f"{where}: stored as {stored.name}: weights must be {stored.name!r} or '{DEQUANT}{stored.name}', "
+                    f"got {self.format!r}"
+                )
+            if tuple(stored.shape) != shape:
+                raise ValueError(f"{where} must have shape {list(shape)}, got {list(stored.shape)}")
+            quantized = stored.with_tensors({key: t.to(device, copy=True) for key, t in stored.tensors().items()})
+        elif self.format is None or self.format in DENSE_DTYPES:
+            return CastLinear(value.to(device, DENSE_DTYPES.get(self.format or "", value.dtype), copy=True))
+        else:
+            quantized = ops.quantize(value.to(device), self.format, name=where)
+        return CastLinear(ops.dequantize(quantized, dtype)) if self.dequantized else QuantLinear(quantized)

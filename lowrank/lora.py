@@ -1,0 +1,102 @@
+"""LoRA (arXiv 2106.09685): a frozen linear layer and the small products that are added to it.
+
+K in_features (d), N out_features, r rank, B rows of a batch.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What shapes an adapter. scaling = alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA (arXiv 2312.03732).
+
+    targets are Meta's names of the linears of a block, such as "attention.wq".
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    dropout: float = 0.0
+    rslora: bool = False
+
+    @property
+    def scaling(self) -> float:
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+
+Mix = tuple[tuple[str, float | Tensor], ...]
+
+
+class LoRALinear(nn.Module):
+    """y = x W^T + scaling * (drop(x) A) B        delta W = scaling * (A B)^T    (arXiv 2106.09685, equation 3)
+
+    x [*, K], y [*, N]; W [N, K] belongs to the wrapped layer and is never written to.
+    A [K, r] starts uniform in +-1/sqrt(K) and B [r, N] at zero, so that y starts as x W^T.
+    Gradients: dB = scaling * (x A)^T dY,  dA = scaling * x^T (dY B^T),  dX = dY W + scaling * (dY B^T) A^T.
+
+    Several adapters can be held; `active` says which are added, each with a weight: one number, or one a row.
+    They are stored as PEFT's files have them, lora_A [r, K] and lora_B [N, r]; `A` and `B` are views of those.
+    """
+
+    def __init__(self, base: nn.Module, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.base = base
+        self.in_features = in_features
+        self.out_features = out_features
+        self.lora_A = nn.ParameterDict()
+        self.lora_B = nn.ParameterDict()
+        self.configs: dict[str, AdapterConfig] = {}
+        self.active: Mix = ()
+
+    def add(self, name: str, config: AdapterConfig, lora_A: Tensor, lora_B: Tensor, trainable: bool) -> None:
+        """Holds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
+        self.configs[name] = config
+        self.lora_A[name] = nn.Parameter(lora_A, requires_grad=trainable)
+        self.lora_B[name] = nn.Parameter(lora_B, requires_grad=trainable)
+
+    def drop(self, name: str) -> None:
+        """Forgets an adapter."""
+        del self.configs[name], self.lora_A[name], self.lora_B[name]
+
+    def A(self, name: str) -> Tensor:
+        """A [K, r], a view of lora_A."""
+        return self.lora_A[name].T
+
+    def B(self, name: str) -> Tensor:
+        """B [r, N], a view of lora_B."""
+        return self.lora_B[name].T
+
+    def delta(self, name: str) -> Tensor:
+        """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]"""
+        return self.configs[name].scaling * (self.lora_B[name] @ self.lora_A[name])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x)
+        for name, weight in self.active:
+            config, A, B = self.configs[name], self.A(name), self.B(name)
+            dropped = F.dropout(x, config.dropout, self.training).to(A.dtype)
+            added = config.scaling * (dropped @ A) @ B
+            if isinstance(weight, Tensor):  # one number a row of the batch
+                weight = weight.view(-1, *[1] * (x.dim() - 1))
+            y = y + (weight * added).to(y.dtype)
+        return y
+
+
+def initial_matrices(
+    in_features: int, out_features: int, rank: int, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """lora_A [r, K] uniform in +-1/sqrt(K) (kaiming_uniform with a = sqrt(5)), lora_B [N, r] zero; float32
+
+    Drawn on the CPU, so that a seed gives the same adapter on every device; on "meta" nothing is drawn.
+    """
+    lora_B = torch.zeros(out_features, rank, device=device)
+    if device.type == "meta":
+        return torch.empty(rank, in_features, device=device), lora_B
+    bound = 1 / math.sqrt(in_features)
+    lora_A = torch.empty(rank, in_features).uniform_(-bound, bound, generator=generator)
+    return lora_A.to(device), lora_B

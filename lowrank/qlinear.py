@@ -1,0 +1,136 @@
+"""A linear layer whose weight is quantized, and the tensors that it is saved as.
+
+N out_features, K in_features.
+"""
+
+import json
+
+import torch
+from torch import Tensor, nn
+
+from .kernels import codebook, ops
+from .kernels.formats import DENSE_DTYPES, Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from .kernels.reference import dequantize_absmax
+
+
+class QuantLinear(nn.Module):
+    """y = x W^T, W [N, K] stored in 4 or 8 bits and dequantized to the dtype of x where it is used
+
+    x [*, K] -> [*, N]. W has no gradient; dX = dY W. The stored tensors are buffers, so `.to(device)` moves them.
+    """
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self._format = weight
+        for name, tensor in weight.tensors().items():
+            self.register_buffer(name, tensor)
+
+    @property
+    def format(self) -> str:
+        """The number format, as `weights=` names it."""
+        return self._format.name
+
+    @property
+    def quantized(self) -> QuantizedWeight:
+        """The weight as its stored tensors."""
+        return self._format.with_tensors(dict(self.named_buffers()))
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """W [N, K] in `dtype`."""
+        return ops.dequantize(self.quantized, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.quantized)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, weights={self.format}"
+
+
+class CastLinear(nn.Linear):
+    """y = x W^T with a full-precision W kept in its own dtype and cast to that of x where it is used"""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    @property
+    def format(self) -> str:
+        """The number format, as `weights=` names it."""
+        return next(name for name, dtype in DENSE_DTYPES.items() if dtype == self.weight.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype))
+
+
+def to_stored(weight: QuantizedWeight) -> dict[str, Tensor]:
+    """The tensors of a quantized weight as bitsandbytes names and shapes them, by the end of their key.
+
+    4 bit: `.weight` uint8 [n/2, 1], `.weight.absmax`, `.weight.quant_map`, and a JSON in bytes that holds what is no
+    tensor (the offset of the nested maxima among it). int8: `.weight` int8 [N, K], `.SCB` float32 [N].
+    """
+    if isinstance(weight, RowwiseInt8):
+        return {".weight": weight.codes, ".SCB": weight.scale}
+    state: dict[str, object] = {
+        "quant_type": weight.format,
+        "blocksize": weight.blocksize,
+        "dtype": "float32",
+        "shape": list(weight.shape),
+    }
+    stored = {".weight": weight.codes[:, None], ".weight.quant_map": codebook.CODEBOOKS[weight.format]()}
+    if isinstance(weight.absmax, NestedAbsmax):
+        nested = weight.absmax
+        stored[".weight.absmax"] = nested.codes
+        stored[".weight.nested_absmax"] = nested.nested_absmax
+        stored[".weight.nested_quant_map"] = codebook.dynamic8()
+        state |= {
+            "nested_blocksize": nested.nested_blocksize,
+            "nested_dtype": "float32",
+            "nested_offset": nested.offset.item(),
+        }
+    else:
+        stored[".weight.absmax"] = weight.absmax
+    packed = json.dumps(state).encode()
+    stored[f".weight.quant_state.bitsandbytes__{weight.format}"] = torch.tensor(list(packed), dtype=torch.uint8)
+    return stored
+
+
+def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
+    """The inverse of `to_stored`, for our files and bitsandbytes' own.
+
+    Raises ValueError naming `where` for a part that is missing, another codebook, or a shape that does not fit.
+    """
+    if ".SCB" in tensors:
+        return RowwiseInt8(tensors[".weight"], tensors[".SCB"])
+    states = [suffix for suffix in tensors if ".quant_state." in suffix]
+    if len(states) != 1 or ".weight.absmax" not in tensors:
+        raise ValueError(f"{where}: a 4-bit weight needs its absmax and one quant_state, got {sorted(tensors)}")
+    state = json.loads(bytes(tensors[states[0]].tolist()))
+    format, shape, blocksize = state["quant_type"], tuple(state["shape"]), state["blocksize"]
+    _check_map(tensors, ".weight.quant_map", codebook.CODEBOOKS[format](), where)
+    codes = tensors[".weight"].flatten().view(torch.uint8)
+    count = torch.Size(shape).numel()
+    blocks = -(-count // blocksize)
+    absmax: Tensor | NestedAbsmax = tensors[".weight.absmax"]
+    if codes.numel() != (count + 1) // 2 or tensors[".weight.absmax"].numel() != blocks:
+        raise ValueError(f"{where}: shape {list(shape)} needs {count} codes in {blocks} blocks of {blocksize}")
+    if "nested_offset" in state:
+        _check_map(tensors, ".weight.nested_quant_map", codebook.dynamic8(), where)
+        absmax = NestedAbsmax(
+            tensors[".weight.absmax"],
+            tensors[".weight.nested_absmax"],
+            torch.tensor(state["nested_offset"], dtype=torch.float32),
+            state["nested_blocksize"],
+        )
+    return Blockwise4bit(codes, absmax, format, blocksize, shape)
+
+
+def absmax_of(weight: Blockwise4bit) -> Tensor:
+    """The block maxima in float32, decoded if they are nested: [blocks]"""
+    return weight.absmax if isinstance(weight.absmax, Tensor) else dequantize_absmax(weight.absmax)
+
+
+def _check_map(tensors: dict[str, Tensor], suffix: str, levels: Tensor, where: str) -> None:
+    """The levels are constants of the format: a file with others would be read wrongly."""
+    if suffix not in tensors or not torch.equal(tensors[suffix].float().cpu(), levels):
+        raise ValueError(f"{where}: {suffix} must hold the {len(levels)} levels of the format")

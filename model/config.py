@@ -1,0 +1,242 @@
+"""The shape of a Llama: what `params.json` (Meta) or `config.json` (Hugging Face) says, in one dataclass.
+
+A key that would change the mathematics is honoured or refused by name; it is never passed over.
+"""
+
+import json
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+RopeLayout = Literal["interleaved", "half"]
+
+# Refused unless they have the value that leaves Llama 2's mathematics as it is.
+HF_FIXED = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "hidden_act": "silu",
+    "model_type": "llama",
+    "partial_rotary_factor": 1.0,
+    "rope_scaling": None,
+    "sliding_window": None,
+    "use_sliding_window": False,
+}
+HF_READ = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_parameters",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+    "architectures",
+)
+# Say nothing about the forward pass in inference and LoRA training of a frozen base.
+HF_HARMLESS = (
+    "_name_or_path",
+    "attention_dropout",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "initializer_range",
+    "pad_token_id",
+    "pretraining_tp",
+    "quantization_config",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+)
+META_READ = (
+    "dim",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "vocab_size",
+    "multiple_of",
+    "ffn_dim_multiplier",
+    "norm_eps",
+    "rope_theta",
+    "use_scaled_rope",
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape and constants of one Llama.
+
+    vocab_size may be -1 in Meta's files: it is then read off the embedding when a checkpoint is opened.
+    rope_layout names which two channels of a head turn together: "interleaved" (2i, 2i+1), as Meta trains and stores,
+    or "half" (i, i + head_dim/2), as Hugging Face stores.
+    """
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    hidden_dim: int
+    vocab_size: int
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    max_seq_len: int = 4096
+    tie_embeddings: bool = False
+    rope_layout: RopeLayout = "interleaved"
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.dim % self.n_heads or self.head_dim % 2:
+            raise ValueError(f"dim / n_heads must be a whole even number, got {self.dim} / {self.n_heads}")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads must be a multiple of n_kv_heads, got {self.n_heads} and {self.n_kv_heads}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.n_heads
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """[out_features, in_features] of the seven linears of one block, by Meta's names."""
+        kv_dim = self.n_kv_heads * self.head_dim
+        return {
+            "attention.wq": (self.dim, self.dim),
+            "attention.wk": (kv_dim, self.dim),
+            "attention.wv": (kv_dim, self.dim),
+            "attention.wo": (self.dim, self.dim),
+            "feed_forward.w1": (self.hidden_dim, self.dim),
+            "feed_forward.w2": (self.dim, self.hidden_dim),
+            "feed_forward.w3": (self.hidden_dim, self.dim),
+        }
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter by Meta's key; a tied output head is not one of its own."""
+        shapes: dict[str, tuple[int, ...]] = {"tok_embeddings.weight": (self.vocab_size, self.dim)}
+        for layer in range(self.n_layers):
+            block = f"layers.{layer}"
+            shapes |= {f"{block}.{linear}.weight": shape for linear, shape in self.linear_shapes().items()}
+            shapes |= {f"{block}.{norm}.weight": (self.dim,) for norm in ("attention_norm", "ffn_norm")}
+        shapes["norm.weight"] = (self.dim,)
+        if not self.tie_embeddings:
+            shapes["output.weight"] = (self.vocab_size, self.dim)
+        return shapes
+
+
+def ffn_hidden_dim(dim: int, multiple_of: int, ffn_dim_multiplier: float | None = None) -> int:
+    """int(8 dim / 3), times the multiplier if there is one, rounded up to a multiple    (Meta's llama/model.py)"""
+    hidden = int(2 * (4 * dim) / 3)
+    if ffn_dim_multiplier is not None:
+        hidden = int(ffn_dim_multiplier * hidden)
+    return multiple_of * -(-hidden // multiple_of)
+
+
+def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig:
+    """The config that Meta's `params.json` describes.
+
+    Raises ValueError naming `where` and the key for a missing key, a foreign key, or scaled RoPE.
+    """
+    params = params.get("model", params)
+    for key in params:
+        if key not in META_READ:
+            raise ValueError(f"{where}: unknown key {key!r}: it may change the mathematics, so it is not passed over")
+    if params.get("use_scaled_rope"):
+        raise ValueError(f"{where}: use_scaled_rope must be false: scaled RoPE is Llama 3.1's, not Llama 2's")
+    dim, n_heads = _need(params, "dim", where), _need(params, "n_heads", where)
+    return _checked(
+        where,
+        dim=dim,
+        n_layers=_need(params, "n_layers", where),
+        n_heads=n_heads,
+        n_kv_heads=params.get("n_kv_heads") or n_heads,
+        hidden_dim=ffn_hidden_dim(dim, params.get("multiple_of", 256), params.get("ffn_dim_multiplier")),
+        vocab_size=params.get("vocab_size", -1),
+        norm_eps=params.get("norm_eps", 1e-5),
+        rope_theta=params.get("rope_theta", 10_000.0),
+        rope_layout="interleaved",
+    )
+
+
+def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
+    """The config that Hugging Face's `config.json` describes.
+
+    Raises ValueError naming `where` and the key for another architecture, scaled RoPE, biases, sliding windows or a
+    head_dim of its own. A key that is not known is told in a warning.
+    """
+    architectures = config.get("architectures") or ["LlamaForCausalLM"]
+    if architectures != ["LlamaForCausalLM"]:
+        raise ValueError(f"{where}: architectures must be ['LlamaForCausalLM'], got {architectures}")
+    for key, value in config.items():
+        if key in HF_FIXED:
+            if value is not None and value != HF_FIXED[key]:
+                raise ValueError(f"{where}: {key} must be {HF_FIXED[key]!r} or absent, got {value!r}")
+        elif key not in HF_READ and key not in HF_HARMLESS and value not in (None, False):
+            warnings.warn(f"{where}: key {key!r} is not known here and is not acted on", stacklevel=2)
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type", "default") != "default":
+        raise ValueError(f"{where}: rope_parameters.rope_type must be 'default', got {rope['rope_type']!r}")
+    if foreign := sorted(set(rope) - {"rope_type", "rope_theta"}):
+        raise ValueError(f"{where}: rope_parameters.{foreign[0]} is scaled or partial RoPE, which Llama 2 does not have")
+    dim, n_heads = _need(config, "hidden_size", where), _need(config, "num_attention_heads", where)
+    if config.get("head_dim") not in (None, dim // n_heads):
+        raise ValueError(f"{where}: head_dim must be hidden_size / heads = {dim // n_heads}, got {config['head_dim']}")
+    return _checked(
+        where,
+        dim=dim,
+        n_layers=_need(config, "num_hidden_layers", where),
+        n_heads=n_heads,
+        n_kv_heads=config.get("num_key_value_heads") or n_heads,
+        hidden_dim=_need(config, "intermediate_size", where),
+        vocab_size=_need(config, "vocab_size", where),
+        norm_eps=config.get("rms_norm_eps", 1e-6),
+        rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
+        max_seq_len=config.get("max_position_embeddings", 2048),
+        tie_embeddings=config.get("tie_word_embeddings", False),
+        rope_layout="half",
+    )
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config of a Meta folder (`params.json`) or a Hugging Face folder (`config.json`)."""
+    for filename, parse in (("params.json", from_meta), ("config.json", from_hf)):
+        path = folder / filename
+        if path.exists():
+            return parse(read_json(path), str(path))
+    raise ValueError(f"{folder}: holds neither params.json (Meta) nor config.json (Hugging Face)")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.  Raises ValueError naming the file and the line for anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _need(values: dict[str, Any], key: str, where: str) -> Any:
+    if key not in values:
+        raise ValueError(f"{where}: key {key!r} is missing")
+    return values[key]
+
+
+def _checked(where: str, **values: Any) -> ModelConfig:
+    try:
+        return ModelConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+_LLAMA_2_7B = ModelConfig(
+    dim=4096, n_layers=32, n_heads=32, n_kv_heads=32, hidden_dim=11008, vocab_size=32_000, max_seq_len=4096
+)
+PRESETS = {
+    "7b": _LLAMA_2_7B,
+    "13b": replace(_LLAMA_2_7B, dim=5120, n_layers=40, n_heads=40, n_kv_heads=40, hidden_dim=13_824),
+    "70b": replace(_LLAMA_2_7B, dim=8192, n_layers=80, n_heads=64, n_kv_heads=8, hidden_dim=28_672),
+}

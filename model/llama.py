@@ -1,0 +1,232 @@
+"""Llama 2 (arXiv 2307.09288), in plain torch, with the module names of Meta's checkpoints.
+
+B batch, T time, D model dim, H query heads, G key/value heads, h head dim, F ffn hidden, V vocabulary,
+S positions that a query can see: T of this call, or those in the cache.
+"""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .config import ModelConfig, RopeLayout
+
+
+class Ops(Protocol):
+    """The four operations that a faster implementation may replace; `PlainOps` is the truth."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor: ...
+    def swiglu(self, gate: Tensor, up: Tensor) -> Tensor: ...
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor: ...
+
+
+class PlainOps:
+    """The equations of Llama 2, one after another."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x / sqrt(mean(x^2) + eps) * weight, the quotient in float32    (arXiv 1910.07467);  x [*, D], weight [D]"""
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(x) * weight
+
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor:
+        """(a, b) -> (a cos - b sin, a sin + b cos) for each pair of channels, in float32    (arXiv 2104.09864)
+
+        x [B, T, H, h]; cos, sin [B, T, 1, h/2]. The pairs are (2i, 2i+1) or (i, i + h/2): see `ModelConfig`.
+        """
+        if layout == "interleaved":
+            a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+            turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+        else:
+            a, b = x.float().chunk(2, dim=-1)
+            turned = torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+        return turned.type_as(x)
+
+    def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
+        """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
+        return F.silu(gate) * up
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one
+
+        q [B, H, T, h]; k, v [B, G, S, h]; mask [B, 1, T, S], true where a query may look. Returns [B, H, T, h].
+        """
+        groups = q.shape[1] // k.shape[1]
+        if groups > 1:
+            k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+
+
+PLAIN = PlainOps()
+
+
+class KVCache:
+    """Keys and values of every layer for the positions seen so far, in buffers of a fixed length.
+
+    capacity is in positions. `length` counts those that are filled; `Llama.forward` advances it.
+    """
+
+    def __init__(self, config: ModelConfig, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
+        self.k = torch.zeros(shape, dtype=dtype, device=device)
+        self.v = torch.zeros(shape, dtype=dtype, device=device)
+        self.capacity = capacity
+        self.length = 0
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores k, v [B, G, T, h] behind what is there; returns all S = length + T of them, [B, G, S, h]."""
+        end = self.length + k.shape[2]
+        self.k[layer, :, :, self.length : end] = k
+        self.v[layer, :, :, self.length : end] = v
+        return self.k[layer, :, :, :end], self.v[layer, :, :, :end]
+
+
+class RMSNorm(nn.Module):
+    """y = x / sqrt(mean(x^2) + eps) * weight"""
+
+    def __init__(self, dim: int, eps: float, ops: Ops) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+        self.ops = ops
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ops.rms_norm(x, self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """y = wo(attention(rope(wq x), rope(wk x), wv x)), with G <= H key/value heads    (arXiv 2305.13245)"""
+
+    def __init__(self, config: ModelConfig, layer: int, ops: Ops) -> None:
+        super().__init__()
+        kv_dim = config.n_kv_heads * config.head_dim
+        self.wq = nn.Linear(config.dim, config.dim, bias=False)
+        self.wk = nn.Linear(config.dim, kv_dim, bias=False)
+        self.wv = nn.Linear(config.dim, kv_dim, bias=False)
+        self.wo = nn.Linear(config.dim, config.dim, bias=False)
+        self.head_dim = config.head_dim
+        self.rope_layout = config.rope_layout
+        self.layer = layer
+        self.ops = ops
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        q, k, v = (linear(x).unflatten(-1, (-1, self.head_dim)) for linear in (self.wq, self.wk, self.wv))
+        q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
+        k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
+        v = v.transpose(1, 2)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)
+        y = self.ops.attention(q, k, v, mask)
+        out: Tensor = self.wo(y.transpose(1, 2).flatten(-2))
+        return out
+
+
+class FeedForward(nn.Module):
+    """y = w2(silu(w1 x) * w3 x)"""
+
+    def __init__(self, config: ModelConfig, ops: Ops) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(config.dim, config.hidden_dim, bias=False)
+        self.w2 = nn.Linear(config.hidden_dim, config.dim, bias=False)
+        self.w3 = nn.Linear(config.dim, config.hidden_dim, bias=False)
+        self.ops = ops
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.w2(self.ops.swiglu(self.w1(x), self.w3(x)))
+        return y
+
+
+class TransformerBlock(nn.Module):
+    """x = x + attention(norm(x)); x = x + feed_forward(norm(x))"""
+
+    def __init__(self, config: ModelConfig, layer: int, ops: Ops) -> None:
+        super().__init__()
+        self.attention = Attention(config, layer, ops)
+        self.feed_forward = FeedForward(config, ops)
+        self.attention_norm = RMSNorm(config.dim, config.norm_eps, ops)
+        self.ffn_norm = RMSNorm(config.dim, config.norm_eps, ops)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rotation, mask, cache)
+        y: Tensor = x + self.feed_forward(self.ffn_norm(x))
+        return y
+
+
+class Llama(nn.Module):
+    """tokens -> logits.
+
+    Parameters carry the names of Meta's checkpoint keys. With `tie_embeddings` the output head is the embedding.
+    Set `gradient_checkpointing` to keep only each block's input for the backward pass and compute the rest again.
+    """
+
+    def __init__(self, config: ModelConfig, ops: Ops = PLAIN) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(TransformerBlock(config, layer, ops) for layer in range(config.n_layers))
+        self.norm = RMSNorm(config.dim, config.norm_eps, ops)
+        self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.output.weight = self.tok_embeddings.weight
+        self.gradient_checkpointing = False
+        self.source: dict[str, str] = {}  # what a loader knows of the weights: path, format, fingerprint
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None, padding: Tensor | None = None) -> Tensor:
+        """tokens int64 [B, T] -> logits float32 [B, T, V]
+
+        With a cache the tokens continue what it holds. padding int64 [B] counts the filler tokens at the left of each
+        row: they are never looked at, and positions are counted from the first real token.
+        Raises ValueError if the cache has no room for T more.
+        """
+        return self.logits(self.hidden(tokens, cache, padding))
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None, padding: Tensor | None = None) -> Tensor:
+        """The normed hidden states before the output head: [B, T, D]. Arguments as in `forward`."""
+        start, length = (0 if cache is None else cache.length), tokens.shape[1]
+        if cache is not None and start + length > cache.capacity:
+            raise ValueError(f"the cache holds {cache.capacity} positions, got {start} + {length}")
+        positions = torch.arange(start, start + length, device=tokens.device).expand(tokens.shape[0], -1)
+        if padding is not None:
+            positions = (positions - padding[:, None]).clamp(min=0)
+        rotation = rope_angles(positions, self.config)
+        mask = attention_mask(start, length, padding, tokens.device)
+        x: Tensor = self.tok_embeddings(tokens)
+        for block in self.layers:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, rotation, mask, cache, use_reentrant=False)
+            else:
+                x = block(x, rotation, mask, cache)
+        if cache is not None:
+            cache.length = start + length
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The output head: [*, D] -> float32 [*, V]. Apply it to chosen positions where not all are wanted."""
+        logits: Tensor = self.output(hidden)
+        return logits.float()
+
+
+def rope_angles(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """cos and sin of position * theta^(-2i / h), i = 0 .. h/2 - 1, in float32;  [B, T] -> two of [B, T, 1, h/2]"""
+    channel = torch.arange(0, config.head_dim, 2, device=positions.device)
+    frequency = 1.0 / (config.rope_theta ** (channel.float() / config.head_dim))
+    angle = positions[..., None].float() * frequency
+    return angle.cos()[:, :, None], angle.sin()[:, :, None]
+
+
+def attention_mask(start: int, length: int, padding: Tensor | None, device: torch.device) -> Tensor | None:
+    """True where a query may look: at itself and at earlier real tokens; [B or 1, 1, T, S], S = start + T
+
+    None stands for the plain causal mask over T = S. A filler token sees itself, so that no row is empty.
+    """
+    if padding is None and start == 0:
+        return None
+    query = torch.arange(start, start + length, device=device)[:, None]
+    key = torch.arange(start + length, device=device)[None, :]
+    mask = (key <= query)[None, None]
+    if padding is not None:
+        mask = (mask & (key >= padding[:, None, None])[:, None]) | (key == query)
+    return mask

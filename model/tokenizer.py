@@ -1,0 +1,41 @@
+"""Llama's tokenizer: a SentencePiece model, with the begin and end of a text added only when asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sentencepiece import SentencePieceProcessor
+
+
+class Tokenizer:
+    """encode(text) = SentencePiece ids, and `bos_id` before or `eos_id` behind them if asked    (Meta's tokenizer.py)
+
+    Raises ValueError naming the file if it is not a SentencePiece model.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ValueError(f"{self.path}: no such tokenizer file")
+        self._pieces = SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(self.path.read_bytes())
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{self.path}: not a SentencePiece model: {error}") from None
+        self.vocab_size: int = self._pieces.GetPieceSize()
+        self.bos_id: int = self._pieces.bos_id()
+        self.eos_id: int = self._pieces.eos_id()
+
+    def encode(self, text: str, *, bos: bool, eos: bool) -> list[int]:
+        """Text to ids. Special tokens written out in the text ("<s>", "[INST]") are plain text."""
+        ids: list[int] = self._pieces.EncodeAsIds(text)
+        return [self.bos_id] * bos + ids + [self.eos_id] * eos
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text; begin, end and unknown ids leave no trace or SentencePiece's own mark."""
+        text: str = self._pieces.DecodeIds(list(ids))
+        return text
+
+    def piece(self, token: int) -> str:
+        """The vocabulary entry of one id, as SentencePiece writes it."""
+        piece: str = self._pieces.IdToPiece(token)
+        return piece
