@@ -1,0 +1,227 @@
+"""Whether a document's figures are those of its record: a deterministic check, no model judges.
+
+    sections  = headings present, in order, with a body  / required headings
+    precision = figures in the text that are right       / figures in the text
+    recall    = required figures that the text states    / required figures
+    binding   = required figures under their own label   / required figures
+
+**What a figure is.** Every digit of the text belongs to a figure, with two exceptions: the record's own names, dates
+and texts ("Q3 2024", "31 March 2025", "account 4471") wherever the document repeats them, and the number that opens a
+list item or a heading ("2. "). A date or a year that is in no fact is therefore a figure, and a wrong one.
+
+**When it is right.** It has the dimension of a fact (dollars, per cent with basis points, multiples, plain counts) and
+equals it at the figure's own decimals, rounded half up, after rescaling: $0.8124 billion is $812.4 million. A derived
+fact may also be stated to more decimals than its record prints, as its declared formula gives them. A figure coarser
+than the print keeps two significant digits. In parentheses or after a word of falling it may stand for a negative fact.
+
+**When it is bound.** In its sentence, the last key phrase before it is one of the fact's (with none before, the first
+one after). Its key phrases are its label and what the kind's field adds; of two that start together, the longer counts.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+
+from lowrank.data.documents import Entry
+from lowrank.data.facts import ARITHMETIC, UNITS, Fact, Facts, evaluate
+from lowrank.data.kinds import KINDS
+
+_FIGURE = re.compile(
+    r"""(?P<minus>(?<![\w%)])[-−](?=[$\d]))?
+        (?P<usd>\$)?
+        (?P<inner_minus>(?<=\$)[-−])?
+        (?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?)
+        (?:[ ]?(?P<scale>thousand|million|billion|mn|bn|[kmb])\b)?
+        (?:[ ]?(?P<unit>%|(?:percentage[ ]points?|percent|per[ ]cent|bps|basis[ ]points?|x|times|dollars)\b))?
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SCALES = {"thousand": 3, "k": 3, "million": 6, "mn": 6, "m": 6, "billion": 9, "bn": 9, "b": 9}
+_BASIS_POINTS = ("bps", "basis point", "basis points")
+_FALLING = re.compile(
+    r"\b(?:fell|fall|down|declin|decreas|drop|lower|loss|below|short|negative|shr[aiu]nk)", re.IGNORECASE
+)
+_ORDINAL = re.compile(r"^[ \t]*(?:#+[ \t]+)?\d{1,2}[.)][ \t]", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
+_HEADING = re.compile(r"^#{1,6}[ \t]+(?:\d{1,2}[.)][ \t]+)?\**(.*?)[ \t#:*]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of the text, from `start` to `end`.
+
+    value  in dollars, per cent, multiples or units: "$812.4 million" is 812400000, "($3.10)" is -3.10
+    fact   the key of the fact it states, None if it states none
+    right  whether it states one
+    bound  whether it stands under that fact's label
+    """
+
+    start: int
+    end: int
+    text: str
+    value: Decimal
+    fact: str | None
+    right: bool
+    bound: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """The four shares, 0 to 1, and the figures in the order of the text."""
+
+    sections: float
+    precision: float
+    recall: float
+    binding: float
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A number as written: its magnitude and the place of its last digit, in its dimension, and its possible signs."""
+
+    magnitude: Decimal
+    quantum: Decimal
+    dimension: str
+    signs: tuple[int, ...]
+
+    def states(self, exact: Decimal) -> bool:
+        """Whether `exact`, in the same dimension, rounds half up to this number and has a sign it may have."""
+        if exact and (1 if exact > 0 else -1) not in self.signs:
+            return False
+        off = abs(exact) - self.magnitude
+        if off and self.magnitude < 10 * self.quantum:
+            return False
+        return -self.quantum <= 2 * off < self.quantum
+
+
+def check(entry: Entry, text: str) -> Check:
+    """The four shares of a text against an entry's record, as the module defines them.
+
+    entry  of one of KINDS; any other kind is checked with its labels as key phrases
+    text   Markdown
+    A text without figures has precision 0.0 if the entry requires a figure: saying nothing is not faithful. An entry
+    that requires none gives recall and binding 1.0, and precision 1.0 to a text without figures. A fact is bound if it
+    is stated, and every figure that states it stands under its label.
+    """
+    with localcontext(ARITHMETIC):
+        figures = tuple(_figures(entry, text))
+    required = [key for key, fact in entry.facts.items() if fact.required and fact.is_figure]
+    stated = {figure.fact for figure in figures}
+    unbound = {figure.fact for figure in figures if not figure.bound}
+    return Check(
+        sections=_sections(entry.required_sections, text),
+        precision=_share(sum(figure.right for figure in figures), len(figures), empty=0.0 if required else 1.0),
+        recall=_share(sum(key in stated for key in required), len(required)),
+        binding=_share(sum(key in stated and key not in unbound for key in required), len(required)),
+        figures=figures,
+    )
+
+
+def _share(part: int, whole: int, empty: float = 1.0) -> float:
+    return part / whole if whole else empty
+
+
+def _sections(required: tuple[str, ...], text: str) -> float:
+    """Each heading is looked for behind the one found last, and counts if words follow it before the next heading."""
+    parts = _HEADING.split(text)
+    written = [title.casefold() for title, body in zip(parts[1::2], parts[2::2], strict=True) if re.search(r"\w", body)]
+    found = 0
+    for title in map(str.casefold, required):
+        if title in written:
+            found += 1
+            written = written[written.index(title) + 1 :]
+    return _share(found, len(required))
+
+
+def _figures(entry: Entry, text: str) -> Iterator[Figure]:
+    masked = _mask(entry, text)
+    phrases = _phrases(entry, masked)
+    for match in _FIGURE.finditer(masked):
+        first, last = _sentence(masked, match.start())
+        number = _number(match, before=masked[first : match.start()], after=masked[match.end() : last])
+        stating = [key for key, fact in entry.facts.items() if fact.is_figure and _states(number, fact, entry.facts)]
+        ahead = [key for place, key in phrases if first <= place < match.start()]
+        behind = [key for place, key in phrases if match.end() <= place < last]
+        label = ahead[-1] if ahead else behind[0] if behind else None
+        bound = label in stating
+        yield Figure(
+            start=match.start(),
+            end=match.end(),
+            text=match[0],
+            value=number.signs[0] * number.magnitude,
+            fact=label if bound else stating[0] if stating else None,
+            right=bool(stating),
+            bound=bound,
+        )
+
+
+def _mask(entry: Entry, text: str) -> str:
+    """The text with the record's names, dates and texts, and the numbers of lists, blanked out: same length."""
+    texts = [re.escape(fact.print) for fact in entry.facts.values() if not fact.is_figure and fact.print]
+    if texts:
+        known = rf"(?<!\w)(?:{'|'.join(sorted(texts, key=len, reverse=True))})(?!\w)"
+        text = re.sub(known, lambda match: "_" * len(match[0]), text, flags=re.IGNORECASE)
+    return _ORDINAL.sub(lambda match: re.sub(r"\d", "_", match[0]), text)
+
+
+def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
+    """Where a key phrase of a figure stands in the text, and whose it is."""
+    fields = KINDS[entry.kind].fields if entry.kind in KINDS else {}
+    owners: dict[str, str] = {}
+    for key, fact in entry.facts.items():
+        if fact.is_figure:
+            also = fields[key].also if key in fields else ()
+            owners |= {phrase.casefold(): key for phrase in (fact.label, *also)}
+    if not owners:
+        return []
+    longest_first = "|".join(map(re.escape, sorted(owners, key=len, reverse=True)))
+    found = re.finditer(rf"(?<!\w)(?:{longest_first})(?!\w)", text, re.IGNORECASE)
+    return [(match.start(), owners[match[0].casefold()]) for match in found]
+
+
+def _sentence(text: str, position: int) -> tuple[int, int]:
+    """Start and end of the sentence around a position."""
+    start = 0
+    for end in _SENTENCE_END.finditer(text):
+        if end.start() >= position:
+            return start, end.start()
+        start = end.end()
+    return start, len(text)
+
+
+def _number(match: re.Match[str], before: str, after: str) -> _Number:
+    """The number of a match, between the rest of its sentence before it and after it."""
+    number = Decimal(match["number"].replace(",", ""))
+    unit = (match["unit"] or "").lower()
+    exponent = _SCALES.get((match["scale"] or "").lower(), 0) - 2 * (unit in _BASIS_POINTS)
+    if match["minus"] or match["inner_minus"]:
+        signs: tuple[int, ...] = (-1,)
+    elif before.endswith("(") and after.startswith(")"):
+        signs = (-1, 1)
+    else:
+        signs = (1, -1) if _FALLING.search(before) else (1,)
+    return _Number(
+        magnitude=number.scaleb(exponent),
+        quantum=Decimal((0, (1,), int(number.as_tuple().exponent) + exponent)),
+        dimension=_dimension(unit, dollars=match["usd"] is not None),
+        signs=signs,
+    )
+
+
+def _dimension(unit: str, *, dollars: bool) -> str:
+    if dollars or unit == "dollars":
+        return "usd"
+    if unit in ("x", "times"):
+        return "x"
+    return "pct" if unit else "count"
+
+
+def _states(number: _Number, fact: Fact, facts: Facts) -> bool:
+    """Whether a number is a fact as printed or, if the fact is derived, as its formula gives it."""
+    unit = UNITS[fact.type]
+    if number.dimension != unit.dimension:
+        return False
+    exact = [fact.number] if fact.source is None else [fact.number, evaluate(fact.source, facts)]
+    return any(number.states(value * unit.scale) for value in exact)

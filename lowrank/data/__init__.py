@@ -1,0 +1,1 @@
+"""What a hat learns from: documents, templates, batches."""

@@ -1,0 +1,162 @@
+"""Facts: a value, its type, and the one string in which record and document print it.
+
+    print(812.4, usd_m) = "$812.4 million"        leverage = round_half_up(total_debt / ebitda, 2)
+
+Every figure is a `Decimal`, rounded half up. A derived figure is computed from the rounded, printed figures it comes
+from, so a reader with a calculator gets the number on the page.
+"""
+
+import ast
+import datetime
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, InvalidOperation, localcontext
+from types import MappingProxyType
+
+TEXT_TYPES = ("name", "person", "text", "date", "period")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+# All arithmetic runs in this context, so what a caller did to the thread's own cannot reach a figure.
+ARITHMETIC = Context(prec=60, rounding=ROUND_HALF_UP)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a type of figure prints, and what it measures: value * scale is in `dimension` (usd, pct, x or count)."""
+
+    prefix: str
+    suffix: str
+    decimals: int
+    dimension: str
+    scale: Decimal = Decimal(1)
+
+
+UNITS: Mapping[str, Unit] = MappingProxyType(
+    {
+        "usd": Unit("$", "", 2, "usd"),
+        "usd_m": Unit("$", " million", 1, "usd", Decimal(10**6)),
+        "pct": Unit("", "%", 1, "pct"),
+        "rate": Unit("", "%", 2, "pct"),
+        "bps": Unit("", " bps", 0, "pct", Decimal("0.01")),
+        "ratio": Unit("", "x", 2, "x"),
+        "count": Unit("", "", 0, "count"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of a record, `label: print`.
+
+    value     a decimal ("812.4", in the unit of its type), an ISO date ("2025-03-31"), or text
+    type      name, person, text, date, period, or a key of UNITS
+    print     exactly what record and document show: "$812.4 million", "31 March 2025"
+    label     what stands before it in the record
+    source    the formula it was derived by ("total_debt / ebitda", keys of the same record), None if it was given
+    required  whether a document has to state it
+    """
+
+    value: str
+    type: str
+    print: str
+    label: str
+    source: str | None = None
+    required: bool = True
+
+    @property
+    def is_figure(self) -> bool:
+        """Whether the value is a number with a unit, not a name, a date or a text."""
+        return self.type in UNITS
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the value reads as a finite decimal."""
+        try:
+            return Decimal(self.value).is_finite()
+        except InvalidOperation:
+            return False
+
+    @property
+    def number(self) -> Decimal:
+        """The value in the unit of its type. Raises ValueError for a text."""
+        if not self.is_figure:
+            raise ValueError(f"Fact.number: a fact of type {self.type} is not a figure: {self.value!r}")
+        return Decimal(self.value)
+
+
+Facts = Mapping[str, Fact]
+
+
+def round_half_up(value: Decimal, decimals: int) -> Decimal:
+    """round_half_up(0.125, 2) = 0.13; the sign is kept apart (-0.125 gives -0.13) and zero is never negative."""
+    rounded = value.quantize(Decimal((0, (1,), -decimals)), context=ARITHMETIC)
+    return rounded if rounded else rounded.copy_abs()
+
+
+def print_value(type: str, value: str) -> str:
+    """The string of a value: "-8.4%", "$4,812.50", "3.41x", "150 bps", "31 March 2025"; text as it is."""
+    if type in UNITS:
+        unit, number = UNITS[type], Decimal(value)
+        return f"{'-' if number < 0 else ''}{unit.prefix}{number.copy_abs():,.{unit.decimals}f}{unit.suffix}"
+    if type == "date":
+        day = datetime.date.fromisoformat(value)
+        return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
+    return value
+
+
+def make_fact(label: str, type: str, value: Decimal | str, source: str | None = None) -> Fact:
+    """A fact from its value: a figure is rounded half up to the decimals its type prints.
+
+    Raises ValueError for a type that is none of TEXT_TYPES and UNITS.
+    """
+    if type not in UNITS and type not in TEXT_TYPES:
+        raise ValueError(f"make_fact: type must be one of {', '.join((*TEXT_TYPES, *UNITS))}, got {type!r}")
+    text = str(round_half_up(Decimal(value), UNITS[type].decimals)) if type in UNITS else str(value)
+    return Fact(text, type, print_value(type, text), label, source)
+
+
+_OPERATORS: Mapping[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+def evaluate(formula: str, facts: Facts) -> Decimal:
+    """The unrounded value of a formula over a record: + - * /, parentheses, whole numbers and keys of figures.
+
+    Raises ValueError for anything else in the formula, a key that is no figure of the record, a division by zero.
+    """
+
+    def value(node: ast.expr) -> Decimal:
+        match node:
+            case ast.BinOp(left, op, right) if type(op) in _OPERATORS:
+                return _OPERATORS[type(op)](value(left), value(right))
+            case ast.Constant(int(number)):
+                return Decimal(number)
+            case ast.Name(key) if key in facts and facts[key].is_figure:
+                return facts[key].number
+        raise ValueError(f"formula {formula!r}: {ast.unparse(node)!r} is neither arithmetic nor a figure of the record")
+
+    try:
+        with localcontext(ARITHMETIC):
+            return value(ast.parse(formula, mode="eval").body)
+    except SyntaxError:
+        raise ValueError(f"formula {formula!r}: must be arithmetic over keys of the record") from None
+    except (DivisionByZero, InvalidOperation):
+        raise ValueError(f"formula {formula!r}: divides by zero") from None
+
+
+def identity(key: str, fact: Fact) -> str:
+    """`leverage == round(total_debt / ebitda, 2)`, the rule that a derived figure obeys."""
+    return f"{key} == round({fact.source}, {UNITS[fact.type].decimals})"
+
+
+def render_input(facts: Facts) -> str:
+    """The record as a model reads it: one line `label: print` a fact, in the order of the record."""
+    return "\n".join(f"{fact.label}: {fact.print}" for fact in facts.values())
