@@ -1,1 +1,8 @@
-"""What a base and a hat are worth."""
+"""What a base and a hat are worth.
+
+perplexity    nats a token of completions
+faithfulness  whether the figures of a document are those of its facts
+grid          every hat on every precision, in one table
+parity        our outputs against stored ones
+report        the page that shows a run
+"""

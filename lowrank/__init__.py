@@ -1,3 +1,55 @@
-"""LoRA, 4-bit NF4 and Llama 2, written out by hand in torch."""
+"""LoRA, 4-bit NF4 and Llama 2, written out by hand in torch.
+
+    model = lowrank.load("llama-2-7b", weights="nf4-dq")
+    lowrank.add_adapter(model, "finance", rank=8, alpha=16)
+    lowrank.use_adapter(model, "finance")
+    logits = model(tokens)
+
+Importing this package imports neither torch nor triton: the names below are fetched when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapters import add_adapter, drop_adapter, load_adapter, save_adapter, use_adapter
+    from .loader import load, load_tokenizer
+    from .model.generate import generate
+    from .model.tokenizer import Tokenizer
+    from .qlinear import quantize
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Tokenizer",
+    "add_adapter",
+    "drop_adapter",
+    "generate",
+    "load",
+    "load_adapter",
+    "load_tokenizer",
+    "quantize",
+    "save_adapter",
+    "use_adapter",
+]
+
+_ROOMS = {
+    "Tokenizer": "model.tokenizer",
+    "add_adapter": "adapters",
+    "drop_adapter": "adapters",
+    "generate": "model.generate",
+    "load": "loader",
+    "load_adapter": "adapters",
+    "load_tokenizer": "loader",
+    "quantize": "qlinear",
+    "save_adapter": "adapters",
+    "use_adapter": "adapters",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'lowrank' has no attribute {name!r}")
+    value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    globals()[name] = value
+    return value

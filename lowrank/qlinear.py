@@ -63,8 +63,19 @@ class CastLinear(nn.Linear):
         return nn.functional.linear(x, self.weight.to(x.dtype))
 
 
-def to_stored(weight: QuantizedWeight) -> dict[str, Tensor]:
+def quantize(w: Tensor, format: str = "nf4", *, blocksize: int = 64, double_quant: bool = False) -> QuantLinear:
+    """W [N, K] in "nf4", "fp4" or "int8", as a layer: its codes and statistics, `dequantize()`, and x W^T
+
+    blocksize: weights that share a maximum, a power of two from 32 to 4096. double_quant: the maxima in 8 bits
+    ("nf4-dq" says the same).  Raises ValueError for another format or blocksize, NaN or infinity.
+    """
+    return QuantLinear(ops.quantize(w, format, blocksize=blocksize, double_quant=double_quant))
+
+
+def to_stored(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The tensors of a quantized weight as bitsandbytes names and shapes them, by the end of their key.
+
+    dtype: of the weight before it was quantized, for the record.
 
     4 bit: `.weight` uint8 [n/2, 1], `.weight.absmax`, `.weight.quant_map`, and a JSON in bytes that holds what is no
     tensor (the offset of the nested maxima among it). int8: `.weight` int8 [N, K], `.SCB` float32 [N].
@@ -74,7 +85,7 @@ def to_stored(weight: QuantizedWeight) -> dict[str, Tensor]:
     state: dict[str, object] = {
         "quant_type": weight.format,
         "blocksize": weight.blocksize,
-        "dtype": "float32",
+        "dtype": str(dtype).removeprefix("torch."),
         "shape": list(weight.shape),
     }
     stored = {".weight": weight.codes[:, None], ".weight.quant_map": codebook.CODEBOOKS[weight.format]()}

@@ -47,7 +47,8 @@ def restatement(rng: Random, lines: int) -> Sample:
     """
     labels = rng.sample(LABELS, lines)
     facts = {label: make_fact(label, *_figure(rng)) for label in labels}
-    stated = [rng.choice(STATEMENTS).format(label=label, figure=facts[label].print) for label in rng.sample(labels, lines)]
+    rng.shuffle(labels)
+    stated = [rng.choice(STATEMENTS).format(label=label, figure=facts[label].print) for label in labels]
     return [_context(render_input(facts)), Passage(" ".join(stated), CONTEXT, 1.0)]
 
 
@@ -125,9 +126,9 @@ EVENTS = {
     "neutral": ("names a new auditor", "will report on Monday", "moves its head office", "keeps its outlook"),
     "negative": ("posts a loss", "cuts its outlook", "loses a large order", "misses its target"),
 }
-_ONSETS = "b c d f g h k l m n p r s t v w br dr fr gr kr pr tr st sk th sh".split()
-_VOWELS = "a e i o u ae ei ia".split()
-_CODAS = "l m n r s t rd ld nt st sk x".split()
+_ONSETS = (*"bcdfghklmnprstvw", "br", "dr", "fr", "gr", "kr", "pr", "tr", "st", "sk", "th", "sh")
+_VOWELS = (*"aeiou", "ae", "ei", "ia")
+_CODAS = (*"lmnrstx", "rd", "ld", "nt", "st", "sk")
 _TAKEN = {word.lower() for names in NAMES.values() for word in (*names.heads, *names.given)}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from lowrank.data.facts import TEXT_TYPES, UNITS, Fact, evaluate, render_input
+from lowrank.data.facts import TEXT_TYPES, UNITS, Fact, evaluate, is_decimal, render_input
 from lowrank.data.kinds import KINDS
 from lowrank.data.names import NAMES
 
@@ -209,7 +209,7 @@ def _fact_from_json(key: str, data: object, place: str) -> Fact:
         raise ValueError(f"{place}: {min(row)}: expected no such key")
     if fact.type not in TEXT_TYPES and fact.type not in UNITS:
         raise ValueError(f"{place}: t: expected one of {', '.join((*TEXT_TYPES, *UNITS))}, got {fact.type!r}")
-    if fact.is_figure and not fact.is_finite:
+    if fact.is_figure and not is_decimal(value):
         raise ValueError(f"{place}: v: expected a decimal number, got {value!r}")
     return fact
 

@@ -73,14 +73,6 @@ class Fact:
         return self.type in UNITS
 
     @property
-    def is_finite(self) -> bool:
-        """Whether the value reads as a finite decimal."""
-        try:
-            return Decimal(self.value).is_finite()
-        except InvalidOperation:
-            return False
-
-    @property
     def number(self) -> Decimal:
         """The value in the unit of its type. Raises ValueError for a text."""
         if not self.is_figure:
@@ -89,6 +81,14 @@ class Fact:
 
 
 Facts = Mapping[str, Fact]
+
+
+def is_decimal(text: str) -> bool:
+    """Whether a text reads as a finite decimal number."""
+    try:
+        return Decimal(text).is_finite()
+    except InvalidOperation:
+        return False
 
 
 def round_half_up(value: Decimal, decimals: int) -> Decimal:
@@ -111,11 +111,15 @@ def print_value(type: str, value: str) -> str:
 def make_fact(label: str, type: str, value: Decimal | str, source: str | None = None) -> Fact:
     """A fact from its value: a figure is rounded half up to the decimals its type prints.
 
-    Raises ValueError for a type that is none of TEXT_TYPES and UNITS.
+    Raises ValueError for a type that is none of TEXT_TYPES and UNITS, and for a figure that is no finite decimal.
     """
     if type not in UNITS and type not in TEXT_TYPES:
         raise ValueError(f"make_fact: type must be one of {', '.join((*TEXT_TYPES, *UNITS))}, got {type!r}")
-    text = str(round_half_up(Decimal(value), UNITS[type].decimals)) if type in UNITS else str(value)
+    text = str(value)
+    if type in UNITS:
+        if not is_decimal(text):
+            raise ValueError(f"make_fact: the value of a {type} must be a finite decimal, got {text!r}")
+        text = str(round_half_up(Decimal(text), UNITS[type].decimals))
     return Fact(text, type, print_value(type, text), label, source)
 
 

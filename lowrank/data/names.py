@@ -1,7 +1,7 @@
 """Invented names: a word list for every split, and no word in two of them.
 
 A name is a head and a tail ("Tarv" + "oria"). Heads belong to one split only, so a company, a fund or a person of the
-test set was never seen in training, and none of them is an issuer or a person of this world.
+test set was never seen in training. All of it is made up; no issuer or person of this world is meant.
 """
 
 from collections.abc import Mapping

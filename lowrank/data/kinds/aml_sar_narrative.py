@@ -3,17 +3,13 @@
 from random import Random
 
 from lowrank.data.facts import Facts
-from lowrank.data.kinds.kind import Draw, Field, Kind, between, day, days_after, person, share
+from lowrank.data.kinds.kind import Field, Kind, between, day, days_after, person, share
 from lowrank.data.names import Names
 
 
-def account(low: int, high: int) -> Draw:
+def account(rng: Random, names: Names, above: Facts) -> str:
     """`account 4471`."""
-
-    def draw(rng: Random, names: Names, above: Facts) -> str:
-        return f"account {rng.randint(low, high)}"
-
-    return draw
+    return f"account {rng.randint(1001, 9999)}"
 
 
 KIND = Kind(
@@ -22,7 +18,7 @@ KIND = Kind(
     instruction="Write a suspicious activity narrative in Markdown using only the facts given.",
     fields={
         "subject": Field("subject", "person", person),
-        "account": Field("account", "text", account(1001, 9999)),
+        "account": Field("account", "text", account),
         "first_date": Field("from", "date", day),
         "last_date": Field("to", "date", days_after("first_date", 2, 16)),
         "threshold": Field("threshold", "usd", between("2500.00", "12000.00", "250.00")),

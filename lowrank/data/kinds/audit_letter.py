@@ -1,6 +1,7 @@
 """Audit letter: the type of opinion fixes the wording, materiality is a share of income before tax."""
 
-from lowrank.data.kinds.kind import Clause, Field, Kind, Sentence, between, choice, company, person, quarter_end
+from lowrank.data.facts import Facts
+from lowrank.data.kinds.kind import Field, Kind, Sentence, between, choice, company, person, quarter_end
 
 UNQUALIFIED: Sentence = (
     "[In our opinion|On our findings], the statements of {entity} at {year_end} are fairly presented.",
@@ -20,9 +21,9 @@ ADVERSE: Sentence = (
 WORDING = {"unqualified": UNQUALIFIED, "qualified": QUALIFIED, "adverse": ADVERSE}
 
 
-def opinion(wording: dict[str, Sentence]) -> Clause:
+def opinion(facts: Facts) -> Sentence:
     """The fixed wording of the opinion's type."""
-    return lambda facts: wording[facts["opinion"].value]
+    return WORDING[facts["opinion"].value]
 
 
 KIND = Kind(
@@ -46,7 +47,7 @@ KIND = Kind(
         ),
     },
     sections={
-        "Opinion": (opinion(WORDING),),
+        "Opinion": (opinion,),
         "Basis": (
             (
                 "Income before tax [was|came to] {pretax}, the materiality rate {rate}, and materiality {materiality}.",

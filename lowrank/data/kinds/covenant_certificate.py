@@ -32,7 +32,7 @@ KIND = Kind(
             ),
             (
                 "The ratio is [defined|measured] as debt [divided by|over] earnings.",
-                "The ratio [divides|sets] debt [by|against] earnings, as the agreement requires.",
+                "The ratio [divides debt by|sets debt against] earnings, as the agreement requires.",
             ),
         ),
         "Conclusion": (

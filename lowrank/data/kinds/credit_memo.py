@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from lowrank.data.facts import Facts
-from lowrank.data.kinds.kind import Clause, Field, Kind, Sentence, between, choice, company, share
+from lowrank.data.kinds.kind import Field, Kind, Sentence, between, choice, company, share
 
 MAX_LEVERAGE, MIN_COVERAGE = Decimal("4.00"), Decimal("2.50")
 
@@ -24,14 +24,10 @@ DECLINE: Sentence = (
 )
 
 
-def decision(approve: Sentence, conditions: Sentence, decline: Sentence) -> Clause:
-    """By the number of ratios within policy: two, one, none."""
-
-    def pick(facts: Facts) -> Sentence:
-        passed = (facts["leverage"].number <= MAX_LEVERAGE) + (facts["coverage"].number >= MIN_COVERAGE)
-        return (decline, conditions, approve)[passed]
-
-    return pick
+def decision(facts: Facts) -> Sentence:
+    """By the number of ratios within policy: none, one, two."""
+    passed = (facts["leverage"].number <= MAX_LEVERAGE) + (facts["coverage"].number >= MIN_COVERAGE)
+    return (DECLINE, CONDITIONS, APPROVE)[passed]
 
 
 KIND = Kind(
@@ -58,7 +54,7 @@ KIND = Kind(
             ),
             (
                 "The [requested|proposed] term is {term} months.",
-                "[Repayment is due|It would run] over a term of {term} months.",
+                "[Repayment is due|The loan would run] over a term of {term} months.",
                 "The loan [has|carries] a term of {term} months.",
             ),
         ),
@@ -74,10 +70,10 @@ KIND = Kind(
                 "Coverage [is|stands at] {coverage} and leverage is {leverage}.",
             ),
             (
-                "The two ratios [set|weigh] debt and its cost [against|by] earnings.",
+                "The two ratios [set|weigh|hold] debt and its cost against earnings.",
                 "Debt and its cost are [both|thus] measured against earnings.",
             ),
         ),
-        "Recommendation": (decision(APPROVE, CONDITIONS, DECLINE),),
+        "Recommendation": (decision,),
     },
 )

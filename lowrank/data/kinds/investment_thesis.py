@@ -3,10 +3,9 @@
 from decimal import Decimal
 
 from lowrank.data.facts import Facts
-from lowrank.data.kinds.kind import Clause, Field, Kind, Sentence, between, choice, company, share
+from lowrank.data.kinds.kind import Field, Kind, Sentence, between, by_sign, choice, company, share
 
-BUY_ABOVE, SELL_BELOW = Decimal("10.0"), Decimal("-5.0")
-CHEAP_BELOW = Decimal("15.00")
+BUY_FROM, SELL_BELOW = Decimal("10.0"), Decimal("-5.0")
 
 BUY: Sentence = (
     "We rate {company} a [buy|strong buy] at a price of {price} and a target of {target}.",
@@ -34,19 +33,10 @@ DEAR: Sentence = (
 )
 
 
-def call(buy: Sentence, hold: Sentence, sell: Sentence) -> Clause:
-    """By the upside: at least BUY_ABOVE per cent, below SELL_BELOW, or between."""
-
-    def pick(facts: Facts) -> Sentence:
-        upside = facts["upside"].number
-        return buy if upside >= BUY_ABOVE else sell if upside < SELL_BELOW else hold
-
-    return pick
-
-
-def valuation(cheap: Sentence, dear: Sentence) -> Clause:
-    """`cheap` if price to earnings is below CHEAP_BELOW."""
-    return lambda facts: cheap if facts["multiple"].number < CHEAP_BELOW else dear
+def call(facts: Facts) -> Sentence:
+    """By the upside: buy from BUY_FROM per cent, sell below SELL_BELOW, hold between."""
+    upside = facts["upside"].number
+    return BUY if upside >= BUY_FROM else SELL if upside < SELL_BELOW else HOLD
 
 
 KIND = Kind(
@@ -76,7 +66,7 @@ KIND = Kind(
     },
     sections={
         "Summary": (
-            call(BUY, HOLD, SELL),
+            call,
             (
                 "This [implies|means|gives] upside of {upside}.",
                 "The [implied|resulting|expected] upside is {upside}.",
@@ -87,7 +77,7 @@ KIND = Kind(
                 "With earnings per share of {eps}, price to earnings [is|stands at|comes to] {multiple}.",
                 "Price to earnings [is|stands at|comes to] {multiple} on earnings per share of {eps}.",
             ),
-            valuation(CHEAP, DEAR),
+            by_sign("15 - multiple", CHEAP, DEAR),
         ),
         "Catalyst": (
             (

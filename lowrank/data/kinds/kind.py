@@ -20,7 +20,7 @@ Draw = Callable[[Random, Names, Facts], Decimal | str]
 Sentence = tuple[str, ...]
 Clause = Callable[[Facts], Sentence]
 
-YEARS = (2012, 2031)
+YEARS = (2009, 2025)
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -185,6 +185,6 @@ def share(key: str, low: str, high: str) -> Draw:
     return draw
 
 
-def by_sign(key: str, positive: Sentence, negative: Sentence) -> Clause:
-    """`positive` if the figure is zero or more, else `negative`."""
-    return lambda facts: positive if facts[key].number >= 0 else negative
+def by_sign(formula: str, positive: Sentence, negative: Sentence) -> Clause:
+    """`positive` if the formula ("headroom", "cash - capex") is zero or more, else `negative`."""
+    return lambda facts: positive if evaluate(formula, facts) >= 0 else negative

@@ -1,6 +1,6 @@
 """Management discussion: revenue to gross profit to operating income, then cash against capital spending."""
 
-from lowrank.data.kinds.kind import Clause, Field, Kind, Sentence, between, by_sign, company, period, share
+from lowrank.data.kinds.kind import Field, Kind, Sentence, between, by_sign, company, period, share
 
 COVERED: Sentence = (
     "Cash [covers|exceeds] planned spending, and [no new borrowing is needed|liquidity is ample].",
@@ -12,12 +12,6 @@ STRETCHED: Sentence = (
     "Management [plans|expects] to draw on credit lines.",
     "The company [expects|intends] to borrow for part of this spending.",
 )
-
-
-def liquidity(covered: Sentence, stretched: Sentence) -> Clause:
-    """`covered` if cash is at least the capital expenditure."""
-    return lambda facts: covered if facts["cash"].number >= facts["capex"].number else stretched
-
 
 KIND = Kind(
     name="mdna_section",
@@ -52,7 +46,7 @@ KIND = Kind(
                 "operating_income",
                 (
                     "Operating expenses [were|came to] {opex}, and operating income [was|reached] {operating_income}.",
-                    "Net of operating expenses of {opex}, operating income was a [sound|positive] {operating_income}.",
+                    "Net of operating expenses of {opex}, operating income was [a positive|still] {operating_income}.",
                 ),
                 (
                     "Operating expenses of {opex} [exceeded|outran] this, so operating income was {operating_income}.",
@@ -67,7 +61,7 @@ KIND = Kind(
                 "Cash [was|stood at] {cash}, against capital expenditure of {capex}.",
                 "Capital expenditure was {capex}, [with|against] cash of {cash}.",
             ),
-            liquidity(COVERED, STRETCHED),
+            by_sign("cash - capex", COVERED, STRETCHED),
         ),
     },
 )

@@ -1,6 +1,6 @@
-"""Risk disclosure: what a rise of interest rates costs on the floating part of the debt."""
+"""Risk disclosure: what a rise of rates costs on floating debt; from one per cent of all debt it is material."""
 
-from lowrank.data.kinds.kind import Clause, Field, Kind, Sentence, between, choice, company, period
+from lowrank.data.kinds.kind import Field, Kind, Sentence, between, by_sign, choice, company, period
 
 LARGE: Sentence = (
     "Management [regards|considers] this exposure as material and has adopted {mitigation}.",
@@ -12,12 +12,6 @@ SMALL: Sentence = (
     "As the exposure is modest, the board [keeps|maintains] {mitigation}.",
     "To [contain|limit] this modest exposure, the company uses {mitigation}.",
 )
-
-
-def severity(large: Sentence, small: Sentence) -> Clause:
-    """`large` if the shock costs at least one per cent of the debt."""
-    return lambda facts: large if 100 * facts["exposure"].number >= facts["debt"].number else small
-
 
 KIND = Kind(
     name="risk_disclosure",
@@ -69,6 +63,6 @@ KIND = Kind(
                 "Fixed debt is [not affected|left out], as its [rate|cost] does not move.",
             ),
         ),
-        "Mitigation": (severity(LARGE, SMALL),),
+        "Mitigation": (by_sign("100 * exposure - debt", LARGE, SMALL),),
     },
 )

@@ -1,0 +1,140 @@
+"""The grid: every hat, and none, on every precision of one base, over the same unseen documents.
+
+It keeps two questions apart: what does the hat gain, and what does 4 bit cost.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from lowrank.adapters import load_adapter, use_adapter
+from lowrank.data.batching import encode_all
+from lowrank.data.documents import Entry
+from lowrank.data.template import render
+from lowrank.loader import load, load_tokenizer
+from lowrank.model.generate import generate
+from lowrank.model.llama import Llama
+from lowrank.model.tokenizer import Tokenizer
+
+from .faithfulness import check
+from .perplexity import completion_loss
+
+GENERATION_BATCH = 25
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One hat (or None) on one precision, over n documents; the mean of each figure.
+
+    loss is in nats a completion token, on the reference texts; the shares (0 to 1) are of greedy, free generation and
+    are defined in `faithfulness`.
+    """
+
+    adapter: str | None
+    weights: str
+    n: int
+    loss: float
+    sections: float
+    figure_precision: float
+    figure_recall: float
+    binding: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A cell and the texts it was measured on, in the order of the entries."""
+
+    cell: Cell
+    texts: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of eval.json."""
+        return asdict(self.cell)
+
+
+def evaluate(
+    model: Llama, tokenizer: Tokenizer, entries: Sequence[Entry], *, adapter: str | None, weights: str, template: str
+) -> Evaluated:
+    """Measures one cell. A document may grow to twice the longest reference before it is cut.
+
+    Raises ValueError for an unknown adapter, or an entry that does not fit into the model's context.
+    """
+    use_adapter(model, adapter)
+    examples, too_long = encode_all(entries, tokenizer, template, model.config.max_seq_len)
+    if too_long:
+        raise ValueError(f"entry {too_long[0].id}: {len(too_long[0].tokens)} tokens, room {model.config.max_seq_len}")
+    prompts = [render(template, entry.instruction, entry.input) for entry in entries]
+    longest = max(example.supervised for example in examples)
+    texts: list[str] = []
+    for start in range(0, len(prompts), GENERATION_BATCH):
+        batch = prompts[start : start + GENERATION_BATCH]
+        texts += generate(model, tokenizer, batch, max_new_tokens=2 * longest)
+    checks = [check(entry, text) for entry, text in zip(entries, texts, strict=True)]
+    cell = Cell(
+        adapter=adapter,
+        weights=weights,
+        n=len(entries),
+        loss=completion_loss(model, examples),
+        sections=fmean(result.sections for result in checks),
+        figure_precision=fmean(result.precision for result in checks),
+        figure_recall=fmean(result.recall for result in checks),
+        binding=fmean(result.binding for result in checks),
+    )
+    return Evaluated(cell, texts)
+
+
+def evaluate_grid(
+    base: Path,
+    adapters: Mapping[str, Path],
+    weights: Sequence[str],
+    entries: Sequence[Entry],
+    *,
+    template: str,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> list[Evaluated]:
+    """Every cell of {no hat, each adapter} x weights. Each precision of the base is loaded once.
+
+    Raises ValueError for a hat made for another base, or trained with another template.
+    """
+    tokenizer = load_tokenizer(base)
+    cells = []
+    with tqdm(total=len(weights) * (1 + len(adapters)), desc="evaluate", unit="cell", disable=not progress) as bar:
+        for precision in weights:
+            model = load(base, precision, dtype, device)
+            for name, folder in adapters.items():
+                trained = load_adapter(model, name, folder).get("template", template)
+                if trained != template:
+                    raise ValueError(f"{folder}: trained with the template {trained!r}, asked for {template!r}")
+            for adapter in (None, *adapters):
+                bar.set_postfix(weights=precision, adapter=adapter or "none")
+                cells.append(
+                    evaluate(model, tokenizer, entries, adapter=adapter, weights=precision, template=template)
+                )
+                bar.update()
+    return cells
+
+
+def findings(cells: Sequence[Cell], full: str, four_bit: str) -> list[str]:
+    """What each hat gains on each precision and what 4 bit costs with and without it, a sentence each."""
+    at = {(cell.adapter, cell.weights): cell for cell in cells}
+    sentences = []
+    for (adapter, weights), cell in at.items():
+        if adapter is not None and (plain := at.get((None, weights))):
+            sentences.append(
+                f"On {weights}, the hat {adapter!r} takes the completion loss from {plain.loss:.3f} to {cell.loss:.3f} "
+                f"nats a token ({(cell.loss / plain.loss - 1) * 100:+.0f} %) and sections from {plain.sections:.2f} "
+                f"to {cell.sections:.2f}."
+            )
+    for adapter in dict.fromkeys(cell.adapter for cell in cells):
+        if (adapter, full) in at and (adapter, four_bit) in at:
+            cost = at[adapter, four_bit].loss - at[adapter, full].loss
+            with_hat = f"with the hat {adapter!r}" if adapter else "without a hat"
+            sentences.append(f"Going from {full} to {four_bit} costs {cost:+.4f} nats a token {with_hat}.")
+    return sentences
