@@ -114,9 +114,7 @@ def evaluate_grid(
                     raise ValueError(f"{folder}: trained with the template {trained!r}, asked for {template!r}")
             for adapter in (None, *adapters):
                 bar.set_postfix(weights=precision, adapter=adapter or "none")
-                cells.append(
-                    evaluate(model, tokenizer, entries, adapter=adapter, weights=precision, template=template)
-                )
+                cells.append(evaluate(model, tokenizer, entries, adapter=adapter, weights=precision, template=template))
                 bar.update()
     return cells
 

@@ -35,9 +35,8 @@ def quantize_4bit(
         indices = nearest_code(_scaled(blocks, chunk_absmax[:, None]), CODEBOOKS[format]().to(w.device))
         codes.append(_pack(indices.flatten()[: chunk.numel()], zero_code=7 if format == "nf4" else 0))
         absmax.append(chunk_absmax)
-    statistics: Tensor | NestedAbsmax = torch.cat(absmax)
-    if double_quant:
-        statistics = quantize_absmax(statistics)
+    maxima = torch.cat(absmax)
+    statistics = quantize_absmax(maxima) if double_quant else maxima
     return Blockwise4bit(torch.cat(codes), statistics, format, blocksize, tuple(w.shape))
 
 
@@ -136,7 +135,7 @@ def _pack(indices: Tensor, zero_code: int) -> Tensor:
 
 @cache
 def _byte_to_pair(format: FourBit) -> Tensor:
-    """[256]: the two float32 levels that a byte stands for, seen as one 8-byte element so that one look-up moves both."""
+    """[256]: the two float32 levels of each byte, seen as one 8-byte element so that one look-up moves both."""
     codebook = CODEBOOKS[format]()
     byte = torch.arange(256)
     return torch.stack([codebook[byte >> 4], codebook[byte & 15]], dim=1).view(torch.float64).flatten()

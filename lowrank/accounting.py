@@ -62,7 +62,11 @@ def base_items(config: ModelConfig, weights: str, dtype: str = "bf16") -> list[I
             Item(f"linears of the blocks, {weights}: codes", count, codes),
             Item(f"linears of the blocks, {weights}: statistics", 0, total - codes),
         ]
-    for what, ending in (("embedding", "tok_embeddings.weight"), ("output head", "output.weight"), ("norms", "norm.weight")):
+    for what, ending in (
+        ("embedding", "tok_embeddings.weight"),
+        ("output head", "output.weight"),
+        ("norms", "norm.weight"),
+    ):
         part = sum(prod(shape) for name, shape in shapes.items() if name.endswith(ending))
         items.append(Item(f"{what}, {dtype}", part, part * DENSE_DTYPES[dtype].itemsize))
     return items

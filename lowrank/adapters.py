@@ -77,7 +77,7 @@ def add_adapter(
         layer.add(name, config, lora_A, lora_B, trainable=True)
 
 
-def use_adapter(model: Llama, use: None | str | Mapping[str, float] | Sequence[str | None]) -> None:
+def use_adapter(model: Llama, use: str | Mapping[str, float] | Sequence[str | None] | None) -> None:
     """Which adapters are added from now on: None, one name, a weighted mix, or one name (or None) a row of the batch.
 
     Raises ValueError for a name that is not held.
@@ -136,7 +136,12 @@ def lora_layers(model: Llama) -> dict[str, LoRALinear]:
 
 
 def save_adapter(
-    model: Llama, name: str, folder: str | Path, *, dtype: torch.dtype = torch.float32, notes: dict[str, Any] | None = None
+    model: Llama,
+    name: str,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    notes: dict[str, Any] | None = None,
 ) -> None:
     """Writes the adapter as PEFT reads it, and `lowrank.json` with its provenance and `notes` beside it.
 
@@ -246,7 +251,9 @@ def _in_layout(lora_B: Tensor, path: str, config: ModelConfig, have: RopeLayout,
     if have == want or not path.endswith(("attention.wq", "attention.wk")):
         return lora_B
     pairs = (-1, 2) if have == "interleaved" else (2, -1)
-    return lora_B.unflatten(0, (-1, config.head_dim)).unflatten(1, pairs).transpose(1, 2).reshape(lora_B.shape)
+    heads = lora_B.view(-1, config.head_dim, lora_B.shape[1])
+    moved: Tensor = heads.unflatten(1, pairs).transpose(1, 2).reshape(lora_B.shape)
+    return moved
 
 
 def _peft_config(config: AdapterConfig) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def write_text(target: Path, text: str) -> None:
 
 
 def write_json(target: Path, value: Any) -> None:
-    """The value as indented JSON with a final newline; NaN and infinity are refused, since JSON has no word for them."""
+    """The value as indented JSON with a final newline; NaN and infinity, which JSON cannot say, are refused."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What shapes an adapter. scaling = alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA (arXiv 2312.03732).
+    """scaling = alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA (arXiv 2312.03732)
 
     targets are Meta's names of the linears of a block, such as "attention.wq".
     """
@@ -65,15 +65,17 @@ class LoRALinear(nn.Module):
 
     def A(self, name: str) -> Tensor:
         """A [K, r], a view of lora_A."""
-        return self.lora_A[name].T
+        lora_A: Tensor = self.lora_A[name]
+        return lora_A.T
 
     def B(self, name: str) -> Tensor:
         """B [r, N], a view of lora_B."""
-        return self.lora_B[name].T
+        lora_B: Tensor = self.lora_B[name]
+        return lora_B.T
 
     def delta(self, name: str) -> Tensor:
         """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]"""
-        return self.configs[name].scaling * (self.lora_B[name] @ self.lora_A[name])
+        return self.configs[name].scaling * (self.A(name) @ self.B(name)).T
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)

@@ -1,7 +1,7 @@
 """A folder of full-precision weights -> a folder in 4 or 8 bits, in the naming and layout of its source.
 
-    params.json + model.safetensors    from Meta's format: Meta's names, bitsandbytes' suffixes
-    config.json + model.safetensors    from Hugging Face's: what transformers with bitsandbytes writes and reads
+params.json + model.safetensors    from Meta's format: Meta's names, bitsandbytes' suffixes
+config.json + model.safetensors    from Hugging Face's: what transformers with bitsandbytes writes and reads
 """
 
 import shutil

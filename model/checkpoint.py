@@ -55,7 +55,7 @@ class Checkpoint:
         if self.files[0].suffix == ".pth":
             return False
         with ExitStack() as stack:
-            keys = [key for file in self.files for key in _open_safetensors(file, stack).keys()]
+            keys = [key for file in self.files for key in list(_open_safetensors(file, stack).keys())]
         return any(key.endswith(QUANTIZED_SUFFIXES) for key in keys)
 
     def tensors(self) -> Iterator[tuple[str, Stored]]:
@@ -182,7 +182,7 @@ def _safetensors(files: tuple[Path, ...], config: ModelConfig) -> Iterator[tuple
     rename = to_meta if config.rope_layout == "half" else str
     with ExitStack() as stack:
         opened = [_open_safetensors(file, stack) for file in files]
-        handles = {key: handle for handle in opened for key in handle.keys()}
+        handles = {key: handle for handle in opened for key in list(handle.keys())}
         parts = {key for key in handles if key.endswith((*QUANTIZED_SUFFIXES, ".weight_format"))}
         for key in handles:
             if key in parts or key.endswith("rotary_emb.inv_freq"):  # the latter a buffer that old files carry
@@ -200,6 +200,7 @@ def _safetensors(files: tuple[Path, ...], config: ModelConfig) -> Iterator[tuple
 
 def _open_safetensors(path: Path, stack: ExitStack) -> safe_open:
     try:
-        return stack.enter_context(safe_open(path, framework="pt"))
+        handle: safe_open = stack.enter_context(safe_open(path, framework="pt"))
+        return handle
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file (truncated?): {error}") from None

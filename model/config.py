@@ -179,7 +179,9 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     if rope.get("rope_type", "default") != "default":
         raise ValueError(f"{where}: rope_parameters.rope_type must be 'default', got {rope['rope_type']!r}")
     if foreign := sorted(set(rope) - {"rope_type", "rope_theta"}):
-        raise ValueError(f"{where}: rope_parameters.{foreign[0]} is scaled or partial RoPE, which Llama 2 does not have")
+        raise ValueError(
+            f"{where}: rope_parameters.{foreign[0]} is scaled or partial RoPE, which Llama 2 does not have"
+        )
     dim, n_heads = _need(config, "hidden_size", where), _need(config, "num_attention_heads", where)
     if config.get("head_dim") not in (None, dim // n_heads):
         raise ValueError(f"{where}: head_dim must be hidden_size / heads = {dim // n_heads}, got {config['head_dim']}")

@@ -68,7 +68,9 @@ class KVCache:
     capacity is in positions. `length` counts those that are filled; `Llama.forward` advances it.
     """
 
-    def __init__(self, config: ModelConfig, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, config: ModelConfig, batch: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)

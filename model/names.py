@@ -20,7 +20,7 @@ HF_LINEARS = tuple(_BLOCK[name] for name in LINEARS)
 
 
 def to_hf(name: str) -> str:
-    """"layers.0.attention.wq" -> "model.layers.0.self_attn.q_proj", with or without a suffix such as ".weight"."""
+    """ "layers.0.attention.wq" -> "model.layers.0.self_attn.q_proj", with or without a suffix such as ".weight"."""
     return _translate(name, r"layers\.(\d+)\.", "model.layers.{}.", _BLOCK, _OUTSIDE)
 
 

@@ -35,7 +35,7 @@ class AdapterTable:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """train: a JSONL file of entries, or "documents" for the 100 that this package makes. Longer entries are left out."""
+    """train: a JSONL file of entries, or "documents" for the 100 that this package makes. Longer ones are left out."""
 
     train: str = "documents"
     template: str = "alpaca"
@@ -117,8 +117,10 @@ class TrainConfig:
             if getattr(getattr(self, table), key) < 1:
                 raise ValueError(f"{where}: {table}.{key} must be at least 1, got {getattr(getattr(self, table), key)}")
         if not (self.optimizer.lr > 0 and self.optimizer.clip > 0):
-            raise ValueError(f"{where}: optimizer.lr and optimizer.clip must be above 0, got "
-                             f"{self.optimizer.lr} and {self.optimizer.clip}")
+            raise ValueError(
+                f"{where}: optimizer.lr and optimizer.clip must be above 0, got "
+                f"{self.optimizer.lr} and {self.optimizer.clip}"
+            )
 
 
 def _table(kind: type, values: Any, where: str) -> Any:
@@ -159,5 +161,3 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-

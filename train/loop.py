@@ -1,6 +1,6 @@
 """One training run: a base, a new hat, entries to learn, and a folder with the hat, the log and a checkpoint.
 
-A step is  loss = sum over its batches of -log p / supervised tokens of all its batches together,  gradient, clip, AdamW.
+A step: loss = sum of -log p over its batches / supervised tokens of all of them together; gradient, clip, AdamW.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lowrank.adapters import add_adapter, adapter_parameters, save_adapter, use_adapter
+from lowrank.adapters import adapter_parameters, add_adapter, save_adapter, use_adapter
 from lowrank.data.batching import Example, collate, epoch_batches
 from lowrank.files import write_json
 from lowrank.model.llama import Llama
@@ -151,7 +151,7 @@ def _step(model: Llama, batches: Step, optimizer: AdamW, rate: float, clip: floa
         device = model.tok_embeddings.weight.device
         tokens, labels = (tensor.to(device) for tensor in collate(batch))
         nats, _ = next_token_loss(model, tokens, labels)
-        (nats / supervised).backward()  # type: ignore[no-untyped-call]
+        (nats / supervised).backward()
         loss += nats.item() / supervised
     norm = clip_gradients(optimizer.parameters.values(), clip).item()
     if not (loss < float("inf") and norm < float("inf")):

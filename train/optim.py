@@ -71,7 +71,7 @@ class AdamW:
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
     """g = g min(1, max_norm / |g|), |g| the 2-norm over all parameters together; returns |g| as it was, float32 []"""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
+    norm: Tensor = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
     scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(scale)

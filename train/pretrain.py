@@ -117,12 +117,12 @@ class Plan:
         """The tokens of a step and their weights."""
         key = f"{self.recipe['seed']}|{step}"
         if step >= self.curriculum_steps:
-            return self.encoder.batch(corpus.mixed, *self.recipe["mixture"]["batch"], key)
+            rows, length = self.recipe["mixture"]["batch"]
+            return self.encoder.batch(corpus.mixed, rows, length, key)
         lines = self.recipe["curriculum"]["lines"][0] + step // self.steps_per_line
+        rows, length = self.recipe["curriculum"]["batch"]
         return self.encoder.batch(
-            lambda rng: corpus.restatement(rng, rng.randint(max(1, lines // 2), lines)),
-            *self.recipe["curriculum"]["batch"],
-            key,
+            lambda rng: corpus.restatement(rng, rng.randint(max(1, lines // 2), lines)), rows, length, key
         )
 
     def learning_rate(self, step: int) -> float:
@@ -187,7 +187,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
     for step in tqdm(range(optimizer.steps, plan.steps), "pretrain", plan.steps, initial=optimizer.steps, unit="step"):
         batch = plan.batch(step)
         loss = weighted_loss(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip_gradients(model.parameters(), settings["clip"])
         optimizer.step(plan.learning_rate(step))
         tokens += batch[0].numel()

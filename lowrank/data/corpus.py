@@ -152,6 +152,6 @@ def _names(rng: Random) -> Names:
 
 def _invented(rng: Random) -> str:
     while True:
-        word = rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
+        word = "".join(rng.choice(part) for part in (_ONSETS, _VOWELS, _CODAS))
         if word not in _TAKEN:
             return word.capitalize()

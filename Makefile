@@ -1,0 +1,44 @@
+# `make quickstart` and `make test` do all the set-up: they need Python 3.11 or later, make and a C compiler.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+export PYTHONSAFEPATH = 1
+
+.PHONY: quickstart test lint types base clean
+
+quickstart: $(VENV)/installed
+	$(BIN)/lowrank quickstart --out runs/quickstart
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/installed-test types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Trains the embedded base from nothing, about an hour on one core; interrupted, it goes on where it was.
+base: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
+	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/base/
+
+# Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
+types:
+	mkdir -p build/types/lowrank
+	ln -sfn "$(CURDIR)"/lowrank/* "$(CURDIR)"/kernels "$(CURDIR)"/model "$(CURDIR)"/train "$(CURDIR)"/eval build/types/lowrank/
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowrank needs Python 3.11 or later: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles]'
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf build dist runs *.egg-info

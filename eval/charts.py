@@ -1,0 +1,173 @@
+"""The charts of the report: inline SVG that takes its colours and fonts from the page's own style.
+
+Every chart has a title and a description, which a screen reader reads instead of the drawing. Coordinates are in the
+units of the view box, y down.
+"""
+
+import html
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+
+_VISIBLE = (
+    {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD)
+)
+_CURVE_WIDTH, _CURVE_HEIGHT = 640, 330
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 624, 44, 270
+_PANEL_WIDTH, _ROW, _VALUE_WIDTH, _CHARACTER = 320, 20, 48, 6.6
+_LONGEST_LABEL = 16
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a panel: bars of one group follow one another; `value` is None for what was not measured."""
+
+    group: str
+    label: str
+    value: float | None
+    shown: str
+    strong: bool
+
+
+def escape(text: str) -> str:
+    """The text as HTML shows it, also inside a quoted attribute.
+
+    Control characters become their pictures (U+2400 on) and what UTF-8 cannot hold the replacement character, so the
+    page can be written and parsed whatever a model wrote.
+    """
+    return html.escape(text.translate(_VISIBLE), quote=True)
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """mean[i] = (values[i - window + 1] + ... + values[i]) / window; the first ones are means of what there is."""
+    sums = [0.0, *accumulate(values)]
+    starts = [max(0, end - window) for end in range(1, len(sums))]
+    return [(sums[end] - sums[start]) / (end - start) for end, start in enumerate(starts, start=1)]
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Multiples of a round step (1, 2 or 5 times a power of ten) from `low` to `high`: at most count + 1 of them.
+
+    Raises ValueError unless low < high.
+    """
+    if not low < high:
+        raise ValueError(f"ticks: low must be below high, got {low} and {high}")
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [multiple * step for multiple in range(first, last + 1)]
+
+
+def loss_curve(points: Sequence[tuple[float, float]], window: int, title: str, description: str) -> str:
+    """Loss over steps: every point light, their running mean dark. The loss axis starts at 0.
+
+    points  (step, loss), finite, at least one, in the order of the steps
+    window  how many steps a mean is taken over
+    """
+    steps, losses = zip(*points, strict=True)
+    first, last = min(steps), max(max(steps), min(steps) + 1)
+    top = _round_up(max(losses))
+    xs = [_between(step, first, last, _LEFT, _RIGHT) for step in steps]
+    ys = [_between(loss, 0, top, _BOTTOM, _TOP) for loss in losses]
+    means = [_between(mean, 0, top, _BOTTOM, _TOP) for mean in running_mean(losses, window)]
+    dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in zip(xs, ys, strict=True))
+    line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, means, strict=True))
+    drawing = [
+        *_loss_axis(top),
+        *_step_axis(first, last),
+        f'<path class="dots" d="{dots}"/>',
+        f'<path class="mean" d="{line}"/>',
+        *_key(window),
+    ]
+    return _svg("curve", _CURVE_WIDTH, _CURVE_HEIGHT, title, description, drawing)
+
+
+def bar_panel(bars: Sequence[Bar], title: str, percent: bool) -> str:
+    """Horizontal bars from 0, grouped, each with its label before it and its value behind it.
+
+    percent  the values are shares of 1 and the axis ends at 100%; else it ends at the next round number
+    """
+    end = 1.0 if percent else _round_up(max((bar.value for bar in bars if bar.value is not None), default=0.0))
+    left = 8 + _CHARACTER * max(len(_shorten(bar.label)) for bar in bars)
+    right = _PANEL_WIDTH - _VALUE_WIDTH
+    rows, y = [], 0.0
+    for group, members in groupby(bars, key=lambda bar: bar.group):
+        y += _ROW
+        rows.append(f'<text class="group" x="0" y="{y - 5:.0f}">{escape(_shorten(group, 44))}</text>')
+        for bar in members:
+            rows += _bar(bar, y, left, _between(bar.value or 0.0, 0, end, left, right))
+            y += _ROW
+        y += 4
+    drawing = [*_value_axis(end, percent, left, right, y), *rows]
+    said = "; ".join(f"{bar.group}, {bar.label}: {bar.shown}" for bar in bars)
+    return _svg("panel", _PANEL_WIDTH, y + 22, title, said, drawing)
+
+
+def _svg(kind: str, width: float, height: float, title: str, description: str, drawing: Sequence[str]) -> str:
+    lines = "\n".join(drawing)
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">\n'
+        f"<title>{escape(title)}</title>\n<desc>{escape(description)}</desc>\n{lines}\n</svg>"
+    )
+
+
+def _between(value: float, low: float, high: float, start: float, end: float) -> float:
+    """The place of a value on an axis that maps [low, high] to [start, end]."""
+    return start + (value - low) / (high - low) * (end - start)
+
+
+def _round_up(value: float) -> float:
+    """The first tick at or above a value, so that an axis ends at a number; 1 for a chart of zeros."""
+    if value <= 0:
+        return 1.0
+    step = ticks(0, value)[1]
+    return math.ceil(value / step - 1e-9) * step
+
+
+def _shorten(label: str, longest: int = _LONGEST_LABEL) -> str:
+    return label if len(label) <= longest else label[: longest - 1] + "…"
+
+
+def _loss_axis(top: float) -> Iterator[str]:
+    yield f'<text class="name" x="0" y="18">loss, nats per supervised token</text>'
+    for value in ticks(0, top):
+        y = _between(value, 0, top, _BOTTOM, _TOP)
+        yield f'<path class="{"rule" if value else "axis"}" d="M{_LEFT} {y:.1f}H{_RIGHT}"/>'
+        yield f'<text class="tick end" x="{_LEFT - 8}" y="{y + 5:.1f}">{value:g}</text>'
+
+
+def _step_axis(first: float, last: float) -> Iterator[str]:
+    for value in (tick for tick in ticks(first, last) if tick == int(tick)):
+        x = _between(value, first, last, _LEFT, _RIGHT)
+        yield f'<path class="axis" d="M{x:.1f} {_BOTTOM}v5"/>'
+        yield f'<text class="tick middle" x="{x:.1f}" y="{_BOTTOM + 24}">{value:,.0f}</text>'
+    yield f'<text class="name middle" x="{(_LEFT + _RIGHT) / 2:.0f}" y="{_BOTTOM + 52}">step</text>'
+
+
+def _key(window: int) -> Iterator[str]:
+    """Which is which, in the upper right corner: a loss that falls leaves it free."""
+    swatch, words = _RIGHT - 26, _RIGHT - 36
+    mean = f"mean of the last {window} steps" if window > 1 else "the same, joined"
+    yield f'<path class="dots" d="M{swatch + 13} {_TOP + 16}h0"/>'
+    yield f'<text class="tick end" x="{words}" y="{_TOP + 21}">one step</text>'
+    yield f'<path class="mean" d="M{swatch} {_TOP + 42}h26"/>'
+    yield f'<text class="tick end" x="{words}" y="{_TOP + 47}">{mean}</text>'
+
+
+def _bar(bar: Bar, y: float, left: float, end: float) -> Iterator[str]:
+    yield f'<text class="tick" x="0" y="{y + 13:.0f}">{escape(_shorten(bar.label))}</text>'
+    shape = f'x="{left:.1f}" y="{y + 3:.0f}" width="{end - left:.1f}" height="{_ROW - 7}"'
+    yield f'<rect class="{"strong" if bar.strong else "plain"}" {shape}/>'
+    yield f'<text class="value" x="{end + 5:.1f}" y="{y + 13:.0f}">{escape(bar.shown)}</text>'
+
+
+def _value_axis(end: float, percent: bool, left: float, right: float, bottom: float) -> Iterator[str]:
+    for value in ticks(0, end, count=2):
+        x = _between(value, 0, end, left, right)
+        yield f'<path class="{"rule" if value else "axis"}" d="M{x:.1f} {_ROW}V{bottom:.0f}"/>'
+        shown = f"{100 * value:.0f}%" if percent else f"{value:g}"
+        yield f'<text class="tick middle" x="{x:.1f}" y="{bottom + 16:.0f}">{shown}</text>'

@@ -1,0 +1,55 @@
+"""The command line: `lowrank VERB`. A file a verb; each has `add` (its arguments) and `run`.
+
+Only `run` imports torch, so that `lowrank --help` answers at once.
+
+Exit status: 0 done, 1 a check failed or a run could not finish, 2 the caller's mistake, told in one line.
+"""
+
+import argparse
+import sys
+import warnings
+from typing import NoReturn
+
+from .. import __version__
+from . import data, eval, generate, inspect, parity, quantize, quickstart, train
+
+VERBS = (quickstart, quantize, data, train, eval, generate, inspect, parity)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Tells a mistake in one line, with the place to look."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> OneLineParser:
+    """The parser of every verb."""
+    parser = OneLineParser("lowrank", description="LoRA, 4-bit NF4 and Llama 2, written out by hand.")
+    parser.add_argument("--version", action="version", version=f"lowrank {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in VERBS:
+        verb.add(verbs)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit status."""
+    args = build_parser().parse_args(arguments)
+    warnings.showwarning = _tell
+    try:
+        status: int = args.run(args)
+        return status
+    except KeyboardInterrupt:
+        print("lowrank: interrupted: what was finished is whole, and nothing is half-written", file=sys.stderr)
+        return 1
+    except (FloatingPointError, OSError, ValueError) as error:
+        if args.debug:
+            raise
+        print(f"lowrank: {' '.join(str(error).split())}", file=sys.stderr)
+        mistake = isinstance(error, ValueError | FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        return 2 if mistake else 1
+
+
+def _tell(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"lowrank: note: {message}", file=sys.stderr)

@@ -1,0 +1,63 @@
+"""From a config to a hat: loads the base and the data that the config names, and trains."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lowrank.adapters import adapter_parameters
+from lowrank.data.batching import encode_all
+from lowrank.data.documents import Entry, make_documents, read_jsonl
+from lowrank.embedded import base_folder
+from lowrank.files import sha256_of
+from lowrank.kernels.formats import DENSE_DTYPES
+from lowrank.loader import load, load_tokenizer
+
+from .config import TrainConfig
+from .loop import HAT, train
+
+DOCUMENTS = "documents"
+DOCUMENTS_SEED = 7
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the hat is, the rows of the log, and how many parameters were trained."""
+
+    hat: Path
+    rows: list[dict[str, float]]
+    parameters: int
+
+
+def train_from_config(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Result:
+    """Trains the hat that `config` describes; entries over `data.max_tokens` are left out and told.
+
+    Raises ValueError for a base, data file or checkpoint that does not fit.
+    """
+    folder = base_folder(config.base.path)
+    dtype = config.base.dtype
+    if dtype and dtype not in DENSE_DTYPES:
+        raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
+    entries, origin = _entries(config.data.train)
+    tokenizer = load_tokenizer(folder)
+    examples, dropped = encode_all(entries, tokenizer, config.data.template, config.data.max_tokens)
+    if dropped:
+        print(f"{len(dropped)} of {len(entries)} entries have over {config.data.max_tokens} tokens and are left out")
+    model = load(folder, config.base.weights or None, DENSE_DTYPES.get(dtype), config.base.device, progress=progress)
+    notes = {
+        "template": config.data.template,
+        "data": {**origin, "entries": len(examples), "left_out": len(dropped)},
+        "tokenizer_sha256": sha256_of(tokenizer.path),
+    }
+    rows = train(model, examples, config, resume=resume, notes=notes, progress=progress)
+    count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
+    return Result(Path(config.run.out) / HAT, rows, count)
+
+
+def _entries(source: str) -> tuple[list[Entry], dict[str, Any]]:
+    """The entries to learn, and what the provenance says of them."""
+    if source == DOCUMENTS:
+        return make_documents(100, seed=DOCUMENTS_SEED, split="train"), {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(f"data.train: {path}: no such file")
+    return read_jsonl(path), {"file": path.name, "sha256": sha256_of(path)}
