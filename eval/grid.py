@@ -117,22 +117,3 @@ def evaluate_grid(
                 cells.append(evaluate(model, tokenizer, entries, adapter=adapter, weights=precision, template=template))
                 bar.update()
     return cells
-
-
-def findings(cells: Sequence[Cell], full: str, four_bit: str) -> list[str]:
-    """What each hat gains on each precision and what 4 bit costs with and without it, a sentence each."""
-    at = {(cell.adapter, cell.weights): cell for cell in cells}
-    sentences = []
-    for (adapter, weights), cell in at.items():
-        if adapter is not None and (plain := at.get((None, weights))):
-            sentences.append(
-                f"On {weights}, the hat {adapter!r} takes the completion loss from {plain.loss:.3f} to {cell.loss:.3f} "
-                f"nats a token ({(cell.loss / plain.loss - 1) * 100:+.0f} %) and sections from {plain.sections:.2f} "
-                f"to {cell.sections:.2f}."
-            )
-    for adapter in dict.fromkeys(cell.adapter for cell in cells):
-        if (adapter, full) in at and (adapter, four_bit) in at:
-            cost = at[adapter, four_bit].loss - at[adapter, full].loss
-            with_hat = f"with the hat {adapter!r}" if adapter else "without a hat"
-            sentences.append(f"Going from {full} to {four_bit} costs {cost:+.4f} nats a token {with_hat}.")
-    return sentences

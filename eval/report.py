@@ -4,27 +4,25 @@ It answers in this order: what the hat gains and what 4 bit costs, how training 
 written, each document beside the record it had to state. The same report renders to the same bytes.
 """
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from lowrank.data.documents import Entry
 from lowrank.data.facts import Fact
 
-from .charts import Bar, bar_panel, escape, loss_curve
+from .charts import (
+    SHARES,
+    escape,
+    grid_section,
+    parts_section,
+    show_share,
+    table,
+    training_section,
+)
 from .faithfulness import Check, Figure, check
-
-FULL_PRECISION = ("fp32", "bf16", "fp16")
-FOUR_BIT = ("nf4-dq", "nf4", "fp4")
-SHARES = {
-    "sections": "sections",
-    "figure_precision": "figure precision",
-    "figure_recall": "figure recall",
-    "binding": "binding",
-}
+from .findings import findings
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -51,10 +49,10 @@ _STYLE = """
   --sans: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
 @media (prefers-color-scheme: dark) { :root { --paper: #17191c; --ink: #e7e4dd; --soft: #a6a59f; --rule: #363a3f;
   --wash: #1f2226; --strong: #82b1e2; --plain: #85878b; --right: #7fcb9b; --wrong: #f4938d; } }
-* { box-sizing: border-box; }
+* { box-sizing: border-box; overflow-wrap: break-word; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6 var(--serif); }
-main { max-width: 46rem; margin: 0 auto; padding: clamp(2rem, 6vw, 5rem) 1rem 5rem; overflow-wrap: break-word; }
-.wide { width: min(72rem, 100vw - 2rem - 1rem); margin-left: 50%; transform: translateX(-50%); }
+main { max-width: 72rem; margin: 0 auto; padding: clamp(2rem, 6vw, 5rem) clamp(1rem, 4vw, 2rem) 5rem; }
+main > p, main > ul, main > .scroll, .words { max-width: 46rem; }
 h1, h2, h3 { line-height: 1.2; font-weight: 600; text-wrap: balance; }
 h1 { font-size: clamp(1.8rem, 5vw, 2.5rem); margin: 0 0 1.5rem; letter-spacing: -.01em; }
 h2 { font-size: 1.45rem; margin: 4rem 0 1rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
@@ -69,10 +67,12 @@ figcaption { margin-top: .5rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { font: 13px var(--sans); fill: var(--soft); font-variant-numeric: tabular-nums; }
 svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }
-svg .group, svg .value { fill: var(--ink); } svg .group { font-weight: 600; }
+svg .group, svg .value { fill: var(--ink); paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
+svg .group { font-weight: 600; stroke-width: 8px; }
 svg .rule { stroke: var(--rule); } svg .axis { stroke: var(--plain); }
+svg .track { fill: var(--rule); opacity: .5; }
 svg .strong { fill: var(--strong); } svg .plain { fill: var(--plain); }
-svg .dots { stroke: var(--plain); stroke-width: 3; stroke-linecap: round; opacity: .6; fill: none; }
+svg .dots { stroke: var(--plain); stroke-width: 4; stroke-linecap: round; opacity: .75; fill: none; }
 svg .mean { stroke: var(--strong); stroke-width: 2.25; stroke-linejoin: round; fill: none; }
 .panels { display: grid; gap: 0 2.5rem; grid-template-columns: minmax(0, 1fr); }
 .panels .panels { gap: 1.5rem 2.5rem; }
@@ -83,11 +83,12 @@ table { border-collapse: collapse; width: 100%; font: .9375rem/1.4 var(--sans); 
 caption { text-align: left; padding-bottom: .5rem; font-family: var(--serif); }
 th, td { padding: .4rem .75rem .4rem 0; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
 th:last-child, td:last-child { padding-right: 0; }
-thead th { border-top: 0; border-bottom: 1px solid var(--ink); color: var(--soft); font-weight: 600; }
+thead th { color: var(--soft); vertical-align: bottom; border-top: 0; border-bottom: 1px solid var(--ink); }
 thead + tbody tr:first-child > * { border-top: 0; }
-tbody th { font-weight: 400; }
-.number { text-align: right; white-space: nowrap; }
-.bytes th { width: 60%; } .bytes svg { height: .5rem; margin: .3rem 0 .2rem; }
+th { font-weight: 600; } tbody th { font-weight: 400; }
+.number { text-align: right; } td.number { white-space: nowrap; }
+.words th, .words td { overflow-wrap: anywhere; } .words thead th { overflow-wrap: normal; }
+.words th:first-child { min-width: 6rem; } .words svg { height: .5rem; margin: .3rem 0 .2rem; }
 .entry { margin: 2.5rem 0 3.5rem; }
 .beside { display: grid; gap: 1.5rem 3rem; grid-template-columns: minmax(0, 1fr); align-items: start; }
 .instruction { font-style: italic; margin-bottom: 1rem; }
@@ -95,9 +96,9 @@ tbody th { font-weight: 400; }
 .record td { padding-right: .6rem; } .record tr:target { background: var(--wash); }
 .record .state { padding: .4rem .3rem; text-align: center; } .formula { display: block; color: var(--soft); }
 .stated { color: var(--right); } .missing { color: var(--wrong); font-weight: 700; }
-fieldset { border: 0; margin: 0; padding: 0; min-width: 0; display: flex; flex-wrap: wrap; gap: .25rem .5rem; }
+fieldset { border: 0; margin: 0; padding: 0; min-width: 0; display: flex; flex-wrap: wrap; gap: .35rem; }
 legend, .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-label { font: .875rem/1.4 var(--sans); color: var(--soft); padding: .4rem .7rem; cursor: pointer;
+label { font: .8125rem/1.4 var(--sans); color: var(--soft); padding: .35rem .6rem; cursor: pointer;
   border: 1px solid var(--rule); border-radius: .3rem; }
 :checked + label { color: var(--paper); background: var(--ink); border-color: var(--ink); }
 :focus-visible + label, a:focus-visible { outline: 2px solid var(--strong); outline-offset: 2px; }
@@ -109,15 +110,20 @@ mark { background: none; color: inherit; text-decoration: underline; text-underl
 mark.right { color: var(--right); } mark.loose { text-decoration-style: dashed; }
 mark.wrong { color: var(--wrong); text-decoration-style: wavy; text-decoration-skip-ink: none; }
 sup { font: .68em/0 var(--sans); padding-left: .1em; } mark a { color: inherit; text-decoration: none; }
-@media (min-width: 48rem) { .panels .panels, .beside { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+@media (min-width: 48rem) { .panels .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .beside { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); }
   .document { padding: 1.5rem 1.75rem; } }
-@media (min-width: 64rem) { .panels { grid-template-columns: 1fr 2fr; } .record { position: sticky; top: 1rem; } }
+@media (min-width: 64rem) { .margin { display: grid; gap: 3rem; grid-template-columns: 46rem 1fr; }
+  .margin figcaption { padding-top: 2.5rem; }
+  .panels { grid-template-columns: repeat(3, minmax(0, 1fr)); } .panels > figure + figure { grid-column: span 2; }
+  .record { position: sticky; top: 1rem; } }
 @media (max-width: 34rem) { .curve text { font-size: 21px; } body { font-size: 1rem; } .lead { font-size: 1.125rem; } }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --wash: #fff; --strong: #24558a;
     --plain: #888; --right: #17633a; --wrong: #a3231f; }
-  .wide { width: 100%; margin-left: 0; transform: none; } .record { position: static; }
+  main { max-width: none; padding: 0; } .record { position: static; }
   .written { display: block; order: 0; } fieldset { display: block; } input { display: none; }
   label, :checked + label { border: 0; padding: 0; font-weight: 600; color: var(--ink); background: none; }
+  .panels .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   figure, tr { break-inside: avoid; } h2, h3, label { break-after: avoid; } .document { padding: 0; } }
 """
 
@@ -158,70 +164,15 @@ def render(report: Report) -> str:
     """The page of a report, as text to be written in UTF-8. A part without data is left out."""
     body = [
         f"<h1>{escape(report.title)}</h1>",
-        *(f'<p class="lead">{escape(sentence)}</p>' for sentence in headline(report.grid)),
+        *(f'<p class="lead">{escape(sentence)}</p>' for sentence in findings(report.grid)),
         *_notes(report.notes),
-        *_grid(report.grid),
-        *_training(report.training),
-        *_parts(report.parts),
+        *grid_section(report.grid),
+        *training_section(report.training),
+        *parts_section(report.parts),
         *_documents(report.documents),
         *_run(report.run),
     ]
     return _PAGE.format(title=escape(report.title), style=_STYLE, body="\n".join(body))
-
-
-def headline(grid: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the hat gains, in 4 bit if that was measured, and what 4 bit costs, with the hat if there is one."""
-    if not grid:
-        return ["No cell of the grid was evaluated."]
-    at = {(row["adapter"], row["weights"]): row for row in grid}
-    sentences = []
-    for adapter, weights in sorted(at, key=lambda cell: cell[1] not in FOUR_BIT):
-        if adapter is not None and (None, weights) in at:
-            opening = f"With the hat {adapter} on {weights} weights"
-            sentences.append(_compare(opening, at[None, weights], at[adapter, weights]))
-            break
-    for adapter, weights in sorted(at, key=lambda cell: cell[0] is None):
-        full = next((name for name in FULL_PRECISION if (adapter, name) in at), None)
-        if weights in FOUR_BIT and full:
-            opening = f"In 4 bit ({weights}) instead of {full}, {_wearing(adapter)}"
-            sentences.append(_compare(opening, at[adapter, full], at[adapter, weights]))
-            break
-    return sentences or ["The grid holds no two cells that differ in the hat alone or in 4 bit alone."]
-
-
-def _compare(opening: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    changes = [_change("the loss", _loss(before), _loss(after)) + " nats per token"]
-    for key in ("figure_precision", "figure_recall"):
-        changes.append(_change(SHARES[key], _percent(before.get(key)), _percent(after.get(key))))
-    return f"{opening}, {', '.join(changes[:-1])} and {changes[-1]}."
-
-
-def _change(what: str, before: str, after: str) -> str:
-    """In words, from the numbers as printed, so that the verb never contradicts them."""
-    try:
-        change = float(after.rstrip("%")) - float(before.rstrip("%"))
-    except ValueError:
-        return f"{what} goes from {before} to {after}"
-    if not change:
-        return f"{what} stays at {after}"
-    return f"{what} {'rises' if change > 0 else 'falls'} from {before} to {after}"
-
-
-def _number(value: object) -> float | None:
-    """A finite number, or None for anything else a row may hold or lack."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _loss(row: Mapping[str, Any]) -> str:
-    return "–" if (loss := _number(row.get("loss"))) is None else f"{loss:.3f}"
-
-
-def _percent(value: object) -> str:
-    return "–" if (share := _number(value)) is None else f"{100 * share:.1f}%"
-
-
-def _wearing(adapter: str | None) -> str:
-    return "the base alone" if adapter is None else f"base + {adapter}"
 
 
 def _notes(notes: Sequence[str]) -> Iterator[str]:
@@ -230,103 +181,11 @@ def _notes(notes: Sequence[str]) -> Iterator[str]:
         yield f'<ul class="notes">{items}</ul>'
 
 
-def _grid(grid: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if not grid:
-        return
-    order = list(dict.fromkeys(row["adapter"] for row in grid))
-    rows = sorted(grid, key=lambda row: order.index(row["adapter"]))
-    yield "<h2>Hat and precision</h2>"
-    yield '<div class="wide panels"><figure>'
-    yield _panel("loss", "loss, nats per token", rows, percent=False)
-    yield (
-        "<figcaption>On reference documents the hat was not trained on; lower is better. Blue bars wear a hat, "
-        "grey bars are the base alone.</figcaption></figure>"
-    )
-    panels = "\n".join(_panel(key, name, rows, percent=True) for key, name in SHARES.items())
-    yield f'<figure><div class="panels">{panels}</div>'
-    yield (
-        "<figcaption>Of the documents written from unseen records; higher is better. Sections: required headings "
-        "present, in order and with a body. Figure precision: figures in the text that the record holds. Figure "
-        "recall: required figures that the text states. Binding: required figures under their own label."
-        "</figcaption></figure></div>"
-    )
-    head = ["hat", "weights", "documents", "loss", *SHARES.values()]
-    yield _table("The same, in figures. Loss is in nats per token.", head, map(_cells, rows), words=2)
-
-
-def _panel(key: str, name: str, rows: Sequence[Mapping[str, Any]], percent: bool) -> str:
-    bars = [
-        Bar(
-            group=_wearing(row["adapter"]),
-            label=row["weights"],
-            value=_number(row.get(key)),
-            shown=_percent(row.get(key)) if percent else _loss(row),
-            strong=row["adapter"] is not None,
-        )
-        for row in rows
-    ]
-    return f'<div><p class="panel-name">{name.capitalize()}</p>{bar_panel(bars, name, percent)}</div>'
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    shares = [_percent(row.get(key)) for key in SHARES]
-    return [escape(row["adapter"] or "none"), escape(row["weights"]), str(row.get("n", "–")), _loss(row), *shares]
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
-    """A table of ready HTML cells: the first `words` columns hold words, the others numbers."""
-    kinds = [""] * words + [' class="number"'] * (len(head) - words)
-    names = "".join(f'<th scope="col"{kind}>{name}</th>' for kind, name in zip(kinds, head, strict=True))
-    lines = []
-    for first, *others in rows:
-        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds[1:], others, strict=True))
-        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
-    body = "\n".join(lines)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">\n<table>\n<caption>{caption}</caption>\n'
-        f"<thead><tr>{names}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
-
-
-def _training(rows: Sequence[Mapping[str, float]]) -> Iterator[str]:
-    if not rows:
-        return
-    yield "<h2>Training</h2>"
-    points = [(row["step"], loss) for row in rows if (loss := _number(row.get("loss"))) is not None]
-    left_out = len(rows) - len(points)
-    said = f"{left_out:,} of {len(rows):,} steps had no finite loss and are not drawn. " if left_out else ""
-    if points:
-        window = max(1, len(points) // MEANS)
-        first, last = (running_mean([loss for _, loss in points], window)[end] for end in (window - 1, -1))
-        said += (
-            f"From {first:.3f} over the first {_steps(window)} to {last:.3f} over the last {_steps(window)}, "
-            f"in nats per supervised token; {len(points):,} drawn."
-        )
-        yield f'<figure>{loss_curve(points, window, "Training loss", said)}'
-        yield f"<figcaption>{said}</figcaption></figure>"
-    else:
-        yield f"<p>{said}</p>"
-
-
-def _steps(count: int) -> str:
-    return "step" if count == 1 else f"{count:,} steps"
-
-
-def _parts(parts: Sequence[tuple[str, int]]) -> Iterator[str]:
-    if not parts:
-        return
-    most = max(size for _, size in parts)
-    rows = [[escape(name) + byte_bar(size, most), f"{size:,}", f"{size / 1e6:,.3f}"] for name, size in parts]
-    yield "<h2>Bytes</h2>"
-    caption = "Each part in bytes, and in MB of 1,000,000 bytes. Bars are on a linear scale from 0."
-    yield f'<div class="bytes">{_table(caption, ["part", "bytes", "MB"], rows, words=1)}</div>'
-
-
 def _run(run: Mapping[str, str]) -> Iterator[str]:
     if run:
         rows = [[escape(name), escape(value)] for name, value in run.items()]
         yield "<h2>The run</h2>"
-        yield _table("What was run, and where.", ["", ""], rows, words=2)
+        yield f'<div class="words">{table("What was run, and where.", ["what", "value"], rows, words=2)}</div>'
 
 
 def _documents(documents: Sequence[Written]) -> Iterator[str]:
@@ -338,8 +197,8 @@ def _documents(documents: Sequence[Written]) -> Iterator[str]:
         '<mark class="right">Underlined<sup>2</sup></mark>: it states fact 2, under that fact’s label. '
         '<mark class="right loose">Dashed<sup>2</sup></mark>: it equals fact 2 but stands under another label. '
         '<mark class="wrong">Wavy<sup>✗</sup></mark>: the record holds no such number. In the record, one column for '
-        'each document: <span class="stated">✓</span> states the fact, <span class="missing">✗</span> leaves it out. '
-        "Names, dates and texts count where they stand word for word, and enter no share.</p>"
+        'each document: <span class="stated">✓</span> states the fact, <span class="missing">✗</span> misses it. '
+        "Names, dates and texts are looked for word for word (– where they are not) and enter no share.</p>"
     )
     ids = dict.fromkeys(written.entry.id for written in documents)
     for place, id in enumerate(ids, start=1):
@@ -356,7 +215,7 @@ def _entry(place: str, written: Sequence[Written]) -> str:
         for number, (document, result) in enumerate(zip(written, checks, strict=True))
     )
     return (
-        f'<article class="entry wide">\n<h3>{escape(entry.kind.replace("_", " ").capitalize())}</h3>\n'
+        f'<article class="entry">\n<h3>{escape(entry.kind.replace("_", " ").capitalize())}</h3>\n'
         f'<p class="instruction">{escape(entry.id)}: {escape(entry.instruction)}</p>\n'
         f'<div class="beside">\n{_record(place, entry, written, checks)}\n'
         f"<fieldset><legend>Documents of {escape(entry.id)}</legend>\n{documents}\n</fieldset>\n</div>\n</article>"
@@ -376,7 +235,8 @@ def _record(place: str, entry: Entry, written: Sequence[Written], checks: Sequen
             for document, result in zip(written, checks, strict=True)
         )
         rows.append(
-            f'<tr id="{place}-{number}"><td class="number">{number}</td><th scope="row">{escape(fact.label)}{formula}</th>'
+            f'<tr id="{place}-{number}"><td class="number">{number}</td>'
+            f'<th scope="row">{escape(fact.label)}{formula}</th>'
             f"<td>{escape(fact.print)}</td>{states}</tr>"
         )
     body = "\n".join(rows)
@@ -394,18 +254,20 @@ def _is_stated(key: str, fact: Fact, text: str, result: Check) -> bool:
 
 
 def _state(fact: Fact, stated: bool) -> str:
+    """Only a required figure can be missing: a document may put a text in words of its own."""
     if stated:
         return '<td class="state stated"><span title="stated">✓</span></td>'
-    if fact.required:
+    if fact.required and fact.is_figure:
         return '<td class="state missing"><span title="missing">✗</span></td>'
-    return '<td class="state"><span title="not required, not stated">–</span></td>'
+    why = "not required, not stated" if fact.is_figure else "not word for word"
+    return f'<td class="state"><span title="{why}">–</span></td>'
 
 
 def _document(place: str, number: int, written: Written, result: Check, opened: bool) -> str:
     """A tab: the radio button, its label, and the document that shows while the button is checked."""
     id, checked = f"{place}-tab{number + 1}", " checked" if opened else ""
     shares = " · ".join(
-        f"{name} {_percent(share)}"
+        f"{name} {show_share(share)}"
         for name, share in zip(
             SHARES.values(), (result.sections, result.precision, result.recall, result.binding), strict=True
         )

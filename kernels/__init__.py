@@ -3,5 +3,6 @@
 codebook    the levels: 16 of NF4 and FP4, 256 of the 8-bit code for block maxima
 formats     a quantized weight in memory: `Blockwise4bit`, `RowwiseInt8`
 reference   the plain-torch truth that every faster path is held to
+dequantize  Triton: 4-bit weights back to 16 or 32 bits in one launch
 ops         the only dispatcher: device, dtype and shape choose the path; autograd lives here
 """

@@ -1,6 +1,11 @@
 """The one door to the number formats: quantize, dequantize, and the linear product with its gradient.
 
-Everything goes to `reference`, plain torch on any device, today; a faster path is chosen here and nowhere else.
+A path is chosen here and nowhere else, by device and format:
+
+    dequantize   4 bit on a CUDA device    `dequantize`, Triton
+                 anything else             `reference`, plain torch
+    quantize     everything                `reference`
+    linear       everything                dequantize to the dtype of x, then x W^T as one matrix product
 
 N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
@@ -33,6 +38,10 @@ def quantize(
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
     """W [N, K] in `dtype`: computed in float32, then rounded once."""
     if isinstance(weight, Blockwise4bit):
+        if weight.codes.is_cuda:
+            from .dequantize import dequantize_4bit  # imported here: Triton exists on Linux only
+
+            return dequantize_4bit(weight, dtype)
         return reference.dequantize_4bit(weight, dtype)
     return reference.dequantize_int8(weight, dtype)
 

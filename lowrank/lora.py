@@ -84,6 +84,8 @@ class LoRALinear(nn.Module):
             dropped = F.dropout(x, config.dropout, self.training).to(A.dtype)
             added = config.scaling * (dropped @ A) @ B
             if isinstance(weight, Tensor):  # one number a row of the batch
+                if len(weight) != len(x):
+                    raise ValueError(f"use_adapter named a hat for each of {len(weight)} rows, the batch has {len(x)}")
                 weight = weight.view(-1, *[1] * (x.dim() - 1))
             y = y + (weight * added).to(y.dtype)
         return y

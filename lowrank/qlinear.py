@@ -88,12 +88,12 @@ def to_stored(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> di
         "dtype": str(dtype).removeprefix("torch."),
         "shape": list(weight.shape),
     }
-    stored = {".weight": weight.codes[:, None], ".weight.quant_map": codebook.CODEBOOKS[weight.format]()}
+    stored = {".weight": weight.codes[:, None], ".weight.quant_map": codebook.CODEBOOKS[weight.format]().clone()}
     if isinstance(weight.absmax, NestedAbsmax):
         nested = weight.absmax
         stored[".weight.absmax"] = nested.codes
         stored[".weight.nested_absmax"] = nested.nested_absmax
-        stored[".weight.nested_quant_map"] = codebook.dynamic8()
+        stored[".weight.nested_quant_map"] = codebook.dynamic8().clone()
         state |= {
             "nested_blocksize": nested.nested_blocksize,
             "nested_dtype": "float32",

@@ -7,6 +7,7 @@ A folder is read as one of
 """
 
 import pickle
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -98,13 +99,15 @@ def load_pth(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError naming the file if it is truncated or holds anything but tensors by name.
     """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a whole .pth file: its table of contents is missing (truncated?)")
     try:
         values = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: must hold tensors only, and it is not unpickled otherwise: {reason}") from None
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: not a whole .pth file (truncated?): {str(error).splitlines()[0]}") from None
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not a whole .pth file: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
         raise ValueError(f"{path}: must hold tensors by name and nothing else")
     return values

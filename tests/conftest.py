@@ -1,7 +1,97 @@
-"""Keeps the repository root off sys.path, so that only the installed package `lowrank` is under test."""
+"""Shared fixtures.
 
+The repository root is kept off sys.path, so that only the installed package `lowrank` is under test.
+"""
+
+import lzma
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, load_file
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+from lowrank.embedded import base_folder  # noqa: E402  (after the line above, on purpose)
+from lowrank.loader import load_tokenizer  # noqa: E402
+from lowrank.model.config import ModelConfig  # noqa: E402
+from lowrank.model.llama import Llama  # noqa: E402
+from lowrank.model.tokenizer import Tokenizer  # noqa: E402
+
+# The stored references' own rules for float32 (tests/golden/README.md).
+LOGITS = {"rtol": 0.0, "atol": 2e-5}
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of stored outputs of other programs."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def hf_folder(golden: Path) -> Path:
+    return golden / "hf-tiny-qlora"
+
+
+@pytest.fixture(scope="session")
+def hf_reference(hf_folder: Path) -> dict[str, Tensor]:
+    return load_file(hf_folder / "reference.safetensors")
+
+
+@pytest.fixture(scope="session")
+def vectors(golden: Path) -> dict[str, Tensor]:
+    """Inputs and outputs of bitsandbytes' quantizers."""
+    return load(lzma.decompress((golden / "bitsandbytes" / "vectors.safetensors.xz").read_bytes()))
+
+
+@pytest.fixture(scope="session")
+def llama2_tokenizer() -> Path:
+    """Llama 2's SentencePiece model, whose licence keeps it out of this repository."""
+    path = os.environ.get("LOWRANK_LLAMA2_TOKENIZER")
+    if not path:
+        pytest.skip("LOWRANK_LLAMA2_TOKENIZER does not name Llama 2's tokenizer.model")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def assert_logits_equal() -> Callable[[Tensor, Tensor], None]:
+    """Equal within the bound of the stored references for float32 logits."""
+    return lambda ours, theirs: torch.testing.assert_close(ours, theirs, **LOGITS)
+
+
+@pytest.fixture(scope="session")
+def make_llama() -> Callable[..., Llama]:
+    """A small random Llama with grouped-query attention, the same one for the same arguments."""
+    small = ModelConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=64, vocab_size=64, max_seq_len=64)
+
+    def make(**changes: Any) -> Llama:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return Llama(replace(small, **changes)).requires_grad_(False).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_tokens() -> Callable[..., Tensor]:
+    """Tokens of the small vocabulary: random_tokens(2, 9) is int64 [2, 9]."""
+    return lambda *shape: torch.randint(3, 64, shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Path:
+    """The folder of the base that comes with the package."""
+    return base_folder("embedded")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(embedded: Path) -> Tokenizer:
+    """The tokenizer of the embedded base."""
+    return load_tokenizer(embedded)

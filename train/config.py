@@ -116,6 +116,9 @@ class TrainConfig:
         for table, key in (("run", "epochs"), ("run", "batch"), ("run", "accumulate"), ("run", "checkpoint_every")):
             if getattr(getattr(self, table), key) < 1:
                 raise ValueError(f"{where}: {table}.{key} must be at least 1, got {getattr(getattr(self, table), key)}")
+        betas = self.optimizer.betas
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")
         if not (self.optimizer.lr > 0 and self.optimizer.clip > 0):
             raise ValueError(
                 f"{where}: optimizer.lr and optimizer.clip must be above 0, got "

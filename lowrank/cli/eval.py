@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the grid and what it says."""
     from ..data.documents import make_documents, read_jsonl
     from ..embedded import base_folder
-    from ..eval.grid import evaluate_grid, findings
+    from ..eval.findings import findings
+    from ..eval.grid import evaluate_grid
     from ..files import write_json
 
     entries = read_jsonl(args.data)[: args.n] if args.data else make_documents(args.n, seed=7, split="test")
@@ -55,8 +56,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     print(grid_table(rows))
-    for sentence in findings([result.cell for result in evaluated], full=weights[-1], four_bit=weights[0]):
-        print(sentence)
+    print("\n".join(findings(rows)))
     return 0
 
 

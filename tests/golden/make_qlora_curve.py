@@ -1,4 +1,4 @@
-"""Makes qlora-curve.safetensors: 20 QLoRA steps by transformers, peft and bitsandbytes, the programs ours must agree with.
+"""Makes qlora-curve.safetensors: 20 QLoRA steps by transformers, peft and bitsandbytes.
 
     python tests/golden/make_qlora_curve.py
 

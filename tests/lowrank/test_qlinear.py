@@ -1,0 +1,160 @@
+"""A quantized layer, and its tensors in a file: bitsandbytes' own."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lowrank.kernels.formats import QUANTIZED_NAMES
+from lowrank.kernels.ops import dequantize, linear, quantize
+from lowrank.qlinear import CastLinear, QuantLinear, absmax_of, from_stored, to_stored
+
+EVERY_FORMAT = pytest.mark.parametrize("format", QUANTIZED_NAMES)
+STATE = ".weight.quant_state.bitsandbytes__nf4"
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@EVERY_FORMAT
+def test_the_layer_is_the_product_with_its_weight(format: str) -> None:
+    weight, x = quantize(normal(6, 70), format), normal(3, 70, seed=1)
+    layer = QuantLinear(weight)
+    assert torch.equal(layer(x), linear(x, weight))
+    assert torch.equal(layer.dequantize(), dequantize(weight))
+    assert (layer.in_features, layer.out_features, layer.format) == (70, 6, format)
+    assert f"weights={format}" in repr(layer)
+
+
+@EVERY_FORMAT
+def test_the_stored_tensors_are_buffers_and_move_with_the_layer(format: str) -> None:
+    layer = QuantLinear(quantize(normal(6, 70), format))
+    assert not list(layer.parameters())
+    assert {tensor.device.type for tensor in layer.to("meta").quantized.tensors().values()} == {"meta"}
+
+
+@EVERY_FORMAT
+def test_the_stored_tensors_are_the_state(format: str) -> None:
+    one, other = QuantLinear(quantize(normal(6, 70), format)), QuantLinear(quantize(normal(6, 70, seed=9), format))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other.dequantize(), one.dequantize())
+
+
+@EVERY_FORMAT
+def test_casting_a_model_leaves_the_stored_tensors_alone(format: str) -> None:
+    layer = QuantLinear(quantize(normal(6, 70), format))
+    before = layer.dequantize()
+    assert torch.equal(layer.bfloat16().dequantize(), before)
+
+
+def test_a_cast_layer_keeps_its_weight_and_computes_in_the_dtype_of_x() -> None:
+    layer, x = CastLinear(normal(6, 70).bfloat16()), normal(3, 70, seed=1)
+    assert layer.format == "bf16"
+    assert torch.equal(layer(x), x @ layer.weight.float().T)
+    assert layer.weight.dtype == torch.bfloat16
+    assert not layer.weight.requires_grad
+
+
+@EVERY_FORMAT
+@pytest.mark.parametrize("shape", [(6, 64), (5, 77), (1, 1)], ids=str)
+def test_stored_and_read_again_is_the_same_weight(shape: tuple[int, int], format: str) -> None:
+    weight = quantize(normal(*shape), format)
+    again = from_stored(to_stored(weight), "here")
+    assert (again.name, tuple(again.shape)) == (format, shape)
+    for part, tensor in weight.tensors().items():
+        assert again.tensors()[part].dtype == tensor.dtype
+        assert torch.equal(again.tensors()[part], tensor), part
+
+
+def test_what_is_written_is_what_bitsandbytes_writes(hf_folder) -> None:
+    file, ours = (
+        load_file(hf_folder / "base-bnb-nf4-dq" / "model.safetensors"),
+        load_file(hf_folder / "base" / "model.safetensors"),
+    )
+    stems = [key.removesuffix(".weight") for key in ours if "_proj" in key]
+    for stem in stems:
+        theirs = {key.removeprefix(stem): tensor for key, tensor in file.items() if key.startswith(stem + ".")}
+        stored = to_stored(quantize(ours[f"{stem}.weight"], "nf4-dq"))
+        assert stored.keys() == theirs.keys()
+        for suffix in theirs.keys() - {".weight.absmax", STATE}:
+            assert torch.equal(stored[suffix], theirs[suffix]), (stem, suffix)
+        assert (stored[".weight.absmax"].int() - theirs[".weight.absmax"].int()).abs().max() <= 1
+        state, their_state = (json.loads(bytes(part[STATE].tolist())) for part in (stored, theirs))
+        assert state | {"dtype": None} == their_state | {"dtype": None}
+    assert len(stems) == 14
+
+
+def test_what_bitsandbytes_wrote_is_read_and_written_alike(hf_folder) -> None:
+    file = load_file(hf_folder / "base-bnb-nf4-dq" / "model.safetensors")
+    stem = "model.layers.1.mlp.down_proj"
+    theirs = {key.removeprefix(stem): tensor for key, tensor in file.items() if key.startswith(stem + ".")}
+    ours = to_stored(from_stored(theirs, "here"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[suffix], theirs[suffix]) for suffix in theirs.keys() - {STATE})
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-dq", "fp4", "fp4-dq"])
+def test_block_maxima_in_float32(format: str) -> None:
+    w = normal(4, 96)
+    largest = torch.stack([block.abs().max() for block in w.flatten().split(64)])
+    # Six maxima nested: each within half the widest gap of the 8-bit code of itself.
+    bound = 0 if "dq" not in format else (largest - largest.mean()).abs().max().item() * 0.9 / 64 / 2
+    assert (absmax_of(quantize(w, format)) - largest).abs().max() <= bound + 2**-22
+
+
+def spoiled(format: str, **changes: object) -> dict[str, Tensor]:
+    """A stored weight [6, 70] in which parts are replaced or taken out (None), or keys of its state changed."""
+    stored = to_stored(quantize(normal(6, 70), format))
+    for suffix, value in changes.items():
+        key = "." + suffix.replace("__", ".")
+        if value is None:
+            del stored[key]
+        elif isinstance(value, dict):
+            packed = json.dumps(json.loads(bytes(stored[STATE].tolist())) | value).encode()
+            stored[STATE] = torch.tensor(list(packed), dtype=torch.uint8)
+        else:
+            stored[key] = value
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("format", "changes"),
+    [
+        ("nf4", {"weight__absmax": None}),
+        ("nf4", {"weight__absmax": torch.ones(6)}),
+        ("nf4", {"weight__quant_map": None}),
+        ("nf4", {"weight__quant_map": torch.linspace(-1, 1, 16)}),
+        ("nf4", {"weight": torch.zeros(209, 1, dtype=torch.uint8)}),
+        ("nf4", {"state": {"shape": [6, 71]}}),
+        ("nf4", {"state": {"quant_type": "fp4"}}),
+        ("nf4", {"state": {"quant_type": "nf3"}}),
+        ("nf4", {"state": {"blocksize": 0}}),
+        ("nf4-dq", {"weight__nested_absmax": None}),
+        ("nf4-dq", {"weight__nested_absmax": torch.ones(2)}),
+        ("nf4-dq", {"weight__nested_quant_map": None}),
+        ("nf4-dq", {"weight__nested_quant_map": torch.linspace(-1, 1, 256)}),
+        ("int8", {"SCB": torch.ones(5)}),
+        ("int8", {"weight": torch.zeros(6, 70, dtype=torch.uint8)}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value)),
+)
+def test_a_part_that_is_missing_or_does_not_fit_is_refused_by_name(format: str, changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"layers.0.wq"):
+        from_stored(spoiled(format, **changes), "layers.0.wq")
+
+
+def test_a_state_that_is_no_json_is_refused_by_name() -> None:
+    stored = to_stored(quantize(normal(6, 70), "nf4")) | {STATE: torch.zeros(9, dtype=torch.uint8)}
+    with pytest.raises(ValueError, match=r"layers.0.wq"):
+        from_stored(stored, "layers.0.wq")
+
+
+@pytest.mark.parametrize("storage", [torch.bfloat16, torch.float32, torch.int8])
+def test_codes_may_be_stored_under_another_dtype(storage: torch.dtype) -> None:
+    weight = quantize(normal(6, 64), "nf4")
+    stored = to_stored(weight)
+    stored[".weight"] = stored[".weight"].flatten().view(storage)[:, None]
+    assert torch.equal(from_stored(stored, "here").codes, weight.codes)

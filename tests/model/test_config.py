@@ -1,0 +1,227 @@
+"""The two config files: what is honoured, and what is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lowrank.model.config import PRESETS, ModelConfig, ffn_hidden_dim, from_hf, from_meta, read_config
+from lowrank.model.names import is_block_linear
+
+META = {"dim": 128, "n_layers": 2, "n_heads": 8, "multiple_of": 64, "norm_eps": 1e-5, "vocab_size": 512}
+HF = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 512,
+}
+META_7B = {"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-05, "vocab_size": -1}
+META_13B = META_7B | {"dim": 5120, "n_heads": 40, "n_layers": 40}
+META_70B = META_7B | {
+    "dim": 8192,
+    "multiple_of": 4096,
+    "ffn_dim_multiplier": 1.3,
+    "n_heads": 64,
+    "n_kv_heads": 8,
+    "n_layers": 80,
+}
+
+
+@pytest.mark.parametrize(("params", "preset"), [(META_7B, "7b"), (META_13B, "13b"), (META_70B, "70b")])
+def test_meta_params_of_llama_2_are_the_presets(params: dict[str, Any], preset: str) -> None:
+    assert from_meta(params | {"vocab_size": 32_000}) == PRESETS[preset]
+    assert from_meta(params).vocab_size == -1
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters", "in_blocks"),
+    [
+        ("7b", 6_738_415_616, 6_476_005_376),
+        ("13b", 13_015_864_320, 12_687_769_600),
+        ("70b", 68_976_648_192, 68_451_041_280),
+    ],
+)
+def test_the_published_number_of_parameters(preset: str, parameters: int, in_blocks: int) -> None:
+    shapes = {name: shape[0] * (*shape, 1)[1] for name, shape in PRESETS[preset].parameter_shapes().items()}
+    assert sum(shapes.values()) == parameters
+    assert sum(count for name, count in shapes.items() if is_block_linear(name)) == in_blocks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hidden"),
+    [((4096, 256), 11_008), ((5120, 256), 13_824), ((8192, 4096, 1.3), 28_672), ((128, 64, 1.3), 448), ((3, 8), 8)],
+)
+def test_hidden_dim_of_the_feed_forward(arguments: tuple[Any, ...], hidden: int) -> None:
+    assert ffn_hidden_dim(*arguments) == hidden
+
+
+def test_what_meta_says_is_honoured() -> None:
+    config = from_meta(META | {"n_kv_heads": 2, "rope_theta": 500_000.0, "norm_eps": 1e-6})
+    assert (config.n_kv_heads, config.rope_theta, config.norm_eps) == (2, 500_000.0, 1e-6)
+    assert config.rope_layout == "interleaved"
+    assert not config.tie_embeddings
+
+
+def test_what_hugging_face_says_is_honoured() -> None:
+    config = from_hf(
+        HF
+        | {"num_key_value_heads": 2, "rms_norm_eps": 1e-5, "max_position_embeddings": 256, "tie_word_embeddings": True}
+    )
+    assert config == ModelConfig(
+        dim=128,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        hidden_dim=384,
+        vocab_size=512,
+        norm_eps=1e-5,
+        max_seq_len=256,
+        tie_embeddings=True,
+        rope_layout="half",
+    )
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_theta": 5e5},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        {"rope_parameters": {"rope_theta": 5e5}, "rope_theta": 1.0},
+    ],
+    ids=["old", "new", "both"],
+)
+def test_rope_theta_is_read_where_either_age_of_config_has_it(rope: dict[str, Any]) -> None:
+    assert from_hf(HF | rope).rope_theta == 5e5
+
+
+def test_silence_means_the_defaults_of_each_program() -> None:
+    meta = {key: META[key] for key in ("dim", "n_layers", "n_heads")}
+    assert (from_meta(meta).norm_eps, from_meta(meta).rope_theta, from_meta(meta).vocab_size) == (1e-5, 1e4, -1)
+    assert (from_hf(HF).norm_eps, from_hf(HF).rope_theta, from_hf(HF).max_seq_len) == (1e-6, 1e4, 2048)
+    assert from_hf(HF).n_kv_heads == 4
+
+
+def test_params_may_stand_under_model() -> None:
+    assert from_meta({"model": META}) == from_meta(META)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("use_scaled_rope", True),
+        ("rope_scaling", {"factor": 8}),
+        ("sliding_window", 4096),
+        ("qk_norm", True),
+        ("moe", {"num_experts": 8}),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "under-model"])
+def test_a_key_of_params_that_changes_the_mathematics_is_refused(key: str, value: Any, nested: bool) -> None:
+    params = META | {key: value}
+    with pytest.raises(ValueError, match=f"here/params.json: .*{key}"):
+        from_meta({"model": params} if nested else params, "here/params.json")
+
+
+def test_a_key_beside_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="qk_norm"):
+        from_meta({"model": META, "qk_norm": True})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("architectures", ["MistralForCausalLM"]),
+        ("model_type", "qwen2"),
+        ("attention_bias", True),
+        ("mlp_bias", True),
+        ("hidden_act", "gelu"),
+        ("partial_rotary_factor", 0.5),
+        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
+        ("sliding_window", 4096),
+        ("use_sliding_window", True),
+        ("head_dim", 64),
+        ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+        ("rope_parameters", {"rope_theta": 1e4, "factor": 2.0}),
+    ],
+)
+def test_a_key_of_config_that_changes_the_mathematics_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"here/config.json: {key}"):
+        from_hf(HF | {key: value}, "here/config.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attention_bias", False),
+        ("head_dim", 32),
+        ("head_dim", None),
+        ("hidden_act", "silu"),
+        ("rope_scaling", None),
+        ("sliding_window", None),
+        ("torch_dtype", "float16"),
+        ("pretraining_tp", 2),
+    ],
+)
+def test_a_key_of_config_that_changes_nothing_is_let_pass(key: str, value: Any) -> None:
+    assert from_hf(HF | {key: value}) == from_hf(HF)
+
+
+def test_an_unknown_key_of_config_is_told_in_a_warning() -> None:
+    with pytest.warns(UserWarning, match="'router_jitter'"):
+        from_hf(HF | {"router_jitter": 0.1})
+
+
+@pytest.mark.parametrize("key", ["dim", "n_layers", "n_heads"])
+def test_a_key_missing_from_params_is_named(key: str) -> None:
+    with pytest.raises(ValueError, match=f"params.json: key '{key}' is missing"):
+        from_meta({name: value for name, value in META.items() if name != key})
+
+
+@pytest.mark.parametrize("key", [key for key in HF if key != "architectures"])
+def test_a_key_missing_from_config_is_named(key: str) -> None:
+    with pytest.raises(ValueError, match=f"config.json: key '{key}' is missing"):
+        from_hf({name: value for name, value in HF.items() if name != key})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_attention_heads": 3}, "dim / n_heads"),
+        ({"num_attention_heads": 128}, "whole even number"),
+        ({"num_attention_heads": 0}, "n_heads"),
+        ({"num_key_value_heads": 3}, "multiple of n_kv_heads"),
+        ({"num_hidden_layers": 0}, "n_layers must be at least 1"),
+        ({"intermediate_size": -1}, "hidden_dim must be at least 1"),
+        ({"hidden_size": "128"}, "config.json"),
+    ],
+    ids=str,
+)
+def test_a_shape_that_is_none_is_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        from_hf(HF | change)
+
+
+def test_the_file_that_is_there_decides(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(HF))
+    assert read_config(tmp_path).rope_layout == "half"
+    (tmp_path / "params.json").write_text(json.dumps(META))
+    assert read_config(tmp_path).rope_layout == "interleaved"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "not JSON"), ("[1]", "must hold a JSON object, got list")], ids=["cut", "list"]
+)
+def test_a_config_that_is_no_json_object_is_refused_by_file(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text(text)
+    with pytest.raises(ValueError, match=f"params.json: {reason}"):
+        read_config(tmp_path)
+
+
+def test_a_folder_without_config_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"neither params.json .* nor config.json"):
+        read_config(tmp_path)

@@ -1,0 +1,188 @@
+"""The model against Meta's reference code, and its parts against their equations."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lowrank.loader import load
+from lowrank.model.config import PRESETS, ModelConfig
+from lowrank.model.llama import PLAIN, KVCache, Llama, attention_mask, rope_angles
+
+META = pytest.mark.parametrize("folder", ["meta-tiny-mha", "meta-tiny-gqa-mp2"])
+
+
+def cache_for(model: Llama, batch: int, capacity: int) -> KVCache:
+    return KVCache(model.config, batch, capacity, torch.float32, torch.device("cpu"))
+
+
+def to_half_layout(w: Tensor, heads: int) -> Tensor:
+    """Hugging Face's permutation of wq and wk when it converts Meta's weights."""
+    rows, columns = w.shape
+    return w.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+
+
+@META
+def test_logits_of_meta(folder: str, golden: Path, assert_logits_equal) -> None:
+    stored = load_file(golden / folder / "reference.safetensors")
+    assert_logits_equal(load(golden / folder, "fp32")(stored["tokens"]), stored["logits"])
+
+
+@META
+def test_logits_of_meta_through_the_cache(folder: str, golden: Path, assert_logits_equal) -> None:
+    stored = load_file(golden / folder / "reference.safetensors")
+    model, tokens = load(golden / folder, "fp32"), stored["tokens"]
+    cache = cache_for(model, 2, 48)
+    steps = [tokens[:, :17], *tokens[:, 17:].split(1, dim=1)]
+    assert_logits_equal(torch.cat([model(step, cache) for step in steps], dim=1), stored["logits_incremental"])
+
+
+@pytest.mark.parametrize("pieces", [[1] * 12, [5, 4, 3], [1, 11], [12]], ids=str)
+def test_a_text_may_enter_the_cache_in_any_pieces(pieces: list[int], make_llama, random_tokens) -> None:
+    model, tokens = make_llama(), random_tokens(2, 12)
+    cache = cache_for(model, 2, 12)
+    logits = torch.cat([model(piece, cache) for piece in tokens.split(pieces, dim=1)], dim=1)
+    torch.testing.assert_close(logits, model(tokens))
+    assert cache.length == 12
+
+
+def test_a_full_cache_refuses_more(make_llama, random_tokens) -> None:
+    model = make_llama()
+    cache = cache_for(model, 1, 4)
+    model(random_tokens(1, 3), cache)
+    with pytest.raises(ValueError, match=r"holds 4 positions, got 3 \+ 2"):
+        model(random_tokens(1, 2), cache)
+    assert cache.length == 3
+
+
+def test_what_lies_in_the_cache_beyond_its_length_is_never_read(make_llama, random_tokens) -> None:
+    model, cache = make_llama(), cache_for(make_llama(), 1, 9)
+    cache.k.fill_(torch.nan)
+    cache.v.fill_(torch.nan)
+    torch.testing.assert_close(model(random_tokens(1, 5), cache), model(random_tokens(1, 5)))
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1], ids=["mha", "gqa", "mqa"])
+def test_the_rope_layouts_are_one_model_under_the_permutation(kv_heads: int, make_llama, random_tokens) -> None:
+    model, permuted = make_llama(n_kv_heads=kv_heads), make_llama(n_kv_heads=kv_heads, rope_layout="half")
+    tokens = random_tokens(2, 9)
+    assert not torch.allclose(permuted(tokens), model(tokens), atol=1e-3)
+    for block in permuted.layers:
+        block.attention.wq.weight.copy_(to_half_layout(block.attention.wq.weight, 4))
+        block.attention.wk.weight.copy_(to_half_layout(block.attention.wk.weight, kv_heads))
+    torch.testing.assert_close(permuted(tokens), model(tokens))
+
+
+@pytest.mark.parametrize("theta", [10_000.0, 500_000.0, 1e6])
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
+def test_rope_turns_each_pair_as_a_complex_number(layout: str, theta: float, make_llama) -> None:
+    config = make_llama(rope_theta=theta).config
+    h = config.head_dim
+    x = torch.randn(2, 5, 3, h, generator=torch.Generator().manual_seed(4))
+    positions = torch.tensor([[0, 1, 2, 3, 4], [7, 8, 9, 10, 63]])
+    angle = positions[..., None, None] * theta ** (-torch.arange(0, h, 2).double() / h)
+    pairs = x.unflatten(-1, (-1, 2) if layout == "interleaved" else (2, -1))
+    a, b = pairs.double().unbind(-1 if layout == "interleaved" else -2)
+    turned = torch.complex(a, b) * torch.polar(torch.ones_like(angle), angle)
+    expected = torch.stack([turned.real, turned.imag], dim=-1 if layout == "interleaved" else -2).flatten(-2)
+    ours = PLAIN.rope(x, *rope_angles(positions, config), layout)
+    # An angle up to 63 is rounded by 2^-19 in float32, the power of theta behind it by a few times 2^-24.
+    torch.testing.assert_close(ours.double(), expected, rtol=0, atol=63 * 2**-20)
+
+
+def test_rope_theta_reaches_the_logits(make_llama, random_tokens) -> None:
+    tokens = random_tokens(1, 16)
+    usual, long = make_llama()(tokens), make_llama(rope_theta=500_000.0)(tokens)
+    torch.testing.assert_close(long[:, 0], usual[:, 0])  # position 0 is not turned
+    assert (long[:, 1:] - usual[:, 1:]).abs().max() > 1e-3
+
+
+def test_rms_norm_by_hand() -> None:
+    x, weight = torch.tensor([[3.0, -4.0, 0.0, 0.0]]), torch.tensor([2.0, 1.0, 1.0, 1.0])
+    # mean of squares 6.25, root 2.5
+    assert PLAIN.rms_norm(x, weight, 0.0).tolist() == [pytest.approx([2.4, -1.6, 0, 0])]
+    assert PLAIN.rms_norm(x, weight, 18.75).tolist() == [pytest.approx([1.2, -0.8, 0, 0])]
+
+
+def test_swiglu_by_hand() -> None:
+    gate, up = torch.tensor([0.0, 2.0, -2.0]), torch.tensor([5.0, 3.0, 3.0])
+    sigmoid = 1 / (1 + 2.718281828459045**-2)
+    assert PLAIN.swiglu(gate, up).tolist() == pytest.approx([0, 6 * sigmoid, -6 * (1 - sigmoid)])
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_attention_is_the_softmax_of_scores_over_earlier_positions(kv_heads: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn(2, heads, 6, 8, generator=generator).double() for heads in (4, kv_heads, kv_heads))
+    expected = torch.empty_like(q).fill_(torch.nan)
+    for head in range(4):
+        for t in range(6):
+            served = head * kv_heads // 4
+            scores = (k[:, served, : t + 1] * q[:, head, t, None]).sum(-1) / 8**0.5
+            expected[:, head, t] = (scores.softmax(-1)[..., None] * v[:, served, : t + 1]).sum(1)
+    torch.testing.assert_close(PLAIN.attention(q, k, v, None), expected)
+
+
+def test_the_mask_by_hand() -> None:
+    no_mask = attention_mask(0, 3, None, torch.device("cpu"))
+    continued = attention_mask(1, 2, None, torch.device("cpu"))
+    padded = attention_mask(0, 3, torch.tensor([0, 2]), torch.device("cpu"))
+    assert no_mask is None
+    assert continued.int().tolist() == [[[[1, 1, 0], [1, 1, 1]]]]
+    assert padded.int().tolist() == [[[[1, 0, 0], [1, 1, 0], [1, 1, 1]]], [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]]
+
+
+def test_a_tied_head_is_the_embedding(make_llama, random_tokens) -> None:
+    model = make_llama(tie_embeddings=True)
+    assert model.output.weight is model.tok_embeddings.weight
+    assert {*dict(model.named_parameters())} == {*model.config.parameter_shapes()}
+    hidden = model.hidden(random_tokens(1, 4))
+    torch.testing.assert_close(model.logits(hidden), hidden @ model.tok_embeddings.weight.T)
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+def test_a_row_padded_at_the_left_gives_what_it_gives_alone(cached: bool, make_llama, random_tokens) -> None:
+    model, rows = make_llama(), [random_tokens(9)[:length] for length in (9, 4, 1)]
+    padding = torch.tensor([9 - len(row) for row in rows])
+    batch = torch.stack([torch.nn.functional.pad(row, (9 - len(row), 0), value=7) for row in rows])
+    if cached:
+        cache = cache_for(model, 3, 9)
+        logits = torch.cat([model(part, cache, padding) for part in batch.split([6, 1, 2], dim=1)], dim=1)
+    else:
+        logits = model(batch, padding=padding)
+    for row, padded in zip(rows, logits, strict=True):
+        torch.testing.assert_close(padded[-len(row) :], model(row[None])[0])
+
+
+def test_gradient_checkpointing_changes_no_gradient(make_llama, random_tokens) -> None:
+    tokens, gradients = random_tokens(2, 7), []
+    for checkpointing in (False, True):
+        model = make_llama().requires_grad_()
+        model.gradient_checkpointing = checkpointing
+        model(tokens).logsumexp(-1).sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+def test_gradient_checkpointing_runs_each_block_twice(make_llama, random_tokens) -> None:
+    model, runs = make_llama().requires_grad_(), []
+    model.gradient_checkpointing = True
+    model.layers[0].feed_forward.w1.register_forward_hook(lambda *_: runs.append("w1"))
+    logits = model(random_tokens(1, 3))
+    assert len(runs) == 1
+    logits.sum().backward()
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("preset", ["7b", "13b", "70b"])
+def test_the_modules_have_the_parameters_of_the_config(preset: str) -> None:
+    config: ModelConfig = PRESETS[preset]
+    with torch.device("meta"):
+        model = Llama(config)
+    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == config.parameter_shapes()
+
+
+def test_logits_are_float32_whatever_the_model_computes_in(make_llama, random_tokens) -> None:
+    assert make_llama().bfloat16()(random_tokens(1, 4)).dtype == torch.float32

@@ -1,0 +1,161 @@
+"""A run: the same seed gives the same bits, resuming gives the same bits, and accumulating gives the same loss."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lowrank
+from lowrank.adapters import adapter_parameters
+from lowrank.data.batching import Example
+from lowrank.train import loop
+from lowrank.train.checkpoint import FILENAME
+from lowrank.train.config import TrainConfig
+
+
+@pytest.fixture
+def base(golden):
+    return lambda: lowrank.load(golden / "meta-tiny-mha", "nf4-dq")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(6, 20, (10,), generator=generator).tolist()
+    rows = [torch.randint(3, 512, (length,), generator=generator).tolist() for length in lengths]
+    return [Example(str(i), tuple(row), 1 + i % 4) for i, row in enumerate(rows)]
+
+
+def config(out, **run):
+    table = {"out": str(out), "epochs": 3, "batch": 2, "accumulate": 2, "checkpoint_every": 2, **run}
+    return TrainConfig.from_dict(
+        {"adapter": {"rank": 4, "dropout": 0.1}, "optimizer": {"lr": 1e-3, "schedule": "cosine"}, "run": table}
+    )
+
+
+def without_seconds(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def hat(folder):
+    return load_file(folder / "hat" / "adapter_model.safetensors")
+
+
+def assert_same_hat(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def stop_at(monkeypatch, step):
+    """Makes the training loop meet Ctrl-C in its `step`-th step."""
+    calls, original = [], loop._step
+
+    def interrupted(*args):
+        calls.append(None)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+
+
+def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path):
+    first = loop.train(base(), examples, config(tmp_path / "a"), progress=False)
+    again = loop.train(base(), examples, config(tmp_path / "b"), progress=False)
+    other = loop.train(base(), examples, config(tmp_path / "c", seed=1), progress=False)
+    assert without_seconds(first) == without_seconds(again)
+    assert without_seconds(first) != without_seconds(other)
+    assert_same_hat(hat(tmp_path / "a"), hat(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("stopped_in", [2, 5, 8])
+def test_a_run_that_was_stopped_resumes_to_the_same_bits(base, examples, tmp_path, monkeypatch, stopped_in):
+    whole = loop.train(base(), examples, config(tmp_path / "whole"), progress=False)
+    with monkeypatch.context() as patched:
+        stop_at(patched, stopped_in)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(base(), examples, config(tmp_path / "cut"), progress=False)
+    assert (tmp_path / "cut" / FILENAME).exists() == (stopped_in > 2)
+    resume = stopped_in > 2  # before the first checkpoint there is nothing to go on from
+    torch.manual_seed(99)  # the run's own generator state must come from the checkpoint
+    resumed = loop.train(base(), examples, config(tmp_path / "cut"), resume=resume, progress=False)
+    assert without_seconds(resumed) == without_seconds(whole)
+    assert_same_hat(hat(tmp_path / "cut"), hat(tmp_path / "whole"))
+    lines = (tmp_path / "cut" / "train.jsonl").read_text().splitlines()
+    assert without_seconds(map(json.loads, lines)) == without_seconds(whole)
+
+
+def test_accumulating_gives_the_loss_and_gradient_of_one_large_batch(base, examples, tmp_path):
+    settings = {"adapter": {"rank": 4}, "optimizer": {"lr": 1e-3}}
+    rows = []
+    for batch, accumulate in ((4, 1), (2, 2), (1, 4)):
+        run = {"out": str(tmp_path / str(batch)), "epochs": 1, "batch": batch, "accumulate": accumulate}
+        rows.append(loop.train(base(), examples, TrainConfig.from_dict({**settings, "run": run}), progress=False))
+    for other in rows[1:]:
+        for ours, theirs in zip(rows[0], other, strict=True):
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+            assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+            assert ours["supervised_tokens"] == theirs["supervised_tokens"]
+
+
+def test_gradient_checkpointing_changes_nothing(base, examples, tmp_path):
+    plain = loop.train(base(), examples, config(tmp_path / "a"), progress=False)
+    lean = loop.train(base(), examples, config(tmp_path / "b", gradient_checkpointing=True), progress=False)
+    assert [row["loss"] for row in lean] == pytest.approx([row["loss"] for row in plain], rel=1e-6)
+
+
+def test_every_layer_has_learned_after_one_step(base, examples, tmp_path):
+    model = base()
+    loop.train(model, examples[:4], config(tmp_path, epochs=1, gradient_checkpointing=True), progress=False)
+    assert all(
+        parameter.abs().sum() > 0 for name, parameter in adapter_parameters(model, "hat").items() if "lora_B" in name
+    )
+
+
+def test_the_base_is_not_written_to(base, examples, tmp_path):
+    model = base()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    loop.train(model, examples, config(tmp_path), progress=False)
+    lowrank.drop_adapter(model, "hat")
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_nothing_to_resume_is_told(base, examples, tmp_path):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: no such checkpoint"):
+        loop.train(base(), examples, config(tmp_path), resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"seed": 5}, r"run\.seed = 0, not 5"), ({"batch": 3}, r"run\.batch = 2, not 3")],
+)
+def test_a_checkpoint_of_another_run_is_refused(base, examples, tmp_path, changed, message):
+    loop.train(base(), examples, config(tmp_path), progress=False)
+    with pytest.raises(ValueError, match=message):
+        loop.train(base(), examples, config(tmp_path, **changed), resume=True, progress=False)
+
+
+def test_a_checkpoint_of_other_data_or_another_base_is_refused(base, examples, golden, tmp_path):
+    loop.train(base(), examples, config(tmp_path), progress=False)
+    with pytest.raises(ValueError, match=r"data\.sha256"):
+        loop.train(base(), examples[1:], config(tmp_path), resume=True, progress=False)
+    other = lowrank.load(golden / "meta-tiny-gqa-mp2", "nf4-dq")
+    with pytest.raises(ValueError, match=r"base\.fingerprint"):
+        loop.train(other, examples, config(tmp_path), resume=True, progress=False)
+
+
+def test_a_damaged_checkpoint_is_told(base, examples, tmp_path):
+    loop.train(base(), examples, config(tmp_path), progress=False)
+    path = tmp_path / FILENAME
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole checkpoint"):
+        loop.train(base(), examples, config(tmp_path), resume=True, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(base, examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "clip_gradients", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(FloatingPointError, match="gradient norm nan must be finite"):
+        loop.train(base(), examples, config(tmp_path), progress=False)
