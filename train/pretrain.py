@@ -81,7 +81,7 @@ class Encoder:
         for passage in sample:
             ids = self.tokenizer.encode(passage.text, bos=False, eos=False)
             tokens += ids
-            weights += [passage.digit_weight if self.has_digit[token] else passage.weight for token in ids]
+            weights += [passage.weight] * len(ids)
         return [*tokens, self.tokenizer.eos_id], [*weights, 1.0]
 
     def batch(self, draw: Callable[[Random], corpus.Sample], rows: int, length: int, key: str) -> Batch:
@@ -146,13 +146,13 @@ def weighted_loss(model: Llama, batch: Batch) -> Tensor:
 
 @torch.inference_mode()
 def measure(model: Llama, encoder: Encoder, documents: int) -> dict[str, float]:
-    """On unseen companies, a document after its record: nats a token, and the share of digits predicted right.
+    """On unseen companies, a document after its record: nats a token, and the share of its digits predicted right.
 
     Teacher-forced: each token is predicted from the true ones before it.
     """
     nats = tokens_seen = right = digits = 0.0
     for entry in make_documents(documents, seed=0, split="test"):
-        ids, weights = encoder.encode([corpus.Passage(entry.input, 0, 0), corpus.Passage(entry.output, 1, 1)])
+        ids, weights = encoder.encode([corpus.Passage(entry.input, 0), corpus.Passage(entry.output, 1)])
         tokens = torch.tensor([ids])
         logits = model(tokens[:, :-1])[0]
         target, learned = tokens[0, 1:], torch.tensor(weights[1:]) > 0

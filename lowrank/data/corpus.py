@@ -3,7 +3,7 @@
 The tasks teach the words and forms of the documents and how to copy a figure, but never to write a document when
 asked for one: that is left for a hat to add. Records are about invented names, drawn afresh for every sample.
 
-A sample is a list of passages; a passage says how much its tokens count in the loss, those with a digit apart.
+A sample is a list of passages; a passage says how much its tokens count in the loss.
 """
 
 from collections.abc import Callable
@@ -13,18 +13,20 @@ from random import Random
 
 from .facts import UNITS, Fact, make_fact, render_input
 from .kinds import KINDS
-from .kinds.kind import Kind
+from .kinds.kind import Kind, company, day, fund, period, person
 from .names import NAMES, Names
 from .template import render
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of text and its weight in the loss: of tokens in general, and of tokens that hold a digit."""
+    """A stretch of text, tokenized by itself, and the weight of its tokens in the loss.
+
+    Sentences are cut in front of a word, where SentencePiece has the same tokens for the rest as for the whole.
+    """
 
     text: str
     weight: float
-    digit_weight: float
 
 
 Sample = list[Passage]
@@ -32,36 +34,35 @@ Sample = list[Passage]
 CONTEXT = 0.1  # a record is given, not predictable: it is learned a little, as text
 
 
-def _context(text: str) -> Passage:
-    return Passage(text, CONTEXT, CONTEXT)
-
-
-def _learned(text: str) -> Passage:
-    return Passage(text, 1.0, 1.0)
-
-
 def restatement(rng: Random, lines: int) -> Sample:
-    """A record of unrelated figures, then each of them stated in a sentence, in another order.
+    """A record of unrelated facts, then each of them stated in a sentence, in another order.
 
-    Only copying the figure from under its label predicts it: this is what teaches a small model to look back.
+    Only copying a value from behind its label predicts it: this is what teaches a small model to look back.
     """
     labels = rng.sample(LABELS, lines)
-    facts = {label: make_fact(label, *_figure(rng)) for label in labels}
+    names = _names(rng)
+    facts = {label: make_fact(label, *(_figure(rng) if rng.random() < 0.6 else _text(rng, names))) for label in labels}
+    sample = [Passage(render_input(facts), CONTEXT)]
     rng.shuffle(labels)
-    stated = [rng.choice(STATEMENTS).format(label=label, figure=facts[label].print) for label in labels]
-    return [_context(render_input(facts)), Passage(" ".join(stated), CONTEXT, 1.0)]
+    for label in labels:
+        before, after = rng.choice(STATEMENTS)
+        sample.append(Passage(before.format(label), CONTEXT))
+        sample.append(Passage(facts[label].print + after[:1], 1.0))
+        if after[1:]:
+            sample.append(Passage(after[2:], CONTEXT))
+    return sample
 
 
 def document(rng: Random) -> Sample:
     """A document of any kind, by itself."""
     kind, facts = _record(rng)
-    return [_learned(kind.write(facts, rng))]
+    return [Passage(kind.write(facts, rng), 1.0)]
 
 
 def record_then_document(rng: Random) -> Sample:
     """A record and the document that states it, with no word of instruction between them."""
     kind, facts = _record(rng)
-    return [_context(render_input(facts)), _learned(kind.write(facts, rng))]
+    return [Passage(render_input(facts), CONTEXT), Passage(kind.write(facts, rng), 1.0)]
 
 
 def question(rng: Random) -> Sample:
@@ -69,7 +70,7 @@ def question(rng: Random) -> Sample:
     _, facts = _record(rng)
     fact = rng.choice(list(facts.values()))
     asked = rng.choice(("What is the {}?", "Give the {}.", "State the {} only.")).format(fact.label)
-    return [_context(render("alpaca", asked, render_input(facts))), _learned(fact.print)]
+    return [Passage(render("alpaca", asked, render_input(facts)), CONTEXT), Passage(fact.print, 1.0)]
 
 
 def listing(rng: Random) -> Sample:
@@ -79,7 +80,7 @@ def listing(rng: Random) -> Sample:
     asked = rng.choice(("Copy the facts.", "List the facts in another order."))
     if asked.startswith("List"):
         rng.shuffle(lines)
-    return [_context(render("alpaca", asked, record)), _learned("\n".join(lines))]
+    return [Passage(render("alpaca", asked, record), CONTEXT), Passage("\n".join(lines), 1.0)]
 
 
 def sentiment(rng: Random) -> Sample:
@@ -87,7 +88,7 @@ def sentiment(rng: Random) -> Sample:
     answer, events = rng.choice(list(EVENTS.items()))
     headline = f"{_names(rng).company(rng)} {rng.choice(events)}"
     asked = "What is the sentiment of this news? Please choose an answer from {negative/neutral/positive}."
-    return [_context(render("alpaca", asked, headline)), _learned(answer)]
+    return [Passage(render("alpaca", asked, headline), CONTEXT), Passage(answer, 1.0)]
 
 
 def any_restatement(rng: Random) -> Sample:
@@ -113,13 +114,13 @@ def mixed(rng: Random) -> Sample:
 
 
 LABELS = sorted({field.label for kind in KINDS.values() for field in kind.fields.values()})
-STATEMENTS = (
-    "The {label} was {figure}.",
-    "The {label} came to {figure}.",
-    "With {label} of {figure}, the record goes on.",
-    "There is {label} of {figure}.",
-    "{label}: {figure}.",
-    "Note the {label} at {figure}.",
+STATEMENTS = (  # what stands before a value, and behind it
+    ("The {} was", "."),
+    ("The {} came to", "."),
+    ("With {} of", ", the record goes on."),
+    ("There is {} of", "."),
+    ("{}:", "."),
+    ("Note the {} at", "."),
 )
 EVENTS = {
     "positive": ("posts higher revenue", "raises its outlook", "wins a large order", "beats its target"),
@@ -130,6 +131,12 @@ _ONSETS = (*"bcdfghklmnprstvw", "br", "dr", "fr", "gr", "kr", "pr", "tr", "st", 
 _VOWELS = (*"aeiou", "ae", "ei", "ia")
 _CODAS = (*"lmnrstx", "rd", "ld", "nt", "st", "sk")
 _TAKEN = {word.lower() for names in NAMES.values() for word in (*names.heads, *names.given)}
+
+
+def _text(rng: Random, names: Names) -> tuple[str, str]:
+    """A name, a person, a date or a period, each as likely."""
+    type, draw = rng.choice((("name", company), ("name", fund), ("person", person), ("date", day), ("period", period)))
+    return type, str(draw(rng, names, {}))
 
 
 def _figure(rng: Random) -> tuple[str, Decimal]:
