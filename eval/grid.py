@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lowrank.adapters import load_adapter, use_adapter
+from lowrank.adapter_files import load_adapter
+from lowrank.adapters import use_adapter
 from lowrank.data.batching import encode_all
 from lowrank.data.documents import Entry
 from lowrank.data.template import render

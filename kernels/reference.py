@@ -30,7 +30,7 @@ def quantize_4bit(
     flat = _finite(w, name).flatten()
     codes, absmax = [], []
     for chunk in flat.split(CHUNK):
-        blocks = _blocks(chunk.float(), blocksize)
+        blocks = _blocks(chunk, blocksize)
         chunk_absmax = blocks.abs().amax(dim=1)
         indices = nearest_code(_scaled(blocks, chunk_absmax[:, None]), CODEBOOKS[format]().to(w.device))
         codes.append(_pack(indices.flatten()[: chunk.numel()], zero_code=7 if format == "nf4" else 0))
@@ -78,7 +78,7 @@ def quantize_int8(w: Tensor, name: str = "w") -> RowwiseInt8:
 
     w [N, K] of any floating dtype.  Ties round to even.  Raises ValueError for NaN or infinity.
     """
-    w = _finite(w, name).float()
+    w = _finite(w, name)
     scale = w.abs().amax(dim=1)
     return RowwiseInt8(torch.round(_scaled(w, scale[:, None]) * 127).to(torch.int8), scale)
 
@@ -100,10 +100,12 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 
 
 def _finite(w: Tensor, name: str) -> Tensor:
-    if not torch.isfinite(w).all():
-        bad = (~torch.isfinite(w)).nonzero()[0].tolist()
+    """w in float32.  Raises ValueError where that is NaN or infinity."""
+    wide = w.float()
+    if not torch.isfinite(wide).all():
+        bad = (~torch.isfinite(wide)).nonzero()[0].tolist()
         raise ValueError(f"{name}: quantized weights must be finite, got {w[tuple(bad)].item()} at {bad}")
-    return w
+    return wide
 
 
 def _check_blocksize(blocksize: int) -> None:

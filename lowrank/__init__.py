@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapters import add_adapter, drop_adapter, load_adapter, save_adapter, use_adapter
+    from .adapter_files import load_adapter, save_adapter
+    from .adapters import add_adapter, drop_adapter, use_adapter
     from .loader import load, load_tokenizer
     from .model.generate import generate
     from .model.tokenizer import Tokenizer
@@ -39,10 +40,10 @@ _ROOMS = {
     "drop_adapter": "adapters",
     "generate": "model.generate",
     "load": "loader",
-    "load_adapter": "adapters",
+    "load_adapter": "adapter_files",
     "load_tokenizer": "loader",
     "quantize": "qlinear",
-    "save_adapter": "adapters",
+    "save_adapter": "adapter_files",
     "use_adapter": "adapters",
 }
 

@@ -24,8 +24,13 @@ def new_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             target.rename(old / target.name)
-            aside.rename(target)
-            shutil.rmtree(old)
+            try:
+                aside.rename(target)
+            except OSError:
+                (old / target.name).rename(target)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             aside.rename(target)
         _flush(target.parent)

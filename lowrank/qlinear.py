@@ -4,13 +4,15 @@ N out_features, K in_features.
 """
 
 import json
+import math
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from .kernels import codebook, ops
-from .kernels.formats import DENSE_DTYPES, Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
-from .kernels.reference import dequantize_absmax
+from .kernels.formats import BLOCKSIZES, DENSE_DTYPES, Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
 
 
 class QuantLinear(nn.Module):
@@ -42,6 +44,12 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.quantized)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`.to(...)` moves the stored tensors and never casts them: their dtypes are the format's, not the model's."""
+        for name, tensor in self.named_buffers():
+            self._buffers[name] = tensor.to(fn(tensor).device)
+        return self
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, weights={self.format}"
@@ -112,21 +120,22 @@ def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
     Raises ValueError naming `where` for a part that is missing, another codebook, or a shape that does not fit.
     """
     if ".SCB" in tensors:
-        return RowwiseInt8(tensors[".weight"], tensors[".SCB"])
-    states = [suffix for suffix in tensors if ".quant_state." in suffix]
-    if len(states) != 1 or ".weight.absmax" not in tensors:
-        raise ValueError(f"{where}: a 4-bit weight needs its absmax and one quant_state, got {sorted(tensors)}")
-    state = json.loads(bytes(tensors[states[0]].tolist()))
+        codes, scale = tensors[".weight"], tensors[".SCB"]
+        _require(codes.dtype == torch.int8 and codes.dim() == 2, f"{where}: .weight must be int8 [N, K] beside .SCB")
+        _require(scale.shape == codes.shape[:1], f"{where}: .SCB must hold {len(codes)} scales, got {scale.numel()}")
+        return RowwiseInt8(codes, scale)
+    state = _quant_state(tensors, where)
     format, shape, blocksize = state["quant_type"], tuple(state["shape"]), state["blocksize"]
-    _check_map(tensors, ".weight.quant_map", codebook.CODEBOOKS[format](), where)
-    codes = tensors[".weight"].flatten().view(torch.uint8)
-    count = torch.Size(shape).numel()
+    count = math.prod(shape)
     blocks = -(-count // blocksize)
+    codes = tensors[".weight"].flatten().view(torch.uint8)
+    _check_part(tensors, ".weight.absmax", blocks, where)
+    _check_map(tensors, ".weight.quant_map", codebook.CODEBOOKS[format](), where)
+    _require(codes.numel() == (count + 1) // 2, f"{where}: shape {list(shape)} needs {(count + 1) // 2} bytes of codes")
     absmax: Tensor | NestedAbsmax = tensors[".weight.absmax"]
-    if codes.numel() != (count + 1) // 2 or tensors[".weight.absmax"].numel() != blocks:
-        raise ValueError(f"{where}: shape {list(shape)} needs {count} codes in {blocks} blocks of {blocksize}")
     if "nested_offset" in state:
         _check_map(tensors, ".weight.nested_quant_map", codebook.dynamic8(), where)
+        _check_part(tensors, ".weight.nested_absmax", -(-blocks // state["nested_blocksize"]), where)
         absmax = NestedAbsmax(
             tensors[".weight.absmax"],
             tensors[".weight.nested_absmax"],
@@ -136,12 +145,31 @@ def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
     return Blockwise4bit(codes, absmax, format, blocksize, shape)
 
 
-def absmax_of(weight: Blockwise4bit) -> Tensor:
-    """The block maxima in float32, decoded if they are nested: [blocks]"""
-    return weight.absmax if isinstance(weight.absmax, Tensor) else dequantize_absmax(weight.absmax)
+def _quant_state(tensors: dict[str, Tensor], where: str) -> dict[str, Any]:
+    """What bitsandbytes packs as JSON beside the codes, with its numbers checked."""
+    states = [suffix for suffix in tensors if ".quant_state." in suffix]
+    _require(len(states) == 1, f"{where}: a 4-bit weight needs one quant_state, got {sorted(tensors)}")
+    try:
+        state: dict[str, Any] = json.loads(bytes(tensors[states[0]].tolist()))
+        known = state["quant_type"] in codebook.CODEBOOKS and state["blocksize"] in BLOCKSIZES and state["shape"]
+        nested = state.get("nested_blocksize", 256) in BLOCKSIZES
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: {states[0]} does not hold what bitsandbytes writes: {error}") from None
+    _require(known and nested, f"{where}: {states[0]} names no 4-bit format that is known here: {state}")
+    return state
+
+
+def _check_part(tensors: dict[str, Tensor], suffix: str, count: int, where: str) -> None:
+    got = tensors[suffix].numel() if suffix in tensors else 0
+    _require(got == count, f"{where}: {suffix} must hold {count} numbers, got {got}")
 
 
 def _check_map(tensors: dict[str, Tensor], suffix: str, levels: Tensor, where: str) -> None:
     """The levels are constants of the format: a file with others would be read wrongly."""
-    if suffix not in tensors or not torch.equal(tensors[suffix].float().cpu(), levels):
-        raise ValueError(f"{where}: {suffix} must hold the {len(levels)} levels of the format")
+    same = suffix in tensors and torch.equal(tensors[suffix].float().cpu(), levels)
+    _require(same, f"{where}: {suffix} must hold the {len(levels)} levels of the format")
+
+
+def _require(rule: object, otherwise: str) -> None:
+    if not rule:
+        raise ValueError(otherwise)

@@ -123,11 +123,13 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
-        weight_map = read_json(index).get("weight_map", {})
-        names = sorted(set(weight_map.values()))
-        for name in names:
-            if Path(name).name != name:
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError(f"{index}: weight_map must name a file for each tensor, got {weight_map!r}")
+        for name in weight_map.values():
+            if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
                 raise ValueError(f"{index}: a shard must be a plain file name, got {name!r}")
+        names = sorted(set(weight_map.values()))
     for name in names:
         if not (folder / name).exists():
             raise ValueError(f"{folder}: weights file {name} is missing")
@@ -153,12 +155,12 @@ def _meta_tensors(files: tuple[Path, ...], config: ModelConfig) -> Iterator[tupl
     """Joins the model-parallel shards of each tensor along the axis in which they fall short of the whole."""
     shards = [load_pth(file) for file in files]
     expected = config.parameter_shapes()
-    for name in shards[0]:
+    for name in dict.fromkeys(name for shard in shards for name in shard):
         if name == "rope.freqs":  # a buffer of Meta's code; the angles are computed here
             continue
         for file, shard in zip(files, shards, strict=True):
             if name not in shard:
-                raise ValueError(f"{file}: {name} is missing")
+                raise ValueError(f"{file}: {name} is missing, though another shard holds it")
         pieces = [shard[name] for shard in shards]
         yield name, _join(pieces, expected.get(name), f"{files[0].parent}: {name}")
 
@@ -185,7 +187,12 @@ def _safetensors(files: tuple[Path, ...], config: ModelConfig) -> Iterator[tuple
     rename = to_meta if config.rope_layout == "half" else str
     with ExitStack() as stack:
         opened = [_open_safetensors(file, stack) for file in files]
-        handles = {key: handle for handle in opened for key in list(handle.keys())}
+        handles: dict[str, safe_open] = {}
+        for file, handle in zip(files, opened, strict=True):
+            for key in list(handle.keys()):
+                if key in handles:
+                    raise ValueError(f"{file}: {key} stands in another file as well")
+                handles[key] = handle
         parts = {key for key in handles if key.endswith((*QUANTIZED_SUFFIXES, ".weight_format"))}
         for key in handles:
             if key in parts or key.endswith("rotary_emb.inv_freq"):  # the latter a buffer that old files carry

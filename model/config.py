@@ -139,7 +139,10 @@ def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig
 
     Raises ValueError naming `where` and the key for a missing key, a foreign key, or scaled RoPE.
     """
-    params = params.get("model", params)
+    if "model" in params:  # later files of Meta's nest the model's own keys
+        if len(params) > 1:
+            raise ValueError(f"{where}: unknown key {next(key for key in params if key != 'model')!r} beside 'model'")
+        params = params["model"]
     for key in params:
         if key not in META_READ:
             raise ValueError(f"{where}: unknown key {key!r}: it may change the mathematics, so it is not passed over")
@@ -182,12 +185,10 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         raise ValueError(
             f"{where}: rope_parameters.{foreign[0]} is scaled or partial RoPE, which Llama 2 does not have"
         )
-    dim, n_heads = _need(config, "hidden_size", where), _need(config, "num_attention_heads", where)
-    if config.get("head_dim") not in (None, dim // n_heads):
-        raise ValueError(f"{where}: head_dim must be hidden_size / heads = {dim // n_heads}, got {config['head_dim']}")
-    return _checked(
+    n_heads = _need(config, "num_attention_heads", where)
+    found = _checked(
         where,
-        dim=dim,
+        dim=_need(config, "hidden_size", where),
         n_layers=_need(config, "num_hidden_layers", where),
         n_heads=n_heads,
         n_kv_heads=config.get("num_key_value_heads") or n_heads,
@@ -199,6 +200,9 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         tie_embeddings=config.get("tie_word_embeddings", False),
         rope_layout="half",
     )
+    if config.get("head_dim") not in (None, found.head_dim):
+        raise ValueError(f"{where}: head_dim must be hidden_size / heads = {found.head_dim}, got {config['head_dim']}")
+    return found
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lowrank.adapters import adapter_parameters, add_adapter, save_adapter, use_adapter
+from lowrank.adapter_files import save_adapter
+from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
 from lowrank.data.batching import Example, collate, epoch_batches
 from lowrank.files import write_json
 from lowrank.model.llama import Llama

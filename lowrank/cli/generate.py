@@ -35,7 +35,8 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Streams the text to standard output."""
-    from ..adapters import load_adapter, use_adapter
+    from ..adapter_files import load_adapter
+    from ..adapters import use_adapter
     from ..embedded import base_folder
     from ..loader import load, load_tokenizer
     from ..model.generate import stream

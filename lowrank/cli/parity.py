@@ -42,7 +42,8 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints how far we are from the reference; exit status 1 if that is too far."""
-    from ..adapters import load_adapter, use_adapter
+    from ..adapter_files import load_adapter
+    from ..adapters import use_adapter
     from ..embedded import base_folder
     from ..loader import load
 

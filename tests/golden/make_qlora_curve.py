@@ -44,7 +44,8 @@ def main() -> None:
         optimizer.zero_grad()
         losses.append(loss.detach())
     end = {f"end.{key}": value.contiguous() for key, value in get_peft_model_state_dict(model).items()}
-    curve = {"tokens": tokens, "labels": labels, "loss": torch.stack(losses), "grad_norm": torch.stack(norms)}
+    curve = {"train_tokens": tokens, "train_labels": labels}
+    curve |= {"train_loss": torch.stack(losses), "train_grad_norm": torch.stack(norms)}
     save_file(curve | end, GOLDEN / "qlora-curve.safetensors")
 
 

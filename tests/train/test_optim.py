@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lowrank.adapters import adapter_parameters, load_adapter, save_adapter, use_adapter
+from lowrank.adapter_files import load_adapter, save_adapter
+from lowrank.adapters import adapter_parameters, use_adapter
 from lowrank.loader import load
 from lowrank.model.loss import next_token_loss
 from lowrank.train.optim import AdamW, clip_gradients, learning_rate
@@ -148,15 +149,15 @@ def test_twenty_qlora_steps_of_peft_and_bitsandbytes(golden: Path, hf_folder: Pa
     use_adapter(model, "hat")
     matrices = adapter_parameters(model, "hat")
     optimizer, losses, norms = AdamW(matrices), [], []
-    for tokens, labels in zip(curve["tokens"], curve["labels"], strict=True):
+    for tokens, labels in zip(curve["train_tokens"], curve["train_labels"], strict=True):
         total, count = next_token_loss(model, tokens, labels)
         loss = total / count
         loss.backward()
         norms.append(clip_gradients(matrices.values(), 0.3))
         optimizer.step(2e-3)
         losses.append(loss.detach())
-    torch.testing.assert_close(torch.stack(losses), curve["loss"], rtol=1e-4, atol=0)
-    torch.testing.assert_close(torch.stack(norms), curve["grad_norm"], rtol=3e-4, atol=0)
+    torch.testing.assert_close(torch.stack(losses), curve["train_loss"], rtol=1e-4, atol=0)
+    torch.testing.assert_close(torch.stack(norms), curve["train_grad_norm"], rtol=3e-4, atol=0)
     save_adapter(model, "hat", tmp_path / "end")
     end: dict[str, Tensor] = load_file(tmp_path / "end" / "adapter_model.safetensors")
     # A step moves a weight by about the rate, 2e-3, and where gradients nearly vanish their roundings decide the sign:
