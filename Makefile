@@ -22,6 +22,7 @@ lint: $(VENV)/installed-test types
 base: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
 	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/base/
+	cp runs/base/curve.svg docs/base.svg
 
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
 types:

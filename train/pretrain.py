@@ -24,12 +24,13 @@ from tqdm import tqdm
 
 from lowrank.data import corpus
 from lowrank.data.documents import make_documents
-from lowrank.files import new_file, write_json
+from lowrank.files import new_file, write_json, write_text
 from lowrank.model.config import from_meta
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
 
 from .optim import AdamW, clip_gradients, learning_rate
+from .pretrain_plot import draw
 
 Recipe = dict[str, Any]
 Batch = tuple[Tensor, Tensor]  # tokens int64 [B, T + 1] and the weight float32 [B, T + 1] of predicting each
@@ -165,7 +166,10 @@ def measure(model: Llama, encoder: Encoder, documents: int) -> dict[str, float]:
 
 
 def pretrain(recipe: Recipe, out: Path) -> None:
-    """Writes OUT/tokenizer.model, params.json, consolidated.00.pth (float16) and log.jsonl; goes on if interrupted."""
+    """Writes OUT/tokenizer.model, params.json, consolidated.00.pth (float16), log.jsonl and curve.svg.
+
+    An interrupted run goes on from its last measurement.
+    """
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "tokenizer.model").exists():
         train_tokenizer(recipe, out / "tokenizer.model")
@@ -176,7 +180,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
     initialise(model)
     settings = recipe["optimizer"]
     optimizer = AdamW(dict(model.named_parameters()), tuple(settings["betas"]), weight_decay=settings["weight_decay"])
-    state_path, log_path = out / "state.pt", out / "log.jsonl"
+    state_path = out / "state.pt"
     tokens, lines = 0, list[str]()
     if state_path.exists():
         state = torch.load(state_path, weights_only=True)
@@ -202,9 +206,9 @@ def pretrain(recipe: Recipe, out: Path) -> None:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "tokens": tokens, "log": lines}
             with new_file(state_path) as aside:
                 torch.save(state, aside)
-            with new_file(log_path) as aside:
-                aside.write_text("".join(line + "\n" for line in lines))
+            write_text(out / "log.jsonl", "".join(line + "\n" for line in lines))
             write_checkpoint(model, recipe, out)
+            write_text(out / "curve.svg", draw([json.loads(line) for line in lines]))
 
 
 def initialise(model: Llama) -> None:
