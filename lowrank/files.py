@@ -13,7 +13,11 @@ from typing import Any
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` to write into; it becomes `target`, replacing what was there, if the block succeeds."""
+    """A folder beside `target` to write into; it becomes `target` if the block succeeds.
+
+    It replaces an older folder only where that holds nothing that the new one does not: no foreign file is ever lost.
+    Raises ValueError otherwise.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     aside.chmod(0o755)
@@ -22,6 +26,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         for file in aside.rglob("*"):
             _flush(file)
         if target.exists():
+            _check_replaceable(target, aside)
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             target.rename(old / target.name)
             try:
@@ -36,6 +41,13 @@ def new_folder(target: Path) -> Iterator[Path]:
         _flush(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_replaceable(target: Path, by: Path) -> None:
+    if not target.is_dir():
+        raise ValueError(f"{target}: is a file, and a folder is to be written there")
+    if foreign := sorted({path.name for path in target.iterdir()} - {path.name for path in by.iterdir()}):
+        raise ValueError(f"{target}: holds {foreign[0]}, which would be lost: name a new or empty folder")
 
 
 @contextmanager

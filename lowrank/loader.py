@@ -42,7 +42,7 @@ def load(
     """
     checkpoint = open_checkpoint(path)
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
-    device = torch.device(device)
+    device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     with torch.device("meta"):
         model = Llama(checkpoint.config)
@@ -63,6 +63,19 @@ def load(
         model.output.weight = model.tok_embeddings.weight
     model.source = {"weights": weights or "+".join(sorted(formats)), "fingerprint": fingerprint.hexdigest()}
     return model.requires_grad_(False).eval()
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of a name.  Raises ValueError for one that this machine, or this torch, does not have."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r}: {str(error).splitlines()[0]}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {str(name)!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

@@ -63,7 +63,7 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Evalu
     write_jsonl(out / "test.jsonl", entries)
 
     recipe = {**RECIPE, "run": {**RECIPE["run"], "out": str(out), "seed": seed}}
-    trained = train_from_config(TrainConfig.from_dict(recipe), progress=progress)
+    trained = train_from_config(TrainConfig.from_dict(recipe), overwrite=True, progress=progress)
 
     grid = evaluate_grid(
         base, {NAME: trained.hat}, (FOUR_BIT, FULL), entries, template="alpaca", dtype=torch.float32, progress=progress

@@ -21,7 +21,7 @@ from lowrank.files import write_json
 from lowrank.model.llama import Llama
 from lowrank.model.loss import next_token_loss
 
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import FILENAME, load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .optim import AdamW, clip_gradients, learning_rate
 
@@ -66,6 +66,7 @@ def train(
     config: TrainConfig,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     notes: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
@@ -74,9 +75,12 @@ def train(
     Writes OUT/train.jsonl, OUT/checkpoint.pt every `checkpoint_every` steps and at the end, OUT/config.json and the
     hat in OUT/hat, with `notes` in its provenance. `resume` goes on from OUT/checkpoint.pt: losses and weights are bit
     for bit those of a run that was not stopped.
-    Raises ValueError for nothing to resume, FloatingPointError if loss or gradient is not finite.
+    Raises ValueError for nothing to resume, or a run in OUT that is neither to be resumed nor overwritten;
+    FloatingPointError if loss or gradient is not finite.
     """
     out, name = Path(config.run.out), config.adapter.name
+    if (out / FILENAME).exists() and not (resume or overwrite):
+        raise ValueError(f"{out}: holds a run already: resume it, overwrite it, or name another run.out")
     schedule = Schedule(examples, config)
     add_adapter(
         model,

@@ -22,10 +22,8 @@ def draw(rows: Sequence[Row]) -> str:
     rows: of log.jsonl, at least one.
     """
     panels = [
-        _panel(
-            rows, "document_loss", "nats a token on unseen documents after their record, over millions of tokens", 0
-        ),
-        _panel(rows, "digits_right", "share of their digits predicted right, over millions of tokens", HEIGHT, 1.0),
+        _panel(rows, "document_loss", "nats a token on unseen documents, after their record; millions of tokens", 0),
+        _panel(rows, "digits_right", "share of their digits predicted right; millions of tokens", HEIGHT, 1.0),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {2 * HEIGHT}" role="img" '

@@ -28,7 +28,9 @@ class Result:
     parameters: int
 
 
-def train_from_config(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Result:
+def train_from_config(
+    config: TrainConfig, *, resume: bool = False, overwrite: bool = False, progress: bool = True
+) -> Result:
     """Trains the hat that `config` describes; entries over `data.max_tokens` are left out and told.
 
     Raises ValueError for a base, data file or checkpoint that does not fit.
@@ -48,7 +50,7 @@ def train_from_config(config: TrainConfig, *, resume: bool = False, progress: bo
         "data": {**origin, "entries": len(examples), "left_out": len(dropped)},
         "tokenizer_sha256": sha256_of(tokenizer.path),
     }
-    rows = train(model, examples, config, resume=resume, notes=notes, progress=progress)
+    rows = train(model, examples, config, resume=resume, overwrite=overwrite, notes=notes, progress=progress)
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
     return Result(Path(config.run.out) / HAT, rows, count)
 

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 a check failed or a run could not finish, 2 the caller's 
 """
 
 import argparse
+import os
 import sys
 import warnings
 from typing import NoReturn
@@ -43,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lowrank: interrupted: what was finished is whole, and nothing is half-written", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (FloatingPointError, OSError, ValueError) as error:
         if args.debug:
             raise

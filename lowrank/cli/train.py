@@ -14,6 +14,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("config", metavar="CONFIG.toml", help="the run; see docs/training.md for every key")
     parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="put over the file")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of run.out")
+    parser.add_argument("--overwrite", action="store_true", help="start again where run.out holds a run already")
     parser.set_defaults(run=run)
 
 
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from ..train.run import train_from_config
 
     config = TrainConfig.read(args.config, args.overrides)
-    result = train_from_config(config, resume=args.resume)
+    result = train_from_config(config, resume=args.resume, overwrite=args.overwrite)
     print(
         f"{result.hat}: loss {result.rows[0]['loss']:.3f} -> {result.rows[-1]['loss']:.3f} nats a token "
         f"in {len(result.rows)} steps, {result.parameters:,} parameters"

@@ -197,6 +197,8 @@ def test_sizes_shows_both_hats_and_what_size_follows_from(lowrank):
         (["inspect", "params", "--targets", "wz"], "unknown linear 'wz'"),
         (["inspect", "params", "--rank", "0"], "at least 1, got 0"),
         (["data", "documents", "x", "--n", "0"], "--n must be at least 1, got 0"),
+        (["generate", "embedded", "--prompt", "x", "--device", "cuda:64"], "device 'cuda:64': torch .* sees"),
+        (["generate", "embedded", "--prompt", "x", "--device", "abacus"], "device 'abacus'"),
         (["train", "nowhere.toml"], "nowhere.toml: no such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -254,6 +256,17 @@ def test_a_hat_for_another_base(mistake, trained, golden):
 def test_a_config_with_a_misspelt_key(mistake, tmp_path):
     (tmp_path / "run.toml").write_text("[optimizer]\nlerning_rate = 1e-3\nshedule = 'cosine'\n")
     assert "optimizer: unknown key 'lerning_rate'" in mistake("train", tmp_path / "run.toml")
+
+
+def test_a_folder_with_other_files_is_not_replaced(mistake, meta):
+    (meta / "keep.txt").write_text("mine")
+    assert "holds consolidated.00.pth, which would be lost" in mistake("quantize", meta, meta)
+    assert (meta / "keep.txt").read_text() == "mine"
+
+
+def test_a_run_that_is_there_is_not_overwritten(mistake, trained):
+    _, folder = trained
+    assert "holds a run already" in mistake("train", folder / "run.toml")
 
 
 def test_a_broken_line_of_data(mistake, tmp_path):

@@ -15,12 +15,28 @@ def tree(folder: Path) -> dict[str, str]:
 
 def test_a_new_folder_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "out"
-    for content in ({"a": "1", "b": "2"}, {"b": "3"}):
+    for content in ({"b": "2"}, {"a": "1", "b": "3"}):
         with new_folder(target) as aside:
             for name, text in content.items():
                 (aside / name).write_text(text)
         assert tree(tmp_path / "deep") == {f"out/{name}": text for name, text in content.items()}
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("foreign", ["mine.txt", "inner/mine.txt"])
+def test_a_folder_with_a_foreign_file_is_not_replaced(foreign: str, tmp_path: Path) -> None:
+    write_text(tmp_path / "out" / foreign, "keep")
+    with pytest.raises(ValueError, match=rf"out: holds {foreign.split('/')[0]}, which would be lost"):
+        with new_folder(tmp_path / "out") as aside:
+            (aside / "a").write_text("new")
+    assert tree(tmp_path) == {f"out/{foreign}": "keep"}
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    write_text(tmp_path / "out", "keep")
+    with pytest.raises(ValueError, match="is a file"), new_folder(tmp_path / "out") as aside:
+        (aside / "a").write_text("new")
+    assert tree(tmp_path) == {"out": "keep"}
 
 
 def test_a_new_folder_may_hold_folders(tmp_path: Path) -> None:

@@ -123,6 +123,16 @@ def test_the_base_is_not_written_to(base, examples, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_run_that_is_there_is_not_overwritten_unasked(base, examples, tmp_path):
+    loop.train(base(), examples, config(tmp_path), progress=False)
+    kept = (tmp_path / FILENAME).read_bytes()
+    with pytest.raises(ValueError, match="holds a run already"):
+        loop.train(base(), examples, config(tmp_path, seed=1), progress=False)
+    assert (tmp_path / FILENAME).read_bytes() == kept
+    loop.train(base(), examples, config(tmp_path, seed=1), overwrite=True, progress=False)
+    assert (tmp_path / FILENAME).read_bytes() != kept
+
+
 def test_nothing_to_resume_is_told(base, examples, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint\.pt: no such checkpoint"):
         loop.train(base(), examples, config(tmp_path), resume=True, progress=False)
