@@ -26,9 +26,9 @@ def test_a_new_folder_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("foreign", ["mine.txt", "inner/mine.txt"])
 def test_a_folder_with_a_foreign_file_is_not_replaced(foreign: str, tmp_path: Path) -> None:
     write_text(tmp_path / "out" / foreign, "keep")
-    with pytest.raises(ValueError, match=rf"out: holds {foreign.split('/')[0]}, which would be lost"):
-        with new_folder(tmp_path / "out") as aside:
-            (aside / "a").write_text("new")
+    refused = pytest.raises(ValueError, match=rf"out: holds {foreign.split('/')[0]}, which would be lost")
+    with refused, new_folder(tmp_path / "out") as aside:
+        (aside / "a").write_text("new")
     assert tree(tmp_path) == {f"out/{foreign}": "keep"}
 
 
