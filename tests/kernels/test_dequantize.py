@@ -1,4 +1,4 @@
-"""The Triton kernel against the plain-torch truth, bit for bit: interpreted here, compiled for three targets.
+"""The Triton kernel against the plain-torch truth, bit for bit: interpreted, compiled for three targets, on a GPU.
 
 Triton reads TRITON_INTERPRET when a kernel is decorated, so each of the two runs in a process of its own.
 """
@@ -8,6 +8,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from lowrank.kernels import ops, reference
+from lowrank.kernels.formats import Blockwise4bit
 
 INTERPRETED = """
 import itertools, numpy, torch, triton.language as tl
@@ -79,3 +83,16 @@ def test_the_interpreted_kernel_is_the_reference_bit_for_bit():
 @pytest.mark.parametrize("capability", [80, 90, 100], ids=["sm_80", "sm_90", "sm_100"])
 def test_it_compiles_without_a_gpu_and_without_a_fused_multiply_add(capability, tmp_path):
     assert run(COMPILED, capability, TRITON_CACHE_DIR=str(tmp_path)) == "compiled"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("format", ["nf4", "nf4-dq", "fp4", "fp4-dq"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 77), (4096, 11008)], ids=str)
+def test_on_a_gpu_it_is_the_reference_bit_for_bit(shape, format, dtype):
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    quantized = ops.quantize(w, format)
+    assert isinstance(quantized, Blockwise4bit)
+    on_gpu = quantized.with_tensors({name: tensor.cuda() for name, tensor in quantized.tensors().items()})
+    ours = ops.dequantize(on_gpu, dtype).cpu()
+    assert torch.equal(ours.view(torch.uint8), reference.dequantize_4bit(quantized, dtype).view(torch.uint8))
