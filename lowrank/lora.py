@@ -63,24 +63,24 @@ class LoRALinear(nn.Module):
         """Forgets an adapter."""
         del self.configs[name], self.lora_A[name], self.lora_B[name]
 
-    def A(self, name: str) -> Tensor:
-        """A [K, r], a view of lora_A."""
-        lora_A: Tensor = self.lora_A[name]
-        return lora_A.T
+    @property
+    def A(self) -> dict[str, Tensor]:
+        """A [K, r] of each adapter, a view of its lora_A."""
+        return {name: lora_A.T for name, lora_A in self.lora_A.items()}
 
-    def B(self, name: str) -> Tensor:
-        """B [r, N], a view of lora_B."""
-        lora_B: Tensor = self.lora_B[name]
-        return lora_B.T
+    @property
+    def B(self) -> dict[str, Tensor]:
+        """B [r, N] of each adapter, a view of its lora_B."""
+        return {name: lora_B.T for name, lora_B in self.lora_B.items()}
 
     def delta(self, name: str) -> Tensor:
         """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]"""
-        return self.configs[name].scaling * (self.A(name) @ self.B(name)).T
+        return self.configs[name].scaling * (self.A[name] @ self.B[name]).T
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
         for name, weight in self.active:
-            config, A, B = self.configs[name], self.A(name), self.B(name)
+            config, A, B = self.configs[name], self.A[name], self.B[name]
             dropped = F.dropout(x, config.dropout, self.training).to(A.dtype)
             added = config.scaling * (dropped @ A) @ B
             if isinstance(weight, Tensor):  # one number a row of the batch

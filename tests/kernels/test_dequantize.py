@@ -3,6 +3,7 @@
 Triton reads TRITON_INTERPRET when a kernel is decorated, so each of the two runs in a process of its own.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -86,13 +87,11 @@ def test_it_compiles_without_a_gpu_and_without_a_fused_multiply_add(capability, 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("format", ["nf4", "nf4-dq", "fp4", "fp4-dq"])
-@pytest.mark.parametrize("shape", [(1, 1), (5, 77), (4096, 11008)], ids=str)
-def test_on_a_gpu_it_is_the_reference_bit_for_bit(shape, format, dtype):
-    w = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    quantized = ops.quantize(w, format)
-    assert isinstance(quantized, Blockwise4bit)
-    on_gpu = quantized.with_tensors({name: tensor.cuda() for name, tensor in quantized.tensors().items()})
-    ours = ops.dequantize(on_gpu, dtype).cpu()
-    assert torch.equal(ours.view(torch.uint8), reference.dequantize_4bit(quantized, dtype).view(torch.uint8))
+def test_on_a_gpu_it_is_the_reference_bit_for_bit():
+    for shape, format in itertools.product([(1, 1), (5, 77), (4096, 11008)], ("nf4", "nf4-dq", "fp4", "fp4-dq")):
+        quantized = ops.quantize(torch.randn(shape, generator=torch.Generator().manual_seed(0)), format)
+        assert isinstance(quantized, Blockwise4bit)
+        on_gpu = quantized.with_tensors({name: tensor.cuda() for name, tensor in quantized.tensors().items()})
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            ours, truth = ops.dequantize(on_gpu, dtype).cpu(), reference.dequantize_4bit(quantized, dtype)
+            assert torch.equal(ours.view(torch.uint8), truth.view(torch.uint8)), (shape, format, dtype)

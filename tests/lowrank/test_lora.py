@@ -24,7 +24,7 @@ def layer() -> LoRALinear:
 
 
 def test_the_equation(layer: LoRALinear) -> None:
-    x, W, A, B = normal(4, 5), layer.base.weight, layer.A("hat"), layer.B("hat")
+    x, W, A, B = normal(4, 5), layer.base.weight, layer.A["hat"], layer.B["hat"]
     torch.testing.assert_close(layer(x), x @ W.T + 2.0 * (x @ A) @ B)
     torch.testing.assert_close(layer(x), x @ (W + layer.delta("hat")).T)
     torch.testing.assert_close(layer.delta("hat"), 2.0 * (A @ B).T)
@@ -42,7 +42,7 @@ def test_the_equation_by_hand() -> None:
 
 
 def test_A_and_B_are_the_stored_tensors_seen_the_other_way(layer: LoRALinear) -> None:
-    for seen, stored in ((layer.A("hat"), layer.lora_A["hat"]), (layer.B("hat"), layer.lora_B["hat"])):
+    for seen, stored in ((layer.A["hat"], layer.lora_A["hat"]), (layer.B["hat"], layer.lora_B["hat"])):
         assert seen.shape == stored.shape[::-1]
         assert seen.untyped_storage().data_ptr() == stored.untyped_storage().data_ptr()
 
@@ -53,7 +53,7 @@ def test_the_card_d_10000_r_8_has_160000_numbers() -> None:
     config = AdapterConfig(rank=8, alpha=16.0, targets=())
     matrices = initial_matrices(10_000, 10_000, 8, torch.Generator(), torch.device("meta"))
     layer.add("hat", config, *matrices, trainable=True)
-    assert (tuple(layer.A("hat").shape), tuple(layer.B("hat").shape)) == ((10_000, 8), (8, 10_000))
+    assert (tuple(layer.A["hat"].shape), tuple(layer.B["hat"].shape)) == ((10_000, 8), (8, 10_000))
     assert sum(p.numel() for name, p in layer.named_parameters() if "lora" in name) == 160_000
     assert layer.delta("hat").shape == (10_000, 10_000)
 
@@ -61,7 +61,7 @@ def test_the_card_d_10000_r_8_has_160000_numbers() -> None:
 def test_the_gradients_of_the_docstring_are_those_of_autograd(layer: LoRALinear) -> None:
     x, dY = normal(2, 4, 5).requires_grad_(), normal(2, 4, 7, seed=3)
     layer(x).backward(dY)
-    W, A, B, s = layer.base.weight, layer.A("hat").detach(), layer.B("hat").detach(), 2.0
+    W, A, B, s = layer.base.weight, layer.A["hat"].detach(), layer.B["hat"].detach(), 2.0
     flat_x, flat_dY = x.detach().flatten(0, 1), dY.flatten(0, 1)
     torch.testing.assert_close(layer.lora_B["hat"].grad.T, s * (flat_x @ A).T @ flat_dY)
     torch.testing.assert_close(layer.lora_A["hat"].grad.T, s * flat_x.T @ (flat_dY @ B.T))
