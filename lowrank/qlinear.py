@@ -80,10 +80,8 @@ def quantize(w: Tensor, format: str = "nf4", *, blocksize: int = 64, double_quan
     return QuantLinear(ops.quantize(w, format, blocksize=blocksize, double_quant=double_quant))
 
 
-def to_stored(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def to_stored(weight: QuantizedWeight) -> dict[str, Tensor]:
     """The tensors of a quantized weight as bitsandbytes names and shapes them, by the end of their key.
-
-    dtype: of the weight before it was quantized, for the record.
 
     4 bit: `.weight` uint8 [n/2, 1], `.weight.absmax`, `.weight.quant_map`, and a JSON in bytes that holds what is no
     tensor (the offset of the nested maxima among it). int8: `.weight` int8 [N, K], `.SCB` float32 [N].
@@ -93,7 +91,7 @@ def to_stored(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> di
     state: dict[str, object] = {
         "quant_type": weight.format,
         "blocksize": weight.blocksize,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": "float32",  # what bitsandbytes rounds W to when it dequantizes: here, not at all
         "shape": list(weight.shape),
     }
     stored = {".weight": weight.codes[:, None], ".weight.quant_map": codebook.CODEBOOKS[weight.format]().clone()}

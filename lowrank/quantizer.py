@@ -44,7 +44,7 @@ def quantize_folder(base: str | Path, out: str | Path, weights: str = "nf4-dq", 
         key = to_hf(name) if huggingface else name
         if is_block_linear(name):
             stem = key.removesuffix(".weight")
-            stored = to_stored(ops.quantize(value, weights, name=f"{base}: {name}"), value.dtype)
+            stored = to_stored(ops.quantize(value, weights, name=f"{base}: {name}"))
             tensors |= {stem + suffix: tensor for suffix, tensor in stored.items()}
         else:
             tensors[key] = value.contiguous()

@@ -40,6 +40,17 @@ def test_the_codes_are_those_that_transformers_and_bitsandbytes_wrote(golden, tm
             assert mine.keys() == yours.keys()
 
 
+@pytest.mark.filterwarnings("ignore")  # the other programs' own
+@pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4-dq", "fp4"])
+def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(golden, tmp_path, weights):
+    from transformers import AutoModelForCausalLM
+
+    folder = quantize_folder(golden / "hf-tiny-qlora/base", tmp_path / "out", weights)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()  # in training, W is not rounded
+    tokens = torch.arange(40).view(2, 20)
+    torch.testing.assert_close(lowrank.load(folder)(tokens), theirs(tokens).logits.detach(), rtol=0, atol=2e-5)
+
+
 def test_the_manifest_holds_the_hash_of_the_weights(base, tmp_path):
     folder = quantize_folder(base, tmp_path / "out")
     manifest = json.loads((folder / "quantization.json").read_text())
