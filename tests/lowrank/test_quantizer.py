@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import lowrank
 from lowrank.quantizer import quantize_folder
+
+
+WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(params=["meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base"])
@@ -45,8 +48,13 @@ def test_the_codes_are_those_that_transformers_and_bitsandbytes_wrote(golden, tm
 def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(golden, tmp_path, weights):
     from transformers import AutoModelForCausalLM
 
-    folder = quantize_folder(golden / "hf-tiny-qlora/base", tmp_path / "out", weights)
-    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()  # in training, W is not rounded
+    source = golden / "hf-tiny-qlora/base"
+    wide = tmp_path / "wide"  # in float32, since transformers keeps what is not quantized in the type it is stored in
+    wide.mkdir()
+    save_file({key: tensor.float() for key, tensor in load_file(source / "model.safetensors").items()}, wide / WEIGHTS)
+    (wide / "config.json").write_text((source / "config.json").read_text().replace('"bfloat16"', '"float32"'))
+    folder = quantize_folder(wide, tmp_path / "out", weights)
+    theirs = AutoModelForCausalLM.from_pretrained(folder).train()  # in training, bitsandbytes does not round W
     tokens = torch.arange(40).view(2, 20)
     torch.testing.assert_close(lowrank.load(folder)(tokens), theirs(tokens).logits.detach(), rtol=0, atol=2e-5)
 
