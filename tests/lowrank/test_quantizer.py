@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 import lowrank
 from lowrank.quantizer import quantize_folder
 
-
 WEIGHTS = "model.safetensors"
 
 
