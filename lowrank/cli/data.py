@@ -1,16 +1,17 @@
-"""lowrank data documents"""
+"""lowrank data documents, data check, data import"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from . import data_check, data_import
 from .arguments import add_verb
 
 
 def add(verbs: Any) -> None:
     """The arguments of the verb."""
     parser = add_verb(
-        verbs, "data", "make the data that hats learn from", "lowrank data documents data/ --n 100 --seed 7"
+        verbs, "data", "make and check the data that hats learn from", "lowrank data documents data/ --n 100 --seed 7"
     )
     kinds = parser.add_subparsers(title="data sets", metavar="SET", required=True)
     documents = add_verb(
@@ -28,6 +29,8 @@ def add(verbs: Any) -> None:
         "--hold-out", metavar="KIND", help="train on the other nine kinds and test on this one alone"
     )
     documents.set_defaults(run=run_documents)
+    data_check.add(kinds)
+    data_import.add(kinds)
 
 
 def run_documents(args: argparse.Namespace) -> int:
@@ -42,7 +45,8 @@ def run_documents(args: argparse.Namespace) -> int:
     for split, entries in splits.items():
         for entry in entries:
             marks = check(entry, entry.output)
-            assert marks.sections == marks.precision == marks.recall == marks.binding == 1, entry.id
+            if not marks.sections == marks.precision == marks.recall == marks.binding == 1:
+                raise ValueError(f"{entry.id}: its document must have full marks, got {marks}")
         path = args.out / f"{split}.jsonl"
         write_jsonl(path, entries)
         print(f"{path}: {len(entries)} entries, every figure, section and label checked")
