@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.formats import FORMATS, detect, exchange, read_items
+from ..data.formats import FORMATS, Item, detect, exchange, read_items
 from .arguments import add_verb
 
 if TYPE_CHECKING:
     from ..data.documents import Entry
-    from ..data.formats import Item
     from ..data.schema import Problem
 
 
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def examine(format: str, item: "Item") -> "tuple[list[Problem], Entry | None]":
+def examine(format: str, item: Item) -> "tuple[list[Problem], Entry | None]":
     """What is wrong with an example, and the entry that it is if it is one of ours and nothing is."""
     from ..data.documents import Entry
     from ..data.schema import problem_of, problems

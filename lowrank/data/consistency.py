@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .documents import Entry
 from .facts import Facts, evaluate, identity, round_half_up
-from .reading import states
+from .reading import read_facts, states
 
 _IDENTITY = re.compile(r"(?P<key>\w+) == round\((?P<formula>.+), (?P<decimals>\d+)\)")
 
@@ -22,9 +22,9 @@ def findings(entry: Entry) -> Iterator[str]:
     for rule in dict.fromkeys((*entry.identities, *declared)):
         if (wrong := _broken(rule, entry.facts)) is not None:
             yield f"identities: {rule}: {wrong}"
-    lines = {line.strip() for line in entry.input.split("\n")}
+    lines = {(fact.label, fact.print) for fact in read_facts(entry.input, {}).values()}
     for key, fact in entry.facts.items():
-        if f"{fact.label}: {fact.print}" not in lines:
+        if (fact.label, fact.print) not in lines:
             yield f"facts.{key}: the input has no line '{fact.label}: {fact.print}'"
 
 
