@@ -109,4 +109,4 @@ def prompt_from_facts(path: Path, kind: str | None, template: str) -> str:
     facts = path.read_text(encoding="utf-8").strip()
     if not facts:
         raise ValueError(f"--facts: {path} is empty")
-    return render(template, KINDS[kind].instruction, facts)
+    return render(template, KINDS[kind].instruction(), facts)

@@ -1,20 +1,22 @@
 """What the embedded base is trained on: endless, seeded, and all our own text.
 
 The tasks teach the words and forms of the documents and how to copy a figure, but never to write a document when
-asked for one: that is left for a hat to add. Records are about invented names, drawn afresh for every sample.
+asked for one: that is left for a hat to add. Every label, notation, wording, style and range of every split occurs;
+names do not, they are invented afresh for every sample.
 
 A sample is a list of passages; a passage says how much its tokens count in the loss.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from random import Random
 
-from .facts import UNITS, Fact, make_fact, render_input
+from .facts import NOTATIONS, UNITS, Fact, make_fact, render_input
 from .kinds import KINDS
-from .kinds.kind import Kind, company, day, fund, period, person
+from .kinds.kind import STYLES, Kind, company, day, fund, period, person
 from .names import NAMES, Names
+from .splits import SPLITS
 from .template import render
 
 
@@ -35,13 +37,16 @@ CONTEXT = 0.1  # a record is given, not predictable: it is learned a little, as 
 
 
 def restatement(rng: Random, lines: int) -> Sample:
-    """A record of unrelated facts, then each of them stated in a sentence, in another order.
+    """A record of unrelated facts in one notation, then each of them stated in a sentence, in another order.
 
     Only copying a value from behind its label predicts it: this is what teaches a small model to look back.
     """
     labels = rng.sample(LABELS, lines)
-    names = _names(rng)
-    facts = {label: make_fact(label, *(_figure(rng) if rng.random() < 0.6 else _text(rng, names))) for label in labels}
+    names, notation = _names(rng), rng.choice(list(NOTATIONS))
+    facts = {}
+    for label in labels:
+        type, value = _figure(rng) if rng.random() < 0.6 else _text(rng, names)
+        facts[label] = make_fact(label, type, value, notation=notation)
     sample = [Passage(render_input(facts), CONTEXT)]
     rng.shuffle(labels)
     for label in labels:
@@ -55,14 +60,13 @@ def restatement(rng: Random, lines: int) -> Sample:
 
 def document(rng: Random) -> Sample:
     """A document of any kind, by itself."""
-    kind, facts = _record(rng)
-    return [Passage(kind.write(facts, rng), 1.0)]
+    return [Passage(_write(*_record(rng), rng), 1.0)]
 
 
 def record_then_document(rng: Random) -> Sample:
     """A record and the document that states it, with no word of instruction between them."""
     kind, facts = _record(rng)
-    return [Passage(render_input(facts), CONTEXT), Passage(kind.write(facts, rng), 1.0)]
+    return [Passage(render_input(facts), CONTEXT), Passage(_write(kind, facts, rng), 1.0)]
 
 
 def question(rng: Random) -> Sample:
@@ -113,7 +117,7 @@ def mixed(rng: Random) -> Sample:
     return task(rng)
 
 
-LABELS = sorted({field.label for kind in KINDS.values() for field in kind.fields.values()})
+LABELS = sorted({label for kind in KINDS.values() for field in kind.fields.values() for label in field.labels})
 STATEMENTS = (  # what stands before a value, and behind it
     ("The {} was", "."),
     ("The {} came to", "."),
@@ -149,7 +153,11 @@ def _figure(rng: Random) -> tuple[str, Decimal]:
 
 def _record(rng: Random) -> tuple[Kind, dict[str, Fact]]:
     kind = rng.choice(list(KINDS.values()))
-    return kind, kind.draw(rng, _names(rng))
+    return kind, kind.draw(rng, replace(SPLITS["corpus"], names=_names(rng)))
+
+
+def _write(kind: Kind, facts: dict[str, Fact], rng: Random) -> str:
+    return kind.write(facts, rng, style=rng.choice(STYLES), unseen=True)
 
 
 def _names(rng: Random) -> Names:

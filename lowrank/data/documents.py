@@ -2,8 +2,8 @@
 
     entry = f(sha256(f"{seed}|{split}|{kind}|{index}"))
 
-A pure function: the same arguments give the same bytes on every machine. A split has names of its own (`names`), so no
-record of one recurs in another. Files are JSON lines, one entry a line.
+A pure function: the same arguments give the same bytes on every machine. A split has names and ranges of its own
+(`splits`), so no record of one recurs in another. Files are JSON lines, one entry a line.
 """
 
 import hashlib
@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 
 from lowrank.data.facts import TEXT_TYPES, UNITS, Fact, evaluate, is_decimal, render_input
 from lowrank.data.kinds import KINDS
-from lowrank.data.names import NAMES
+from lowrank.data.kinds.kind import STYLES
+from lowrank.data.splits import SPLITS
 
 LICENSE = "Apache-2.0"
+VALIDATION_DOCUMENTS, TEST_DOCUMENTS = 50, 200
 
 T = TypeVar("T")
 _JSON_NAMES = {str: "a string", int: "a whole number", bool: "true or false", dict: "an object", list: "a list"}
@@ -112,24 +114,24 @@ class Entry:
 
 
 def make_entry(kind: str, index: int, *, seed: int, split: str) -> Entry:
-    """The index-th entry of a kind. Raises ValueError for an unknown kind or split."""
+    """The index-th entry of a kind, the styles in turn. Raises ValueError for an unknown kind or split."""
     _known("kind", kind, KINDS)
-    _known("split", split, NAMES)
+    _known("split", split, SPLITS)
     digest = hashlib.sha256(f"{seed}|{split}|{kind}|{index}".encode()).digest()
     rng = Random(int.from_bytes(digest, "big"))
-    form = KINDS[kind]
-    facts = form.draw(rng, NAMES[split])
+    form, style = KINDS[kind], STYLES[index % len(STYLES)]
+    facts = form.draw(rng, SPLITS[split])
     return Entry(
         id=f"{kind}-{index:04d}",
         kind=kind,
         split=split,
         seed=seed,
-        instruction=form.instruction,
+        instruction=form.instruction(style),
         facts=facts,
         required_sections=form.required_sections,
         identities=form.identities(facts),
         input=render_input(facts),
-        output=form.write(facts, rng),
+        output=form.write(facts, rng, style=style, unseen=SPLITS[split].unseen),
     )
 
 
@@ -137,7 +139,7 @@ def make_documents(n: int, *, seed: int, split: str, kinds: Iterable[str] = KIND
     """n entries, the kinds in turn: 100 gives ten of each.
 
     seed   any whole number
-    split  "train", "validation", "test" or "corpus"; each has its own names
+    split  "train", "validation", "test" or "corpus"; each has its own names and ranges
     kinds  names of KINDS
     Raises ValueError for a negative n, no kinds, an unknown kind or split.
     """
@@ -145,6 +147,23 @@ def make_documents(n: int, *, seed: int, split: str, kinds: Iterable[str] = KIND
     if n < 0 or not names:
         raise ValueError(f"make_documents: needs n >= 0 and at least one kind, got n={n}, kinds={names}")
     return [make_entry(names[i % len(names)], i // len(names), seed=seed, split=split) for i in range(n)]
+
+
+def document_splits(n: int, *, seed: int, hold_out: str | None = None) -> dict[str, list[Entry]]:
+    """split -> entries: n to train on, 50 for validation, 200 for test.
+
+    hold_out  a kind: training and validation are then on the other kinds, and the test is on this one alone
+    Raises ValueError for a negative n and an unknown kind.
+    """
+    if hold_out is not None:
+        _known("hold_out", hold_out, KINDS)
+    learned = [kind for kind in KINDS if kind != hold_out]
+    tested = list(KINDS) if hold_out is None else [hold_out]
+    return {
+        "train": make_documents(n, seed=seed, split="train", kinds=learned),
+        "validation": make_documents(VALIDATION_DOCUMENTS, seed=seed, split="validation", kinds=learned),
+        "test": make_documents(TEST_DOCUMENTS, seed=seed, split="test", kinds=tested),
+    }
 
 
 def write_jsonl(path: Path | str, entries: Iterable[Entry]) -> None:
@@ -173,7 +192,7 @@ def read_jsonl(path: Path | str) -> list[Entry]:
 
 def _known(what: str, name: str, names: Iterable[str]) -> None:
     if name not in (known := tuple(names)):
-        raise ValueError(f"make_entry: {what} must be one of {', '.join(known)}, got {name!r}")
+        raise ValueError(f"documents: {what} must be one of {', '.join(known)}, got {name!r}")
 
 
 def _default_label(key: str) -> str:
