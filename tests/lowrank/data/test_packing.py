@@ -125,7 +125,7 @@ def in_float64(model):
     for module in model.double().modules():
         if hasattr(module, "ops"):
             module.ops = Float64()
-    model.logits = model.output
+    model.logits = model.output.forward
     return model
 
 
@@ -148,7 +148,7 @@ def test_packed_loss_and_gradients_are_those_of_rows_of_their_own(model, example
 def test_in_float64_they_agree_to_twelve_digits(model, examples):
     exact = in_float64(model)
     packed, unpacked = (loss_and_gradients(exact, rows, 2) for rows in (pack(examples, 24), rows_of_one(examples)))
-    torch.testing.assert_close(packed, unpacked, rtol=1e-12, atol=1e-12 * unpacked.abs().max().item())
+    torch.testing.assert_close(packed, unpacked, rtol=1e-12, atol=1e-12 * unpacked[1:].abs().max().item())
 
 
 def test_gradient_checkpointing_keeps_the_segments(model, examples):
