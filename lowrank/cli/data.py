@@ -1,16 +1,20 @@
-"""lowrank data documents"""
+"""lowrank data documents, and the parser of `lowrank data` (see also `show`)"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from . import show
 from .arguments import add_verb
 
 
 def add(verbs: Any) -> None:
     """The arguments of the verb."""
     parser = add_verb(
-        verbs, "data", "make the data that hats learn from", "lowrank data documents data/ --n 100 --seed 7"
+        verbs,
+        "data",
+        "make the data that hats learn from, and look at it",
+        "lowrank data documents data/ --n 100 --seed 7",
     )
     kinds = parser.add_subparsers(title="data sets", metavar="SET", required=True)
     documents = add_verb(
@@ -25,6 +29,7 @@ def add(verbs: Any) -> None:
     documents.add_argument("--n", type=int, default=100, help="entries to train on (default: %(default)s)")
     documents.add_argument("--seed", type=int, default=7, help="default: %(default)s")
     documents.set_defaults(run=run_documents)
+    show.add(kinds)
 
 
 def run_documents(args: argparse.Namespace) -> int:
