@@ -56,18 +56,14 @@ def run(args: argparse.Namespace) -> int:
     from ..eval.token_page import TokenPage, render
     from ..files import write_text
 
-    max_tokens = args.max_tokens or args.pack or MAX_TOKENS
-    if args.n < 0 or max_tokens < 1:
-        raise ValueError(f"--n must be at least 0 and --max-tokens at least 1, got {args.n} and {max_tokens}")
-    if args.pack is not None and args.pack < max_tokens:
-        raise ValueError(f"--pack must be at least --max-tokens, got {args.pack} and {max_tokens}")
+    max_tokens, row_length = read_limits(args)
     if not args.file.is_file():
         raise ValueError(f"{args.file}: no such file")
     tokenizer = find_tokenizer(args.tokenizer)
     examples = [encode_example(entry, tokenizer, args.template) for entry in read_jsonl(args.file)]
     if not examples:
         raise ValueError(f"{args.file}: must hold at least one entry, got none")
-    totals = count(examples, max_tokens, args.pack or max_tokens)
+    totals = count(examples, max_tokens, row_length)
     rows = choose(examples, tokenizer, max_tokens, args)
     template = TEMPLATES[args.template]
     if args.json:
@@ -81,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         source = {
             "file": args.file.name,
             "tokenizer": args.tokenizer,
-            "template": f"{template.name} {template.version}",
+            "template": f"{template.name}, version {template.version}",
         }
         write_text(args.html, render(TokenPage(source, totals, rows)))
     if not args.json:
@@ -89,6 +85,21 @@ def run(args: argparse.Namespace) -> int:
         if args.html:
             print(f"{args.html}: {len(rows)} of them, token by token")
     return 0
+
+
+def read_limits(args: argparse.Namespace) -> tuple[int, int]:
+    """The tokens that an entry may have, and those that a packed row holds.
+
+    Raises ValueError for a number out of range.
+    """
+    for name, value, least in (("--n", args.n, 0), ("--max-tokens", args.max_tokens, 1), ("--pack", args.pack, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    max_tokens = args.max_tokens or args.pack or MAX_TOKENS
+    row_length = args.pack or max_tokens
+    if row_length < max_tokens:
+        raise ValueError(f"--pack must be at least --max-tokens, got {row_length} and {max_tokens}")
+    return max_tokens, row_length
 
 
 def find_tokenizer(name: str) -> "Tokenizer":
