@@ -65,26 +65,36 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.file}: must hold at least one entry, got none")
     totals = count(examples, max_tokens, row_length)
     rows = choose(examples, tokenizer, max_tokens, args)
-    template = TEMPLATES[args.template]
-    if args.json:
-        about = {"file": str(args.file), "tokenizer": str(tokenizer.path), "template": template.to_json()}
-        print(json.dumps({**about, "totals": totals.to_json(), "shown": [asdict(row) for row in rows]}, indent=2))
-    elif args.html is None:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        for row in rows:
-            print("\n".join(row_lines(row, shutil.get_terminal_size().columns, colour)))
     if args.html:
-        source = {
+        template = TEMPLATES[args.template]
+        about = {
             "file": args.file.name,
             "tokenizer": args.tokenizer,
             "template": f"{template.name}, version {template.version}",
         }
-        write_text(args.html, render(TokenPage(source, totals, rows)))
-    if not args.json:
-        print("\n".join(total_lines(totals)))
-        if args.html:
-            print(f"{args.html}: {len(rows)} of them, token by token")
+        write_text(args.html, render(TokenPage(about, totals, rows)))
+    if args.json:
+        print(json.dumps(to_json(args, totals, rows), indent=2))
+        return 0
+    if not args.html:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        for row in rows:
+            print("\n".join(row_lines(row, shutil.get_terminal_size().columns, colour)))
+    print("\n".join(total_lines(totals)))
+    if args.html:
+        print(f"{args.html}: {len(rows)} of them, token by token")
     return 0
+
+
+def to_json(args: argparse.Namespace, totals: "Totals", rows: "Sequence[Shown]") -> dict[str, Any]:
+    """What --json prints."""
+    return {
+        "file": str(args.file),
+        "tokenizer": args.tokenizer,
+        "template": TEMPLATES[args.template].to_json(),
+        "totals": totals.to_json(),
+        "shown": [asdict(row) for row in rows],
+    }
 
 
 def read_limits(args: argparse.Namespace) -> tuple[int, int]:

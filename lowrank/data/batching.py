@@ -128,17 +128,17 @@ def epoch_batches(
     shuffled, or every megabatch would run from long to short.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(rows), generator=generator).tolist()
+    shuffled = [rows[index] for index in _permutation(len(rows), generator)]
     if group_by_length:
         size = batch_size * max(1, min(MEGABATCH, len(rows) // (4 * batch_size)))
-        order = [
-            index
-            for start in range(0, len(order), size)
-            for index in sorted(order[start : start + size], key=lambda index: -len(rows[index]))
-        ]
-    batches = [
-        [rows[index] for index in order[start : start + batch_size]] for start in range(0, len(rows), batch_size)
-    ]
+        megabatches = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+        shuffled = [row for megabatch in megabatches for row in sorted(megabatch, key=len, reverse=True)]
+    batches = [shuffled[start : start + batch_size] for start in range(0, len(shuffled), batch_size)]
     if group_by_length:
-        batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+        batches = [batches[index] for index in _permutation(len(batches), generator)]
     return batches
+
+
+def _permutation(n: int, generator: torch.Generator) -> list[int]:
+    order: list[int] = torch.randperm(n, generator=generator).tolist()
+    return order
