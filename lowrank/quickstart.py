@@ -65,9 +65,7 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Evalu
     recipe = {**RECIPE, "run": {**RECIPE["run"], "out": str(out), "seed": seed}}
     trained = train_from_config(TrainConfig.from_dict(recipe), overwrite=True, progress=progress)
 
-    grid = evaluate_grid(
-        base, {NAME: trained.hat}, (FOUR_BIT, FULL), entries, template="alpaca", dtype=torch.float32, progress=progress
-    )
+    grid = evaluate_grid(base, {NAME: trained.hat}, (FOUR_BIT, FULL), entries, dtype=torch.float32, progress=progress)
     rows = [result.to_json() for result in grid]
     write_json(out / "eval.json", rows)
     write_documents(out / "documents", entries, grid)

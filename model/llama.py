@@ -184,16 +184,32 @@ class Llama(nn.Module):
         """
         return self.logits(self.hidden(tokens, cache, padding))
 
-    def hidden(self, tokens: Tensor, cache: KVCache | None = None, padding: Tensor | None = None) -> Tensor:
-        """The normed hidden states before the output head: [B, T, D]. Arguments as in `forward`."""
+    def hidden(
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        padding: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        """The normed hidden states before the output head: [B, T, D]. Arguments as in `forward`, and segments
+
+        segments int64 [B, T]: tokens one behind another with the same number are a text of their own. It is attended
+        to by itself, and its positions are counted from its first token.
+        Raises ValueError for segments together with a cache or padding.
+        """
+        if segments is not None and not (cache is None and padding is None):
+            raise ValueError("segments are of whole rows: they go with neither a cache nor padding")
         start, length = (0 if cache is None else cache.length), tokens.shape[1]
         if cache is not None and start + length > cache.capacity:
             raise ValueError(f"the cache holds {cache.capacity} positions, got {start} + {length}")
         positions = torch.arange(start, start + length, device=tokens.device).expand(tokens.shape[0], -1)
-        if padding is not None:
-            positions = (positions - padding[:, None]).clamp(min=0)
+        first = None if padding is None else padding[:, None]
+        if segments is not None:
+            first = segment_starts(segments)
+        if first is not None:
+            positions = (positions - first).clamp(min=0)
         rotation = rope_angles(positions, self.config)
-        mask = attention_mask(start, length, padding, tokens.device)
+        mask = attention_mask(start, length, first, tokens.device)
         x: Tensor = self.tok_embeddings(tokens)
         for block in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -219,16 +235,26 @@ def rope_angles(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]
     return angle.cos()[:, :, None], angle.sin()[:, :, None]
 
 
-def attention_mask(start: int, length: int, padding: Tensor | None, device: torch.device) -> Tensor | None:
-    """True where a query may look: at itself and at earlier real tokens; [B or 1, 1, T, S], S = start + T
+def segment_starts(segments: Tensor) -> Tensor:
+    """start[t] = the last s <= t where s = 0 or segments[s] != segments[s - 1];  int64 [B, T] -> int64 [B, T]"""
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    place = torch.arange(segments.shape[1], device=segments.device)
+    return (place * begins).cummax(dim=1).values
 
-    None stands for the plain causal mask over T = S. A filler token sees itself, so that no row is empty.
+
+def attention_mask(start: int, length: int, first: Tensor | None, device: torch.device) -> Tensor | None:
+    """True where a query may look: at itself, and at earlier tokens from `first` on; [B or 1, 1, T, S], S = start + T
+
+    first int64 [B, 1 or T]: the first real token of a row, or the first of the query's own segment. With segments
+    this is the causal mask cut into blocks on the diagonal. A filler token, which stands before the first real one,
+    sees itself, so that no row is empty. None stands for the plain causal mask over T = S.
     """
-    if padding is None and start == 0:
+    if first is None and start == 0:
         return None
     query = torch.arange(start, start + length, device=device)[:, None]
     key = torch.arange(start + length, device=device)[None, :]
     mask = (key <= query)[None, None]
-    if padding is not None:
-        mask = (mask & (key >= padding[:, None, None])[:, None]) | (key == query)
+    if first is not None:
+        mask = (mask & (key >= first[:, :, None])[:, None]) | (key == query)
     return mask

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lowrank.adapters import adapter_parameters
-from lowrank.data.batching import encode_all
+from lowrank.data.batching import encode_all, name_some
 from lowrank.data.documents import Entry, make_documents, read_jsonl
+from lowrank.data.template import find
 from lowrank.embedded import base_folder
 from lowrank.files import sha256_of
 from lowrank.kernels.formats import DENSE_DTYPES
@@ -43,11 +44,14 @@ def train_from_config(
     tokenizer = load_tokenizer(folder)
     examples, dropped = encode_all(entries, tokenizer, config.data.template, config.data.max_tokens)
     if dropped:
-        print(f"{len(dropped)} of {len(entries)} entries have over {config.data.max_tokens} tokens and are left out")
+        print(
+            f"{len(dropped)} of {len(entries)} entries have over {config.data.max_tokens} tokens and are left out: "
+            f"{name_some([example.id for example in dropped])}"
+        )
     model = load(folder, config.base.weights or None, DENSE_DTYPES.get(dtype), config.base.device, progress=progress)
     notes = {
-        "template": config.data.template,
-        "data": {**origin, "entries": len(examples), "left_out": len(dropped)},
+        "template": find(config.data.template).to_json(),
+        "data": {**origin, "entries": len(examples), "left_out": [example.id for example in dropped]},
         "tokenizer_sha256": sha256_of(tokenizer.path),
     }
     rows = train(model, examples, config, resume=resume, overwrite=overwrite, notes=notes, progress=progress)

@@ -1,17 +1,20 @@
-"""lowrank data documents, data check, data import"""
+"""lowrank data documents, and the parser of `lowrank data` (its other verbs: data_check, data_import, data_show)"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from . import data_check, data_import
+from . import data_check, data_import, data_show
 from .arguments import add_verb
 
 
 def add(verbs: Any) -> None:
     """The arguments of the verb."""
     parser = add_verb(
-        verbs, "data", "make and check the data that hats learn from", "lowrank data documents data/ --n 100 --seed 7"
+        verbs,
+        "data",
+        "make, check and look at the data that hats learn from",
+        "lowrank data documents data/ --n 100 --seed 7",
     )
     kinds = parser.add_subparsers(title="data sets", metavar="SET", required=True)
     documents = add_verb(
@@ -31,6 +34,7 @@ def add(verbs: Any) -> None:
     documents.set_defaults(run=run_documents)
     data_check.add(kinds)
     data_import.add(kinds)
+    data_show.add(kinds)
 
 
 def run_documents(args: argparse.Namespace) -> int:

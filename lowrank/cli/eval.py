@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..data.template import TEMPLATES
 from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_verb, compute_dtype, table
 
 
@@ -21,7 +22,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--weights", default="nf4-dq,fp32", help=f"precisions, by commas ({WEIGHTS_HELP})")
     parser.add_argument("--data", type=Path, help="JSONL of entries (default: --n of our own test documents)")
     parser.add_argument("--n", type=int, default=20, help="how many documents (default: %(default)s)")
-    parser.add_argument("--template", default="alpaca", help="alpaca (default) or fingpt; a hat must agree")
+    parser.add_argument("--template", choices=TEMPLATES, help="default: that of the hats; another is refused")
     parser.add_argument("--out", type=Path, help="file for the rows, as JSON")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.set_defaults(run=run)
