@@ -1,9 +1,10 @@
-"""lowrank data documents"""
+"""lowrank data documents, data mixture"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from . import data_mixture
 from .arguments import add_verb
 
 
@@ -25,6 +26,7 @@ def add(verbs: Any) -> None:
     documents.add_argument("--n", type=int, default=100, help="entries to train on (default: %(default)s)")
     documents.add_argument("--seed", type=int, default=7, help="default: %(default)s")
     documents.set_defaults(run=run_documents)
+    data_mixture.add(kinds)
 
 
 def run_documents(args: argparse.Namespace) -> int:

@@ -5,14 +5,27 @@ B rows, T tokens of the longest row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..model.loss import IGNORED
 from ..model.tokenizer import Tokenizer
-from .documents import Entry
 from .template import render
+
+
+class Instructed(Protocol):
+    """What can be learned from: a document's `Entry`, a `MixtureRow`, or anything with these four texts."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def instruction(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def output(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class Example:
         return len(self.tokens) - self.prompt_length
 
 
-def encode_example(entry: Entry, tokenizer: Tokenizer, template: str) -> Example:
+def encode_example(entry: Instructed, tokenizer: Tokenizer, template: str) -> Example:
     """Begin, prompt, completion, end of text. Prompt and completion are tokenized apart, as in generation."""
     prompt = tokenizer.encode(render(template, entry.instruction, entry.input), bos=True, eos=False)
     completion = tokenizer.encode(entry.output, bos=False, eos=True)
@@ -37,7 +50,7 @@ def encode_example(entry: Entry, tokenizer: Tokenizer, template: str) -> Example
 
 
 def encode_all(
-    entries: Sequence[Entry], tokenizer: Tokenizer, template: str, max_tokens: int
+    entries: Sequence[Instructed], tokenizer: Tokenizer, template: str, max_tokens: int
 ) -> tuple[list[Example], list[Example]]:
     """Every entry as an example: those that fit into `max_tokens`, and those that do not and are left out whole.
 
