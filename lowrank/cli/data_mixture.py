@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..data.mixture.sources import TOTAL
 from .arguments import add_verb, table
 
 
@@ -33,7 +34,7 @@ def add(kinds: Any) -> None:
         help="another commit of a data set than the pinned one",
     )
     parser.add_argument("--seed", type=int, default=7, help="of the draw (default: %(default)s)")
-    parser.add_argument("--total", type=int, default=15000, help="rows to learn from (default: %(default)s)")
+    parser.add_argument("--total", type=int, default=TOTAL, help="rows to learn from (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     parser.set_defaults(run=run)
 
@@ -62,7 +63,7 @@ def _counts(manifest: dict[str, Any]) -> str:
     """One column a data set, one line a rule."""
     data_sets = manifest["data_sets"].values()
     rows: list[list[object]] = [["read", *(f"{data['read']:,}" for data in data_sets)]]
-    rows += [[rule, *(f"{data['dropped'].get(rule, 0):,}" for data in data_sets)] for rule in manifest["rules"]]
+    rows += [[rule, *(f"{data['dropped'][rule]:,}" for data in data_sets)] for rule in manifest["rules"]]
     rows += [[key, *(f"{data[key]:,}" for data in data_sets)] for key in ("clean", "taken")]
     return table(rows, ("rule", *manifest["data_sets"]))
 

@@ -65,14 +65,9 @@ def build_mixture(out: Path, files: Sequence[RawFile], *, seed: int = 7, total: 
     _check_target(out)
     if total < 1:
         raise ValueError(f"--total must be at least 1, got {total}")
-    splits = {
-        key: read_files(list(group)) for key, group in groupby(files, key=lambda file: (file.data.name, file.split))
-    }
-    read = [row for (_, split), rows in splits.items() if split == "train" for row in rows]
-    held_out = {
-        name: [row for (_, other), rows in splits.items() if other == split for row in rows]
-        for name, split in EVALUATION.items()
-    }
+    splits = _read_splits(files)
+    read = splits["train"]
+    held_out = {name: splits[split] for name, split in EVALUATION.items()}
     rules = (*ROW_RULES, *leak_rules(_guard(held_out)))
     clean_rows, dropped = apply_rules(read, rules)
     taken = draw(clean_rows, total, seed)
@@ -95,10 +90,10 @@ def build_mixture(out: Path, files: Sequence[RawFile], *, seed: int = 7, total: 
 
 def apply_rules(
     rows: Sequence[MixtureRow], rules: Sequence[RowRule]
-) -> tuple[list[MixtureRow], dict[str, Counter[str]]]:
+) -> tuple[list[MixtureRow], dict[str, dict[str, int]]]:
     """The rows that no rule drops, and data set -> rule -> how many it dropped."""
     kept = list(rows)
-    dropped: dict[str, Counter[str]] = {data.name: Counter() for data in DATA_SETS}
+    dropped = {data.name: {name: 0 for name, _, _ in rules} for data in DATA_SETS}
     for name, rule, _ in rules:
         ids = rule(kept)
         for row in kept:
@@ -114,6 +109,14 @@ def _check_target(out: Path) -> None:
         raise ValueError(f"{out}: is a file, OUT must be a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise ValueError(f"{out}: holds something else than a mixture; name a new folder")
+
+
+def _read_splits(files: Sequence[RawFile]) -> dict[str, list[MixtureRow]]:
+    """Split -> its rows, of all data sets together."""
+    splits: dict[str, list[MixtureRow]] = {}
+    for (split, _), group in groupby(files, key=lambda file: (file.split, file.data.name)):
+        splits.setdefault(split, []).extend(read_files(list(group)))
+    return splits
 
 
 def _guard(held_out: Mapping[str, Sequence[MixtureRow]]) -> leakage.Guard:
@@ -138,7 +141,7 @@ def _settings(seed: int, total: int) -> dict[str, Any]:
 
 
 def _counts(
-    read: Sequence[MixtureRow], dropped: Mapping[str, Mapping[str, int]], taken: Sequence[MixtureRow]
+    read: Sequence[MixtureRow], dropped: Mapping[str, dict[str, int]], taken: Sequence[MixtureRow]
 ) -> dict[str, Any]:
     """Per data set: read = sum of dropped + clean; of the clean rows `taken` are in the set, by part and label."""
     result = {}
@@ -149,7 +152,7 @@ def _counts(
             "licence": data.licence,
             "licence_note": data.note,
             "read": count,
-            "dropped": dict(dropped[data.name]),
+            "dropped": dropped[data.name],
             "clean": count - sum(dropped[data.name].values()),
             "taken": sum(map(len, parts.values())),
             "parts": {

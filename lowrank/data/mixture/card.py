@@ -15,7 +15,7 @@ def write_card(manifest: Mapping[str, Any]) -> str:
         "## What is in it",
         _table(("data set", "part", "rows", "labels"), _parts(data_sets)),
         "## What was dropped",
-        "In the order of the rules; a row counts for the first that drops it. What is clean and not taken lost the draw.",
+        "In the order of the rules; a row counts for the first that drops it.",
         _table(("rule", *data_sets, "meaning"), _rules(manifest["rules"], data_sets)),
         f"Near duplicates have a Jaccard similarity of at least {near['jaccard']} over runs of {near['shingle_words']} "
         f"words, of tweets over runs of {near['shingle_characters_of_a_tweet']} characters; MinHash with "
@@ -51,7 +51,7 @@ def _parts(data_sets: Mapping[str, Any]) -> Iterable[Sequence[str]]:
 def _rules(rules: Mapping[str, str], data_sets: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     yield "(read)", *(f"{data['read']:,}" for data in data_sets.values()), "rows in the files"
     for rule, meaning in rules.items():
-        yield rule, *(f"{data['dropped'].get(rule, 0):,}" for data in data_sets.values()), meaning
+        yield rule, *(f"{data['dropped'][rule]:,}" for data in data_sets.values()), meaning
     yield "(clean)", *(f"{data['clean']:,}" for data in data_sets.values()), "rows that no rule drops"
     yield "(taken)", *(f"{data['taken']:,}" for data in data_sets.values()), "rows drawn"
 

@@ -31,18 +31,19 @@ QA_INSTRUCTIONS = (
     "Share your insights or perspective on the financial matter presented in the input.",
     "Offer your thoughts or opinion on the input financial query or topic using your financial background.",
 )
-WORDS = (
-    "amber anchor autumn barley basin beacon birch bramble bridge canyon cedar chapel cinder clover copper coral cotton "
-    "crater cypress delta ember fallow fennel ferry flint garnet glacier granite harbor hazel heron indigo island ivory "
-    "jasper juniper kestrel lagoon lantern linen maple marble meadow mallow nectar nettle ochre orchard osprey pebble "
-    "pepper pewter prairie quarry quartz quiver raven ripple saffron sable sierra silver spruce summit tallow thistle "
-    "timber topaz valley velvet violet walnut willow"
-).split()
+VOCABULARY = (
+    "amber anchor autumn barley basin beacon birch bramble bridge canyon cedar chapel cinder clover copper coral "
+    "cotton crater cypress delta ember fallow fennel ferry flint garnet glacier granite harbor hazel heron indigo "
+    "island ivory jasper juniper kestrel lagoon lantern linen maple marble meadow mallow nectar nettle ochre "
+    "orchard osprey pebble pepper pewter prairie quarry quartz quiver raven ripple saffron sable sierra silver "
+    "spruce summit tallow thistle timber topaz valley velvet violet walnut willow "
+)
+WORDS = VOCABULARY.split()
 
 Record = dict[str, str]
 
 # Rows read, and what each rule drops of them. Every figure is a list of rows below.
-COUNTS: dict[str, Record | dict[str, int]] = {
+COUNTS: dict[str, dict[str, int]] = {
     "fingpt-ner": {
         "read": 53, "no_output": 1, "last_token_lost": 2, "conflict": 2, "duplicate": 2, "near_duplicate": 1,
         "leak": 1, "near_leak": 1, "passage_leak": 1, "clean": 42,
@@ -52,8 +53,8 @@ COUNTS: dict[str, Record | dict[str, int]] = {
         "clean": 102,
     },
     "fingpt-sentiment-train": {
-        "read": 1196, "copy_of_tfns": 222, "no_output": 6, "conflict": 42, "no_input": 2, "duplicate": 812,
-        "near_duplicate": 1, "clean": 111,
+        "read": 1130, "copy_of_tfns": 222, "no_output": 6, "conflict": 42, "no_input": 2, "duplicate": 745,
+        "near_duplicate": 1, "clean": 112,
     },
     "fingpt-fiqa_qa": {
         "read": 190, "no_output": 2, "too_long": 3, "other_answer": 120, "near_duplicate": 1, "passage_leak": 1,
@@ -198,7 +199,7 @@ def write_csv(path: Path, rows: list[Record]) -> None:
 
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as --from takes it. Do not write into it: `raw_copy` is for that."""
+    """A folder as --from takes it, to be read only."""
     root = tmp_path_factory.mktemp("raw")
     tweets, validation = root / "twitter-financial-news-sentiment", tfns_validation()
     train = tfns_train(validation)
@@ -211,6 +212,11 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_parquet(root / "fingpt-fiqa_qa/data/train-00000-of-00002-dddd.parquet", questions[:100])
     write_parquet(root / "fingpt-fiqa_qa/data/train-00001-of-00002-eeee.parquet", questions[100:])
     return root
+
+
+@pytest.fixture(scope="session")
+def expected_counts() -> dict[str, dict[str, int]]:
+    return COUNTS
 
 
 @pytest.fixture(scope="session")
