@@ -35,7 +35,7 @@ class AdapterTable:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """train: a JSONL file of entries, or "documents" for the 100 that this package makes. Longer ones are left out."""
+    """train: a JSONL file of documents or mixture rows, or "documents" for our own 100. Longer ones are left out."""
 
     train: str = "documents"
     template: str = "alpaca"

@@ -21,7 +21,7 @@ from .card import write_card
 from .fetch import RawFile
 from .layouts import read_files
 from .rows import MixtureRow, read_rows, write_rows
-from .sample import draw
+from .sample import draw, wanted
 from .sources import DATA_SETS, PARTS, TOTAL
 
 TRAIN = "train.jsonl"
@@ -80,7 +80,7 @@ def build_mixture(out: Path, files: Sequence[RawFile], *, seed: int = 7, total: 
             **_settings(seed, total),
             "rules": {name: meaning for name, _, meaning in rules},
             "files": [file.to_json() for file in files],
-            "data_sets": _counts(read, dropped, taken),
+            "data_sets": _counts(read, dropped, taken, wanted(total)),
             "output": {name: _output(aside / name) for name in (TRAIN, *EVALUATION)},
         }
         write_json(aside / MANIFEST, manifest)
@@ -107,8 +107,9 @@ def _check_target(out: Path) -> None:
     """The folder is going to be replaced, so it has to be ours, or nothing."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file, OUT must be a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise ValueError(f"{out}: holds something else than a mixture; name a new folder")
+    ours = {TRAIN, *EVALUATION, MANIFEST, CARD}
+    if out.is_dir() and (others := sorted({path.name for path in out.iterdir()} - ours)):
+        raise ValueError(f"{out}: holds something else than a mixture, {others[0]}; name a new folder")
 
 
 def _read_splits(files: Sequence[RawFile]) -> dict[str, list[MixtureRow]]:
@@ -141,9 +142,15 @@ def _settings(seed: int, total: int) -> dict[str, Any]:
 
 
 def _counts(
-    read: Sequence[MixtureRow], dropped: Mapping[str, dict[str, int]], taken: Sequence[MixtureRow]
+    read: Sequence[MixtureRow],
+    dropped: Mapping[str, dict[str, int]],
+    taken: Sequence[MixtureRow],
+    planned: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Per data set: read = sum of dropped + clean; of the clean rows `taken` are in the set, by part and label."""
+    """Per data set: read = sum of dropped + clean; of the clean rows `taken` are in the set, by part and label.
+
+    A part that was short of rows shows less taken than wanted, and the others more.
+    """
     result = {}
     for data in DATA_SETS:
         count = sum(PARTS[row.source] is data for row in read)
@@ -157,6 +164,7 @@ def _counts(
             "taken": sum(map(len, parts.values())),
             "parts": {
                 part: {
+                    "wanted": planned[part],
                     "taken": len(rows),
                     "labels": dict(sorted(Counter(row.label for row in rows if row.label).items())),
                 }

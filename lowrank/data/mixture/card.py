@@ -13,7 +13,8 @@ def write_card(manifest: Mapping[str, Any]) -> str:
         f"Made by `{manifest['made_by']}` with seed {manifest['seed']}, for the template `{manifest['template']}`. The "
         "same raw files, seed and total give the same bytes.",
         "## What is in it",
-        _table(("data set", "part", "rows", "labels"), _parts(data_sets)),
+        _table(("data set", "part", "rows", "wanted", "labels"), _parts(data_sets)),
+        "A part that had too few clean rows gave all of them, and the others gave the rest.",
         "## What was dropped",
         "In the order of the rules; a row counts for the first that drops it.",
         _table(("rule", *data_sets, "meaning"), _rules(manifest["rules"], data_sets)),
@@ -45,7 +46,7 @@ def _parts(data_sets: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     for name, data in data_sets.items():
         for part, counts in data["parts"].items():
             labels = ", ".join(f"{label} {count:,}" for label, count in counts["labels"].items())
-            yield name, part, f"{counts['taken']:,}", labels
+            yield name, part, f"{counts['taken']:,}", f"{counts['wanted']:,}", labels
 
 
 def _rules(rules: Mapping[str, str], data_sets: Mapping[str, Any]) -> Iterable[Sequence[str]]:

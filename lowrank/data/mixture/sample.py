@@ -50,6 +50,12 @@ def data_set_counts(total: int, available: Mapping[str, int]) -> dict[str, int]:
     return allot("mixture", total, {data.name: data.rows for data in DATA_SETS}, limits)
 
 
+def wanted(total: int) -> dict[str, int]:
+    """Part -> rows of a set of `total` where every part has enough."""
+    counts = shares(total, {data.name: data.rows for data in DATA_SETS})
+    return {part: count for data in DATA_SETS for part, count in shares(counts[data.name], data.parts).items()}
+
+
 def draw(rows: Sequence[MixtureRow], total: int, seed: int) -> list[MixtureRow]:
     """`total` of the rows, in an order of their own; see `sources` for the counts.
 

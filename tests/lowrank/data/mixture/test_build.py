@@ -174,8 +174,15 @@ def test_a_mistake_is_told_in_one_line_and_writes_nothing(
 
 def test_a_folder_that_holds_something_else_is_not_replaced(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("chapter 1")
-    with pytest.raises(ValueError, match="holds something else than a mixture"):
+    with pytest.raises(ValueError, match=r"holds something else than a mixture, thesis.tex; name"):
         build_mixture(tmp_path, local_files(raw), total=TOTAL)
     with pytest.raises(ValueError, match="is a file, OUT must be a folder"):
         build_mixture(tmp_path / "thesis.tex", local_files(raw), total=TOTAL)
     assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
+
+
+def test_a_mixture_of_before_is_replaced(raw: Path, tmp_path: Path) -> None:
+    for total in (30, 20):
+        build_mixture(tmp_path / "out", local_files(raw), total=total)
+        assert len(read_rows(tmp_path / "out/train.jsonl")) == total
+    assert sorted(tree(tmp_path / "out")) == FILES

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from lowrank.data.mixture.sample import allot, data_set_counts, draw, shares
+from lowrank.data.mixture.sample import allot, data_set_counts, draw, shares, wanted
 from lowrank.data.mixture.sources import DATA_SETS, TOTAL
 
 ENOUGH = {data.name: 10**6 for data in DATA_SETS}
@@ -47,6 +47,10 @@ def test_what_one_cannot_give_the_others_give_in_proportion() -> None:
 def test_the_counts_of_15000_are_those_of_the_plan() -> None:
     assert list(data_set_counts(TOTAL, ENOUGH).values()) == [488, 4500, 5012, 5000]
     assert TOTAL == 15000
+    assert wanted(TOTAL) == {
+        "ner": 488, "tfns": 4500, "fpb": 2500, "fiqa_sa": 900, "nwgi": 1612, "fiqa_qa": 5000
+    }  # fmt: skip
+    assert sum(wanted(1001).values()) == 1001
 
 
 def test_ner_gives_what_it_has_and_the_others_the_rest() -> None:
