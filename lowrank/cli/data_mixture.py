@@ -23,7 +23,11 @@ def add(kinds: Any) -> None:
     )
     origin = parser.add_mutually_exclusive_group()
     origin.add_argument(
-        "--from", dest="raw", metavar="DIR", type=Path, help="a folder a data set in here, instead of the hub"
+        "--from",
+        dest="raw",
+        metavar="DIR",
+        type=Path,
+        help="a local folder with one sub-folder a data set, instead of the hub",
     )
     origin.add_argument(
         "--revision",

@@ -40,15 +40,15 @@ def local_files(root: Path) -> list[RawFile]:
     """
     if not root.is_dir():
         raise ValueError(f"--from {root}: no such folder")
-    missing = [
-        f"{data.name}/{pattern} ({_download(data, data.revision, root / data.name)})"
-        for data in DATA_SETS
-        for pattern in data.files.values()
-        if not list((root / data.name).glob(pattern))
-    ]
-    if missing:
-        raise ValueError(f"--from {root}: missing {', '.join(missing)}")
+    if missing := list(filter(None, (_missing(data, root / data.name) for data in DATA_SETS))):
+        raise ValueError(f"--from {root}: missing {'; '.join(missing)}")
     return [file for data in DATA_SETS for file in _files(data, root / data.name, None)]
+
+
+def _missing(data: DataSet, folder: Path) -> str:
+    """The files that the folder lacks, and the command that gets them; "" if it lacks none."""
+    absent = [f"{data.name}/{pattern}" for pattern in data.files.values() if not list(folder.glob(pattern))]
+    return f"{', '.join(absent)}: `{_download(data, data.revision, folder)}`" if absent else ""
 
 
 def hub_files(revisions: Mapping[str, str]) -> list[RawFile]:
@@ -109,7 +109,7 @@ def _snapshot(data: DataSet, revision: str) -> Path:
         elsewhere = _download(data, revision, Path("DIR", data.name))
         raise OSError(
             f"{where}: not in the cache, and the hub is out of reach: connect (and unset HF_HUB_OFFLINE), "
-            f"or get it elsewhere with {elsewhere} and pass --from DIR"
+            f"or elsewhere run `{elsewhere}` and pass --from DIR"
         ) from None
     except HfHubHTTPError as error:
         raise OSError(

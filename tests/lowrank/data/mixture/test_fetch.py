@@ -58,7 +58,9 @@ def test_a_folder_without_the_files_names_all_that_is_missing_and_how_to_get_it(
     root = copytree(raw, tmp_path / "raw")
     rmtree(root / "fingpt-fiqa_qa")
     (root / "twitter-financial-news-sentiment/sent_valid.csv").unlink()
-    with pytest.raises(ValueError, match=r"missing twitter.*/sent_valid.csv .*, fingpt-fiqa_qa/data/train-\*") as error:
+    with pytest.raises(
+        ValueError, match=r"missing twitter.*/sent_valid.csv: `.*; fingpt-fiqa_qa/data/train-\*"
+    ) as error:
         local_files(root)
     command = (
         "hf download FinGPT/fingpt-fiqa_qa --repo-type dataset --revision c65953e39aaea4779efc54805c64769429c554c8"
