@@ -1,12 +1,15 @@
 """From a config to a hat: loads the base and the data that the config names, and trains."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lowrank.adapters import adapter_parameters
-from lowrank.data.batching import encode_all, name_some
-from lowrank.data.documents import Entry, make_documents, read_jsonl
+from lowrank.data.batching import Instructed, encode_all, name_some
+from lowrank.data.documents import make_documents, read_jsonl
+from lowrank.data.mixture.rows import read_rows
 from lowrank.data.template import find
 from lowrank.embedded import base_folder
 from lowrank.files import sha256_of
@@ -59,11 +62,22 @@ def train_from_config(
     return Result(Path(config.run.out) / HAT, rows, count)
 
 
-def _entries(source: str) -> tuple[list[Entry], dict[str, Any]]:
+def _entries(source: str) -> tuple[Sequence[Instructed], dict[str, Any]]:
     """The entries to learn, and what the provenance says of them."""
     if source == DOCUMENTS:
         return make_documents(100, seed=DOCUMENTS_SEED, split="train"), {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
     path = Path(source)
     if not path.is_file():
         raise ValueError(f"data.train: {path}: no such file")
-    return read_jsonl(path), {"file": path.name, "sha256": sha256_of(path)}
+    return _read(path), {"file": path.name, "sha256": sha256_of(path)}
+
+
+def _read(path: Path) -> Sequence[Instructed]:
+    """The entries of a JSONL file: rows of a mixture if the first has a source, documents otherwise."""
+    with path.open(encoding="utf-8") as file:
+        first = next((line for line in file if line.strip()), "")
+    try:
+        data = json.loads(first)
+    except json.JSONDecodeError:
+        return read_jsonl(path)  # which says what is wrong, and where
+    return read_rows(path) if isinstance(data, dict) and "source" in data else read_jsonl(path)

@@ -1,10 +1,10 @@
-"""lowrank data documents, and the parser of `lowrank data` (its other verbs: data_check, data_import, data_show)"""
+"""lowrank data documents, and the parser of `lowrank data`, whose other verbs are the rooms data_*"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from . import data_check, data_import, data_show
+from . import data_check, data_import, data_mixture, data_show
 from .arguments import add_verb
 
 
@@ -32,6 +32,7 @@ def add(verbs: Any) -> None:
         "--hold-out", metavar="KIND", help="train on the other nine kinds and test on this one alone"
     )
     documents.set_defaults(run=run_documents)
+    data_mixture.add(kinds)
     data_check.add(kinds)
     data_import.add(kinds)
     data_show.add(kinds)

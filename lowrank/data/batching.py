@@ -16,9 +16,11 @@ from .template import Turn, find
 
 MEGABATCH = 50  # batches that are sorted together, at most
 
+S = TypeVar("S", bound=Sized)  # a row; its length is in tokens
 
-class Task(Protocol):
-    """What an entry of any data set has: `documents.Entry` is one."""
+
+class Instructed(Protocol):
+    """What can be learned from: a document's `Entry`, a `MixtureRow`, or anything with these four texts."""
 
     @property
     def id(self) -> str: ...
@@ -28,9 +30,6 @@ class Task(Protocol):
     def input(self) -> str: ...
     @property
     def output(self) -> str: ...
-
-
-S = TypeVar("S", bound=Sized)  # a row; its length is in tokens
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def encode_turns(id: str, turns: Sequence[Turn], tokenizer: Tokenizer, template:
     return Example(id, tuple(tokens), tuple(labels))
 
 
-def encode_example(entry: Task, tokenizer: Tokenizer, template: str) -> Example:
+def encode_example(entry: Instructed, tokenizer: Tokenizer, template: str) -> Example:
     """Begin, prompt, completion, end of text. Prompt and completion are tokenized apart, as in generation."""
     return encode_turns(entry.id, [Turn(entry.instruction, entry.input, entry.output)], tokenizer, template)
 
@@ -88,7 +87,7 @@ def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[
 
 
 def encode_all(
-    entries: Sequence[Task], tokenizer: Tokenizer, template: str, max_tokens: int
+    entries: Sequence[Instructed], tokenizer: Tokenizer, template: str, max_tokens: int
 ) -> tuple[list[Example], list[Example]]:
     """Every entry as an example, in two lists: see `split_by_length`. Raises ValueError if none fits."""
     examples = [encode_example(entry, tokenizer, template) for entry in entries]
