@@ -66,7 +66,9 @@ def evaluate(
     Raises ValueError for an unknown adapter, or an entry that does not fit into the model's context.
     """
     use_adapter(model, adapter)
-    examples, too_long = encode_all(entries, tokenizer, template, model.config.max_seq_len)
+    examples, too_long = encode_all(
+        [entry.conversation for entry in entries], tokenizer, template, model.config.max_seq_len
+    )
     if too_long:
         raise ValueError(f"entry {too_long[0].id}: {len(too_long[0].tokens)} tokens, room {model.config.max_seq_len}")
     prompts = [render(template, entry.instruction, entry.input) for entry in entries]

@@ -37,7 +37,7 @@ class AdapterTable:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """train: a JSONL file of documents or mixture rows, or "documents" for our own 100. Longer entries are left out.
+    """train: a file in one of `data.formats`, or "documents" for our own 100. Longer entries are left out.
 
     group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
     """

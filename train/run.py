@@ -1,16 +1,14 @@
 """From a config to a hat: loads the base and the data that the config names, and trains."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lowrank.adapters import adapter_parameters
-from lowrank.data.batching import Instructed, encode_all, name_some
-from lowrank.data.documents import make_documents, read_jsonl
-from lowrank.data.mixture.rows import read_rows
-from lowrank.data.template import find
+from lowrank.data.batching import encode_all, name_some
+from lowrank.data.documents import make_documents
+from lowrank.data.formats import read_conversations
+from lowrank.data.template import Conversation, find
 from lowrank.embedded import base_folder
 from lowrank.files import sha256_of
 from lowrank.kernels.formats import DENSE_DTYPES
@@ -43,7 +41,7 @@ def train_from_config(
     dtype = config.base.dtype
     if dtype and dtype not in DENSE_DTYPES:
         raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
-    entries, origin = _entries(config.data.train)
+    entries, origin = _conversations(config.data.train)
     tokenizer = load_tokenizer(folder)
     examples, dropped = encode_all(entries, tokenizer, config.data.template, config.data.max_tokens)
     if dropped:
@@ -62,22 +60,12 @@ def train_from_config(
     return Result(Path(config.run.out) / HAT, rows, count)
 
 
-def _entries(source: str) -> tuple[Sequence[Instructed], dict[str, Any]]:
-    """The entries to learn, and what the provenance says of them."""
+def _conversations(source: str) -> tuple[list[Conversation], dict[str, Any]]:
+    """What there is to learn, and what the provenance says of it."""
     if source == DOCUMENTS:
-        return make_documents(100, seed=DOCUMENTS_SEED, split="train"), {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
+        entries = make_documents(100, seed=DOCUMENTS_SEED, split="train")
+        return [entry.conversation for entry in entries], {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
     path = Path(source)
     if not path.is_file():
         raise ValueError(f"data.train: {path}: no such file")
-    return _read(path), {"file": path.name, "sha256": sha256_of(path)}
-
-
-def _read(path: Path) -> Sequence[Instructed]:
-    """The entries of a JSONL file: rows of a mixture if the first has a source, documents otherwise."""
-    with path.open(encoding="utf-8") as file:
-        first = next((line for line in file if line.strip()), "")
-    try:
-        data = json.loads(first)
-    except json.JSONDecodeError:
-        return read_jsonl(path)  # which says what is wrong, and where
-    return read_rows(path) if isinstance(data, dict) and "source" in data else read_jsonl(path)
+    return read_conversations(path), {"file": path.name, "sha256": sha256_of(path)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.formats import FORMATS, Item, detect, exchange, read_items
+from ..data.formats import FORMATS, Item, conversation, detect, read_items
 from .arguments import add_verb
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def examine(format: str, item: Item) -> "tuple[list[Problem], Entry | None]":
     try:
         if format == "entry":
             return [], Entry.from_json(item.data, "$")
-        exchange(format, item.data)
+        conversation(format, item.data, "")
     except ValueError as error:
         return [problem_of(item.line, error)], None
     return [], None

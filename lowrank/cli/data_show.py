@@ -31,7 +31,7 @@ def add(kinds: Any) -> None:
         "which tokens of a data set are trained on, and its totals",
         "lowrank data show data/train.jsonl --template alpaca --n 2 --html tokens.html",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="JSONL of entries")
+    parser.add_argument("file", metavar="FILE", type=Path, help="JSONL: our entries, Alpaca, ShareGPT or chat messages")
     parser.add_argument(
         "--tokenizer", default="embedded", metavar="T", help='tokenizer.model, its folder, or "embedded" (default)'
     )
@@ -50,19 +50,15 @@ def add(kinds: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the tokens, or writes them as a page, and the totals."""
-    from ..data.batching import encode_example
-    from ..data.documents import read_jsonl
+    from ..data.batching import encode
+    from ..data.formats import read_conversations
     from ..data.view import count
     from ..eval.token_page import TokenPage, render
     from ..files import write_text
 
     max_tokens, row_length = read_limits(args)
-    if not args.file.is_file():
-        raise ValueError(f"{args.file}: no such file")
     tokenizer = find_tokenizer(args.tokenizer)
-    examples = [encode_example(entry, tokenizer, args.template) for entry in read_jsonl(args.file)]
-    if not examples:
-        raise ValueError(f"{args.file}: must hold at least one entry, got none")
+    examples = [encode(said, tokenizer, args.template) for said in read_conversations(args.file)]
     totals = count(examples, max_tokens, row_length)
     rows = choose(examples, tokenizer, max_tokens, args)
     if args.html:

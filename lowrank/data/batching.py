@@ -1,35 +1,22 @@
-"""Entries -> token ids, labels that say what is learned, and batches of rows that are much of a length.
+"""Conversations -> token ids, labels that say what is learned, and batches of rows that are much of a length.
 
 B rows, T tokens of the longest row. A row is one example, or several that are packed (see `packing`).
 """
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..model.loss import IGNORED
 from ..model.tokenizer import Tokenizer
-from .template import Turn, find
+from .template import Conversation, find
 
 MEGABATCH = 50  # batches that are sorted together, at most
 
 S = TypeVar("S", bound=Sized)  # a row; its length is in tokens
-
-
-class Instructed(Protocol):
-    """What can be learned from: a document's `Entry`, a `MixtureRow`, or anything with these four texts."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def instruction(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def output(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -49,31 +36,28 @@ class Example:
         return len(self.tokens)
 
 
-def encode_turns(id: str, turns: Sequence[Turn], tokenizer: Tokenizer, template: str, system: str = "") -> Example:
-    """The parts of a conversation, each tokenized by itself: what is asked behind begin-of-text, answers up to the end.
+def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> Example:
+    """The parts of a conversation, each tokenized by itself as in generation.
 
-    Raises ValueError naming the entry for an empty answer, and for a text that the template refuses.
+    What is asked stands behind begin-of-text, an answer before end-of-text. Raises ValueError naming the conversation
+    for an empty answer, and for a text that the template refuses.
     """
-    answers = [turn.output for turn in turns if turn.output is not None]
+    where = f"entry {conversation.id}"
+    answers = [turn.output for turn in conversation.turns if turn.output is not None]
     if not answers or not all(answer.strip() for answer in answers):
-        raise ValueError(f"entry {id}: output must not be empty: there is nothing to learn")
+        raise ValueError(f"{where}: output must not be empty: there is nothing to learn")
     form = find(template)
     try:
-        parts = form.parts(turns, system)
+        parts = form.parts(conversation)
     except ValueError as error:
-        raise ValueError(f"entry {id}: {error}") from None
+        raise ValueError(f"{where}: {error}") from None
     tokens: list[int] = []
     labels: list[int] = []
     for part in parts:
         ids = tokenizer.encode(part.text, bos=not part.learned, eos=part.learned)
         tokens += ids
         labels += ids if part.learned else [IGNORED] * len(ids)
-    return Example(id, tuple(tokens), tuple(labels))
-
-
-def encode_example(entry: Instructed, tokenizer: Tokenizer, template: str) -> Example:
-    """Begin, prompt, completion, end of text. Prompt and completion are tokenized apart, as in generation."""
-    return encode_turns(entry.id, [Turn(entry.instruction, entry.input, entry.output)], tokenizer, template)
+    return Example(conversation.id, tuple(tokens), tuple(labels))
 
 
 def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[Example], list[Example]]:
@@ -87,10 +71,10 @@ def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[
 
 
 def encode_all(
-    entries: Sequence[Instructed], tokenizer: Tokenizer, template: str, max_tokens: int
+    conversations: Sequence[Conversation], tokenizer: Tokenizer, template: str, max_tokens: int
 ) -> tuple[list[Example], list[Example]]:
-    """Every entry as an example, in two lists: see `split_by_length`. Raises ValueError if none fits."""
-    examples = [encode_example(entry, tokenizer, template) for entry in entries]
+    """Every conversation as an example, in two lists: see `split_by_length`. Raises ValueError if none fits."""
+    examples = [encode(conversation, tokenizer, template) for conversation in conversations]
     kept, dropped = split_by_length(examples, max_tokens)
     if not kept:
         raise ValueError(f"max_tokens = {max_tokens} leaves none of {len(examples)} entries to learn from")

@@ -18,6 +18,7 @@ from lowrank.data.facts import TEXT_TYPES, UNITS, Fact, evaluate, is_decimal, re
 from lowrank.data.kinds import KINDS
 from lowrank.data.kinds.kind import STYLES
 from lowrank.data.splits import SPLITS
+from lowrank.data.template import Conversation, Turn
 
 LICENSE = "Apache-2.0"
 VALIDATION_DOCUMENTS, TEST_DOCUMENTS = 50, 200
@@ -57,6 +58,11 @@ class Entry:
     def prompt(self) -> str:
         """Instruction, blank line, record: what the user says."""
         return f"{self.instruction}\n\n{self.input}"
+
+    @property
+    def conversation(self) -> Conversation:
+        """What is learned of it: the document behind its instruction and record."""
+        return Conversation(self.id, (Turn(self.instruction, self.input, self.output),))
 
     @property
     def sha256(self) -> str:

@@ -1,4 +1,4 @@
-"""Files of examples that others made: what format they are in, and which prompt and answer a line holds.
+"""Files of examples: what format they are in, and which conversation a line holds.
 
     entry     {"facts": {...}, ...}                               ours: see `documents`
     alpaca    {"instruction": ..., "input": ..., "output": ...}
@@ -12,9 +12,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from .documents import Entry
+from .template import Conversation, Turn
 
 # Format -> the key that tells it. An entry has an instruction too, so the order matters.
 FORMATS: Mapping[str, str] = {
@@ -24,7 +26,7 @@ FORMATS: Mapping[str, str] = {
     "alpaca": "instruction",
 }
 FOREIGN = tuple(format for format in FORMATS if format != "entry")
-ASKING, ANSWERING = ("human", "user"), ("gpt", "chatgpt", "assistant")
+SYSTEM, ASKING, ANSWERING = ("system", "developer"), ("human", "user"), ("gpt", "chatgpt", "assistant")
 
 
 @dataclass(frozen=True)
@@ -86,29 +88,75 @@ def _is_row(item: Item) -> bool:
     return isinstance(item.data, dict)
 
 
-def exchange(format: str, data: Mapping[str, Any]) -> Exchange:
-    """The first prompt and its answer; behind the first blank line of the prompt, or else its first line, is its input.
+def conversation(format: str, data: Mapping[str, Any], id: str) -> Conversation:
+    """Every turn of an example of a format other than "entry"; its own id, where it has one, goes before `id`.
 
-    data  of a format other than "entry", valid by its schema
-    Raises ValueError if there is no prompt with an answer behind it.
+    Raises ValueError for a key that is missing or no text, and unless each prompt has its answer behind it.
     """
+    id = data["id"] if isinstance(data.get("id"), str) else id
     if format == "alpaca":
-        prompt, answer = _joined(data["instruction"], data.get("input", "")), data["output"]
-    else:
-        turns = data["conversations"] if format == "sharegpt" else data["messages"]
-        who, what = ("from", "value") if format == "sharegpt" else ("role", "content")
-        prompt, answer = _first_turns([(turn[who], turn[what]) for turn in turns])
-    prompt = prompt.strip()
+        prompt, answer = _text(data, "instruction"), _text(data, "output")
+        return Conversation(id, (Turn(prompt, _text({"input": "", **data}, "input"), answer),))
+    who, what = ("from", "value") if format == "sharegpt" else ("role", "content")
+    turns = data.get(FORMATS[format])
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError(f"{FORMATS[format]}: must be a list of objects, got {turns!r}")
+    said = [(_text(turn, who), _text(turn, what)) for turn in turns]
+    system = said[0][1] if said and said[0][0] in SYSTEM else ""
+    spoken = said[1:] if system else said
+    asked, answered = spoken[::2], spoken[1::2]
+    if (
+        not spoken
+        or len(asked) != len(answered)
+        or not all(speaker in ASKING for speaker, _ in asked)
+        or not all(speaker in ANSWERING for speaker, _ in answered)
+    ):
+        raise ValueError(f"must be prompts, each with its answer behind it, got {[speaker for speaker, _ in said]}")
+    return Conversation(
+        id, tuple(Turn(prompt, output=answer) for (_, prompt), (_, answer) in zip(asked, answered, strict=True)), system
+    )
+
+
+def exchange(format: str, data: Mapping[str, Any]) -> Exchange:
+    """A prompt and its answer; behind the first blank line of the prompt, or else its first line, is its input.
+
+    data  of a format other than "entry"; a system prompt is left out
+    Raises ValueError for anything but one prompt with its answer.
+    """
+    turns = conversation(format, data, "").turns
+    if len(turns) != 1:
+        raise ValueError(f"must be one prompt and its answer, got {len(turns)}")
+    turn = turns[0]
+    prompt = f"{turn.instruction.strip()}\n\n{turn.input.strip()}".strip()
     instruction, _, input = prompt.partition("\n\n" if "\n\n" in prompt else "\n")
-    return Exchange(instruction.strip(), input.strip(), answer)
+    return Exchange(instruction.strip(), input.strip(), turn.output or "")
 
 
-def _joined(instruction: str, input: str) -> str:
-    return f"{instruction.strip()}\n\n{input.strip()}" if input.strip() else instruction
+def read_conversations(path: Path) -> list[Conversation]:
+    """What can be learned from a file of any of FORMATS, told by its keys; a mixture's rows are "alpaca".
+
+    Raises ValueError naming file, line, key and what was expected there.
+    """
+    items = read_items(path)
+    if not items:
+        raise ValueError(f"{path}: must hold at least one entry, got none")
+    for item in items:
+        if item.error is not None or not isinstance(item.data, dict):
+            found = item.error or f"got {type(item.data).__name__}"
+            raise ValueError(f"{path}:{item.line}: expected a JSON object, {found}")
+    format = detect(items, str(path))
+    if format == "entry":
+        return [Entry.from_json(item.data, f"{path}:{item.line}").conversation for item in items]
+    conversations = []
+    for item in items:
+        try:
+            conversations.append(conversation(format, item.data, f"{path.stem}:{item.line}"))
+        except ValueError as error:
+            raise ValueError(f"{path}:{item.line}: {error}") from None
+    return conversations
 
 
-def _first_turns(turns: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    for (asker, prompt), (answerer, answer) in pairwise(turns):
-        if asker in ASKING and answerer in ANSWERING:
-            return prompt, answer
-    raise ValueError(f"must hold a prompt and its answer next to each other, got {[who for who, _ in turns]}")
+def _text(data: Mapping[str, Any], key: str) -> str:
+    if not isinstance(data.get(key), str):
+        raise ValueError(f"{key}: expected a string, got {data.get(key, 'nothing')!r}")
+    return str(data[key])

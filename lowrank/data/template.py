@@ -8,7 +8,7 @@ A conversation becomes parts, each tokenized by itself, which is what generation
 The texts of a name and version never change; a test holds them. A better text is a new version, or another name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,15 @@ class Turn:
     instruction: str
     input: str = ""
     output: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What can be learned from: turns, and the system prompt before the first of them."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    system: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,11 @@ class Template:
         """The text that is learned."""
         return output
 
-    def parts(self, turns: Sequence[Turn], system: str = "") -> list[Part]:
+    def parts(self, conversation: Conversation) -> list[Part]:
         """What is given and what is learned of a conversation; the system prompt belongs to its first turn."""
         parts = []
-        for number, turn in enumerate(turns):
-            prompt = self.render(turn.instruction, turn.input, system if number == 0 else "")
+        for number, turn in enumerate(conversation.turns):
+            prompt = self.render(turn.instruction, turn.input, conversation.system if number == 0 else "")
             parts.append(Part(prompt, learned=False))
             if turn.output is not None:
                 parts.append(Part(self.completion(turn.output), learned=True))

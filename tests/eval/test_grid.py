@@ -17,7 +17,7 @@ def model(embedded):
 
 
 def test_the_completion_loss_does_not_depend_on_the_batches(model, tokenizer):
-    examples, _ = encode_all(ENTRIES, tokenizer, "alpaca", 512)
+    examples, _ = encode_all([entry.conversation for entry in ENTRIES], tokenizer, "alpaca", 512)
     one_by_one = completion_loss(model, examples, batch_size=1)
     assert completion_loss(model, examples, batch_size=3) == pytest.approx(one_by_one, rel=1e-6)
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lowrank.data.batching import encode_example
+from lowrank.data.batching import encode
 from lowrank.data.documents import make_documents
 from lowrank.data.packing import pack
 from lowrank.data.view import Shown, Token, Totals, count, show
@@ -41,7 +41,7 @@ def page(*rows):
 
 @pytest.fixture(scope="module")
 def packed(tokenizer):
-    examples = [encode_example(entry, tokenizer, "alpaca") for entry in make_documents(4, seed=1, split="train")]
+    examples = [encode(entry.conversation, tokenizer, "alpaca") for entry in make_documents(4, seed=1, split="train")]
     return count(examples, 400, 800), [show(row, tokenizer) for row in pack(examples, 800)]
 
 

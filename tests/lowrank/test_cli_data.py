@@ -88,7 +88,7 @@ def test_a_conversation_without_an_answer_is_wrong(data: Run, tmp_path: Path) ->
     path = write_lines(tmp_path / "a.jsonl", {"conversations": [turn, turn]})
     status, out, _ = data("check", path)
     assert status == 1
-    assert out[0] == f"{path}:1: $: must hold a prompt and its answer next to each other, got ['human', 'human']"
+    assert out[0] == f"{path}:1: $: must be prompts, each with its answer behind it, got ['human', 'human']"
 
 
 def test_the_format_can_be_given(data: Run, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lowrank.cli import main
 from lowrank.cli.data_show import columns
-from lowrank.data.batching import encode_example
+from lowrank.data.batching import encode
 from lowrank.data.documents import make_documents, write_jsonl
 
 ENTRIES = make_documents(6, seed=3, split="train")
@@ -51,7 +51,7 @@ def cells(out, name):
 
 def test_every_token_is_printed_with_its_id_position_and_mark(show, tokenizer):
     status, out, _ = show("--n", 1)
-    example = encode_example(ENTRIES[0], tokenizer, "alpaca")
+    example = encode(ENTRIES[0].conversation, tokenizer, "alpaca")
     assert status == 0
     assert list(map(int, cells(out, "id"))) == list(example.tokens)
     assert list(map(int, cells(out, "position"))) == list(range(len(example)))
@@ -70,7 +70,7 @@ def test_marks_stand_under_their_tokens(show):
 
 
 def test_totals_are_of_the_whole_file(show, tokenizer):
-    examples = [encode_example(entry, tokenizer, "alpaca") for entry in ENTRIES]
+    examples = [encode(entry.conversation, tokenizer, "alpaca") for entry in ENTRIES]
     lengths = sorted(map(len, examples))
     limit = lengths[-2]
     _, out, _ = show("--n", 0, "--max-tokens", limit)

@@ -8,15 +8,14 @@ import torch
 from lowrank.data.batching import (
     Example,
     collate,
+    encode,
     encode_all,
-    encode_example,
-    encode_turns,
     epoch_batches,
     name_some,
 )
 from lowrank.data.documents import make_documents
 from lowrank.data.packing import rows_of_one
-from lowrank.data.template import TEMPLATES, Turn, render
+from lowrank.data.template import TEMPLATES, Conversation, Turn, render
 from lowrank.model.loss import IGNORED
 
 ENTRIES = make_documents(10, seed=1, split="train")
@@ -39,7 +38,7 @@ def filling(batches):
 
 def test_prompt_and_completion_are_tokenized_apart_with_one_begin_and_one_end(tokenizer):
     entry = ENTRIES[0]
-    found = encode_example(entry, tokenizer, "alpaca")
+    found = encode(entry.conversation, tokenizer, "alpaca")
     prompt = tokenizer.encode(render("alpaca", entry.instruction, entry.input), bos=True, eos=False)
     assert list(found.tokens[: len(prompt)]) == prompt
     assert tokenizer.decode(found.tokens[len(prompt) :]) == entry.output
@@ -49,7 +48,7 @@ def test_prompt_and_completion_are_tokenized_apart_with_one_begin_and_one_end(to
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_end_of_text_is_always_learned_and_never_filling(template, tokenizer):
-    examples = [encode_example(entry, tokenizer, template) for entry in ENTRIES]
+    examples = [encode(entry.conversation, tokenizer, template) for entry in ENTRIES]
     tokens, labels = collate(examples)
     for row, found in enumerate(examples):
         assert found.tokens[0] == tokenizer.bos_id and found.tokens[-1] == tokenizer.eos_id
@@ -63,7 +62,7 @@ def test_the_prompt_that_is_learned_from_is_the_one_that_is_generated_from(token
     for template in TEMPLATES:
         entry = ENTRIES[3]
         asked = tokenizer.encode(render(template, entry.instruction, entry.input), bos=True, eos=False)
-        found = encode_example(entry, tokenizer, template)
+        found = encode(entry.conversation, tokenizer, template)
         assert list(found.tokens[: len(asked)]) == asked
         assert len(found) - found.supervised == len(asked)
 
@@ -82,7 +81,7 @@ def test_labels_do_not_depend_on_token_ids():
 @pytest.mark.parametrize("output", ["", " \n"], ids=["empty", "blank"])
 def test_an_entry_with_nothing_to_learn_is_named(output, tokenizer):
     with pytest.raises(ValueError, match=r"^entry e-7: output must not be empty: there is nothing to learn$"):
-        encode_example(replace(ENTRIES[0], id="e-7", output=output), tokenizer, "alpaca")
+        encode(replace(ENTRIES[0], id="e-7", output=output).conversation, tokenizer, "alpaca")
 
 
 @pytest.mark.parametrize(
@@ -90,13 +89,13 @@ def test_an_entry_with_nothing_to_learn_is_named(output, tokenizer):
 )
 def test_a_conversation_with_nothing_to_learn_is_named(turns, tokenizer):
     with pytest.raises(ValueError, match="entry e-7: output must not be empty"):
-        encode_turns("e-7", turns, tokenizer, "alpaca")
+        encode(Conversation("e-7", tuple(turns)), tokenizer, "alpaca")
 
 
 def test_entries_that_do_not_fit_are_left_out_whole_and_given_back(tokenizer):
-    long = [len(encode_example(entry, tokenizer, "alpaca")) for entry in ENTRIES]
+    long = [len(encode(entry.conversation, tokenizer, "alpaca")) for entry in ENTRIES]
     limit = sorted(long)[5]
-    kept, dropped = encode_all(ENTRIES, tokenizer, "alpaca", limit)
+    kept, dropped = encode_all([entry.conversation for entry in ENTRIES], tokenizer, "alpaca", limit)
     assert lengths([kept]) == [[length for length in long if length <= limit]]
     assert {found.id for found in dropped} == {e.id for e, n in zip(ENTRIES, long, strict=True) if n > limit}
     assert all(found.tokens[-1] == tokenizer.eos_id for found in kept)
@@ -104,7 +103,7 @@ def test_entries_that_do_not_fit_are_left_out_whole_and_given_back(tokenizer):
 
 def test_nothing_left_to_learn_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="max_tokens = 8 leaves none of 10 entries"):
-        encode_all(ENTRIES, tokenizer, "alpaca", 8)
+        encode_all([entry.conversation for entry in ENTRIES], tokenizer, "alpaca", 8)
 
 
 def test_ids_are_told_up_to_a_number():

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from lowrank.data.formats import Exchange, Item, detect, exchange, read_items
+from lowrank.data.documents import make_documents, write_jsonl
+from lowrank.data.formats import Exchange, Item, conversation, detect, exchange, read_conversations, read_items
+from lowrank.data.mixture.rows import MixtureRow, write_rows
+from lowrank.data.template import Conversation, Turn
 
 ALPACA = {"instruction": "Write.", "input": "debt: $5", "output": "Debt is $5."}
 SHAREGPT = {
@@ -80,5 +83,71 @@ def test_the_prompt_is_cut_into_instruction_and_input(format: str, row: dict[str
 
 def test_a_conversation_without_an_answer_is_refused() -> None:
     turns = {"messages": [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Write."}]}
-    with pytest.raises(ValueError, match=r"^must hold a prompt and its answer .*, got \['assistant', 'user'\]$"):
+    with pytest.raises(ValueError, match=r"^must be prompts, each with its answer .*, got \['assistant', 'user'\]$"):
         exchange("chat", turns)
+
+
+def test_a_second_prompt_is_no_document() -> None:
+    turns = CHAT["messages"] * 2
+    with pytest.raises(ValueError, match=r"^must be one prompt and its answer, got 2$"):
+        exchange("chat", {"messages": turns})
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "expected"),
+    [
+        ("alpaca", ALPACA, Conversation("a:3", (Turn("Write.", "debt: $5", "Debt is $5."),))),
+        (
+            "alpaca",
+            ALPACA | {"id": "ner-7", "source": "ner"},
+            Conversation("ner-7", (Turn("Write.", "debt: $5", "Debt is $5."),)),
+        ),
+        (
+            "sharegpt",
+            SHAREGPT,
+            Conversation("a:3", (Turn("Write.\n\ndebt: $5\n\nrate: 2%", "", "Debt is $5."),), "Be brief."),
+        ),
+        (
+            "chat",
+            {"messages": CHAT["messages"] * 2},
+            Conversation("a:3", (Turn("Write.\ndebt: $5", "", "Debt is $5."),) * 2),
+        ),
+    ],
+    ids=["alpaca", "mixture", "system", "two-turns"],
+)
+def test_a_line_is_learned_with_all_its_turns(
+    format: str, row: dict[str, Any], expected: Conversation, tmp_path: Path
+) -> None:
+    assert conversation(format, row, "a:3") == expected
+    (tmp_path / "a.jsonl").write_text("\n\n" + json.dumps(row) + "\n")
+    assert read_conversations(tmp_path / "a.jsonl") == [expected]
+
+
+def test_our_own_files_are_learned_with_their_ids(tmp_path: Path) -> None:
+    entries = make_documents(2, seed=1, split="train")
+    write_jsonl(tmp_path / "documents.jsonl", entries)
+    assert read_conversations(tmp_path / "documents.jsonl") == [entry.conversation for entry in entries]
+    write_rows(tmp_path / "mixture.jsonl", [MixtureRow("tfns-1", "tfns", "What?", "up", "positive", "positive")])
+    assert read_conversations(tmp_path / "mixture.jsonl") == [
+        Conversation("tfns-1", (Turn("What?", "up", "positive"),))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "a.jsonl: must hold at least one entry, got none"),
+        ([ALPACA, 7], "a.jsonl:2: expected a JSON object, got int"),
+        ([ALPACA, {"instruction": "x"}], "a.jsonl:2: output: expected a string, got 'nothing'"),
+        ([ALPACA | {"input": 3}], "a.jsonl:1: input: expected a string, got 3"),
+        ([CHAT, {"messages": "hi"}], "a.jsonl:2: messages: must be a list of objects, got 'hi'"),
+        ([{"messages": [{"role": "user"}]}], "a.jsonl:1: content: expected a string, got 'nothing'"),
+        ([{"messages": CHAT["messages"][:1]}], r"a.jsonl:1: must be prompts, each with .*, got \['user'\]"),
+        ([{"facts": {}}], "a.jsonl:1: id: expected"),
+    ],
+)
+def test_a_line_that_cannot_be_learned_is_named(lines: list[Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(ValueError, match=message) as error:
+        read_conversations(tmp_path / "a.jsonl")
+    assert "\n" not in str(error.value)

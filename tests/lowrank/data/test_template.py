@@ -2,8 +2,8 @@
 
 import pytest
 
-from lowrank.data.batching import encode_turns
-from lowrank.data.template import DEFAULT, TEMPLATES, Turn, find, recorded, template_for
+from lowrank.data.batching import encode
+from lowrank.data.template import DEFAULT, TEMPLATES, Conversation, Turn, find, recorded, template_for
 from lowrank.model.loss import IGNORED
 from lowrank.model.tokenizer import Tokenizer
 
@@ -94,7 +94,9 @@ ANSWERS = [
 @pytest.mark.parametrize("answer", ANSWERS, ids=ascii)
 def test_the_ids_of_a_finished_turn_are_metas(answer, system, llama2_tokenizer):
     tokenizer, turns = Tokenizer(llama2_tokenizer), [Turn(" What was the debt? ", output=answer)]
-    assert list(encode_turns("a", turns, tokenizer, "llama2-chat", system).tokens) == chat_ids(tokenizer, turns, system)
+    assert list(encode(Conversation("a", tuple(turns), system), tokenizer, "llama2-chat").tokens) == chat_ids(
+        tokenizer, turns, system
+    )
 
 
 def test_no_piece_of_llama_2_crosses_from_a_word_into_a_space(llama2_tokenizer):
@@ -106,7 +108,7 @@ def test_no_piece_of_llama_2_crosses_from_a_word_into_a_space(llama2_tokenizer):
 def test_each_turn_begins_and_ends_a_text_of_its_own_and_the_last_is_left_open(llama2_tokenizer):
     tokenizer = Tokenizer(llama2_tokenizer)
     turns = [Turn("What was the debt?", output="$4.2 million."), Turn("And the fee?", output="0.5%"), Turn("Why?")]
-    example = encode_turns("a", turns, tokenizer, "llama2-chat", "Be brief.")
+    example = encode(Conversation("a", tuple(turns), "Be brief."), tokenizer, "llama2-chat")
     assert list(example.tokens) == chat_ids(tokenizer, turns, "Be brief.")
     assert (example.tokens.count(tokenizer.bos_id), example.tokens.count(tokenizer.eos_id)) == (3, 2)
     learned = [label for label in example.labels if label != IGNORED]
@@ -115,7 +117,7 @@ def test_each_turn_begins_and_ends_a_text_of_its_own_and_the_last_is_left_open(l
 
 
 def test_the_ids_of_a_short_dialog_by_hand(llama2_tokenizer):
-    example = encode_turns("a", [Turn("Hello", output="Hi")], Tokenizer(llama2_tokenizer), "llama2-chat")
+    example = encode(Conversation("a", (Turn("Hello", output="Hi"),)), Tokenizer(llama2_tokenizer), "llama2-chat")
     # <s> _[ INST ] _Hello _[ / INST ] _Hi _ </s>
     assert example.tokens == (1, 518, 25580, 29962, 15043, 518, 29914, 25580, 29962, 6324, 29871, 2)
     assert example.labels == (*[IGNORED] * 9, 6324, 29871, 2)
@@ -127,7 +129,7 @@ def test_a_special_tag_in_a_text_is_refused_with_its_entry(tag, place, tokenizer
     texts = {"instruction": "a", "input": "b", "output": "c", "system": "d"} | {place: f"it says {tag} here"}
     system = texts.pop("system")
     with pytest.raises(ValueError) as caught:
-        encode_turns("e-7", [Turn(**texts)], tokenizer, "llama2-chat", system)
+        encode(Conversation("e-7", (Turn(**texts),), system), tokenizer, "llama2-chat")
     assert str(caught.value) == f"entry e-7: template llama2-chat: special tags are not allowed in a text, got {tag!r}"
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowrank.data.batching import Example, encode_example
+from lowrank.data.batching import Example, encode
 from lowrank.data.documents import make_documents
 from lowrank.data.packing import Row, collate_rows, pack, rows_of_one
 from lowrank.data.view import Token, count, percentile, show, visible
@@ -15,7 +15,7 @@ ENTRIES = make_documents(10, seed=1, split="train")
 
 @pytest.fixture(scope="module")
 def examples(tokenizer):
-    return [encode_example(entry, tokenizer, "alpaca") for entry in ENTRIES]
+    return [encode(entry.conversation, tokenizer, "alpaca") for entry in ENTRIES]
 
 
 def of_length(id, length):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from lowrank.data.batching import encode_example
 from lowrank.data.mixture.rows import MixtureRow, read_rows, write_rows
 
 ROW = MixtureRow("tfns-1", "tfns", "What is the sentiment?", "up \u2028 and up", "positive", "positive")
@@ -36,9 +35,3 @@ def test_a_broken_line_is_told_with_its_place(line: str, message: str, tmp_path:
         read_rows(tmp_path / "a.jsonl")
     assert str(error.value).startswith(f"{tmp_path / 'a.jsonl'}:2")
     assert "\n" not in str(error.value)
-
-
-def test_a_row_is_something_to_learn_from(tokenizer) -> None:
-    example = encode_example(PLAIN, tokenizer, "alpaca")
-    assert example.id == "ner-1"
-    assert tokenizer.decode(example.tokens[example.prompt_length :]) == "Borrower is a person."
