@@ -27,7 +27,7 @@ base: $(VENV)/installed
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
 types:
 	mkdir -p build/types/lowrank
-	ln -sfn "$(CURDIR)"/lowrank/* "$(CURDIR)"/kernels "$(CURDIR)"/model "$(CURDIR)"/train "$(CURDIR)"/eval build/types/lowrank/
+	ln -sfn "$(CURDIR)"/lowrank/* "$(CURDIR)"/kernels "$(CURDIR)"/model "$(CURDIR)"/train "$(CURDIR)"/eval "$(CURDIR)"/bench build/types/lowrank/
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowrank needs Python 3.11 or later: make PYTHON=python3.12")'
