@@ -70,7 +70,7 @@ def new_file(target: Path) -> Iterator[Path]:
 def write_text(target: Path, text: str) -> None:
     """The text, in UTF-8."""
     with new_file(target) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(target: Path, value: Any) -> None:

@@ -1,6 +1,7 @@
 """lowrank data documents, and the parser of `lowrank data`, whose other verbs are the rooms data_*"""
 
 import argparse
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,22 @@ def add(verbs: Any) -> None:
         verbs,
         "data",
         "make, check and look at the data that hats learn from",
-        "lowrank data documents data/ --n 100 --seed 7",
+        "lowrank data documents --n 100 --seed 7",
     )
     kinds = parser.add_subparsers(title="data sets", metavar="SET", required=True)
     documents = add_verb(
         kinds,
         "documents",
         "financial documents with their facts: train, validation and test, with disjoint names and ranges",
-        "lowrank data documents data/ --n 1000 --seed 7",
+        "lowrank data documents --n 1000 --seed 7",
     )
     documents.add_argument(
-        "out", metavar="OUT", type=Path, help="folder for train.jsonl, validation.jsonl and test.jsonl"
+        "out",
+        metavar="OUT",
+        type=Path,
+        nargs="?",
+        default=Path("data/documents"),
+        help="folder for train.jsonl, validation.jsonl, test.jsonl and their manifest (default: %(default)s)",
     )
     documents.add_argument("--n", type=int, default=100, help="entries to train on (default: %(default)s)")
     documents.add_argument("--seed", type=int, default=7, help="default: %(default)s")
@@ -39,20 +45,17 @@ def add(verbs: Any) -> None:
 
 
 def run_documents(args: argparse.Namespace) -> int:
-    """Writes the three files, every document checked against its facts first."""
-    from ..data.documents import document_splits, write_jsonl
+    """Writes the three files and their manifest, every document checked against its facts first."""
+    from ..data.document_set import document_splits, write_document_set
     from ..eval.faithfulness import check
 
     if args.n < 1:
         raise ValueError(f"--n must be at least 1, got {args.n}")
     splits = document_splits(args.n, seed=args.seed, hold_out=args.hold_out)
-    args.out.mkdir(parents=True, exist_ok=True)
-    for split, entries in splits.items():
-        for entry in entries:
-            marks = check(entry, entry.output)
-            if not marks.sections == marks.precision == marks.recall == marks.binding == 1:
-                raise ValueError(f"{entry.id}: its document must have full marks, got {marks}")
-        path = args.out / f"{split}.jsonl"
-        write_jsonl(path, entries)
-        print(f"{path}: {len(entries)} entries, every figure, section and label checked")
+    for entry in chain.from_iterable(splits.values()):
+        marks = check(entry, entry.output)
+        assert marks.sections == marks.precision == marks.recall == marks.binding == 1, (entry.id, marks)
+    manifest = write_document_set(args.out, splits, seed=args.seed, hold_out=args.hold_out)
+    for name, about in manifest["output"].items():
+        print(f"{args.out / name}: {about['entries']} entries, every figure, section and label checked")
     return 0

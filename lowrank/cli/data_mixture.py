@@ -19,7 +19,12 @@ def add(kinds: Any) -> None:
         "lowrank data mixture data/mixture --from raw/",
     )
     parser.add_argument(
-        "out", metavar="OUT", type=Path, help="folder for train.jsonl, two evaluation sets and the manifest"
+        "out",
+        metavar="OUT",
+        type=Path,
+        nargs="?",
+        default=Path("data/mixture"),
+        help="folder for train.jsonl, two evaluation sets, the manifest and the data card (default: %(default)s)",
     )
     origin = parser.add_mutually_exclusive_group()
     origin.add_argument(

@@ -19,9 +19,9 @@ from lowrank.data.kinds import KINDS
 from lowrank.data.kinds.kind import STYLES
 from lowrank.data.splits import SPLITS
 from lowrank.data.template import Conversation, Turn
+from lowrank.files import write_text
 
 LICENSE = "Apache-2.0"
-VALIDATION_DOCUMENTS, TEST_DOCUMENTS = 50, 200
 
 T = TypeVar("T")
 _JSON_NAMES = {str: "a string", int: "a whole number", bool: "true or false", dict: "an object", list: "a list"}
@@ -121,8 +121,8 @@ class Entry:
 
 def make_entry(kind: str, index: int, *, seed: int, split: str) -> Entry:
     """The index-th entry of a kind, the styles in turn. Raises ValueError for an unknown kind or split."""
-    _known("kind", kind, KINDS)
-    _known("split", split, SPLITS)
+    known("kind", kind, KINDS)
+    known("split", split, SPLITS)
     digest = hashlib.sha256(f"{seed}|{split}|{kind}|{index}".encode()).digest()
     rng = Random(int.from_bytes(digest, "big"))
     form, style = KINDS[kind], STYLES[index % len(STYLES)]
@@ -155,27 +155,10 @@ def make_documents(n: int, *, seed: int, split: str, kinds: Iterable[str] = KIND
     return [make_entry(names[i % len(names)], i // len(names), seed=seed, split=split) for i in range(n)]
 
 
-def document_splits(n: int, *, seed: int, hold_out: str | None = None) -> dict[str, list[Entry]]:
-    """split -> entries: n to train on, 50 for validation, 200 for test.
-
-    hold_out  a kind: training and validation are then on the other kinds, and the test is on this one alone
-    Raises ValueError for a negative n and an unknown kind.
-    """
-    if hold_out is not None:
-        _known("hold_out", hold_out, KINDS)
-    learned = [kind for kind in KINDS if kind != hold_out]
-    tested = list(KINDS) if hold_out is None else [hold_out]
-    return {
-        "train": make_documents(n, seed=seed, split="train", kinds=learned),
-        "validation": make_documents(VALIDATION_DOCUMENTS, seed=seed, split="validation", kinds=learned),
-        "test": make_documents(TEST_DOCUMENTS, seed=seed, split="test", kinds=tested),
-    }
-
-
 def write_jsonl(path: Path | str, entries: Iterable[Entry]) -> None:
     """One line of JSON an entry, UTF-8."""
     lines = (json.dumps(entry.to_json(), ensure_ascii=False) + "\n" for entry in entries)
-    Path(path).write_text("".join(lines), encoding="utf-8", newline="\n")
+    write_text(Path(path), "".join(lines))
 
 
 def read_jsonl(path: Path | str) -> list[Entry]:
@@ -196,9 +179,10 @@ def read_jsonl(path: Path | str) -> list[Entry]:
     return entries
 
 
-def _known(what: str, name: str, names: Iterable[str]) -> None:
-    if name not in (known := tuple(names)):
-        raise ValueError(f"documents: {what} must be one of {', '.join(known)}, got {name!r}")
+def known(what: str, name: str, names: Iterable[str]) -> None:
+    """Raises ValueError, naming what is wrong, unless `name` is one of `names`."""
+    if name not in (choices := tuple(names)):
+        raise ValueError(f"documents: {what} must be one of {', '.join(choices)}, got {name!r}")
 
 
 def _default_label(key: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ...files import write_text
+
 
 @dataclass(frozen=True)
 class MixtureRow:
@@ -50,7 +52,7 @@ class MixtureRow:
 def write_rows(path: Path, rows: Iterable[MixtureRow]) -> None:
     """One line of JSON a row, UTF-8."""
     lines = (json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
+    write_text(path, "".join(lines))
 
 
 def read_rows(path: Path) -> list[MixtureRow]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lowrank.data.documents import Entry, document_splits, make_documents, make_entry, read_jsonl, write_jsonl
+from lowrank.data.documents import Entry, make_documents, make_entry, read_jsonl, write_jsonl
 from lowrank.data.facts import print_value
 from lowrank.data.kinds import KINDS
 from lowrank.data.kinds.kind import STYLES, Field, Sentence, between
@@ -218,15 +218,6 @@ def test_labels_of_a_record_are_told_apart(kind: str) -> None:
     assert all(field.unseen for field in KINDS[kind].fields.values())
 
 
-@pytest.mark.parametrize("hold_out", [None, "audit_letter"], ids=str)
-def test_a_kind_can_be_held_out(hold_out: str | None) -> None:
-    splits = document_splits(30, seed=7, hold_out=hold_out)
-    assert {split: len(entries) for split, entries in splits.items()} == {"train": 30, "validation": 50, "test": 200}
-    kinds = {split: {entry.kind for entry in entries} for split, entries in splits.items()}
-    assert kinds["train"] == kinds["validation"] == set(KINDS) - {hold_out}
-    assert kinds["test"] == ({hold_out} if hold_out else set(KINDS))
-
-
 def test_jsonl_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "documents.jsonl"
     write_jsonl(path, SAMPLE)
@@ -303,5 +294,3 @@ def test_errors_of_make_documents() -> None:
         KINDS["audit_letter"].write({}, random.Random(0), style="lists", unseen=False)
     with pytest.raises(ValueError, match="audit_letter: style must be one of paragraphs, lists, got 'table'"):
         KINDS["audit_letter"].instruction("table")
-    with pytest.raises(ValueError, match=r"hold_out must be one of earnings_summary, .*, got 'poem'"):
-        document_splits(1, seed=0, hold_out="poem")
