@@ -15,11 +15,11 @@ from random import Random
 from typing import Any, TypeVar
 
 from lowrank.data.facts import TEXT_TYPES, UNITS, Fact, evaluate, is_decimal, render_input
+from lowrank.data.jsonl import read_lines, write_lines
 from lowrank.data.kinds import KINDS
 from lowrank.data.kinds.kind import STYLES
 from lowrank.data.splits import SPLITS
 from lowrank.data.template import Conversation, Turn
-from lowrank.files import write_text
 
 LICENSE = "Apache-2.0"
 
@@ -157,8 +157,7 @@ def make_documents(n: int, *, seed: int, split: str, kinds: Iterable[str] = KIND
 
 def write_jsonl(path: Path | str, entries: Iterable[Entry]) -> None:
     """One line of JSON an entry, UTF-8."""
-    lines = (json.dumps(entry.to_json(), ensure_ascii=False) + "\n" for entry in entries)
-    write_text(Path(path), "".join(lines))
+    write_lines(Path(path), (entry.to_json() for entry in entries))
 
 
 def read_jsonl(path: Path | str) -> list[Entry]:
@@ -166,17 +165,7 @@ def read_jsonl(path: Path | str) -> list[Entry]:
 
     Raises ValueError naming file, line, key and what was expected there.
     """
-    entries = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            data = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: expected a JSON object, {error.msg} at column {error.colno}") from None
-        entries.append(Entry.from_json(data, place))
-    return entries
+    return [Entry.from_json(data, place) for place, data in read_lines(Path(path))]
 
 
 def known(what: str, name: str, names: Iterable[str]) -> None:

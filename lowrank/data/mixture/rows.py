@@ -1,11 +1,10 @@
 """One entry of the instruction set, and the files of them: JSON lines, one row a line."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ...files import write_text
+from ..jsonl import read_lines, write_lines
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class MixtureRow:
 
 def write_rows(path: Path, rows: Iterable[MixtureRow]) -> None:
     """One line of JSON a row, UTF-8."""
-    lines = (json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
-    write_text(path, "".join(lines))
+    write_lines(path, (row.to_json() for row in rows))
 
 
 def read_rows(path: Path) -> list[MixtureRow]:
@@ -60,15 +58,4 @@ def read_rows(path: Path) -> list[MixtureRow]:
 
     Raises ValueError naming file, line, key and what was expected there.
     """
-    rows = []
-    # Not splitlines: it also breaks at U+2028, which JSON leaves as it is.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            data = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: expected a JSON object, {error.msg} at column {error.colno}") from None
-        rows.append(MixtureRow.from_json(data, place))
-    return rows
+    return [MixtureRow.from_json(data, place) for place, data in read_lines(path)]
