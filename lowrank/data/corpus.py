@@ -7,7 +7,7 @@ names do not, they are invented afresh for every sample.
 A sample is a list of passages; a passage says how much its tokens count in the loss.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from random import Random
@@ -36,16 +36,18 @@ Sample = list[Passage]
 CONTEXT = 0.1  # a record is given, not predictable: it is learned a little, as text
 
 
-def restatement(rng: Random, lines: int) -> Sample:
+def restatement(rng: Random, lines: int, *, figures: float = 0.6, syllables: int = 1) -> Sample:
     """A record of unrelated facts in one notation, then each of them stated in a sentence, in another order.
 
     Only copying a value from behind its label predicts it: this is what teaches a small model to look back.
+    figures    their share of the facts; the others are names, dates and periods
+    syllables  how long the invented heads of the names are
     """
     labels = rng.sample(LABELS, lines)
-    names, notation = _names(rng), rng.choice(list(NOTATIONS))
+    names, notation = _names(rng, syllables), rng.choice(list(NOTATIONS))
     facts = {}
     for label in labels:
-        type, value = _figure(rng) if rng.random() < 0.6 else _text(rng, names)
+        type, value = _figure(rng) if rng.random() < figures else _text(rng, names)
         facts[label] = make_fact(label, type, value, notation=notation)
     sample = [Passage(render_input(facts), CONTEXT)]
     rng.shuffle(labels)
@@ -100,8 +102,18 @@ def any_restatement(rng: Random) -> Sample:
     return restatement(rng, rng.randint(2, 10))
 
 
-# Task -> share of the samples, once the curriculum of restatements is over.
-TASKS: dict[Callable[[Random], Sample], float] = {
+def names_restated(rng: Random) -> Sample:
+    """A restatement of one to six names, dates and periods.
+
+    A name is several pieces of words, and harder to copy than a figure: the longer ones have parts that no other has.
+    """
+    return restatement(rng, rng.randint(1, 6), figures=0.0, syllables=rng.randint(1, 3))
+
+
+Shares = Mapping[Callable[[Random], Sample], float]  # task -> share of the samples
+
+# Once the curriculum of restatements is over.
+MIXTURE: Shares = {
     any_restatement: 0.15,
     document: 0.10,
     record_then_document: 0.45,
@@ -109,11 +121,21 @@ TASKS: dict[Callable[[Random], Sample], float] = {
     listing: 0.13,
     sentiment: 0.05,
 }
+# Last: the same with names, which are learned when figures already are.
+NAMES_TOO: Shares = {
+    names_restated: 0.35,
+    any_restatement: 0.05,
+    document: 0.03,
+    record_then_document: 0.40,
+    question: 0.07,
+    listing: 0.07,
+    sentiment: 0.03,
+}
 
 
-def mixed(rng: Random) -> Sample:
-    """One sample of any task, by the shares of TASKS."""
-    task = rng.choices(list(TASKS), list(TASKS.values()))[0]
+def mixed(rng: Random, shares: Shares = MIXTURE) -> Sample:
+    """One sample of any task, by its share."""
+    task = rng.choices(list(shares), list(shares.values()))[0]
     return task(rng)
 
 
@@ -160,13 +182,13 @@ def _write(kind: Kind, facts: dict[str, Fact], rng: Random) -> str:
     return kind.write(facts, rng, style=rng.choice(STYLES), unseen=True)
 
 
-def _names(rng: Random) -> Names:
+def _names(rng: Random, syllables: int = 1) -> Names:
     """Names that occur in no split: a few invented heads and given names."""
-    return Names(tuple(_invented(rng) for _ in range(3)), tuple(_invented(rng) for _ in range(3)))
+    return Names(tuple(_invented(rng, syllables) for _ in range(3)), tuple(_invented(rng, syllables) for _ in range(3)))
 
 
-def _invented(rng: Random) -> str:
+def _invented(rng: Random, syllables: int) -> str:
     while True:
-        word = "".join(rng.choice(part) for part in (_ONSETS, _VOWELS, _CODAS))
+        word = "".join(rng.choice(part) for part in (_ONSETS, _VOWELS, _CODAS) * syllables)
         if word not in _TAKEN:
             return word.capitalize()
