@@ -138,18 +138,22 @@ def _correct(cases: Sequence[Case], kernel_run: "KernelRun") -> bool:
 
 def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "KernelRun") -> int:
     from . import machine, rows
+    from .bars import bars
 
     files = [path / machine.file_name(kernel_run.machine) if path.suffix != ".jsonl" else path for path in args.out]
-    thrown_away = 0
+    thrown_away, kept = 0, []
     for measured in kernel_run.measure(cases):
         print("\n".join(json.dumps(row) if args.json else _line(row) for row in measured), flush=True)
         if measured[0]["busy"]:
             thrown_away += 1
             continue
+        kept += measured
         for path in files:
             rows.append(path, measured)
     if thrown_away:
         _note(f"{thrown_away} of {len(cases)} cases ran on a busy machine: their rows are marked, and no file has them")
+    if args.device == "cuda" and not args.json:
+        print("\n".join(map(str, bars(kept))))
     return 0
 
 

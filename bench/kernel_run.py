@@ -99,6 +99,8 @@ class KernelRun:
     def _copies(self, provider: Provider, inputs: Inputs, op: str, repetitions: int) -> list[Any]:
         """The weights that are walked through: as they are before quantizing, else as the provider holds them."""
         first = inputs.w if op == "quantize" else provider.hold(inputs.w)
+        if op == "forward":
+            provider.linear(first, inputs.w[:1])  # what is repacked at a first call is repacked before it is copied
         size = inputs.w.numel() * inputs.w.element_size() if op == "quantize" else provider.stored_bytes(first)
         most = repetitions + WARM_CALLS if self.device.type == "cpu" else None
         return [first, *(copy.deepcopy(first) for _ in range(rotations(size, self.cache_bytes, most) - 1))]
