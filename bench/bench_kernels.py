@@ -62,18 +62,18 @@ def run(args: argparse.Namespace) -> int:
 
     if args.explain:
         return _explain(args)
-    cases = plan(args.device, args.shapes)
-    providers, absent = find(PEERS if args.peers == "all" else args.peers.split(","))
     present = args.device == "cpu" or torch.cuda.is_available()
     if not present and not args.dry_run:
         raise ValueError(f"--device cuda: no CUDA device here (torch {torch.__version__}); --dry-run prints the plan")
+    cases = plan(args.device, args.shapes)
+    providers, absent = find(PEERS if args.peers == "all" else args.peers.split(","))
     for peer, reason in absent.items():
         _note(f"{peer} is not compared: {reason}")
     if args.dry_run and not present:
         return _show_plan(args, cases, providers, H200)
     from .kernel_run import KernelRun
 
-    kernel_run = KernelRun(providers, torch.device(args.device), _dtype(args.dtype))
+    kernel_run = KernelRun(providers, torch.device(args.device, 0), _dtype(args.dtype))
     if args.dry_run:
         return _show_plan(args, cases, providers, kernel_run.limits)
     if not args.json:
@@ -203,7 +203,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     try:
         return run(args)
     except ValueError as mistake:
-        parser.error(str(mistake))
+        print(f"{parser.prog}: {mistake}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ import torch
 COLD_BYTES = 150e6  # at least this much weight passes by before a copy is used again
 GRAPH_MS = 1.0  # a graph takes at least this long: what its launch adds is then under one percent
 LONG_MS = 0.5  # a call that takes longer hides its own launch behind the call before it: no graph is needed
+LAUNCH_MS, SHORT_MS = (
+    0.1,
+    0.01,
+)  # a call that seems to take less than the first may be all launch: it is taken for short
 
 Call = Callable[[], object]
 Reading = Callable[[], float]
@@ -148,14 +152,27 @@ def graph_calls(length: int, ms_a_call: float) -> int:
 def cuda_stopwatch(rotation: Rotation, capture: bool) -> tuple[Stopwatch, str]:
     """The stopwatch that suits the length of a call, and its name: "graph" or "events".
 
-    capture     whether the call can be captured at all; if not, a short one is timed with its launch
+    capture     whether to capture a short call; if not, it is timed with its launch, as is one that waits for the GPU
     """
     for _ in range(3):
         rotation.step()
     ms = event_stopwatch(rotation, calls=5)()()
-    if capture and ms < LONG_MS:
-        return graph_stopwatch(rotation, ms), "graph"
+    if capture and ms < LONG_MS and not _waits(rotation):
+        return graph_stopwatch(rotation, ms if ms > LAUNCH_MS else SHORT_MS), "graph"
     return event_stopwatch(rotation), "events"
+
+
+def _waits(rotation: Rotation) -> bool:
+    """Whether a call waits for the GPU, which nothing that is captured may do. Asked first: a failed capture costs."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        rotation.step()
+    except RuntimeError:
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return False
 
 
 def _between_events(run: Callable[[], None], calls: int) -> Stopwatch:

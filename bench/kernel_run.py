@@ -67,11 +67,10 @@ class KernelRun:
         """Every provider at every case. A peer may refuse one, which is then not timed; ours may not."""
         for inputs, shaped in self._by_shape(cases):
             for provider in self.providers:
-                held = provider.hold(inputs.w)
-                for case in shaped:
-                    if case.op not in provider.ops:
-                        continue
+                held = None
+                for case in (case for case in shaped if case.op in provider.ops):
                     try:
+                        held = provider.hold(inputs.w) if held is None else held
                         # A copy, because bitsandbytes' layer repacks itself at its first call.
                         yield check(provider, copy.deepcopy(held), case, inputs)
                     except (RuntimeError, ValueError, NotImplementedError) as error:
@@ -86,11 +85,16 @@ class KernelRun:
         with torch.cuda.stream(stream) if stream else nullcontext():
             for inputs, shaped in self._by_shape(cases):
                 for op in dict.fromkeys(case.op for case in shaped):
-                    here = [provider for provider in self.providers if op in provider.ops]
-                    held = {provider.name: self._copies(provider, inputs, op, repetitions) for provider in here}
-                    for case in (case for case in shaped if case.op == op):
-                        able = [provider for provider in here if (provider.name, case) not in self._refused]
+                    of_op = {case: self._able(case) for case in shaped if case.op == op}
+                    here = {provider.name: provider for able in of_op.values() for provider in able}
+                    held = {name: self._copies(provider, inputs, op, repetitions) for name, provider in here.items()}
+                    for case, able in of_op.items():
                         yield self._measure(case, able, held, inputs, repetitions)
+
+    def _able(self, case: Case) -> list[Provider]:
+        """The providers of an op that did not refuse this case of it."""
+        with_op = (provider for provider in self.providers if case.op in provider.ops)
+        return [provider for provider in with_op if (provider.name, case) not in self._refused]
 
     def _by_shape(self, cases: Sequence[Case]) -> Iterator[tuple[Inputs, list[Case]]]:
         for n, k in dict.fromkeys((case.n, case.k) for case in cases):
@@ -118,7 +122,7 @@ class KernelRun:
                 stored = provider.stored_bytes(provider.hold(inputs.w) if case.op == "quantize" else copies[0])
                 works[provider.name] = work(case, stored, self.dtype.itemsize)
                 rotation = Rotation([_call(provider, case, weight, x, self.dtype) for weight in copies])
-                stopwatches[provider.name], timing[provider.name] = self._stopwatch(rotation, case, provider)
+                stopwatches[provider.name], timing[provider.name] = self._stopwatch(rotation, case)
             meter = machine.LoadMeter() if self.device.type == "cpu" else None
             samples = interleave(stopwatches, repetitions)
         load = meter.load() if meter else None
@@ -138,7 +142,7 @@ class KernelRun:
             rows.append(shape | asdict(summarize(taken)) | figures | about_this | about)
         return rows
 
-    def _stopwatch(self, rotation: Rotation, case: Case, provider: Provider) -> tuple[Stopwatch, str]:
+    def _stopwatch(self, rotation: Rotation, case: Case) -> tuple[Stopwatch, str]:
         if self.device.type == "cpu":
             for _ in range(WARM_CALLS):
                 rotation.step()
@@ -146,9 +150,7 @@ class KernelRun:
         capture = case.op != "quantize"  # done once a weight, and it looks at the weight to refuse NaN
         try:
             return cuda_stopwatch(rotation, capture)
-        except RuntimeError:
-            if provider is self.providers[0]:  # ours has to be capturable; a peer is then timed with its launches
-                raise
+        except RuntimeError:  # there are other things that cannot be captured: the row says "events"
             return cuda_stopwatch(rotation, capture=False)
 
 

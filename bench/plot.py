@@ -64,8 +64,7 @@ def roofline(rows: Sequence[Row]) -> str:
         *(_label(x.place(value), y.start + 20, "middle", f"{value:g}") for value in x.powers(10)),
         f'<path class="roof" d="M{x.start} {y.place(stream * x.low):.1f}L{x.place(ridge):.1f} {y.place(peak):.1f}'
         f'H{x.end}"/>',
-        _label(x.end, y.place(peak) - 8, "end", f"{peak:.4g} TFLOP/s"),
-        _label(x.place(ridge) - 12, y.place(peak) + 4, "end", f"{1e3 * stream:.4g} GB/s"),
+        _label(x.place(ridge) - 12, y.place(peak) + 4, "end", f"{1e3 * stream:.4g} GB/s, {peak:.4g} TFLOP/s"),
     ]
     for row, across, up in zip(products, intensity, reached, strict=True):
         said = f"{row['provider']}, {row['M']}x{row['N']}x{row['K']}: {up:.4g} TFLOP/s, {row['share']:.0%} of the limit"
