@@ -8,6 +8,7 @@ call once everything has been started: work on a GPU goes on while the next is b
 import gc
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,7 +166,9 @@ def cuda_stopwatch(rotation: Rotation, capture: bool) -> tuple[Stopwatch, str]:
 def _waits(rotation: Rotation) -> bool:
     """Whether a call waits for the GPU, which nothing that is captured may do. Asked first: a failed capture costs."""
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that this mode does not see everything; the capture will
+        torch.cuda.set_sync_debug_mode("error")
     try:
         rotation.step()
     except RuntimeError:

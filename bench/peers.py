@@ -142,7 +142,7 @@ class TorchAO:
 # Distribution, the module to import, the oldest version that counts, and what is made of it.
 INSTALLABLE: dict[str, tuple[str, tuple[int, int], tuple[type[Any], ...]]] = {
     "bitsandbytes": ("bitsandbytes", (0, 50), (BitsAndBytes, BitsAndBytesDequantize)),
-    "torchao": ("torchao.quantization", (0, 16), (TorchAO,)),
+    "torchao": ("torchao.quantization", (0, 18), (TorchAO,)),
 }
 # Peers that this bench knows of and does not time, with the reason.
 NOT_TIMED = {

@@ -38,7 +38,7 @@ def test_a_peer_that_is_not_installed_is_absent_by_name(monkeypatch):
 )
 def test_a_peer_that_cannot_be_timed_says_why(peer, version, reason, monkeypatch):
     monkeypatch.setattr(peers.metadata, "version", only((peer, version)))
-    monkeypatch.setitem(peers.INSTALLABLE, "torchao", ("no.such.module", (0, 16), ()))
+    monkeypatch.setitem(peers.INSTALLABLE, "torchao", ("no.such.module", (0, 18), ()))
     _, absent = find([peer])
     assert absent[peer].startswith(reason)
 
