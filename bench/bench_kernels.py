@@ -162,7 +162,9 @@ def _line(row: "Row") -> str:
     shape = "x".join(str(row[size]) for size in "MNK" if row[size] is not None)
     versus: dict[str, Any] | None = row["versus_ours"]
     ratio = f"   {versus['ratio']:.2f} x ours [{versus['low']:.2f}, {versus['high']:.2f}]" if versus else ""
-    busy = f"   busy: {row['load']['others']:.0%} others, {row['load']['steal']:.0%} stolen" if row["busy"] else ""
+    loads = [row["load"], row["limits_load"]]  # a share of limits that were measured beside others means nothing
+    others, steal = (max(load[share] for load in loads) if row["busy"] else 0.0 for share in ("others", "steal"))
+    busy = f"   busy: {others:.0%} others, {steal:.0%} stolen" if row["busy"] else ""
     return (
         f"{row['op']:12} {shape:>18}  {row['provider']:24} {row['ms']:10.4f} ms  (min {row['ms_min']:.4f}, "
         f"spread {row['ms_spread']:.4f})  {row['rate']:8.4g} {row['unit']:7} {row['share']:6.1%}{ratio}{busy}"

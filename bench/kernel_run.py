@@ -41,6 +41,16 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One provider at one case, ready to be timed."""
+
+    stopwatch: Stopwatch
+    timing: str
+    rotations: int
+    work: Work
+
+
 class KernelRun:
     """What stays the same from case to case: device, dtype, providers, limits, versions."""
 
@@ -48,7 +58,9 @@ class KernelRun:
         self.providers, self.device, self.dtype = list(providers), device, dtype
         self.threads = machine.pin() if device.type == "cpu" else None
         self.cache_bytes = machine.cache_bytes(device)
+        meter = machine.LoadMeter() if device.type == "cpu" else None
         self.limits = measure_limits(device, dtype, self.cache_bytes)
+        self._limits_load = meter.load() if meter else None
         self.machine = machine.name(device)
         self._refused: set[tuple[str, Case]] = set()
         self._about = {
@@ -112,34 +124,39 @@ class KernelRun:
     def _measure(
         self, case: Case, providers: list[Provider], held: dict[str, list[Any]], inputs: Inputs, repetitions: int
     ) -> list[Row]:
-        stopwatches: dict[str, Stopwatch] = {}
-        timing: dict[str, str] = {}
-        works: dict[str, Work] = {}
         x = inputs.x(case) if case.m is not None else None
         with torch.set_grad_enabled(case.op == "dX"):
-            for provider in providers:
-                copies = held[provider.name]
-                stored = provider.stored_bytes(provider.hold(inputs.w) if case.op == "quantize" else copies[0])
-                works[provider.name] = work(case, stored, self.dtype.itemsize)
-                rotation = Rotation([_call(provider, case, weight, x, self.dtype) for weight in copies])
-                stopwatches[provider.name], timing[provider.name] = self._stopwatch(rotation, case)
+            entries = {provider.name: self._entry(provider, case, held[provider.name], x) for provider in providers}
             meter = machine.LoadMeter() if self.device.type == "cpu" else None
-            samples = interleave(stopwatches, repetitions)
-        load = meter.load() if meter else None
+            samples = interleave({name: entry.stopwatch for name, entry in entries.items()}, repetitions)
+        return self._rows(case, entries, samples, meter.load() if meter else None)
+
+    def _entry(self, provider: Provider, case: Case, copies: list[Any], x: Tensor | None) -> Entry:
+        """A provider ready to be timed: everything is compiled, captured and warm."""
+        stored = provider.stored_bytes(provider.hold(copies[0]) if case.op == "quantize" else copies[0])
+        rotation = Rotation([_call(provider, case, weight, x, self.dtype) for weight in copies])
+        stopwatch, timing = self._stopwatch(rotation, case)
+        return Entry(stopwatch, timing, rotation.length, work(case, stored, self.dtype.itemsize))
+
+    def _rows(
+        self, case: Case, entries: dict[str, Entry], samples: dict[str, list[float]], load: machine.Load | None
+    ) -> list[Row]:
         about = self._about | {
-            "busy": bool(load and load.busy),
+            "busy": any(during.busy for during in (load, self._limits_load) if during),
             "load": asdict(load) if load else None,
+            "limits_load": asdict(self._limits_load) if self._limits_load else None,
             "clocks": machine.clocks(self.device),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         ours = samples[self.providers[0].name]
         rows = []
         for name, taken in samples.items():
-            figures = _figures(case, works[name], self.limits, summarize(taken).ms)
-            compared = asdict(paired_ratio(ours, taken)) if taken is not ours else None
-            about_this = {"timing": timing[name], "rotations": len(held[name]), "versus_ours": compared}
-            shape = {"op": case.op, "provider": name, "M": case.m, "N": case.n, "K": case.k}
-            rows.append(shape | asdict(summarize(taken)) | figures | about_this | about)
+            entry, summary = entries[name], summarize(taken)
+            row: Row = {"op": case.op, "provider": name, "M": case.m, "N": case.n, "K": case.k}
+            row |= asdict(summary) | {"timing": entry.timing, "rotations": entry.rotations}
+            row |= _figures(case, entry.work, self.limits, summary.ms)
+            row["versus_ours"] = asdict(paired_ratio(ours, taken)) if taken is not ours else None
+            rows.append(row | about)
         return rows
 
     def _stopwatch(self, rotation: Rotation, case: Case) -> tuple[Stopwatch, str]:

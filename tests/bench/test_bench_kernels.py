@@ -82,6 +82,15 @@ def test_rows_of_a_busy_machine_are_marked_and_no_file_has_them(small, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_limits_of_a_busy_machine_spoil_the_rows_as_well(small, monkeypatch):
+    meters = iter([BusyMachine(), *[QuietMachine()] * 4])
+    monkeypatch.setattr(machine, "LoadMeter", lambda: next(meters))
+    run = kernel_run.KernelRun([Ours()], torch.device("cpu"), torch.bfloat16)
+    measured = [row for taken in run.measure(CASES, repetitions=1) for row in taken]
+    assert [row["busy"] for row in measured] == [True] * 4
+    assert [row["load"]["others"] for row in measured] == [0.0] * 4
+
+
 def test_one_wrong_output_and_nothing_is_timed(small, tmp_path, monkeypatch, capsys):
     def check(provider, held, case, inputs):
         wrong = provider.name == "dense" and case.op == "dX"
