@@ -141,8 +141,12 @@ def graph_stopwatch(rotation: Rotation, ms_a_call: float) -> Stopwatch:
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         for _ in range(calls):
             rotation.step()
-    graph.replay()  # the first replay uploads the graph
-    return _between_events(graph.replay, calls)
+
+    def replay(alive: Rotation = rotation) -> None:
+        graph.replay()  # what was captured reads the operands of `alive`, and owns none of them
+
+    replay()  # the first one uploads the graph
+    return _between_events(replay, calls)
 
 
 def graph_calls(length: int, ms_a_call: float) -> int:
