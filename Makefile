@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test lint types base clean
+.PHONY: quickstart test lint types bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -23,6 +23,12 @@ base: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
 	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/base/
 	cp runs/base/curve.svg docs/base.svg
+
+# Needs a CUDA GPU and a Python with torch and triton (make bench-gpu PYTHON=python3); installs and fetches nothing. The
+# rows are added to bench/results/, and to the folder $OUT if that is set.
+bench-gpu: types
+	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_kernels --device cuda --peers --shapes full \
+		--out bench/results $(if $(OUT),--out "$(OUT)") $(BENCH_FLAGS)
 
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
 types:

@@ -10,6 +10,7 @@ A path is chosen here and nowhere else, by device and format:
 N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,3 +69,32 @@ class _QuantizedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
         return dy @ dequantize(ctx.weight, dy.dtype), None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which path takes an op, and why."""
+
+    op: str
+    path: str
+    reason: str
+
+
+def explain(
+    m: int, n: int, k: int, *, dtype: torch.dtype, device: torch.device, format: str = "nf4-dq", blocksize: int = 64
+) -> list[Choice]:
+    """The path of each op at x [m, k] and W [n, k] in `format`, as the functions above choose it."""
+    if device.type == "cuda" and format != "int8":
+        dequantize = Choice("dequantize", "dequantize, Triton", "4 bit on a CUDA device: one launch")
+    else:
+        why = "int8 has no kernel" if format == "int8" else "Triton has no CPU"
+        dequantize = Choice("dequantize", "reference, plain torch", why)
+    name = str(dtype).removeprefix("torch.")
+    product = f"{dequantize.path}, then a {name} matrix product"
+    no_fused = "there is no fused kernel, at any M"
+    return [
+        Choice("quantize", "reference, plain torch", "there is no kernel for it"),
+        dequantize,
+        Choice("forward", product, no_fused),
+        Choice("dX", product, no_fused),
+    ]
