@@ -121,7 +121,8 @@ class Plan:
     def batch(self, step: int) -> Batch:
         """The tokens of a step and their weights."""
         phase, draw = self._phase(step)
-        return self.encoder.batch(draw, *self.recipe[phase]["batch"], f"{self.recipe['seed']}|{step}")
+        rows, length = self.recipe[phase]["batch"]
+        return self.encoder.batch(draw, rows, length, f"{self.recipe['seed']}|{step}")
 
     def _phase(self, step: int) -> tuple[str, Callable[[Random], corpus.Sample]]:
         """The table of the recipe that a step belongs to, and what its samples are drawn from."""
