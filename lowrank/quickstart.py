@@ -38,7 +38,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     "adapter": {"name": NAME, "rank": 8, "alpha": 16.0, "targets": "all"},
     "data": {"train": "documents", "template": "alpaca", "max_tokens": 512},
     "optimizer": {"lr": 2e-3, "schedule": "cosine", "warmup": 5, "clip": 1.0},
-    "run": {"epochs": 10, "batch": 8},
+    "run": {"epochs": 4, "batch": 8},
 }
 
 
