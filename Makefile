@@ -18,9 +18,9 @@ lint: $(VENV)/installed-test types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Trains the embedded base from nothing, about an hour on one core; interrupted, it goes on where it was.
+# Trains the embedded base from nothing, about an hour on two cores; interrupted, it goes on where it was.
 base: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
 	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/base/
 	cp runs/base/curve.svg docs/base.svg
 

@@ -194,6 +194,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         tokens, lines = state["tokens"], state["log"]
+    minutes_before = json.loads(lines[-1])["minutes"] if lines else 0.0
     started, running = time.monotonic(), list[float]()
     for step in tqdm(range(optimizer.steps, plan.steps), "pretrain", plan.steps, initial=optimizer.steps, unit="step"):
         batch = plan.batch(step)
@@ -206,7 +207,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
         if (step + 1) % recipe["measure"]["every_steps"] == 0 or step + 1 == plan.steps:
             row = {"step": step + 1, "tokens": tokens, "loss": round(sum(running) / len(running), 4)}
             row |= measure(model, encoder, recipe["measure"]["documents"])
-            row["minutes"] = round((time.monotonic() - started) / 60, 1)
+            row["minutes"] = round(minutes_before + (time.monotonic() - started) / 60, 1)
             lines.append(json.dumps(row))
             tqdm.write(lines[-1])
             running.clear()
