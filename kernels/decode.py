@@ -29,10 +29,9 @@ from .repack import Repacked4bit
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 GROUP_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # the 8-bit maxima of a group, as one number
 
-PROGRAMS = 528  # four for each multiprocessor of an H200: fewer leave some idle, more only add parts
-LARGEST_BLOCK_M = 64
-WARPS = 2  # with four, Hopper takes its wide products, whose left operand must first be moved to other registers
+PROGRAMS = 1056  # eight for each multiprocessor of an H200: fewer leave some idle, more only add parts
 STAGES = 3
+PARTS_TILE = 1024
 
 
 def decode_linear(x: Tensor, weight: Repacked4bit, splits: int | None = None) -> Tensor:
@@ -44,10 +43,10 @@ def decode_linear(x: Tensor, weight: Repacked4bit, splits: int | None = None) ->
     """
     _check("x", x, weight, "in_features", weight.shape[1])
     rows, columns = x.reshape(-1, x.shape[-1]), weight.shape[0]
-    tile = _tile(rows)
-    tiles, steps = triton.cdiv(columns, tile["BLOCK_N"]), len(weight.codes)
+    sizes = tile(len(rows), x.dtype)
+    tiles, steps = triton.cdiv(columns, sizes["BLOCK_N"]), len(weight.codes)
     splits = splits or _splits(len(rows), weight.shape[1], tiles, steps)
-    y = _launch(decode_linear_kernel, rows, weight, columns, GROUP_WORDS[weight.group], tiles, splits, tile)
+    y = _launch(decode_linear_kernel, rows, weight, columns, GROUP_WORDS[weight.group], tiles, splits, sizes)
     return y.view(*x.shape[:-1], columns)
 
 
@@ -60,10 +59,10 @@ def decode_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Te
     """
     _check("dy", dy, weight, "out_features", weight.shape[0])
     rows, columns = dy.reshape(-1, dy.shape[-1]), weight.shape[1]
-    tile = _tile(rows)
-    tiles, steps = columns // weight.blocksize, triton.cdiv(weight.shape[0], tile["BLOCK_N"])
+    sizes = tile(len(rows), dy.dtype)
+    tiles, steps = columns // weight.blocksize, triton.cdiv(weight.shape[0], sizes["BLOCK_N"])
     splits = splits or _splits(len(rows), weight.shape[0], tiles, steps)
-    dx = _launch(decode_dx_kernel, rows, weight, columns, torch.uint8, tiles, splits, tile)
+    dx = _launch(decode_dx_kernel, rows, weight, columns, torch.uint8, tiles, splits, sizes)
     return dx.view(*dy.shape[:-1], columns)
 
 
@@ -76,10 +75,16 @@ def _check(name: str, x: Tensor, weight: Repacked4bit, features: str, last: int)
         raise ValueError(f"{name} must be on the device of the weight, {weight.codes.device}, got {x.device}")
 
 
-def _tile(rows: Tensor) -> dict[str, int]:
-    """Rows of x and of W that a program works on at a time."""
-    block_m = min(LARGEST_BLOCK_M, max(8, triton.next_power_of_2(len(rows))))
-    return {"BLOCK_M": block_m, "BLOCK_N": 32 if rows.dtype == torch.float32 else 128}
+def tile(m: int, dtype: torch.dtype) -> dict[str, int]:
+    """BLOCK_M rows of x and BLOCK_N of W that a program works on at a time, and its warps.
+
+    Two warps: four would make Hopper take its wide products, whose left operand must first be moved to other registers.
+    From 64 rows of x on, that costs less than holding the sums in half as many registers. float32 has no such products.
+    """
+    if dtype == torch.float32:
+        return {"BLOCK_M": min(16, max(8, triton.next_power_of_2(m))), "BLOCK_N": 32, "num_warps": 2}
+    block_m = min(64, max(8, triton.next_power_of_2(m)))
+    return {"BLOCK_M": block_m, "BLOCK_N": 64, "num_warps": 2 if block_m < 64 else 4}
 
 
 def _splits(m: int, summed: int, tiles: int, steps: int) -> int:
@@ -97,7 +102,7 @@ def _launch(
     absmax_dtype: torch.dtype,
     tiles: int,
     splits: int,
-    tile: dict[str, int],
+    sizes: dict[str, int],
 ) -> Tensor:
     """Runs `decode_linear_kernel` or `decode_dx_kernel`, which take the same arguments, on rows [M, *] -> [M, columns]."""
     m, device = len(rows), rows.device
@@ -113,7 +118,7 @@ def _launch(
         statistics = (weight.absmax, levels8, levels8)  # the last two are not read
         nested_blocksize = 0
     parts = out if splits == 1 else torch.empty(splits, m, columns, dtype=torch.float32, device=device)
-    kernel[(tiles, splits, triton.cdiv(m, tile["BLOCK_M"]))](
+    kernel[(tiles, splits, triton.cdiv(m, sizes["BLOCK_M"]))](
         parts,
         rows,
         weight.codes,
@@ -127,23 +132,22 @@ def _launch(
         len(weight.codes),
         *rows.stride(),
         SPLITS=splits,
-        **tile,
         BLOCKSIZE=weight.blocksize,
         GROUP=weight.group,
         NESTED_BLOCKSIZE=nested_blocksize,
         STAGES=STAGES,
         ASSEMBLY=rows.is_cuda and torch.version.hip is None and rows.dtype != torch.float32,
-        num_warps=WARPS,
+        **sizes,
         enable_fp_fusion=True,
     )
     if splits > 1:
-        tile_out = 1024
-        add_parts_kernel[(triton.cdiv(out.numel(), 1024),)](out, parts, out.numel(), SPLITS=splits, TILE=1024)
+        grid = (triton.cdiv(out.numel(), PARTS_TILE),)
+        add_parts_kernel[grid](out, parts, out.numel(), SPLITS=splits, TILE=PARTS_TILE)
     return out
 
 
 @cache
 def _constants(format: FourBit, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """On the device: the levels by repacked code, the same as a register table, and the levels of nested maxima."""
-    table = torch.zeros(8, dtype=torch.int32) if dtype == torch.float32 else register_table(format, dtype)
+    table = torch.zeros(10, dtype=torch.int32) if dtype == torch.float32 else register_table(format, dtype)
     return ordered_levels(format, dtype).to(device), table.to(device), dynamic8().to(device)

@@ -57,7 +57,7 @@ def decode_linear_kernel(
         offset = tl.load(offset_ptr)
     else:
         absmax_ptrs = absmax_ptr + (first.to(tl.int64) * N + row) * GROUP
-    table = load_table(table_ptr)
+    table = load_table(table_ptr, ASSEMBLY)
     total = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
     for group in tl.range(first, tl.minimum(first + share, groups), num_stages=STAGES):
         if NESTED_BLOCKSIZE:
@@ -127,7 +127,7 @@ def decode_dx_kernel(
     dy_ptrs = dy_ptr + tl.minimum(m, M - 1).to(tl.int64)[None, :] * stride_dym + n_first[:, None] * step
     if NESTED_BLOCKSIZE:
         offset = tl.load(offset_ptr)
-    table = load_table(table_ptr)
+    table = load_table(table_ptr, ASSEMBLY)
     total_low = tl.zeros((half, BLOCK_M), tl.float32)
     total_high = tl.zeros((half, BLOCK_M), tl.float32)
     for start in tl.range(first, tl.minimum(first + share * BLOCK_N, N), BLOCK_N, num_stages=STAGES):
@@ -137,7 +137,9 @@ def decode_dx_kernel(
         dy = tl.load(dy_ptrs, mask=inside[:, None], other=0.0)
         if NESTED_BLOCKSIZE:
             code8 = tl.load(absmax_ptrs, mask=inside, other=0).to(tl.int32)
-            scale = tl.load(nested_absmax_ptr + (n * (groups * GROUP) + block) // NESTED_BLOCKSIZE, mask=inside, other=0.0)
+            scale = tl.load(
+                nested_absmax_ptr + (n * (groups * GROUP) + block) // NESTED_BLOCKSIZE, mask=inside, other=0.0
+            )
             absmax = tl.load(dynamic8_ptr + code8) * scale + offset
         else:
             absmax = tl.load(absmax_ptrs, mask=inside, other=0.0)
@@ -148,7 +150,11 @@ def decode_dx_kernel(
         codes_ptrs += BLOCK_N * GROUP * half
         absmax_ptrs += BLOCK_N * GROUP
         dy_ptrs += BLOCK_N * step
-    out = out_ptr + (split.to(tl.int64) * M + m)[None, :] * (groups * GROUP * BLOCKSIZE) + (block * BLOCKSIZE + k)[:, None]
+    out = (
+        out_ptr
+        + (split.to(tl.int64) * M + m)[None, :] * (groups * GROUP * BLOCKSIZE)
+        + (block * BLOCKSIZE + k)[:, None]
+    )
     inside_m = (m < M)[None, :]
     tl.store(out, total_low.to(out_ptr.dtype.element_ty), mask=inside_m)
     tl.store(out + half, total_high.to(out_ptr.dtype.element_ty), mask=inside_m)

@@ -13,29 +13,33 @@ import triton.language as tl
 def _assembly(by_xor: bool) -> str:
     """PTX from a word of codes, $4, to two registers of low nibbles, $0 $1, and two of high ones, $2 $3.
 
-    The two halves of the table are looked up separately. bfloat16: their XOR is the level. float16: bit 3 of the code
+    The two halves of the table are looked up separately. by_xor: their XOR is the level. Otherwise bit 3 of the code
     chooses between them, by a third PRMT.
+
+    PRMT, AND and shifts share one pipe of the GPU, which they would fill. So the complement and the shift by 16 are
+    multiplications, by constants that the compiler does not know (else it would turn them back): ~x = -1 * x - 1, and
+    x >> 16 is the upper half of the 64-bit x * 2^16.
     """
-    # Each word of the table comes as four operands, one for each byte that the assembly takes: the first is as good as any.
-    table = [f"${5 + 4 * word}" for word in range(8)]
-    text = [".reg .b32 lower, upper, choice, low, high, low_lower, low_upper, high_lower, high_upper;"]
+    # A word of the table comes four times, once for each byte that the assembly takes. The first is as good as any.
+    *table, shift, ones = (f"${5 + 4 * word}" for word in range(10))
+    text = [".reg .b64 wide;", ".reg .b32 rest, lower, upper, choice, low, low0, low1, high, high0, high1;"]
     if by_xor:
-        text += ["mov.b32 lower, $4;", "xor.b32 upper, $4, 0x88888888;"]
-        choose = "xor.b32 {0}, {0}_lower, {0}_upper;"
+        text += ["mov.b32 lower, $4;"]
+        choose = "xor.b32 {0}, {0}0, {0}1;"
     else:
-        text += ["and.b32 lower, $4, 0x77777777;", "mov.b32 upper, lower;"]
-        # nibble i of the selector is i, or i + 4 for the upper half
+        # nibble i of `choice` is i, or i + 4 where bit 3 of the code is set
         text += ["shr.u32 choice, $4, 1;", "and.b32 choice, choice, 0x44444444;", "or.b32 choice, choice, 0x32103210;"]
-        choose = "prmt.b32 {0}, {0}_lower, {0}_upper, choice;"
+        text += ["and.b32 lower, $4, 0x77777777;"]
+        choose = "prmt.b32 {0}, {0}0, {0}1, choice;"
     for pair in (0, 1):
-        if pair == 1:  # PRMT reads the lower 16 bits of its selector: the upper two bytes follow
-            text += ["shr.u32 lower, lower, 16;", "shr.u32 upper, upper, 16;", "shr.u32 choice, choice, 16;"]
+        if pair == 1:  # PRMT reads the lower 16 bits of its selector: the other two bytes follow
+            for name in ("lower",) if by_xor else ("lower", "choice"):
+                text += [f"mul.wide.u32 wide, {name}, {shift};", f"mov.b64 {{rest, {name}}}, wide;"]
+        text += [f"mad.lo.u32 upper, lower, {ones}, {ones};" if by_xor else "mov.b32 upper, lower;"]
         for byte, words in (("low", table[:4]), ("high", table[4:])):
-            text += [
-                f"prmt.b32 {byte}_lower, {words[0]}, {words[1]}, lower;",
-                f"prmt.b32 {byte}_upper, {words[2]}, {words[3]}, upper;",
-                choose.format(byte),
-            ]
+            text += [f"prmt.b32 {byte}0, {words[0]}, {words[1]}, lower;"]
+            text += [f"prmt.b32 {byte}1, {words[2]}, {words[3]}, upper;"]
+            text += [choose.format(byte)]
         # bytes 0 and 2 are of low nibbles, bytes 1 and 3 of high ones
         text += [f"prmt.b32 ${pair}, low, high, 0x6240;", f"prmt.b32 ${pair + 2}, low, high, 0x7351;"]
     return "{\n" + "\n".join(text) + "\n}"
@@ -43,13 +47,22 @@ def _assembly(by_xor: bool) -> str:
 
 ASSEMBLY_BF16 = tl.constexpr(_assembly(by_xor=True))
 ASSEMBLY_FP16 = tl.constexpr(_assembly(by_xor=False))
-CONSTRAINTS = tl.constexpr(",".join(["=r"] * 4 + ["r"] * 33))
+CONSTRAINTS = tl.constexpr(",".join(["=r"] * 4 + ["r"] * 41))
+# Zero: bit 31 of the mask of the lanes before this one, as there is no lane 32. The compiler does not know that either.
+LANE_ZERO = tl.constexpr("{ .reg .b32 mask; mov.u32 mask, %lanemask_lt; shr.u32 $0, mask, 31; }")
 
 
 @triton.jit
-def load_table(table_ptr):
-    """The eight words of `register_table`. Loaded, not written out: the compiler would rebuild constants in the loop."""
-    word = table_ptr + tl.zeros((1, 1), tl.int32)
+def load_table(table_ptr, ASSEMBLY: tl.constexpr):
+    """The words of `register_table`, in vector registers throughout.
+
+    Constants written out would be built anew in the loop, and words that the compiler knows to be the same in all lanes
+    would be moved to uniform registers and back for each use: so they are loaded, from addresses that seem to differ.
+    """
+    first = tl.zeros((1, 1), tl.int32)
+    if ASSEMBLY:
+        first = tl.inline_asm_elementwise(LANE_ZERO, "=r,r", (first,), dtype=tl.int32, is_pure=True, pack=1)
+    word = table_ptr + first
     return (
         tl.load(word),
         tl.load(word + 1),
@@ -59,6 +72,8 @@ def load_table(table_ptr):
         tl.load(word + 5),
         tl.load(word + 6),
         tl.load(word + 7),
+        tl.load(word + 8),
+        tl.load(word + 9),
     )
 
 
@@ -66,13 +81,14 @@ def load_table(table_ptr):
 def look_up(codes, table, levels_ptr, ASSEMBLY: tl.constexpr):
     """(levels of the low nibbles, levels of the high nibbles), each of the shape of `codes` and the dtype of levels_ptr
 
-    codes uint8, with a multiple of four bytes a thread; table from `load_table`; levels_ptr [16] by repacked code.
+    codes uint8, a multiple of four to a thread; table from `load_table`; levels_ptr [16], by repacked code.
     """
     if ASSEMBLY:
+        t = table
         low, high = tl.inline_asm_elementwise(
             asm=ASSEMBLY_BF16 if levels_ptr.dtype.element_ty == tl.bfloat16 else ASSEMBLY_FP16,
             constraints=CONSTRAINTS,
-            args=(codes, table[0], table[1], table[2], table[3], table[4], table[5], table[6], table[7]),
+            args=(codes, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9]),
             dtype=(levels_ptr.dtype.element_ty, levels_ptr.dtype.element_ty),
             is_pure=True,
             pack=4,

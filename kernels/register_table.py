@@ -4,17 +4,17 @@ PRMT d, a, b, s writes four bytes: byte i of d is byte s_i of the eight bytes of
 of nibble i of s. Where bit 3 of the nibble is set, all eight bits of the byte are the chosen byte's top bit instead:
 0x00 or 0xFF. Four codes are thus looked up at a time in a table of eight bytes, and a 16-bit level has two bytes.
 
-A code c has a partner c ^ 8, at the same place of the upper half of the table. For a byte A of code c < 8 and the
-byte B of its partner, with equal top bits t, the tables
+The partner of code c < 8 is c + 8. Let A and B be the same byte of the levels of both, with equal top bits t. Two tables
 
-    lower = A        upper = B ^ (0xFF if t else 0x00)
+    lower[c] = A        upper[7 - c] = B ^ (0xFF if t else 0x00)
 
-give the byte of either code as PRMT(lower, codes) ^ PRMT(upper, codes ^ 8): for c the first is A and the second 0x00,
-as the top bit of `upper` is clear; for c ^ 8 the first is t eight times over and the second takes that off B again.
-So the codes are renumbered, once, when a weight is repacked, such that partners agree in the top bit of both bytes of
-their bfloat16 levels. Zero may be stored as -0 for it, which no product with it shows.
+give the byte of either code x as PRMT(lower, x) ^ PRMT(upper, ~x), ~ being the complement of all four bits: for x = c
+the first is A, and the second 0x00, as the top bits of `upper` are clear; for x = c + 8 the first is t, eight times
+over, and the second is what that turns into B. So codes are renumbered, once, when a weight is repacked, such that the
+bfloat16 levels of partners agree in the top bits of both their bytes. Zero may be stored as -0 for it, which no product
+with it shows.
 
-No numbering does this for NF4 in float16, whose tables hold A and B as they are; `lookup` then chooses by bit 3.
+No numbering does this for NF4 in float16. Its tables hold A and B as they are, and `lookup` chooses by bit 3 of x.
 """
 
 from functools import cache
@@ -35,7 +35,7 @@ def bits(levels: Tensor) -> list[int]:
 
 @cache
 def code_order(format: FourBit) -> tuple[int, ...]:
-    """The code of the format that each repacked code stands for: repacked codes c and c ^ 8 are partners.
+    """The code of the format that each repacked code stands for.
 
     Raises ValueError for a codebook whose levels cannot be paired.
     """
@@ -61,14 +61,16 @@ def ordered_levels(format: FourBit, dtype: torch.dtype) -> Tensor:
 
 
 def register_table(format: FourBit, dtype: torch.dtype) -> Tensor:
-    """int32 [8]: low bytes of codes 0-3, 4-7, 8-11, 12-15, then high bytes of the same, a byte a code
+    """int32 [10]: lower (2 words) and upper (2) for the low bytes of the levels, the same for the high bytes, 2^16, ~0
 
-    bfloat16: the upper half is made for XOR, as above.  float16: the bytes as they are.
+    dtype bfloat16: `upper` is made for XOR, as above.  float16: upper[c] = B.  The last two words are the multipliers
+    with which `lookup` shifts and complements.
     """
     patterns = torch.tensor(bits(ordered_levels(format, dtype)), dtype=torch.int32)
+    lower, upper = patterns[:8], patterns[8:]
     if dtype == torch.bfloat16:
-        tops = patterns[:8] & TOP_BITS
-        assert torch.equal(tops, patterns[8:] & TOP_BITS)
-        patterns[8:] ^= (tops >> 7) * 0xFF  # each top bit, eight times over
-    table = torch.stack([patterns & 0xFF, patterns >> 8]).to(torch.uint8)
-    return table.view(torch.int32).flatten()
+        tops = lower & TOP_BITS
+        assert torch.equal(tops, upper & TOP_BITS)
+        upper = (upper ^ (tops >> 7) * 0xFF).flip(0)  # a top bit, eight times over
+    words = torch.stack([lower & 0xFF, upper & 0xFF, lower >> 8, upper >> 8]).to(torch.uint8).view(torch.int32)
+    return torch.cat([words.flatten(), torch.tensor([1 << 16, -1], dtype=torch.int32)])
