@@ -1,7 +1,7 @@
 """The kernels whose static cost is known: one entry each. `static_cost` compiles them and counts.
 
-An entry is a kernel with its arguments as the compiler sees them: a string is a type ("*bf16", "i32"), anything else the
-value of a constant. Pointers, and the integers in `aligned`, are multiples of 16.
+An entry is a kernel with its arguments as the compiler sees them: a string is a type ("*bf16", "i32"), anything else
+the value of a constant. Pointers, and the integers in `aligned`, are multiples of 16.
 """
 
 from dataclasses import dataclass, field
@@ -12,8 +12,11 @@ Argument = str | int | bool | None
 
 @dataclass(frozen=True)
 class Case:
-    """elements: weights (or whatever is counted) that a program takes in one turn of its inner loop, or in all if it has
-    none.  bytes and flops: per element, those that have to be moved to and from memory and computed in tensor cores.
+    """A kernel, for certain types and constants, and what is needed to count its cost by the element.
+
+    elements  weights, or whatever is counted, that a program takes in a turn of its inner loop, or in all without one
+    bytes     per element, what has to be moved to and from memory
+    flops     per element, what is computed in tensor cores
     """
 
     name: str
@@ -72,6 +75,18 @@ def _decode_constants(block_m: int, block_n: int, dtype: str, nested: bool) -> d
     return constants | {"NESTED_BLOCKSIZE": 256 if nested else 0, "STAGES": 3, "ASSEMBLY": dtype != "fp32"}
 
 
+def add_parts(splits: int) -> Case:
+    return Case(
+        name=f"add_parts {splits} bf16",
+        kernel="kernels.decode_kernels:add_parts_kernel",
+        arguments={"out_ptr": "*bf16", "parts_ptr": "*fp32", "count": "i32", "SPLITS": splits, "TILE": 1024},
+        elements=1024,
+        bytes=4 * splits + 2,
+        aligned=("count",),
+        options={"enable_fp_fusion": True},
+    )
+
+
 def dequantize(dtype: str, nested: bool) -> Case:
     statistics = "*u8" if nested else "*fp32"
     pointers = {"out_ptr": f"*{dtype}", "codes_ptr": "*u8", "codebook_ptr": "*fp32", "absmax_ptr": statistics}
@@ -94,12 +109,13 @@ CASES = (
     decode_linear(16, 64, 2),
     decode_linear(32, 64, 2),
     decode_linear(64, 64, 4),
-    decode_linear(8, 32, 2, dtype="fp32"),
+    decode_linear(16, 32, 2, dtype="fp32"),
     decode_dx(8, 64, 2),
     decode_dx(16, 64, 2),
     decode_dx(32, 64, 2),
     decode_dx(64, 64, 4),
-    decode_dx(8, 32, 2, dtype="fp32"),
+    decode_dx(16, 32, 2, dtype="fp32"),
+    add_parts(8),
     dequantize("bf16", nested=True),
     dequantize("bf16", nested=False),
 )

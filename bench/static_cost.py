@@ -1,11 +1,12 @@
 """What a kernel costs, told without a GPU: compiled ahead of time, disassembled, counted.
 
-    python -m lowrank.bench.static_cost [--only NAME] [--targets sm_90 ...] [--write]
+    python -m lowrank.bench.static_cost [--only NAME] [--targets sm_90 ...] [--write | --check]
 
 Per element (a weight, for most kernels) and lane of a warp: issue slots, instructions of the ALU pipe, of the tensor
 cores, and loads, in the innermost loop, or in the whole kernel where it has none. From these, how long an H200 takes at
 least for a matrix of 11008 x 4096, and which of its limits says so. What no disassembly shows is left out: latencies,
-bank conflicts, the beginning and the end of a kernel. The table is kept in `results/static_cost.json`.
+bank conflicts, the beginning and the end of a kernel. The table is kept in `results/static_cost.json`; a new kernel is
+an entry of `static_cases`, then --write.
 """
 
 import argparse
@@ -13,10 +14,10 @@ import importlib
 import json
 import re
 import subprocess
+import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ FLOPS_PER_SECOND = 790e12
 CYCLES_PER_SECOND = 132 * 1.755e9
 LANES = {"slots": 128, "alu": 64, "loads": 32}
 ELEMENTS = 11008 * 4096
+TOLERANCE = 1.05  # of a committed rate
 
 # The instructions that run on the ALU pipe; multiplications and fused ones run on another.
 ALU = re.compile(
-    r"PRMT|LOP3|LOP|SHF|SHL|SHR|IADD3|IADD|VIADD|VIADDMNMX|LEA|ISETP|FSETP|SEL|FSEL|FMNMX|IMNMX|VIMNMX|PLOP3|BMSK|SGXT|IABS"
+    r"PRMT|LOP3|LOP|MOV|SHF|SHL|SHR|IADD3|IADD|VIADD|VIADDMNMX|LEA|ISETP|FSETP|SEL|FSEL|FMNMX|IMNMX|VIMNMX|PLOP3|BMSK|SGXT|IABS"
 )
 TENSOR = re.compile(r"[HIQ]?G?MMA|UTC\w*MMA|v_mfma\w*")
 LOAD = re.compile(r"LD[GSCL]?|LDSM|LDGSTS|LDTM|ds_read\w*|global_load\w*|buffer_load\w*|flat_load\w*")
@@ -64,6 +66,9 @@ class Cost:
     loads: float
     microseconds: float | None
     bound: str | None
+
+
+COLUMNS = [field.name for field in fields(Cost)]
 
 
 def cost(case: Case, target: str) -> Cost:
@@ -143,7 +148,7 @@ Line = tuple[str, str | None]
 
 
 def sass(text: str) -> Iterable[Line]:
-    """(label, None) and (instruction, the label it jumps to or "") of NVIDIA's machine code; predicates are left out."""
+    """(label, None) and (instruction, the label it jumps to or "") of NVIDIA's machine code, without predicates."""
     for line in text.splitlines():
         label = re.match(r"(\.L\w+):", line)
         instruction = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)([^;]*);", line)
@@ -188,26 +193,69 @@ def is_alu(name: str) -> bool:
 
 def table(costs: list[Cost]) -> str:
     """The costs in Markdown."""
-    columns = [name for name in Cost.__dataclass_fields__]
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     for row in costs:
         lines.append("| " + " | ".join("" if value is None else str(value) for value in asdict(row).values()) + " |")
     return "\n".join(lines)
 
 
-def main() -> None:
+def versions() -> dict[str, str]:
+    """What the counts depend on besides the kernels. The assembler and the disassembler come with Triton."""
+    return {"triton": triton.__version__}
+
+
+def read() -> tuple[dict[str, str], list[Cost]]:
+    """The versions and the rows of the committed table."""
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return stored["versions"], [Cost(**row) for row in stored["rows"]]
+
+
+def write(costs: list[Cost]) -> None:
+    """The table as JSON, and beside it in Markdown."""
+    rows = ",\n".join(json.dumps(asdict(row)) for row in costs)
+    RESULTS.write_text(f'{{"versions": {json.dumps(versions())}, "rows": [\n{rows}\n]}}\n', encoding="utf-8")
+    made = f"Made by `python -m lowrank.bench.static_cost --write` with {versions()}.\n\n"
+    RESULTS.with_suffix(".md").write_text(made + table(costs) + "\n", encoding="utf-8")
+
+
+def complaints(costs: list[Cost], stored_versions: dict[str, str], stored: list[Cost]) -> list[str]:
+    """What is worse than in the stored table: a spill, a row that it lacks, or a rate more than 5 % above it."""
+    if stored_versions != versions():
+        return [f"{RESULTS.name} was made with {stored_versions}, this is {versions()}: make it anew with --write"]
+    before = {(row.kernel, row.target): row for row in stored}
+    found = []
+    for row in costs:
+        name = f"{row.kernel} on {row.target}"
+        if row.spilled:
+            found.append(f"{name} spills {row.spilled} bytes")
+        if (row.kernel, row.target) not in before:
+            found.append(f"{name} is not in {RESULTS.name}: add it with --write")
+            continue
+        for rate in ("slots", "alu", "tensor", "loads"):
+            now, then = getattr(row, rate), getattr(before[row.kernel, row.target], rate)
+            if now > TOLERANCE * then:
+                found.append(f"{name}: {rate} {now} an element, {then} in {RESULTS.name}")
+    return found
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lowrank.bench.static_cost", description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="kernels whose name holds this")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--write", action="store_true", help=f"keep the table in {RESULTS.name} and beside it in .md")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--write", action="store_true", help=f"keep these rows in results/{RESULTS.name}, and in .md")
+    action.add_argument("--check", action="store_true", help=f"exit status 1 if worse than results/{RESULTS.name}")
     arguments = parser.parse_args()
-    costs = []
-    for case in CASES:
-        for target in arguments.targets:
-            if arguments.only in case.name:
-                costs.append(cost(case, target))
-                print(table(costs[-1:]).splitlines()[-1] if len(costs) > 1 else table(costs), flush=True)
+    wanted = [case for case in CASES if arguments.only in case.name]
+    costs = [cost(case, target) for case in wanted for target in arguments.targets]
+    print(table(costs))
+    if arguments.write:
+        kept = {(row.kernel, row.target): row for row in [*(read()[1] if RESULTS.exists() else []), *costs]}
+        write([kept[key] for case in CASES for target in TARGETS if (key := (case.name, target)) in kept])
+    found = complaints(costs, *read()) if arguments.check else []
+    print(*found, sep="\n", end="\n" if found else "")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

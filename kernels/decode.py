@@ -3,10 +3,10 @@
     y[m, n]  = sum_b absmax[n, b] * (sum over k in block b of level[n, k] * x[m, k])
     dX[m, k] = sum_n level[n, k] * (absmax[n, b of k] * dY[m, n])
 
-M rows of x, N out_features, K in_features, b a block of `blocksize` weights of a row. Levels are rounded to the dtype of
-x (as they are to bfloat16 and float16, not at all to float32) and products are summed in float32, in IEEE precision
-where x is float32. Forward, the maxima multiply those sums; backward they differ along the sum, so they multiply dY,
-which is rounded to its dtype again. Nested maxima are resolved in the kernel.
+M rows of x, N out_features, K in_features, b a block of `blocksize` weights of a row. Levels are rounded to the dtype
+of x, which leaves them as they are for float32, and products are summed in float32, in IEEE precision where x is
+float32. Forward, the maxima multiply those sums; backward they differ along the sum, so they multiply dY, which is
+rounded to its dtype again. Nested maxima are resolved in the kernel.
 
 W is the left operand of each product, which the matrix units take from registers, and the low and the high nibbles of a
 tile are two products. Where W has few tiles, several programs share the sum of one; a second kernel adds their parts in
@@ -104,7 +104,7 @@ def _launch(
     splits: int,
     sizes: dict[str, int],
 ) -> Tensor:
-    """Runs `decode_linear_kernel` or `decode_dx_kernel`, which take the same arguments, on rows [M, *] -> [M, columns]."""
+    """Runs `decode_linear_kernel` or `decode_dx_kernel`, which take the same arguments: rows [M, *] -> [M, columns]."""
     m, device = len(rows), rows.device
     out = torch.empty(m, columns, dtype=rows.dtype, device=device)
     if out.numel() == 0:

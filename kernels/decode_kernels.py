@@ -35,7 +35,7 @@ def decode_linear_kernel(
     STAGES: tl.constexpr,
     ASSEMBLY: tl.constexpr,
 ):
-    """Program (i, s, j) writes out[s, tile j of M, tile i of N], the sum over part s of the K / BLOCKSIZE / GROUP groups.
+    """Program (i, s, j) writes out[s, tile j of M, tile i of N], the sum over part s of all groups of K.
 
     absmax_ptr: float32, or with NESTED_BLOCKSIZE integers of GROUP bytes, the 8-bit codes of a group.
     """
@@ -130,10 +130,13 @@ def decode_dx_kernel(
     table = load_table(table_ptr, ASSEMBLY)
     total_low = tl.zeros((half, BLOCK_M), tl.float32)
     total_high = tl.zeros((half, BLOCK_M), tl.float32)
+    # Codes are looked up one turn early. For a tile carried into the turn the compiler chooses the layout by its own
+    # 16 bits; one looked up in the turn gets that of the 8-bit codes, and is shuffled to transpose it.
+    codes = tl.load(codes_ptrs, mask=(n_first < N)[:, None], other=0)
+    low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
     for start in tl.range(first, tl.minimum(first + share * BLOCK_N, N), BLOCK_N, num_stages=STAGES):
         n = start + tl.arange(0, BLOCK_N)
         inside = n < N
-        codes = tl.load(codes_ptrs, mask=inside[:, None], other=0)
         dy = tl.load(dy_ptrs, mask=inside[:, None], other=0.0)
         if NESTED_BLOCKSIZE:
             code8 = tl.load(absmax_ptrs, mask=inside, other=0).to(tl.int32)
@@ -144,12 +147,13 @@ def decode_dx_kernel(
         else:
             absmax = tl.load(absmax_ptrs, mask=inside, other=0.0)
         scaled = (dy.to(tl.float32) * absmax[:, None]).to(dy_ptr.dtype.element_ty)
-        low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
         total_low = tl.dot(tl.trans(low), scaled, total_low, input_precision="ieee")
         total_high = tl.dot(tl.trans(high), scaled, total_high, input_precision="ieee")
         codes_ptrs += BLOCK_N * GROUP * half
         absmax_ptrs += BLOCK_N * GROUP
         dy_ptrs += BLOCK_N * step
+        codes = tl.load(codes_ptrs, mask=(n + BLOCK_N < N)[:, None], other=0)
+        low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
     out = (
         out_ptr
         + (split.to(tl.int64) * M + m)[None, :] * (groups * GROUP * BLOCKSIZE)

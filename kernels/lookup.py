@@ -1,4 +1,4 @@
-"""Packed codes to levels inside a Triton kernel: the one place where the assembly has a plain twin, and differs from it.
+"""Packed codes to levels inside a Triton kernel: the one place with assembly, and with a plain twin of it.
 
 The assembly takes words of eight codes, the low and high nibbles of four bytes, and writes pairs of neighbouring low
 nibbles and pairs of neighbouring high nibbles: registers as the matrix units read them. `register_table` tells how

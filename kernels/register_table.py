@@ -4,7 +4,7 @@ PRMT d, a, b, s writes four bytes: byte i of d is byte s_i of the eight bytes of
 of nibble i of s. Where bit 3 of the nibble is set, all eight bits of the byte are the chosen byte's top bit instead:
 0x00 or 0xFF. Four codes are thus looked up at a time in a table of eight bytes, and a 16-bit level has two bytes.
 
-The partner of code c < 8 is c + 8. Let A and B be the same byte of the levels of both, with equal top bits t. Two tables
+The partner of code c < 8 is c + 8. Let A and B be the same byte of their levels, with equal top bits t. Two tables
 
     lower[c] = A        upper[7 - c] = B ^ (0xFF if t else 0x00)
 

@@ -1,4 +1,4 @@
-"""Checks of the decode kernels, run by test_decode.py in a process of their own: `decode_checks.py CHECK DEVICE FOLDER`.
+"""Checks of the decode kernels. test_decode.py runs each in a process of its own: decode_checks.py CHECK DEVICE FOLDER.
 
 On the device "cpu" with TRITON_INTERPRET=1, which Triton reads when a kernel is decorated, else on a GPU.
 """
@@ -9,7 +9,6 @@ import sys
 
 import numpy
 import torch
-import triton
 import triton.language as tl
 from triton.runtime import interpreter
 
@@ -159,7 +158,7 @@ def check_inputs():
 
 
 def check_addresses():
-    """Every tensor that a program addresses is longer than 2^31 elements, a sparse file that is read and written far in.
+    """Every tensor that a program addresses has over 2^31 elements: a sparse file, read and written far in.
 
     Codes [4 groups, N, 1, 32] with N = 2^26: the last group begins at byte 3 * 2^31. Only a few programs are run.
     """
