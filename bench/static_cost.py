@@ -211,7 +211,11 @@ def read() -> tuple[dict[str, str], list[Cost]]:
 
 
 def write(costs: list[Cost]) -> None:
-    """The table as JSON, and beside it in Markdown."""
+    """Puts rows into the table, in JSON and beside it in Markdown. Those of other versions, or of no case, fall out."""
+    stored_versions, stored = read() if RESULTS.exists() else ({}, [])
+    kept = {(row.kernel, row.target): row for row in (stored if stored_versions == versions() else [])}
+    kept |= {(row.kernel, row.target): row for row in costs}
+    costs = [kept[key] for case in CASES for target in case.targets if (key := (case.name, target)) in kept]
     rows = ",\n".join(json.dumps(asdict(row)) for row in costs)
     RESULTS.write_text(f'{{"versions": {json.dumps(versions())}, "rows": [\n{rows}\n]}}\n', encoding="utf-8")
     made = f"Made by `python -m lowrank.bench.static_cost --write` with {versions()}.\n\n"
@@ -247,11 +251,10 @@ def main() -> int:
     action.add_argument("--check", action="store_true", help=f"exit status 1 if worse than results/{RESULTS.name}")
     arguments = parser.parse_args()
     wanted = [case for case in CASES if arguments.only in case.name]
-    costs = [cost(case, target) for case in wanted for target in arguments.targets]
+    costs = [cost(case, target) for case in wanted for target in arguments.targets if target in case.targets]
     print(table(costs))
     if arguments.write:
-        kept = {(row.kernel, row.target): row for row in [*(read()[1] if RESULTS.exists() else []), *costs]}
-        write([kept[key] for case in CASES for target in TARGETS if (key := (case.name, target)) in kept])
+        write(costs)
     found = complaints(costs, *read()) if arguments.check else []
     print(*found, sep="\n", end="\n" if found else "")
     return 1 if found else 0

@@ -31,7 +31,7 @@ GROUP_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # the 8-bit maxi
 
 PROGRAMS = 1056  # eight for each multiprocessor of an H200: fewer leave some idle, more only add parts
 STAGES = 3
-PARTS_TILE = 1024
+PARTS_TILE = 256
 
 
 def decode_linear(x: Tensor, weight: Repacked4bit, splits: int | None = None) -> Tensor:
@@ -88,10 +88,13 @@ def tile(m: int, dtype: torch.dtype) -> dict[str, int]:
 
 
 def _splits(m: int, summed: int, tiles: int, steps: int) -> int:
-    """Programs that share a sum of `summed` products, in `steps` loop turns: enough of them to fill the GPU, but the
-    parts that they write and read again, 8 bytes an output, stay within half the bytes of W, summed / 4 an output.
+    """Programs that share a sum of `summed` products, done in `steps` loop turns: enough of them to fill the GPU.
+
+    The parts that they write and read again are 8 bytes an output and stay within half the bytes of W. A power of two,
+    as each number is a kernel of its own.
     """
-    return max(1, min(PROGRAMS // tiles, steps, summed // (32 * m) if m else 1))
+    most = min(PROGRAMS // tiles, steps, summed // (32 * max(m, 1)))
+    return 1 << max(most, 1).bit_length() - 1
 
 
 def _launch(
@@ -131,7 +134,7 @@ def _launch(
         weight.shape[0],
         len(weight.codes),
         *rows.stride(),
-        SPLITS=splits,
+        splits,
         BLOCKSIZE=weight.blocksize,
         GROUP=weight.group,
         NESTED_BLOCKSIZE=nested_blocksize,

@@ -26,7 +26,7 @@ def decode_linear_kernel(
     groups,
     stride_xm,
     stride_xk,
-    SPLITS: tl.constexpr,
+    splits,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCKSIZE: tl.constexpr,
@@ -45,7 +45,7 @@ def decode_linear_kernel(
     m = tl.program_id(2) * BLOCK_M + tl.arange(0, BLOCK_M)
     row = tl.minimum(n, N - 1)  # rows past the end repeat the last one and are not stored
     k = tl.arange(0, half)
-    share = tl.cdiv(groups, SPLITS)
+    share = tl.cdiv(groups, splits)
     first = split * share
     step = tl.cast(stride_xk, tl.int64)
     # 64-bit addresses; inside the loop they only advance
@@ -98,7 +98,7 @@ def decode_dx_kernel(
     groups,
     stride_dym,
     stride_dyn,
-    SPLITS: tl.constexpr,
+    splits,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCKSIZE: tl.constexpr,
@@ -116,7 +116,7 @@ def decode_dx_kernel(
     split = tl.program_id(1)
     m = tl.program_id(2) * BLOCK_M + tl.arange(0, BLOCK_M)
     k = tl.arange(0, half)
-    share = tl.cdiv(tl.cdiv(N, BLOCK_N), SPLITS)
+    share = tl.cdiv(tl.cdiv(N, BLOCK_N), splits)
     first = split * share * BLOCK_N
     n_first = first + tl.arange(0, BLOCK_N)
     # In units of blocks: row n of this block's group is N * (block // GROUP) + n groups into the weight.

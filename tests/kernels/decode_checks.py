@@ -183,12 +183,12 @@ def check_addresses():
     constants = {"BLOCK_M": 8, "BLOCK_N": 64, "BLOCKSIZE": 64, "GROUP": 1, "NESTED_BLOCKSIZE": 0, "STAGES": 1}
     rest = (levels, table, levels8, levels8, levels8, m, n, groups, *rows.stride())
     y = sparse("y", groups * m * n, torch.float32).view(groups, m, n)
-    decode_linear_kernel[(1, groups, 1)](y, rows, codes, absmax, *rest, SPLITS=groups, **constants, ASSEMBLY=False)
+    decode_linear_kernel[(1, groups, 1)](y, rows, codes, absmax, *rest, groups, **constants, ASSEMBLY=False)
     torch.testing.assert_close(y[3, :, :64], rows[:, 192:] @ w.T)
 
     dx = torch.empty(1, m, 64 * groups)
     splits = n // 64  # the first of them is run: rows 0 to 63 of W
-    decode_dx_kernel[(groups, 1, 1)](dx, rows, codes, absmax, *rest, SPLITS=splits, **constants, ASSEMBLY=False)
+    decode_dx_kernel[(groups, 1, 1)](dx, rows, codes, absmax, *rest, splits, **constants, ASSEMBLY=False)
     torch.testing.assert_close(dx[0, :, 192:], rows[:, :64] @ w)
 
 

@@ -45,7 +45,7 @@ def test_interpreted(check, tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "ones"),
-    [("sm_80", ""), ("sm_90", "M,N,groups"), ("sm_100", "")],
+    [("sm_80", ""), ("sm_90", "M,N,groups,splits"), ("sm_100", "")],
     ids=["sm_80", "sm_90-all-sizes-1", "sm_100"],
 )
 def test_it_compiles_without_a_gpu(target, ones, tmp_path):
