@@ -79,10 +79,10 @@ def tile(m: int, dtype: torch.dtype) -> dict[str, int]:
     """BLOCK_M rows of x and BLOCK_N of W that a program works on at a time, and its warps.
 
     Two warps: four would make Hopper take its wide products, whose left operand must first be moved to other registers.
-    From 64 rows of x on, that costs less than holding the sums in half as many registers. float32 has no such products.
+    At 64 rows of x that costs less than it saves: two warps would spill the sums. So would more than 8 rows in float32.
     """
     if dtype == torch.float32:
-        return {"BLOCK_M": min(16, max(8, triton.next_power_of_2(m))), "BLOCK_N": 32, "num_warps": 2}
+        return {"BLOCK_M": 8, "BLOCK_N": 32, "num_warps": 2}
     block_m = min(64, max(8, triton.next_power_of_2(m)))
     return {"BLOCK_M": block_m, "BLOCK_N": 64, "num_warps": 2 if block_m < 64 else 4}
 
