@@ -47,7 +47,7 @@ def _assembly(by_xor: bool) -> str:
 
 ASSEMBLY_BF16 = tl.constexpr(_assembly(by_xor=True))
 ASSEMBLY_FP16 = tl.constexpr(_assembly(by_xor=False))
-CONSTRAINTS = tl.constexpr(",".join(["=r"] * 4 + ["r"] * 41))
+CONSTRAINTS = tl.constexpr(",".join(["=&r"] * 4 + ["r"] * 41))  # &: outputs are written before all inputs are read
 # Zero: bit 31 of the mask of the lanes before this one, as there is no lane 32. The compiler does not know that either.
 LANE_ZERO = tl.constexpr("{ .reg .b32 mask; mov.u32 mask, %lanemask_lt; shr.u32 $0, mask, 31; }")
 
