@@ -63,7 +63,7 @@ def check_error():
     """max |ours - float64| <= 2 max |dequantize-to-dtype, then torch.matmul - float64| + 1 ulp at max |y|"""
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, 1, 64, 64), (3, 70, 192, 64), (17, 65, 512, 64), (65, 33, 256, 128)]
-    formats = [("nf4", False), ("nf4", True), ("fp4", True)]
+    formats = [("nf4", True), ("fp4", False)]
     for (m, n, k, blocksize), (format, nested), dtype in itertools.product(shapes, formats, DTYPES):
         weight = reference.quantize_4bit(torch.randn(n, k, generator=generator), format, blocksize, nested)
         packed = repack(on_device(weight))
