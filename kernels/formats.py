@@ -12,6 +12,8 @@ from torch import Tensor
 
 FourBit = Literal["nf4", "fp4"]
 
+# What the Triton kernels read and write; everything else goes through plain torch.
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 BLOCKSIZES = tuple(2**power for power in range(5, 13))  # 32 ... 4096
 
 
@@ -104,6 +106,34 @@ QuantizedWeight = Blockwise4bit | RowwiseInt8
 def stored_bytes(weight: QuantizedWeight) -> int:
     """Bytes of codes and statistics together; a codebook is a constant of the format and is not counted."""
     return sum(tensor.numel() * tensor.element_size() for tensor in weight.tensors().values())
+
+
+def check_stored(weight: Blockwise4bit) -> None:
+    """Raises ValueError unless every stored tensor has the dtype and size that the shape asks for, on one device.
+
+    A kernel follows pointers: what is refused here would be memory of someone else there.
+    """
+    blocks = math.ceil(math.prod(weight.shape) / weight.blocksize)
+    rules = {"codes": (torch.uint8, math.ceil(math.prod(weight.shape) / 2)), "absmax": (torch.float32, blocks)}
+    if isinstance(weight.absmax, NestedAbsmax):
+        nested_blocks = math.ceil(blocks / weight.absmax.nested_blocksize)
+        rules |= {
+            "absmax": (torch.uint8, blocks),
+            "nested_absmax": (torch.float32, nested_blocks),
+            "offset": (torch.float32, 1),
+        }
+    for name, tensor in weight.tensors().items():
+        wanted = (*rules[name], weight.codes.device)
+        got = (tensor.dtype, tensor.numel(), tensor.device)
+        if got != wanted:
+            raise ValueError(f"{name} must be {_listed(wanted)} for shape {weight.shape}, got {_listed(got)}")
+        if not tensor.is_contiguous():
+            raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
+
+
+def _listed(part: tuple[torch.dtype, int, torch.device]) -> str:
+    dtype, count, device = part
+    return f"{dtype} [{count}] on {device}"
 
 
 def expected_bytes(shape: tuple[int, ...], name: str, blocksize: int = 64, nested_blocksize: int = 256) -> int:

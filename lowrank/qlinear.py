@@ -36,7 +36,7 @@ class QuantLinear(nn.Module):
     @property
     def quantized(self) -> QuantizedWeight:
         """The weight as its stored tensors."""
-        return self._format.with_tensors(dict(self.named_buffers()))
+        return self._format.with_tensors(self._buffers)
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """W [N, K] in `dtype`."""

@@ -1,0 +1,158 @@
+"""Which path computes what: one table, read from the top.
+
+A path is chosen for the operation, the device, the dtype, the number format and the shape. The first row none of whose
+rules objects is taken, and the objections to the rows above it are the reason that is given. The last row of every
+operation is plain torch, which takes everything.
+
+M rows of x flattened, N out_features, K in_features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+
+from .crossover import crossover
+from .formats import BLOCKSIZES, KERNEL_DTYPES, QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, RowwiseInt8
+
+
+class Case(NamedTuple):
+    """What is asked for: `op` on W [n, k] in `format`, held as `layout`, for m rows of x in `dtype` on `device`."""
+
+    op: str
+    m: int
+    n: int
+    k: int
+    dtype: torch.dtype
+    device: torch.device
+    format: str
+    layout: type[QuantizedWeight]
+
+
+Rule = Callable[[Case], str]  # why a path does not take a case, or nothing
+
+
+def on_a_gpu(case: Case) -> str:
+    if case.device.type != "cuda":
+        return f"Triton's kernels run on a CUDA device, this is {case.device.type}"
+    if find_spec("triton") is None:
+        return "Triton is not installed (it exists on Linux only)"
+    if torch.cuda.is_available() and (got := torch.cuda.get_device_capability(case.device)) < (8, 0):
+        return f"Triton's kernels need compute capability 8.0, this GPU has {got[0]}.{got[1]}"
+    return ""
+
+
+def in_a_kernel_dtype(case: Case) -> str:
+    names = ", ".join(_short(dtype) for dtype in KERNEL_DTYPES)
+    return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {_short(case.dtype)}"
+
+
+def in_blocks_of_4_bits(case: Case) -> str:
+    return "" if case.layout is Blockwise4bit else f"the kernel takes 4-bit codes in blocks, this is {case.format}"
+
+
+def in_rows_of_8_bits(case: Case) -> str:
+    return "" if case.layout is RowwiseInt8 else f"the kernel takes int8 in rows, this is {case.format}"
+
+
+def not_empty(case: Case) -> str:
+    return "" if case.n * case.k else f"W [{case.n}, {case.k}] holds no weight"
+
+
+def with_rows(case: Case) -> str:
+    return "" if case.m else "x has no rows"
+
+
+def below_the_crossover(case: Case) -> str:
+    m, known = crossover(case.device, case.format)
+    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM is as fast ({known})"
+
+
+@dataclass(frozen=True)
+class Path:
+    """One row: what computes `op`, where (a function of a room of `kernels`), and what it does not take."""
+
+    op: str
+    name: str
+    where: str
+    rules: tuple[Rule, ...] = ()
+
+    def objection(self, case: Case) -> str:
+        """Why this path does not take the case; nothing if it does."""
+        return next(filter(None, (rule(case) for rule in self.rules)), "")
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """The function, its room imported when it is first wanted: Triton exists on Linux only."""
+        room, _, function = self.where.partition(".")
+        run: Callable[..., Any] = getattr(import_module(f".{room}", __package__), function)
+        return run
+
+
+QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
+ON_GPU = (on_a_gpu, in_a_kernel_dtype, not_empty)
+TABLE = (
+    Path(QUANTIZE, "Triton, one read of W", "quantize.quantize_4bit", (*ON_GPU, in_blocks_of_4_bits)),
+    Path(QUANTIZE, "plain torch", "reference.quantize"),
+    Path(DEQUANTIZE, "Triton, one launch", "dequantize.dequantize_4bit", (*ON_GPU, in_blocks_of_4_bits)),
+    Path(DEQUANTIZE, "plain torch", "reference.dequantize"),
+    Path(FORWARD, "Triton, int8 rows", "int8.linear", (*ON_GPU, with_rows, in_rows_of_8_bits, below_the_crossover)),
+    Path(FORWARD, "W into scratch, vendor's GEMM", "training.linear", (*ON_GPU, with_rows)),
+    Path(FORWARD, "plain torch", "reference.linear"),
+    Path(DX, "Triton, int8 rows", "int8.linear_dx", (*ON_GPU, with_rows, in_rows_of_8_bits, below_the_crossover)),
+    Path(DX, "W into scratch, vendor's GEMM", "training.linear_dx", (*ON_GPU, with_rows)),
+    Path(DX, "plain torch", "reference.linear_dx"),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The path that `op` takes, and the reason: the objections to the faster ones."""
+
+    op: str
+    path: str
+    reason: str
+
+
+@lru_cache(maxsize=4096)  # a prompt of every length is a case
+def choose(case: Case) -> Path:
+    """The first path of the table that takes the case."""
+    return next(path for path in TABLE if path.op == case.op and not path.objection(case))
+
+
+def explain(
+    m: int, n: int, k: int, *, dtype: torch.dtype, device: str | torch.device, format: str = "nf4-dq", blocksize: int = 64
+) -> list[Choice]:
+    """The path of each operation for x [m, k] in `dtype` and W [n, k] in `format`, and why it is that one.
+
+    The device need not be there: "cuda" on a machine without a GPU says what a GPU would do that was not measured.
+    Raises ValueError for a negative size, and another device, format or blocksize than there are.
+    """
+    for name, size in (("m", m), ("n", n), ("k", k)):
+        if size < 0:
+            raise ValueError(f"{name} must be at least 0, got {size}")
+    if format not in QUANTIZED_NAMES:
+        raise ValueError(f"format must be one of {', '.join(QUANTIZED_NAMES)}, got {format!r}")
+    if blocksize not in BLOCKSIZES:
+        raise ValueError(f"blocksize must be a power of two from {BLOCKSIZES[0]} to {BLOCKSIZES[-1]}, got {blocksize}")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r}: {str(error).splitlines()[0]}") from None
+    layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
+    return [_explained(Case(op, m, n, k, dtype, where, format, layout)) for op in OPS]
+
+
+def _explained(case: Case) -> Choice:
+    chosen = choose(case)
+    above = [path for path in TABLE[: TABLE.index(chosen)] if path.op == case.op]
+    objections = dict.fromkeys(path.objection(case) for path in above)
+    return Choice(case.op, chosen.name, "; ".join(objections) or "the first of the table, and nothing speaks against it")
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
