@@ -1,15 +1,15 @@
 """Which path computes what: one table, read from the top.
 
-A path is chosen for the operation, the device, the dtype, the number format and the shape. The first row none of whose
-rules objects is taken, and the objections to the rows above it are the reason that is given. The last row of every
-operation is plain torch, which takes everything.
+A path is chosen for the operation, the device, the dtype, the shape, and the layout in which the weight is held. The
+first row none of whose rules objects is taken; the objections to the rows above it are the reason that is given. The
+last row of every operation is plain torch, which takes everything.
 
 M rows of x flattened, N out_features, K in_features.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -51,15 +51,7 @@ def in_a_kernel_dtype(case: Case) -> str:
     return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {_short(case.dtype)}"
 
 
-def in_blocks_of_4_bits(case: Case) -> str:
-    return "" if case.layout is Blockwise4bit else f"the kernel takes 4-bit codes in blocks, this is {case.format}"
-
-
-def in_rows_of_8_bits(case: Case) -> str:
-    return "" if case.layout is RowwiseInt8 else f"the kernel takes int8 in rows, this is {case.format}"
-
-
-def not_empty(case: Case) -> str:
+def with_weights(case: Case) -> str:
     return "" if case.n * case.k else f"W [{case.n}, {case.k}] holds no weight"
 
 
@@ -74,44 +66,61 @@ def below_the_crossover(case: Case) -> str:
 
 @dataclass(frozen=True)
 class Path:
-    """One row: what computes `op`, where (a function of a room of `kernels`), and what it does not take."""
+    """One row: what computes `op`, where (a function of a room of `kernels`), for which weights, and when not."""
 
     op: str
     name: str
     where: str
+    layout: type[QuantizedWeight] | None  # None: every one
+    why: str
     rules: tuple[Rule, ...] = ()
+
+    def is_for(self, case: Case) -> bool:
+        return self.op == case.op and self.layout in (None, case.layout)
 
     def objection(self, case: Case) -> str:
         """Why this path does not take the case; nothing if it does."""
         return next(filter(None, (rule(case) for rule in self.rules)), "")
 
-    @property
+    @cached_property
     def run(self) -> Callable[..., Any]:
-        """The function, its room imported when it is first wanted: Triton exists on Linux only."""
+        """The function. Its room is imported when it is first wanted: Triton exists on Linux only."""
         room, _, function = self.where.partition(".")
         run: Callable[..., Any] = getattr(import_module(f".{room}", __package__), function)
         return run
 
 
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
-ON_GPU = (on_a_gpu, in_a_kernel_dtype, not_empty)
+
+SCRATCH = "scratch + GEMM"
+
+NO_KERNEL = "no kernel is written for it"
+ONE_READ = "W is read once"
+ONE_LAUNCH = "nested maxima are resolved in the one launch"
+ROWS = "the codes go to the matrix units as they are"
+ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
+
+ON_GPU = (on_a_gpu, in_a_kernel_dtype, with_weights)
+FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover)
+ANY_ROWS = (*ON_GPU, with_rows)
+
 TABLE = (
-    Path(QUANTIZE, "Triton, one read of W", "quantize.quantize_4bit", (*ON_GPU, in_blocks_of_4_bits)),
-    Path(QUANTIZE, "plain torch", "reference.quantize"),
-    Path(DEQUANTIZE, "Triton, one launch", "dequantize.dequantize_4bit", (*ON_GPU, in_blocks_of_4_bits)),
-    Path(DEQUANTIZE, "plain torch", "reference.dequantize"),
-    Path(FORWARD, "Triton, int8 rows", "int8.linear", (*ON_GPU, with_rows, in_rows_of_8_bits, below_the_crossover)),
-    Path(FORWARD, "W into scratch, vendor's GEMM", "training.linear", (*ON_GPU, with_rows)),
-    Path(FORWARD, "plain torch", "reference.linear"),
-    Path(DX, "Triton, int8 rows", "int8.linear_dx", (*ON_GPU, with_rows, in_rows_of_8_bits, below_the_crossover)),
-    Path(DX, "W into scratch, vendor's GEMM", "training.linear_dx", (*ON_GPU, with_rows)),
-    Path(DX, "plain torch", "reference.linear_dx"),
+    Path(QUANTIZE, "Triton", "quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
+    Path(QUANTIZE, "plain torch", "reference.quantize", None, NO_KERNEL),
+    Path(DEQUANTIZE, "Triton", "dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
+    Path(DEQUANTIZE, "plain torch", "reference.dequantize", None, NO_KERNEL),
+    Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, FEW_ROWS),
+    Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
+    Path(FORWARD, "plain torch", "reference.linear", None, NO_KERNEL),
+    Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, FEW_ROWS),
+    Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
+    Path(DX, "plain torch", "reference.linear_dx", None, NO_KERNEL),
 )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The path that `op` takes, and the reason: the objections to the faster ones."""
+    """The path that `op` takes, and the reason: the objections to the faster ones, or its own merit."""
 
     op: str
     path: str
@@ -121,11 +130,18 @@ class Choice:
 @lru_cache(maxsize=4096)  # a prompt of every length is a case
 def choose(case: Case) -> Path:
     """The first path of the table that takes the case."""
-    return next(path for path in TABLE if path.op == case.op and not path.objection(case))
+    return next(path for path in TABLE if path.is_for(case) and not path.objection(case))
 
 
 def explain(
-    m: int, n: int, k: int, *, dtype: torch.dtype, device: str | torch.device, format: str = "nf4-dq", blocksize: int = 64
+    m: int,
+    n: int,
+    k: int,
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    format: str = "nf4-dq",
+    blocksize: int = 64,
 ) -> list[Choice]:
     """The path of each operation for x [m, k] in `dtype` and W [n, k] in `format`, and why it is that one.
 
@@ -144,14 +160,16 @@ def explain(
     except RuntimeError as error:
         raise ValueError(f"device {device!r}: {str(error).splitlines()[0]}") from None
     layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
-    return [_explained(Case(op, m, n, k, dtype, where, format, layout)) for op in OPS]
+    cases = [Case(op, m, n, k, dtype, where, format, layout) for op in OPS]
+    return [Choice(case.op, choose(case).name, reason(case)) for case in cases]
 
 
-def _explained(case: Case) -> Choice:
+@lru_cache(maxsize=4096)
+def reason(case: Case) -> str:
+    """Why `choose` comes to its choice."""
     chosen = choose(case)
-    above = [path for path in TABLE[: TABLE.index(chosen)] if path.op == case.op]
-    objections = dict.fromkeys(path.objection(case) for path in above)
-    return Choice(case.op, chosen.name, "; ".join(objections) or "the first of the table, and nothing speaks against it")
+    objections = [path.objection(case) for path in TABLE[: TABLE.index(chosen)] if path.is_for(case)]
+    return "; ".join(dict.fromkeys(objections)) or chosen.why
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -103,37 +103,39 @@ class RowwiseInt8:
 QuantizedWeight = Blockwise4bit | RowwiseInt8
 
 
-def stored_bytes(weight: QuantizedWeight) -> int:
-    """Bytes of codes and statistics together; a codebook is a constant of the format and is not counted."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in weight.tensors().values())
-
-
-def check_stored(weight: Blockwise4bit) -> None:
+def check_stored(weight: QuantizedWeight) -> None:
     """Raises ValueError unless every stored tensor has the dtype and size that the shape asks for, on one device.
 
     A kernel follows pointers: what is refused here would be memory of someone else there.
     """
-    blocks = math.ceil(math.prod(weight.shape) / weight.blocksize)
-    rules = {"codes": (torch.uint8, math.ceil(math.prod(weight.shape) / 2)), "absmax": (torch.float32, blocks)}
-    if isinstance(weight.absmax, NestedAbsmax):
-        nested_blocks = math.ceil(blocks / weight.absmax.nested_blocksize)
-        rules |= {
-            "absmax": (torch.uint8, blocks),
-            "nested_absmax": (torch.float32, nested_blocks),
-            "offset": (torch.float32, 1),
-        }
-    for name, tensor in weight.tensors().items():
-        wanted = (*rules[name], weight.codes.device)
-        got = (tensor.dtype, tensor.numel(), tensor.device)
-        if got != wanted:
-            raise ValueError(f"{name} must be {_listed(wanted)} for shape {weight.shape}, got {_listed(got)}")
+    for name, (dtype, count) in _stored_parts(weight).items():
+        tensor = weight.tensors()[name]
+        if (tensor.dtype, tensor.numel()) != (dtype, count):
+            got = f"{tensor.dtype} [{tensor.numel()}]"
+            raise ValueError(f"{name} must be {dtype} [{count}] for W {tuple(weight.shape)}, got {got}")
+        if tensor.device != weight.codes.device:
+            raise ValueError(f"{name} must be on {weight.codes.device}, where the codes are, got {tensor.device}")
         if not tensor.is_contiguous():
             raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
 
 
-def _listed(part: tuple[torch.dtype, int, torch.device]) -> str:
-    dtype, count, device = part
-    return f"{dtype} [{count}] on {device}"
+def _stored_parts(weight: QuantizedWeight) -> dict[str, tuple[torch.dtype, int]]:
+    """Dtype and number of elements of each stored tensor, as the shape has it."""
+    count = math.prod(weight.shape)
+    if isinstance(weight, RowwiseInt8):
+        return {"codes": (torch.int8, count), "scale": (torch.float32, weight.shape[0])}
+    blocks = math.ceil(count / weight.blocksize)
+    parts = {"codes": (torch.uint8, math.ceil(count / 2)), "absmax": (torch.float32, blocks)}
+    if isinstance(weight.absmax, NestedAbsmax):
+        parts["absmax"] = (torch.uint8, blocks)
+        parts["nested_absmax"] = (torch.float32, math.ceil(blocks / weight.absmax.nested_blocksize))
+        parts["offset"] = (torch.float32, 1)
+    return parts
+
+
+def stored_bytes(weight: QuantizedWeight) -> int:
+    """Bytes of codes and statistics together; a codebook is a constant of the format and is not counted."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in weight.tensors().values())
 
 
 def expected_bytes(shape: tuple[int, ...], name: str, blocksize: int = 64, nested_blocksize: int = 256) -> int:

@@ -5,7 +5,6 @@ it whole, looks into neither paths nor kernels, and runs what `dispatch` chooses
 takes tensors and numbers only, so a weight goes in as its stored tensors and a description of them.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -18,15 +17,18 @@ NESTED_BLOCKSIZE = 256  # of a weight that is quantized here; a stored one may h
 
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
-    return _assembled(_quantize(w, format, blocksize, name), format, blocksize, NESTED_BLOCKSIZE, w.shape)
+    nested_blocksize = NESTED_BLOCKSIZE if format.endswith("-dq") else 0
+    return _assembled(_quantize(w, format, blocksize, name), format, blocksize, nested_blocksize, w.shape)
 
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
-    return _dequantize(*_taken_apart(weight), dtype)
+    w: Tensor = _dequantize(*_taken_apart(weight), dtype)
+    return w
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    return _linear(x, *_taken_apart(weight))
+    y: Tensor = _linear(x, *_taken_apart(weight))
+    return y
 
 
 def _taken_apart(weight: QuantizedWeight) -> tuple[list[Tensor], str, int, int, list[int]]:
@@ -45,8 +47,8 @@ def _assembled(
     """The inverse of `_taken_apart`."""
     if format == "int8":
         return RowwiseInt8(*stored)
-    codes, absmax, *nested = stored
-    statistics = NestedAbsmax(absmax, *nested, nested_blocksize) if nested else absmax
+    codes, absmax = stored[:2]
+    statistics = NestedAbsmax(absmax, stored[2], stored[3], nested_blocksize) if nested_blocksize else absmax
     return Blockwise4bit(codes, statistics, "nf4" if format.startswith("nf4") else "fp4", blocksize, tuple(shape))
 
 

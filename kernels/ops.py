@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import library, run
+from . import library, run, training
+from .dispatch import SCRATCH, choose, reason
 from .dispatch import Choice as Choice
 from .dispatch import explain as explain
 from .formats import QUANTIZED_NAMES, QuantizedWeight
@@ -47,20 +48,44 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     x [*, K] -> [*, N] in the dtype of x.
     Raises ValueError if x does not end in K, is not of a floating dtype, or is on another device than W.
     """
-    if x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"x must end in in_features {weight.shape[1]}, got shape {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must be of a floating dtype, got {x.dtype}")
-    if x.device != weight.codes.device:
-        raise ValueError(f"x must be on {weight.codes.device}, where the weight is, got {x.device}")
+    _check(x, weight)
     if torch.compiler.is_compiling():
         return library.linear(x, weight)
     y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
     return y
 
 
+def apart(x: Tensor, weight: QuantizedWeight) -> str:
+    """Why an adapter's products are taken apart from x W^T; nothing if `lora_linear` takes them together."""
+    if torch.compiler.is_compiling():
+        return "torch.compile takes the product with W whole, and arranges those of the adapter itself"
+    case = run.linear_case(x, weight)
+    path = choose(case)
+    return "" if path.name == SCRATCH else f"the product with W takes the path {path.name!r}: {reason(case)}"
+
+
+def lora_linear(x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:
+    """y = x W^T + scaling * (x lora_A^T) lora_B^T, as one product; where `apart` has nothing against it
+
+    x [*, K], W [N, K], lora_A [r, K], lora_B [N, r], y [*, N] in the dtype of x. Gradients of x, lora_A and lora_B.
+    """
+    _check(x, weight)
+    y: Tensor = training.LinearWithAdapter.apply(x, weight, lora_A, lora_B, scaling)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _check(x: Tensor, weight: QuantizedWeight) -> None:
+    """Raises ValueError if x does not end in K, is not of a floating dtype, or is on another device than W."""
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"x must end in in_features {weight.shape[1]}, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must be of a floating dtype, got {x.dtype}")
+    if x.device != weight.codes.device:
+        raise ValueError(f"x must be on {weight.codes.device}, where the weight is, got {x.device}")
+
+
 class _Linear(torch.autograd.Function):
-    """y = x W^T. W is dequantized in the forward pass and again in the backward pass, and never kept between the two."""
+    """y = x W^T. W is dequantized forward and again backward, and never kept between the two."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: QuantizedWeight) -> Tensor:

@@ -48,8 +48,9 @@ def quantize_kernel(
     BITS: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Program p quantizes w[p * TILE : (p + 1) * TILE] - offset. BITS 4: two codes a byte, the first in the high nibble.
+    """Program p quantizes weights p * TILE to (p + 1) * TILE, less `offset` where BITS is 8.
 
+    BITS 4: two codes a byte, the first in the high nibble.
     A block that holds NaN or infinity gets an absmax that is not finite, which the launcher looks for.
     """
     BLOCKS: tl.constexpr = TILE // BLOCKSIZE

@@ -23,7 +23,7 @@ def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeig
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
     """W [N, K] in `dtype`, written into `out` where that is given."""
-    w: Tensor = choose(_case(DEQUANTIZE, 1, weight, dtype)).run(weight, dtype, out)
+    w: Tensor = choose(_case(DEQUANTIZE, 1, weight, dtype, weight.codes.device)).run(weight, dtype, out)
     return w
 
 
@@ -35,17 +35,17 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 
 def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     """dX = dY W"""
-    dx: Tensor = choose(_case(DX, math.prod(dy.shape[:-1]), weight, dy.dtype)).run(dy, weight)
+    dx: Tensor = choose(_case(DX, math.prod(dy.shape[:-1]), weight, dy.dtype, dy.device)).run(dy, weight)
     return dx
 
 
 def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
     """What `linear` asks the table for."""
-    return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype)
+    return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
 
 
-def _case(op: str, m: int, weight: QuantizedWeight, dtype: torch.dtype) -> Case:
-    return Case(op, m, *_matrix(weight.shape), dtype, weight.codes.device, weight.name, type(weight))
+def _case(op: str, m: int, weight: QuantizedWeight, dtype: torch.dtype, device: torch.device) -> Case:
+    return Case(op, m, *_matrix(weight.shape), dtype, device, weight.name, type(weight))
 
 
 def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -31,8 +31,9 @@ _buffers: dict[tuple[torch.device, torch.dtype, int], _Buffer] = {}
 
 
 @contextmanager
-def borrow(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
-    """[rows, columns] of anything; its rows may stand further apart. Read it before the block ends, on this stream."""
+def borrow(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
+    """A matrix of anything; its rows may stand further apart. It is read on this stream, by what the block launches."""
+    rows, columns = shape
     stride = math.ceil(columns / ALIGNMENT) * ALIGNMENT
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     buffer = _buffers.setdefault((device, dtype, stream), _Buffer())

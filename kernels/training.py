@@ -25,35 +25,33 @@ RANK_STEP = 8  # the adapter's columns are filled up to 16 bytes with zeros: the
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T;  x [*, K] -> [*, N]"""
-    with scratch.borrow(*weight.shape, x.dtype, x.device) as w:
+    with scratch.borrow(weight.shape, x.dtype, x.device) as w:
         return x @ dequantize(weight, x.dtype, out=w).T
 
 
 def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]"""
-    with scratch.borrow(*weight.shape, dy.dtype, dy.device) as w:
+    with scratch.borrow(weight.shape, dy.dtype, dy.device) as w:
         return dy @ dequantize(weight, dy.dtype, out=w)
 
 
-class LoRALinear(torch.autograd.Function):
+class LinearWithAdapter(torch.autograd.Function):
     """y = x W^T + scaling * (x lora_A^T) lora_B^T, with gradients of x, lora_A and lora_B
 
         dX = dY W + V lora_A        dlora_A = V^T x        dlora_B = dY^T U
 
-    The matrices may be float32 beside a shorter x: they are used in the dtype of x, and their gradients given in theirs.
+    The matrices may be float32 beside a shorter x: they are used in its dtype, and their gradients are in their own.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tensor, scaling: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:
         ctx.weight, ctx.scaling = weight, scaling
         n, k = weight.shape
         x_rows = x.reshape(-1, k)
         u = scaling * (x_rows @ lora_A.to(x.dtype).T)
         ctx.save_for_backward(x_rows, u, lora_A, lora_B)
         left = _beside(x_rows, u)
-        with scratch.borrow(n, left.shape[1], x.dtype, x.device) as right:
+        with scratch.borrow((n, left.shape[1]), x.dtype, x.device) as right:
             dequantize(weight, x.dtype, out=right[:, :k])
             _fill(right[:, k:], lora_B)
             y = left @ right.T
@@ -69,7 +67,7 @@ class LoRALinear(torch.autograd.Function):
         dx = dlora_A = dlora_B = None
         if ctx.needs_input_grad[0]:
             left = _beside(dy_rows, v)
-            with scratch.borrow(left.shape[1], k, dy.dtype, dy.device) as right:
+            with scratch.borrow((left.shape[1], k), dy.dtype, dy.device) as right:
                 dequantize(ctx.weight, dy.dtype, out=right[:n])
                 _fill(right[n:].T, lora_A.T)
                 dx = (left @ right).view(*dy.shape[:-1], k)

@@ -11,7 +11,7 @@ from triton import JITFunction
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from lowrank.kernels import dequantize, quantize
+from lowrank.kernels import dequantize, int8, quantize
 
 TARGET = GPUTarget("cuda", int(sys.argv[1]), 32)
 
@@ -42,3 +42,13 @@ for input, size, bits in (("bf16", 64, 4), ("fp16", 128, 4), ("fp32", 4096, 4), 
     types = pointers(codes="u8", absmax="fp32", w=input, offset="fp32", midpoints="fp32", order="u8") | {"count": "i32"}
     ptx = compiled(quantize.quantize_kernel, types, {"BLOCKSIZE": size, "BITS": bits, "TILE": quantize.TILE})
     assert "div.full" not in ptx and "div.approx" not in ptx and ".ftz" not in ptx, "not IEEE's division"
+
+for dtype, rows, forward in (("bf16", 16, True), ("bf16", 64, False), ("fp16", 64, True), ("fp32", 16, True)):
+    types = pointers(y=dtype, x=dtype, codes="i8", scale="fp32")
+    types |= dict.fromkeys(("rows", "outer", "inner", "outer_stride", "inner_stride"), "i32")
+    if forward:
+        del types["inner_stride"]  # 1, which Triton compiles in
+    constants = {"inner_stride": 1} if forward else {}
+    constants |= {"SCALE_OF_OUTER": forward, "BLOCK_M": rows}
+    constants |= {"BLOCK_OUTER": int8.BLOCK_OUTER, "BLOCK_INNER": int8.BLOCK_INNER}
+    compiled(int8.int8_product_kernel, types, constants)

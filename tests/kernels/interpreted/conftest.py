@@ -25,6 +25,23 @@ def rounds_to_even(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def multiplies_bfloat16_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter holds a bfloat16 as its 16 bits, and its tl.dot takes those for whole numbers."""
+    dot = interpreter.InterpreterBuilder.create_dot
+
+    def widened(handle: Any) -> Any:
+        if handle.dtype.scalar != tl.bfloat16:
+            return handle
+        bits = np.ascontiguousarray(handle.data).astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
+
+    def of_numbers(builder: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return dot(builder, widened(a), widened(b), *rest)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", of_numbers)
+
+
+@pytest.fixture(autouse=True)
 def divides_by_zero_without_a_word() -> Iterator[None]:
     """What numpy warns of is a lane that a mask takes out, or an infinity that is looked for."""
     with np.errstate(all="ignore"):

@@ -165,7 +165,7 @@ def test_stored_tensors_that_do_not_fit_their_shape_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=rule):
             dequantize_4bit(wrong)
-    with pytest.raises(ValueError, match="dtype must be one of .*got torch.float64"):
+    with pytest.raises(ValueError, match=r"dtype must be one of .*got torch.float64"):
         dequantize_4bit(weight, torch.float64)
 
 
