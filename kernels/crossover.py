@@ -16,10 +16,15 @@ FILE = Path(__file__).with_name("crossover.json")
 NOT_MEASURED = 256
 
 
+def is_here(device: torch.device) -> bool:
+    """Whether this machine has the device, and not only its name."""
+    return device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()
+
+
 @cache
 def crossover(device: torch.device, format: str) -> tuple[int, str]:
     """(M, how it is known)"""
-    if device.type == "cuda" and torch.cuda.is_available():
+    if is_here(device):
         name = torch.cuda.get_device_name(device)
         measured = json.loads(FILE.read_text(encoding="utf-8")).get(name, {})
         if format in measured:

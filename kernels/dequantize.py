@@ -102,20 +102,21 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, o
         nested_blocksize = 0
     # The multiply-add of the nested maxima is kept as two roundings (`enable_fp_fusion`): fused, it would differ from
     # the reference in the last bit.
-    dequantize_4bit_kernel[(triton.cdiv(count, TILE),)](
-        out,
-        weight.codes,
-        codebook,
-        *statistics,
-        count,
-        columns,
-        out.stride(0),
-        BLOCKSIZE=weight.blocksize,
-        NESTED_BLOCKSIZE=nested_blocksize,
-        TILE=TILE,
-        RUN=0 if out.is_contiguous() else math.gcd(columns, RUN),
-        enable_fp_fusion=False,
-    )
+    with torch.cuda.device_of(out):  # Triton launches on the current device
+        dequantize_4bit_kernel[(triton.cdiv(count, TILE),)](
+            out,
+            weight.codes,
+            codebook,
+            *statistics,
+            count,
+            columns,
+            out.stride(0),
+            BLOCKSIZE=weight.blocksize,
+            NESTED_BLOCKSIZE=nested_blocksize,
+            TILE=TILE,
+            RUN=0 if out.is_contiguous() else math.gcd(columns, RUN),
+            enable_fp_fusion=False,
+        )
     return out
 
 

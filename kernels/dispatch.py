@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .crossover import crossover
+from .crossover import crossover, is_here
 from .formats import BLOCKSIZES, KERNEL_DTYPES, QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, RowwiseInt8
 
 
@@ -41,7 +41,7 @@ def on_a_gpu(case: Case) -> str:
         return f"Triton's kernels run on a CUDA device, this is {case.device.type}"
     if find_spec("triton") is None:
         return "Triton is not installed (it exists on Linux only)"
-    if torch.cuda.is_available() and (got := torch.cuda.get_device_capability(case.device)) < (8, 0):
+    if is_here(case.device) and (got := torch.cuda.get_device_capability(case.device)) < (8, 0):
         return f"Triton's kernels need compute capability 8.0, this GPU has {got[0]}.{got[1]}"
     return ""
 

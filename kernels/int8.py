@@ -85,19 +85,20 @@ def _product(x: Tensor, weight: RowwiseInt8, inner: int) -> Tensor:
         return x.new_zeros(*x.shape[:-1], columns)
     y = torch.empty(*x.shape[:-1], columns, dtype=x.dtype, device=x.device)
     block_m = min(max(triton.next_power_of_2(rows), 16), MOST_ROWS)
-    int8_product_kernel[(triton.cdiv(columns, BLOCK_OUTER), triton.cdiv(rows, block_m))](
-        y,
-        x.contiguous(),
-        weight.codes,
-        weight.scale,
-        rows,
-        columns,
-        x.shape[-1],
-        weight.codes.stride(outer),
-        weight.codes.stride(inner),
-        SCALE_OF_OUTER=outer == 0,
-        BLOCK_M=block_m,
-        BLOCK_OUTER=BLOCK_OUTER,
-        BLOCK_INNER=BLOCK_INNER,
-    )
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        int8_product_kernel[(triton.cdiv(columns, BLOCK_OUTER), triton.cdiv(rows, block_m))](
+            y,
+            x.contiguous(),
+            weight.codes,
+            weight.scale,
+            rows,
+            columns,
+            x.shape[-1],
+            weight.codes.stride(outer),
+            weight.codes.stride(inner),
+            SCALE_OF_OUTER=outer == 0,
+            BLOCK_M=block_m,
+            BLOCK_OUTER=BLOCK_OUTER,
+            BLOCK_INNER=BLOCK_INNER,
+        )
     return y

@@ -114,18 +114,19 @@ def _launch(codes: Tensor, w: Tensor, offset: Tensor | None, levels: Levels, blo
     """Fills `codes`: 8 bits each where an offset is taken off, else 4.  Returns absmax."""
     midpoints, order = _boundaries(levels, w.device)
     absmax = torch.empty(triton.cdiv(w.numel(), blocksize), dtype=torch.float32, device=w.device)
-    quantize_kernel[(triton.cdiv(w.numel(), TILE),)](
-        codes,
-        absmax,
-        w,
-        midpoints if offset is None else offset,  # without an offset, a pointer that is not read
-        midpoints,
-        order,
-        w.numel(),
-        BLOCKSIZE=blocksize,
-        BITS=4 if offset is None else 8,
-        TILE=TILE,
-    )
+    with torch.cuda.device_of(w):  # Triton launches on the current device
+        quantize_kernel[(triton.cdiv(w.numel(), TILE),)](
+            codes,
+            absmax,
+            w,
+            midpoints if offset is None else offset,  # without an offset, a pointer that is not read
+            midpoints,
+            order,
+            w.numel(),
+            BLOCKSIZE=blocksize,
+            BITS=4 if offset is None else 8,
+            TILE=TILE,
+        )
     return absmax
 
 

@@ -4,8 +4,8 @@
     y  = [x | U] [W | lora_B]^T                    dX = [dY | V] [W ; lora_A]
     U  = scaling * x lora_A^T                      V  = scaling * dY lora_B
 
-With one adapter its two products ride in the one with W (LoRAFusion, arXiv 2510.00206, on what they cost otherwise):
-y and dX are written once, and nothing of their size is read again. W is dequantized again for the backward pass.
+With one adapter its two products ride in the one with W: y and dX are written once, summed in float32, and not read
+again to be added to. For that x and dY are copied once, to stand beside U and V. W is dequantized again backward.
 
 x [*, K], y [*, N], W [N, K], lora_A [r, K], lora_B [N, r], U and V [M, r].
 """

@@ -54,7 +54,7 @@ def test_a_crossover_that_was_measured_is_taken(tmp_path, monkeypatch: pytest.Mo
     file = tmp_path / "crossover.json"
     file.write_text(json.dumps({"NVIDIA X": {"int8": 48}}))
     monkeypatch.setattr(crossover, "FILE", file)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
     gpu = torch.device("cuda", 7)
     assert crossover.crossover(gpu, "int8") == (48, "measured on NVIDIA X")
@@ -84,7 +84,7 @@ def test_what_no_kernel_takes_goes_to_plain_torch_and_says_why(options: dict, op
 
 def test_an_old_gpu_and_a_machine_without_triton_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(FORWARD, 1, 4, 64, torch.float16, torch.device("cuda"), "nf4", Blockwise4bit)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert dispatch.on_a_gpu(case) == "Triton's kernels need compute capability 8.0, this GPU has 7.5"
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)

@@ -132,6 +132,14 @@ def test_streams_do_not_meet_in_the_scratch() -> None:
         assert all(torch.equal(y.T, layer.dequantize()) for y in output)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
+@EVERY_FORMAT
+def test_a_gpu_that_is_not_the_current_one(format: str) -> None:
+    w = normal(48, 96).to("cuda:1")
+    weight = ops.quantize(w, format)
+    assert torch.equal(ops.linear(torch.eye(96, device="cuda:1"), weight).T, reference.dequantize(weight))
+
+
 def test_a_weight_and_x_on_two_devices_are_refused() -> None:
     weight = on_gpu(ops.quantize(normal(5, 77), "nf4"))
     with pytest.raises(ValueError, match="x must be on cuda:0, where the weight is, got cpu"):

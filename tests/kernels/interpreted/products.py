@@ -70,12 +70,12 @@ def test_product_and_gradient_are_as_exact_as_matmul(format: str, m: int, n: int
 @EVERY_DTYPE
 @EVERY_FORMAT
 def test_one_hot_rows_read_the_weight_back(format: str, dtype: torch.dtype) -> None:
-    weight = ops.quantize(normal(5, 77), format)
+    weight = ops.quantize(normal(37, 77), format)
     w, x = reference.dequantize(weight, dtype), torch.eye(77, dtype=dtype, requires_grad=True)
     y = ops.linear(x, weight)
     assert torch.equal(y.T, w)
-    (dx,) = gradients(ops.linear(x[:5], weight), torch.eye(5, dtype=dtype), x)
-    assert torch.equal(dx[:5], w)
+    (dx,) = gradients(ops.linear(x[:37], weight), torch.eye(37, dtype=dtype), x)
+    assert torch.equal(dx[:37], w)
 
 
 @EVERY_DTYPE
