@@ -22,7 +22,6 @@ from .codebook import CODEBOOKS, Levels, dynamic8
 from .formats import KERNEL_DTYPES, Blockwise4bit, NestedAbsmax, check_stored
 
 TILE = 4096  # weights a program: a whole number of blocks of every blocksize
-RUN = 64  # neighbours that share one division by K, where K is a multiple of them
 
 
 @triton.jit
@@ -40,39 +39,45 @@ def dequantize_4bit_kernel(
     BLOCKSIZE: tl.constexpr,
     NESTED_BLOCKSIZE: tl.constexpr,
     TILE: tl.constexpr,
-    RUN: tl.constexpr,
+    CONTIGUOUS: tl.constexpr,
+    WHOLE_BLOCKS: tl.constexpr,
 ):
     """Program p writes weights p * TILE to (p + 1) * TILE. NESTED_BLOCKSIZE 0: absmax is float32, not nested codes.
 
-    Weight i goes to out[i // columns * row_stride + i % columns]. Columns are a multiple of RUN; RUN 0: rows stand
-    one behind another, and it goes to out[i].
+    Weight i goes to out[i // columns * row_stride + i % columns], which is out[i] where out is CONTIGUOUS.
+    WHOLE_BLOCKS: columns is a multiple of BLOCKSIZE, so that a block is within a row and one division is enough for it.
     """
+    BLOCKS: tl.constexpr = TILE // BLOCKSIZE
     # 64-bit addresses: a 70B embedding alone has more than 2^28 weights, a stacked one more than 2^31.
     start = tl.program_id(0).to(tl.int64) * TILE
-    byte = start // 2 + tl.arange(0, TILE // 2)
-    first = 2 * byte
-    packed = tl.load(codes_ptr + byte, mask=first < count, other=0).to(tl.int32)
-    block = first // BLOCKSIZE  # both weights of a byte are in one block
+    block = start // BLOCKSIZE + tl.arange(0, BLOCKS)
+    there = block * BLOCKSIZE < count
     if NESTED_BLOCKSIZE == 0:
-        absmax = tl.load(absmax_ptr + block, mask=first < count, other=0.0)
+        absmax = tl.load(absmax_ptr + block, mask=there, other=0.0)
     else:
-        code8 = tl.load(absmax_ptr + block, mask=first < count, other=0).to(tl.int32)
-        scale = tl.load(nested_absmax_ptr + block // NESTED_BLOCKSIZE, mask=first < count, other=0.0)
+        code8 = tl.load(absmax_ptr + block, mask=there, other=0).to(tl.int32)
+        scale = tl.load(nested_absmax_ptr + block // NESTED_BLOCKSIZE, mask=there, other=0.0)
         absmax = tl.load(dynamic8_ptr + code8) * scale + tl.load(offset_ptr)
-    high = tl.load(codebook_ptr + (packed >> 4)) * absmax
-    low = tl.load(codebook_ptr + (packed & 15)) * absmax
-    pair = tl.interleave(high, low).to(out_ptr.dtype.element_ty)
-    if RUN == 0:
-        weight = start + tl.arange(0, TILE)
-        tl.store(out_ptr + weight, pair, mask=weight < count)
+
+    byte = block[:, None] * (BLOCKSIZE // 2) + tl.arange(0, BLOCKSIZE // 2)[None, :]
+    packed = tl.load(codes_ptr + byte, mask=2 * byte < count, other=0).to(tl.int32)
+    high = tl.load(codebook_ptr + (packed >> 4)) * absmax[:, None]
+    low = tl.load(codebook_ptr + (packed & 15)) * absmax[:, None]
+    pairs = tl.interleave(high, low).to(out_ptr.dtype.element_ty)
+
+    within = tl.arange(0, BLOCKSIZE)[None, :]
+    weight = block[:, None] * BLOCKSIZE + within
+    if CONTIGUOUS:
+        place = weight
     else:
-        # Rows are counted from the one in which the tile starts, so that the division is of 32 bits.
-        from_row_start = (start % columns).to(tl.int32) + tl.arange(0, TILE // RUN) * RUN
-        row = start // columns + from_row_start // columns
-        within = tl.arange(0, RUN)[None, :]
-        place = (row * row_stride + from_row_start % columns)[:, None] + within
-        weight = (start + tl.arange(0, TILE // RUN) * RUN)[:, None] + within
-        tl.store(out_ptr + place, pair.reshape([TILE // RUN, RUN]), mask=weight < count)
+        # Counted from the row in which the tile starts, so that the division is of 32 bits.
+        row, column = start // columns, (start % columns).to(tl.int32)
+        column += tl.arange(0, BLOCKS)[:, None] * BLOCKSIZE
+        if WHOLE_BLOCKS:
+            place = (row + column // columns) * row_stride + column % columns + within
+        else:
+            place = (row + (column + within) // columns) * row_stride + (column + within) % columns
+    tl.store(out_ptr + place, pairs, mask=weight < count)
 
 
 def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
@@ -114,7 +119,8 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, o
             BLOCKSIZE=weight.blocksize,
             NESTED_BLOCKSIZE=nested_blocksize,
             TILE=TILE,
-            RUN=0 if out.is_contiguous() else math.gcd(columns, RUN),
+            CONTIGUOUS=out.is_contiguous(),
+            WHOLE_BLOCKS=columns % weight.blocksize == 0,
             enable_fp_fusion=False,
         )
     return out

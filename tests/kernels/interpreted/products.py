@@ -105,6 +105,14 @@ def test_x_may_be_strided_and_misaligned(format: str) -> None:
         assert torch.equal(ops.linear(one_hot, weight).T, reference.dequantize(weight))
 
 
+@EVERY_FORMAT
+def test_what_is_not_finite_stays_in_its_row(format: str) -> None:
+    weight, x = ops.quantize(normal(5, 77), format), torch.full((7, 77), torch.nan)
+    x[::2] = 0
+    y = ops.linear(x[:6], weight)
+    assert torch.equal(y.isnan().any(1), torch.tensor([False, True] * 3))
+
+
 @pytest.mark.parametrize("shape", [(0, 64), (4, 0)], ids=str)
 def test_int8_rows_without_weights(shape: tuple[int, int]) -> None:
     weight = RowwiseInt8(torch.empty(shape, dtype=torch.int8), torch.ones(shape[0]))
