@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .formats import KERNEL_DTYPES, RowwiseInt8, check_stored
 
-BLOCK_OUTER, BLOCK_INNER, MOST_ROWS = 32, 64, 64  # the most that keeps every variant in registers
+BLOCK_M, BLOCK_OUTER, BLOCK_INNER = 32, 32, 64  # with larger ones, float32 or misaligned rows leave the registers
 
 
 @triton.jit
@@ -84,9 +84,8 @@ def _product(x: Tensor, weight: RowwiseInt8, inner: int) -> Tensor:
     if not (rows and columns and x.shape[-1]):
         return x.new_zeros(*x.shape[:-1], columns)
     y = torch.empty(*x.shape[:-1], columns, dtype=x.dtype, device=x.device)
-    block_m = min(max(triton.next_power_of_2(rows), 16), MOST_ROWS)
     with torch.cuda.device_of(x):  # Triton launches on the current device
-        int8_product_kernel[(triton.cdiv(columns, BLOCK_OUTER), triton.cdiv(rows, block_m))](
+        int8_product_kernel[(triton.cdiv(columns, BLOCK_OUTER), triton.cdiv(rows, BLOCK_M))](
             y,
             x.contiguous(),
             weight.codes,
@@ -97,7 +96,7 @@ def _product(x: Tensor, weight: RowwiseInt8, inner: int) -> Tensor:
             weight.codes.stride(outer),
             weight.codes.stride(inner),
             SCALE_OF_OUTER=outer == 0,
-            BLOCK_M=block_m,
+            BLOCK_M=BLOCK_M,
             BLOCK_OUTER=BLOCK_OUTER,
             BLOCK_INNER=BLOCK_INNER,
         )
