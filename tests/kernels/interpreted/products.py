@@ -78,6 +78,12 @@ def test_one_hot_rows_read_the_weight_back(format: str, dtype: torch.dtype) -> N
     assert torch.equal(dx[:37], w)
 
 
+def test_the_scale_of_an_int8_row_is_divided_and_not_multiplied() -> None:
+    weight = reference.quantize_int8(normal(400, 3))  # one in 23 differs in the last bit if it is multiplied by 1 / 127
+    assert torch.equal(int8.linear(torch.eye(3), weight).T, reference.dequantize_int8(weight))
+    assert torch.equal(int8.linear_dx(torch.eye(400), weight), reference.dequantize_int8(weight))
+
+
 @EVERY_DTYPE
 @pytest.mark.parametrize(("n", "k"), [(16, 64), (5, 77), (3, 129), (40, 3)], ids=["even", "odd", "odd-rows", "short"])
 def test_whole_numbers_are_multiplied_exactly_by_int8_rows(n: int, k: int, dtype: torch.dtype) -> None:
