@@ -31,6 +31,8 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+QUANTIZE_TILE = 4096  # of kernels.quantize and kernels.int8, which cannot be imported without Triton
+INT8_BLOCKS = (32, 32, 64)
 NESTED_BITS = 8 / 64 + 32 / (64 * 256)  # the statistics of a weight with nested maxima
 
 
@@ -91,18 +93,55 @@ def add_parts(splits: int) -> Case:
     )
 
 
-def dequantize(dtype: str, nested: bool) -> Case:
+def dequantize(dtype: str, nested: bool, wide: bool = False) -> Case:
+    """Rows of whole blocks, one behind another, or in the wider rows of the scratch that an adapter shares."""
     statistics = "*u8" if nested else "*fp32"
     pointers = {"out_ptr": f"*{dtype}", "codes_ptr": "*u8", "codebook_ptr": "*fp32", "absmax_ptr": statistics}
     pointers |= dict.fromkeys(("dynamic8_ptr", "nested_absmax_ptr", "offset_ptr"), "*fp32")
+    constants: dict[str, Argument] = {"BLOCKSIZE": 64, "NESTED_BLOCKSIZE": 256 if nested else 0, "TILE": 4096}
+    constants |= {"CONTIGUOUS": not wide, "WHOLE_BLOCKS": True}
     return Case(
-        name=f"dequantize {dtype} {'nf4-dq' if nested else 'nf4'}",
+        name=f"dequantize {dtype} {'nf4-dq' if nested else 'nf4'}{' wide rows' if wide else ''}",
         kernel="kernels.dequantize:dequantize_4bit_kernel",
-        arguments={**pointers, "count": "i32", "BLOCKSIZE": 64, "NESTED_BLOCKSIZE": 256 if nested else 0, "TILE": 4096},
+        arguments={**pointers, **dict.fromkeys(("count", "columns", "row_stride"), "i32"), **constants},
         elements=4096,
         bytes=(4 + NESTED_BITS if nested else 4.5) / 8 + (4 if dtype == "fp32" else 2),
-        aligned=("count",),
+        aligned=("count", "columns", "row_stride"),
         options={"enable_fp_fusion": False},
+    )
+
+
+def quantize(dtype: str) -> Case:
+    """To 4 bits, the maxima in float32."""
+    pointers = {"codes_ptr": "*u8", "absmax_ptr": "*fp32", "w_ptr": f"*{dtype}", "offset_ptr": "*fp32"}
+    pointers |= {"midpoints_ptr": "*fp32", "order_ptr": "*u8"}
+    return Case(
+        name=f"quantize {dtype} nf4",
+        kernel="kernels.quantize:quantize_kernel",
+        arguments={**pointers, "count": "i32", "BLOCKSIZE": 64, "BITS": 4, "TILE": QUANTIZE_TILE},
+        elements=QUANTIZE_TILE,
+        bytes=4.5 / 8 + (4 if dtype == "fp32" else 2),
+        aligned=("count",),
+        targets=NVIDIA,
+    )
+
+
+def int8_product(dtype: str, forward: bool) -> Case:
+    """The scale on the accumulator forward, and on the tile of W for the gradient."""
+    block_m, block_outer, block_inner = INT8_BLOCKS
+    pointers = {"y_ptr": f"*{dtype}", "x_ptr": f"*{dtype}", "codes_ptr": "*i8", "scale_ptr": "*fp32"}
+    sizes = ("rows", "outer", "inner", "outer_stride", "inner_stride")
+    strides: dict[str, Argument] = {"inner_stride": 1} if forward else {"outer_stride": 1}
+    return Case(
+        name=f"int8 {'forward' if forward else 'dX'} {dtype}",
+        kernel="kernels.int8:int8_product_kernel",
+        arguments={**pointers, **dict.fromkeys(sizes, "i32"), **strides}
+        | {"SCALE_OF_OUTER": forward, "BLOCK_M": block_m, "BLOCK_OUTER": block_outer, "BLOCK_INNER": block_inner},
+        elements=block_outer * block_inner,
+        bytes=1.0,
+        flops=2 * block_m,
+        aligned=tuple(size for size in sizes if size not in strides),
+        targets=NVIDIA,
     )
 
 
@@ -122,4 +161,8 @@ CASES = (
     add_parts(8),
     dequantize("bf16", nested=True),
     dequantize("bf16", nested=False),
+    dequantize("bf16", nested=True, wide=True),
+    quantize("bf16"),
+    int8_product("bf16", forward=True),
+    int8_product("bf16", forward=False),
 )
