@@ -1,12 +1,13 @@
 """The small files of a folder of weights: what Meta's code, or Hugging Face's, has to be told of a Llama."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 from .files import write_json
 from .kernels.formats import QUANTIZED_NAMES
-from .model.config import ModelConfig, ffn_hidden_dim, read_json
+from .model.config import ModelConfig, ffn_hidden_dim, from_meta, read_json
 from .quantizer import quantization_config
 
 Format = Literal["hf", "meta"]
@@ -26,7 +27,13 @@ def write_small_files(folder: Path, source: Path, config: ModelConfig, format: F
     What the source's own config says beside the shape (its special tokens, say) is kept.
     """
     if format == "meta":
-        write_json(folder / "params.json", meta_params(config))
+        params = meta_params(config)
+        if (assumed := from_meta(params).max_seq_len) != config.max_seq_len:
+            warnings.warn(
+                f"params.json has no place for {config.max_seq_len} positions: Meta's code assumes {assumed}",
+                stacklevel=3,
+            )
+        write_json(folder / "params.json", params)
     else:
         own = read_json(source / "config.json") if (source / "config.json").exists() else {}
         write_json(folder / "config.json", hf_config(config, own, weights))

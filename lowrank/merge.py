@@ -44,12 +44,17 @@ class Survival:
 
 @dataclass(frozen=True)
 class Merged:
-    """The folder, what is left of the hat in each linear and in all of them together, and the forms of both bases."""
+    """The folder, and what is left of the hat in each linear and in all of them together.
+
+    weights   the number format of its linears, as `load` takes it
+    unmerged  that of the base to wear the hat on, to compare with
+    """
 
     folder: Path
     survival: list[Survival]
     overall: Survival
-    unmerged: str  # `weights=` of a base to wear the hat on, to compare with
+    weights: str
+    unmerged: str
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def merge_folder(
                     writer.add(key.removesuffix(".weight") + suffix, tensor)
                 digests[name] = _digest(parts)
         write_small_files(aside, checkpoint.folder, checkpoint.config, format, plan.stored)
-        merged = Merged(out, merger.survival, merger.overall(), plan.unmerged)
+        merged = Merged(out, merger.survival, merger.overall(), plan.stored, plan.unmerged)
         write_json(aside / provenance.FILENAME, _record(merged, plan, source, hat, digests))
         _check_read_back(aside, digests)
     return merged

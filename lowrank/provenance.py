@@ -18,10 +18,11 @@ INSIST = "(--force, or force=True, to insist)"
 
 
 class Fingerprint:
-    """SHA-256 over the embedding, the norms and the output head, rounded to bfloat16, in the order of their names.
+    """SHA-256 over the embedding, the norms and the output head, rounded to 16 bits, in the order of their names.
 
     Those are what every precision of a base has in common: the linears of the blocks may be quantized, and rows of
-    wq and wk stand in another order in a Hugging Face folder.
+    wq and wk stand in another order in a Hugging Face folder. Llama 2 is bfloat16 in Meta's files and float16 in
+    Hugging Face's, where very small numbers lose digits: what is hashed went through both.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,8 @@ class Fingerprint:
 
     def add(self, name: str, tensor: Tensor) -> None:
         """Takes in one parameter, in whatever precision it is stored."""
-        values = tensor.detach().to(torch.bfloat16).contiguous().view(torch.int16).cpu().numpy()
+        rounded = tensor.detach().to(torch.bfloat16).to(torch.float16).to(torch.bfloat16)
+        values = rounded.contiguous().view(torch.int16).cpu().numpy()
         self._digests[name] = hashlib.sha256(values.tobytes()).digest()
 
     def hexdigest(self, folder: Path | None = None) -> str:

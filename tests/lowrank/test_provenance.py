@@ -22,6 +22,14 @@ def test_the_precision_does_not_show(dtype: torch.dtype) -> None:
     assert fingerprint(norm=ONES.to(dtype)) == fingerprint(norm=ONES)
 
 
+def test_metas_bfloat16_and_hugging_faces_float16_are_one_base() -> None:
+    generator = torch.Generator().manual_seed(0)
+    exponents = torch.randint(-40, 10, (10_000,), generator=generator)
+    meta = torch.ldexp(torch.randn(10_000, generator=generator), exponents).to(torch.bfloat16)
+    assert not torch.equal(meta.to(torch.float16).to(torch.bfloat16), meta)  # small numbers lose digits
+    assert fingerprint(norm=meta) == fingerprint(norm=meta.to(torch.float16)) == fingerprint(norm=meta.float())
+
+
 def test_the_order_of_reading_does_not_show() -> None:
     assert fingerprint(a=ONES, b=2 * ONES) == fingerprint(b=2 * ONES, a=ONES)
 
