@@ -52,6 +52,11 @@ class StoredAdapter:
     pairs: dict[str, Pair]
     record: dict[str, Any]  # its provenance, {} if it has none
 
+    @property
+    def configs(self) -> dict[str, AdapterConfig]:
+        """Rank, alpha and the rest by the path of the linear."""
+        return {path: pair.config for path, pair in self.pairs.items()}
+
     def in_layout(self, path: str, base: ModelConfig) -> Pair:
         """The pair of one linear with the rows of lora_B in the order of a base."""
         pair = self.pairs[path]

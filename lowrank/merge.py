@@ -109,7 +109,7 @@ def merge_folder(
     checkpoint = open_checkpoint(base)
     plan = _Plan.of(checkpoint, into, dtype, through)
     hat = read_adapter(adapter, checkpoint.config)
-    source = {"fingerprint": _fingerprint(checkpoint)}
+    source = {"fingerprint": provenance.fingerprint_of(checkpoint)}
     if not force:
         provenance.check_same_base(source, hat.record, str(adapter))
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
@@ -228,14 +228,6 @@ def _format(checkpoint: Checkpoint) -> str | None:
         if isinstance(value, QuantizedParts):
             return from_stored(value.tensors, f"{checkpoint.folder}: {name}").name
     raise ValueError(f"{checkpoint.folder}: holds parts of quantized weights, but no quantized weight")
-
-
-def _fingerprint(checkpoint: Checkpoint) -> str:
-    found = provenance.Fingerprint()
-    for name, value in checkpoint.tensors():
-        if isinstance(value, Tensor) and not is_block_linear(name):
-            found.add(name, value)
-    return found.hexdigest(checkpoint.folder)
 
 
 def _writer(folder: Path, format: Format, plan: _Plan, tensors: int) -> TensorWriter:

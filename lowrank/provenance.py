@@ -10,8 +10,10 @@ from torch import Tensor
 
 from . import __version__
 from .files import sha256_of
+from .model.checkpoint import Checkpoint
 from .model.config import read_json
 from .model.llama import Llama
+from .model.names import is_block_linear
 
 FILENAME = "lowrank.json"
 INSIST = "(--force, or force=True, to insist)"
@@ -46,6 +48,15 @@ class Fingerprint:
         if folder is not None:
             whole.update(str(read_record(folder).get("merged", {}).get("weights_sha256", "")).encode())
         return whole.hexdigest()
+
+
+def fingerprint_of(checkpoint: Checkpoint) -> str:
+    """The fingerprint of a folder that is not loaded as a model."""
+    found = Fingerprint()
+    for name, value in checkpoint.tensors():
+        if isinstance(value, Tensor) and not is_block_linear(name):
+            found.add(name, value)
+    return found.hexdigest(checkpoint.folder)
 
 
 def record(model: Llama, weights_sha256: str, **more: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import warnings
 from typing import NoReturn
 
 from .. import __version__
-from . import data, eval, generate, inspect, merge, parity, quantize, quickstart, train
+from . import data, eval, export, generate, inspect, merge, parity, quantize, quickstart, train
 
-VERBS = (quickstart, quantize, data, train, eval, generate, inspect, parity, merge)
+VERBS = (quickstart, quantize, data, train, eval, generate, inspect, parity, merge, export)
 
 
 class OneLineParser(argparse.ArgumentParser):
