@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lowrank.adapter_files import load_adapter, read_adapter, save_adapter
 from lowrank.adapters import add_adapter, use_adapter
 from lowrank.export import export_peft
+from lowrank.kernels.formats import DENSE_DTYPES
 from lowrank.loader import load
+from lowrank.merge import merge_folder
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -22,9 +24,7 @@ def test_the_two_files_hold_the_hat_and_name_the_base(dtype: str, hf_folder, tmp
     own, ours = (load_file(path / WEIGHTS) for path in (hf_folder / "adapter-end", folder))
     assert own.keys() == ours.keys()
     assert all(torch.equal(ours[key], own[key].to(ours[key].dtype)) for key in own)
-    assert {tensor.dtype for tensor in ours.values()} == {
-        getattr(torch, {"fp32": "float32", "fp16": "float16"}.get(dtype, "bfloat16"))
-    }
+    assert {tensor.dtype for tensor in ours.values()} == {DENSE_DTYPES[dtype]}
     assert json.loads((folder / CONFIG).read_text())["base_model_name_or_path"] == "meta-llama/Llama-2-7b-hf"
 
 
@@ -34,8 +34,6 @@ def test_a_hat_of_metas_layout_gives_its_logits_in_peft(
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
-
-    from lowrank.merge import merge_folder
 
     zero = load(hf_folder / "base", "fp32")
     add_adapter(zero, "zero", targets=["wq"])
@@ -68,8 +66,6 @@ def test_a_hat_of_the_first_layers_stays_one(options, targets, hf_folder, tmp_pa
     config = json.loads((tmp_path / "hat" / CONFIG).read_text())
     (tmp_path / "hat" / CONFIG).write_text(json.dumps(config | options))
     if options:
-        from safetensors.torch import save_file
-
         tensors = load_file(tmp_path / "hat" / WEIGHTS)
         save_file({key: value for key, value in tensors.items() if "layers.0." in key}, tmp_path / "hat" / WEIGHTS)
         (tmp_path / "hat" / "lowrank.json").unlink()

@@ -1,7 +1,6 @@
 """GGUF: read back by the gguf package, and by our own Llama, which turns interleaved pairs as llama.cpp does."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,13 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lowrank import gguf_files
 from lowrank.adapter_files import load_adapter, save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter, lora_layers, use_adapter
+from lowrank.folder_format import hf_config
 from lowrank.gguf_export import export_adapter_gguf, export_base_gguf
 from lowrank.gguf_files import read_gguf, tensor_name
 from lowrank.loader import load, load_tokenizer
@@ -21,6 +22,7 @@ from lowrank.merge import merge_folder
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import ModelConfig
 from lowrank.model.llama import Llama
+from lowrank.model.names import to_hf
 from lowrank.quantizer import quantize_folder
 
 BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
@@ -173,9 +175,9 @@ def test_the_tokenizer_goes_along(embedded, tmp_path: Path) -> None:
     assert values["tokenizer.ggml.tokens"] == [tokenizer.piece(token) for token in range(tokenizer.vocab_size)]
     scores, kinds = values["tokenizer.ggml.scores"], values["tokenizer.ggml.token_type"]
     assert len(scores) == len(kinds) == tokenizer.vocab_size
-    assert kinds[:4] == [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL, gguf.TokenType.BYTE]
+    assert kinds[:3] == [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
     assert kinds.count(gguf.TokenType.BYTE) == 256
-    assert scores[259:] == sorted(scores[259:], reverse=True)  # the rank of a merge
+    assert scores[260:] == sorted(scores[260:], reverse=True)  # the rank of a merge
     assert (values["tokenizer.ggml.bos_token_id"], values["tokenizer.ggml.eos_token_id"]) == (1, 2)
     assert values["tokenizer.ggml.unknown_token_id"] == 0
     assert values["tokenizer.ggml.add_bos_token"] is True
@@ -206,12 +208,7 @@ def test_a_hat_says_what_llama_cpp_asks_of_it(hf_folder, tmp_path: Path) -> None
     assert {tensor.tensor_type for tensor in reader.tensors} == {gguf.GGMLQuantizationType.F16}
 
 
-def test_a_tied_head_is_left_out(hf_folder, make_llama, tmp_path: Path, random_tokens, assert_logits_equal) -> None:
-    from safetensors.torch import save_file
-
-    from lowrank.folder_format import hf_config
-    from lowrank.model.names import to_hf
-
+def test_a_tied_head_is_left_out(make_llama, tmp_path: Path, random_tokens) -> None:
     model = make_llama(tie_embeddings=True, rope_layout="half")
     tensors = {to_hf(name): value.detach().clone() for name, value in model.named_parameters()}
     (tmp_path / "base").mkdir()
@@ -220,7 +217,6 @@ def test_a_tied_head_is_left_out(hf_folder, make_llama, tmp_path: Path, random_t
     path = export_base_gguf(tmp_path / "base", tmp_path / "base.gguf", dtype="fp32")
     assert "output.weight" not in read_gguf(path)[1]
     torch.testing.assert_close(llama_of(path, tie=True)(random_tokens(2, 9)), model(random_tokens(2, 9)))
-    assert replace(llama_of(path, tie=True).config, rope_layout="half") == model.config
 
 
 def test_a_hat_of_another_base_is_refused(golden, tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
 """The fingerprint: one base, whatever its precision and layout; another base, another fingerprint."""
 
+import hashlib
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from lowrank import __version__
-from lowrank.provenance import Fingerprint, check_same_base, record
+from lowrank.loader import load
+from lowrank.model.checkpoint import open_checkpoint
+from lowrank.provenance import Fingerprint, check_same_base, check_weights, fingerprint_of, read_record, record
 
 
 def fingerprint(**tensors: torch.Tensor) -> str:
@@ -74,3 +80,35 @@ def test_a_hat_of_another_base_is_told_with_both_fingerprints(theirs: str, ours:
     else:
         check_same_base(source, recorded, "hat")
     check_same_base(source, {}, "hat")
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"base": "7b"}, "base must be a JSON object, got '7b'"),
+        ({"merged": []}, "merged must be a JSON object"),
+        ({"file_rope_layout": "interleaved"}, "file_rope_layout must be 'half', as in PEFT's files, got 'interleaved'"),
+    ],
+    ids=str,
+)
+def test_a_record_that_is_not_ours_is_refused(record: dict[str, object], told: str, tmp_path: Path) -> None:
+    (tmp_path / "lowrank.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=told):
+        read_record(tmp_path)
+
+
+def test_the_file_of_matrices_is_the_one_that_was_recorded(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    check_weights({"weights_sha256": hashlib.sha256(b"abc").hexdigest()}, tmp_path / "a")
+    check_weights({}, tmp_path / "a")
+    with pytest.raises(
+        ValueError, match=r"has the SHA-256 ba7816bf8f01cfea, but lowrank.json beside it is of cccccccc"
+    ):
+        check_weights({"weights_sha256": "c" * 64}, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "folder", ["meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base", "hf-tiny-qlora/base-bnb-nf4-dq"]
+)
+def test_the_fingerprint_of_a_folder_is_that_of_the_model(folder: str, golden: Path) -> None:
+    assert fingerprint_of(open_checkpoint(golden / folder)) == load(golden / folder).source["fingerprint"]
