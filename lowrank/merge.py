@@ -162,14 +162,10 @@ class _Merger:
         delta = self._own_layout(name, self.hat.in_layout(path, config).delta())
         bare = self._values(self._stored(weight, where), where)
         stored = self._stored(weight.add_(delta), where)
-        kept = self._values(stored, where).sub_(bare)
-        sums = [
-            torch.sum(kept * delta, dtype=torch.float64),
-            torch.linalg.vector_norm(kept, dtype=torch.float64) ** 2,
-            torch.linalg.vector_norm(delta, dtype=torch.float64) ** 2,
-        ]
-        self._sums += torch.stack(sums)
-        self.survival.append(_survival(path, *(total.item() for total in sums)))
+        del weight
+        sums = _products(self._values(stored, where).sub_(bare), delta)
+        self._sums += sums
+        self.survival.append(_survival(path, *sums.tolist()))
         return stored
 
     def _own_layout(self, name: str, rows: Tensor) -> Tensor:
@@ -211,6 +207,15 @@ def _narrowed(value: Tensor, dtype: str, where: str) -> Tensor:
     if not torch.isfinite(narrow).all():
         raise ValueError(f"{where}: must be finite in {dtype}, holds up to {value.abs().max().item():.3g}")
     return narrow
+
+
+def _products(kept: Tensor, delta: Tensor) -> Tensor:
+    """sums of kept * delta, kept^2 and delta^2, in float64, a few rows at a time; [3]"""
+    sums = torch.zeros(3, dtype=torch.float64)
+    for k, d in zip(kept.split(256), delta.split(256), strict=True):
+        k, d = k.double().flatten(), d.double().flatten()
+        sums += torch.stack([k @ d, k @ k, d @ d])
+    return sums
 
 
 def _survival(path: str, product: float, kept: float, delta: float) -> Survival:

@@ -34,7 +34,7 @@ class Fingerprint:
         """Takes in one parameter, in whatever precision it is stored."""
         rounded = tensor.detach().to(torch.bfloat16).to(torch.float16).to(torch.bfloat16)
         values = rounded.contiguous().view(torch.int16).cpu().numpy()
-        self._digests[name] = hashlib.sha256(values.tobytes()).digest()
+        self._digests[name] = hashlib.sha256(values.data).digest()
 
     def hexdigest(self, folder: Path | None = None) -> str:
         """The fingerprint, 64 hexadecimal digits.
