@@ -81,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(survival_table(merged.survival))
     print(f"all of the hat: cosine {merged.overall.cosine:.4f}, norm ratio {merged.overall.ratio:.4f}")
-    print("\n".join(drift_lines(drift) if drift else []))
+    if drift:
+        print("\n".join(drift_lines(drift)))
     print(f"{args.out}: {merged.weights}, read back and compared tensor by tensor")
     return 0
 
