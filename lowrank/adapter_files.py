@@ -8,7 +8,7 @@ r rank, N out_features, K in_features.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,9 +100,7 @@ def load_adapter(
     It takes part once `use_adapter` names it.  Raises ValueError naming file and key for a PEFT option that is not
     done here, tensors that are missing, foreign or misshapen, and a hat made for another base (unless `force`).
     """
-    stored = read_adapter(folder, model.config)
-    if not force:
-        provenance.check_same_base(model.source, stored.record, str(folder))
+    stored = read_adapter(folder, model.config, None if force else model.source)
     check_new(model, name)
     device = model.tok_embeddings.weight.device
     freeze_base(model)
@@ -112,17 +110,24 @@ def load_adapter(
     return stored.record
 
 
-def read_adapter(folder: str | Path, base: ModelConfig | None = None) -> StoredAdapter:
-    """An adapter's files, checked against each other and against the shapes of a base, if one is given.
+def read_adapter(
+    folder: str | Path, base: ModelConfig | None = None, source: Mapping[str, str] | None = None
+) -> StoredAdapter:
+    """An adapter's files, checked against each other, and against a base if one is given.
 
-    Raises ValueError naming file and key for whatever does not fit, and for weights that lowrank.json does not know.
+    base    its shapes
+    source  its fingerprint (see `Llama.source`)
+    Raises ValueError naming file and key for whatever does not fit, for weights that lowrank.json does not know, and
+    with both fingerprints for a hat that was made for another base.
     """
     folder = Path(folder)
     for filename in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / filename).is_file():
             raise ValueError(f"{folder}: {filename} is missing, so this is no PEFT adapter")
-    options = read_peft_config(folder / CONFIG_FILE)
     record = provenance.read_record(folder)
+    if source is not None:
+        provenance.check_same_base(source, record, str(folder))
+    options = read_peft_config(folder / CONFIG_FILE)
     provenance.check_weights(record, folder / WEIGHTS_FILE)
     try:
         tensors = load_file(folder / WEIGHTS_FILE)

@@ -42,9 +42,8 @@ def export_adapter_gguf(
     """
     _check_dtype(dtype)
     checkpoint = open_checkpoint(base)
-    hat = read_adapter(adapter, checkpoint.config)
-    if not force:
-        provenance.check_same_base({"fingerprint": provenance.fingerprint_of(checkpoint)}, hat.record, str(adapter))
+    source = None if force else {"fingerprint": provenance.fingerprint_of(checkpoint)}
+    hat = read_adapter(adapter, checkpoint.config, source)
     own = {path: pair.config.scaling * pair.config.rank for path, pair in hat.pairs.items()}
     alpha, _ = Counter(own.values()).most_common(1)[0]
     if alpha == 0:

@@ -108,10 +108,8 @@ def merge_folder(
     """
     checkpoint = open_checkpoint(base)
     plan = _Plan.of(checkpoint, into, dtype, through)
-    hat = read_adapter(adapter, checkpoint.config)
     source = {"fingerprint": provenance.fingerprint_of(checkpoint)}
-    if not force:
-        provenance.check_same_base(source, hat.record, str(adapter))
+    hat = read_adapter(adapter, checkpoint.config, None if force else source)
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
     merger = _Merger(checkpoint, hat, plan, "half" if format == "hf" else "interleaved")
     with new_folder(out) as aside:
