@@ -100,20 +100,21 @@ def evaluate_grid(
     template: str | None = None,
     dtype: torch.dtype | None = None,
     device: str = "cpu",
+    force: bool = False,
     progress: bool = True,
 ) -> list[Evaluated]:
     """Every cell of {no hat, each adapter} x weights. Each precision of the base is loaded once.
 
     template  left out, the one that the hats were trained with
-    Raises ValueError for a hat made for another base, or trained with another template than asked for, or than
-    another hat: a grid compares hats on the same prompts.
+    Raises ValueError for a hat made for another base (unless `force`), or trained with another template than asked
+    for, or than another hat: a grid compares hats on the same prompts.
     """
     tokenizer = load_tokenizer(base)
     cells = []
     with tqdm(total=len(weights) * (1 + len(adapters)), desc="evaluate", unit="cell", disable=not progress) as bar:
         for precision in weights:
             model = load(base, precision, dtype, device)
-            hats = {str(folder): load_adapter(model, name, folder) for name, folder in adapters.items()}
+            hats = {str(path): load_adapter(model, name, path, force=force) for name, path in adapters.items()}
             shared = template_for(hats, template)
             for adapter in (None, *adapters):
                 bar.set_postfix(weights=precision, adapter=adapter or "none")

@@ -24,6 +24,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield aside
         for file in aside.rglob("*"):
+            if file.is_file():  # some libraries write for their own user alone
+                file.chmod(0o644)
             _flush(file)
         if target.exists():
             _check_replaceable(target, aside)

@@ -53,7 +53,7 @@ def quantize_folder(base: str | Path, out: str | Path, weights: str = "nf4-dq", 
         source = Path(base)
         if huggingface:
             config = read_json(source / "config.json")
-            write_json(aside / "config.json", {**config, "quantization_config": _quantization_config(weights)})
+            write_json(aside / "config.json", {**config, "quantization_config": quantization_config(weights)})
         else:
             shutil.copyfile(source / "params.json", aside / "params.json")
         if (source / "tokenizer.model").exists():
@@ -63,7 +63,7 @@ def quantize_folder(base: str | Path, out: str | Path, weights: str = "nf4-dq", 
     return out
 
 
-def _quantization_config(weights: str) -> dict[str, Any]:
+def quantization_config(weights: str) -> dict[str, Any]:
     """What transformers reads to set up bitsandbytes' layers."""
     if weights == "int8":
         return {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}

@@ -1,11 +1,14 @@
 """From a config to a hat: loads the base and the data that the config names, and trains."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lowrank.adapters import adapter_parameters
-from lowrank.data.batching import encode_all, name_some
+from lowrank.data.batching import Example, encode_all, name_some
 from lowrank.data.documents import make_documents
 from lowrank.data.formats import read_conversations
 from lowrank.data.template import Conversation, find
@@ -52,12 +55,24 @@ def train_from_config(
     model = load(folder, config.base.weights or None, DENSE_DTYPES.get(dtype), config.base.device, progress=progress)
     notes = {
         "template": find(config.data.template).to_json(),
-        "data": {**origin, "entries": len(examples), "left_out": [example.id for example in dropped]},
+        "data": {
+            **origin,
+            "entries": len(examples),
+            "left_out": [example.id for example in dropped],
+            "examples_sha256": data_sha256(examples),
+        },
         "tokenizer_sha256": sha256_of(tokenizer.path),
+        "seed": config.run.seed,
+        "config_sha256": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
     }
     rows = train(model, examples, config, resume=resume, overwrite=overwrite, notes=notes, progress=progress)
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
     return Result(Path(config.run.out) / HAT, rows, count)
+
+
+def data_sha256(examples: Sequence[Example]) -> str:
+    """SHA-256 of the tokens and labels that are learned from, in their order."""
+    return hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode()).hexdigest()
 
 
 def _conversations(source: str) -> tuple[list[Conversation], dict[str, Any]]:

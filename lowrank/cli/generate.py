@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.template import TEMPLATES, template_for
-from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_verb, compute_dtype
+from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
 
 
 def add(verbs: Any) -> None:
@@ -21,6 +21,7 @@ def add(verbs: Any) -> None:
     )
     add_base(parser)
     add_adapters(parser)
+    add_force(parser)
     parser.add_argument("--use", metavar="NAME", help="the hat to wear: NAME, a mix NAME=0.7,OTHER=0.3, or none")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", help="text to go on from, as it is")
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     folder = base_folder(args.base)
     tokenizer = load_tokenizer(folder)
     model = load(folder, args.weights, compute_dtype(args.dtype), args.device)
-    records = {name: load_adapter(model, name, path) for name, path in adapters.items()}
+    records = {name: load_adapter(model, name, path, force=args.force) for name, path in adapters.items()}
     use_adapter(model, use)
     prompt = args.prompt
     if prompt is None:

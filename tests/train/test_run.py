@@ -8,6 +8,8 @@ import pytest
 
 from lowrank.data.documents import make_documents, write_jsonl
 from lowrank.data.mixture.rows import MixtureRow, write_rows
+from lowrank.files import sha256_of
+from lowrank.loader import load
 from lowrank.provenance import FILENAME
 from lowrank.train.config import TrainConfig
 from lowrank.train.run import train_from_config
@@ -28,6 +30,28 @@ def test_a_mixture_is_learned_from_like_documents(tmp_path: Path) -> None:
         result = train_from_config(config(tmp_path / f"{name}.jsonl", tmp_path / name), progress=False)
         provenance = json.loads((result.hat / FILENAME).read_text())
         assert provenance["data"]["entries"] == entries
+
+
+def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None:
+    write_rows(tmp_path / "data.jsonl", ROWS)
+    run = config(tmp_path / "data.jsonl", tmp_path / "out")
+    result = train_from_config(run, progress=False)
+    record = json.loads((result.hat / FILENAME).read_text())
+    base = load(embedded)
+    assert record["base"] == {**base.source, "weights": "nf4-dq", "rope_layout": "interleaved"}
+    assert record["file_rope_layout"] == "half"
+    assert record["weights_sha256"] == sha256_of(result.hat / "adapter_model.safetensors")
+    assert record["tokenizer_sha256"] == sha256_of(embedded / "tokenizer.model")
+    assert record["data"]["sha256"] == sha256_of(tmp_path / "data.jsonl")
+    assert (record["seed"], record["training"]) == (0, run.to_dict())
+    again = train_from_config(config(tmp_path / "data.jsonl", tmp_path / "again"), progress=False)
+    other = json.loads((again.hat / FILENAME).read_text())
+    assert other["data"] == record["data"] and other["weights_sha256"] == record["weights_sha256"]
+    assert other["config_sha256"] != record["config_sha256"]  # it wrote to another folder
+    write_rows(tmp_path / "data.jsonl", ROWS[:3])
+    changed = train_from_config(run, overwrite=True, progress=False)
+    fewer = json.loads((changed.hat / FILENAME).read_text())["data"]
+    assert fewer["examples_sha256"] != record["data"]["examples_sha256"]
 
 
 @pytest.mark.parametrize(
