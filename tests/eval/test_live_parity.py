@@ -134,11 +134,10 @@ def peft_hat(bases: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # between peft and transformers
 @pytest.mark.parametrize("options", HATS.values(), ids=HATS)
 @pytest.mark.parametrize(("base", "weights"), [("hf-gqa", "nf4-dq"), ("meta-gqa", "fp32")])
-def test_hats_that_peft_made(
-    bases: dict[str, Path], peft_hat, base: str, weights: str, options: dict[str, Any]
-) -> None:
+def test_hats_that_peft_made(bases, peft_hat, base: str, weights: str, options: dict[str, Any]) -> None:
     assert failed(live_parity(bases[base], weights, peft_hat(**options))) == []
 
 
@@ -211,11 +210,8 @@ def test_a_scale_that_is_off_in_the_last_bit_is_noticed(bases: dict[str, Path], 
 def test_a_hat_with_another_scaling_is_noticed(bases: dict[str, Path], monkeypatch) -> None:
     monkeypatch.setattr(AdapterConfig, "scaling", property(lambda config: 1.001 * config.alpha / config.rank))
     found = failed(live_parity(bases["hf-mha"], "fp32"))
-    assert [name for name in found if name != "hat: greedy tokens"] == [
-        "hat: hidden states",
-        "hat: logits",
-        "hat: gradients",
-    ]
+    assert {"hat: hidden states", "hat: logits", "hat: gradients"} <= set(found)
+    assert not [what for what in found if what.startswith("base")]
 
 
 def test_an_error_that_is_no_number_does_not_pass(bases: dict[str, Path], damaged) -> None:
