@@ -61,7 +61,10 @@ def load(
             owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
     if checkpoint.config.tie_embeddings:
         model.output.weight = model.tok_embeddings.weight
-    model.source = {"weights": weights or "+".join(sorted(formats)), "fingerprint": fingerprint.hexdigest()}
+    model.source = {
+        "weights": weights or "+".join(sorted(formats)),
+        "fingerprint": fingerprint.hexdigest(checkpoint.folder),
+    }
     return model.requires_grad_(False).eval()
 
 

@@ -48,7 +48,7 @@ def test_a_view_is_read_by_its_values() -> None:
 def test_a_record_names_the_program_and_the_base(make_llama) -> None:
     model = make_llama()
     model.source = {"weights": "nf4", "fingerprint": "f" * 64}
-    recorded = record(model, data="sha256:1")
+    recorded = record(model, "w" * 64, data="sha256:1")
     assert recorded["lowrank"] == __version__
     assert recorded["base"] == {"weights": "nf4", "fingerprint": "f" * 64, "rope_layout": "interleaved"}
     assert (recorded["file_rope_layout"], recorded["data"]) == ("half", "sha256:1")
@@ -57,15 +57,12 @@ def test_a_record_names_the_program_and_the_base(make_llama) -> None:
 @pytest.mark.parametrize(
     ("theirs", "ours", "refused"), [("a" * 64, "a" * 64, False), ("a" * 64, "b" * 64, True), ("a" * 64, "", False)]
 )
-def test_a_hat_of_another_base_is_told_with_both_fingerprints(
-    theirs: str, ours: str, refused: bool, make_llama
-) -> None:
-    model = make_llama()
-    model.source = {"fingerprint": ours} if ours else {}
+def test_a_hat_of_another_base_is_told_with_both_fingerprints(theirs: str, ours: str, refused: bool) -> None:
+    source = {"fingerprint": ours} if ours else {}
     recorded = {"base": {"fingerprint": theirs}}
     if refused:
         with pytest.raises(ValueError, match=f"hat: .*{theirs[:16]}.*{ours[:16]}"):
-            check_same_base(model, recorded, "hat")
+            check_same_base(source, recorded, "hat")
     else:
-        check_same_base(model, recorded, "hat")
-    check_same_base(model, {}, "hat")
+        check_same_base(source, recorded, "hat")
+    check_same_base(source, {}, "hat")
