@@ -22,11 +22,12 @@ from lowrank.adapter_files import load_adapter, save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter, drop_adapter, use_adapter
 from lowrank.loader import DEQUANT, load
 from lowrank.model.generate import generate_tokens
+from lowrank.model.layout import in_layout
 from lowrank.model.llama import Llama
 from lowrank.model.loss import IGNORED, next_token_loss
 from lowrank.model.names import to_hf
 
-from .oracles import CodeDifference, build_reference, in_layout, need
+from .oracles import CodeDifference, build_reference, need
 from .parity import difference, logits
 
 # In float32 (tests/golden/README.md). Hidden states are held relative to the largest of their layer, since real

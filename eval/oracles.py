@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lowrank.kernels import ops
 from lowrank.kernels.formats import DENSE_DTYPES, Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
 from lowrank.model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
-from lowrank.model.config import ModelConfig, RopeLayout
+from lowrank.model.layout import in_layout
 from lowrank.model.llama import Llama
 from lowrank.model.names import LINEARS, to_hf
 from lowrank.qlinear import CastLinear, QuantLinear, from_stored, to_stored
@@ -86,16 +86,6 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
     return theirs.requires_grad_(False).eval(), differences
 
 
-def in_layout(rows: Tensor, path: str, config: ModelConfig, have: RopeLayout, want: RopeLayout) -> Tensor:
-    """[N, *], the rows of wq and wk moved from one RoPE layout to the other: (2i, 2i+1) <-> (i, i + h/2)"""
-    if have == want or not path.endswith(("attention.wq", "attention.wk")):
-        return rows
-    pair = (-1, 2) if have == "interleaved" else (2, -1)
-    heads = rows.unflatten(0, (-1, config.head_dim)).unflatten(1, pair)
-    moved: Tensor = heads.transpose(1, 2).reshape(rows.shape)
-    return moved
-
-
 def _from_meta(checkpoint: Checkpoint) -> Any:
     """transformers' model around the tensors of a Meta folder."""
     transformers, config = need("transformers"), checkpoint.config
@@ -120,7 +110,7 @@ def _from_meta(checkpoint: Checkpoint) -> Any:
 def _converted(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
     for name, value in checkpoint.tensors():
         dense = ops.dequantize(from_stored(value.tensors, name)) if isinstance(value, QuantizedParts) else value.float()
-        yield to_hf(name), in_layout(dense, name.removesuffix(".weight"), checkpoint.config, "interleaved", "half")
+        yield to_hf(name), in_layout(dense, name, checkpoint.config, "interleaved", "half")
 
 
 def _codes_of(module: Any) -> QuantizedWeight:

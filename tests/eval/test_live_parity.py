@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from lowrank.cli import main
 from lowrank.eval import live_parity as room
 from lowrank.eval.live_parity import Figure, live_parity
-from lowrank.eval.oracles import in_layout
 from lowrank.files import write_json
 from lowrank.loader import load
 from lowrank.lora import AdapterConfig
@@ -114,6 +113,18 @@ HATS = {
     "llamas-default": {"target_modules": ["q_proj", "v_proj"]},
     "rslora": {"target_modules": "all-linear", "use_rslora": True, "r": 4, "lora_alpha": 3},
     "dropout": {"target_modules": ["k_proj", "down_proj"], "lora_dropout": 0.5},
+    "patterns": {
+        "target_modules": ["q_proj", "k_proj", "up_proj"],
+        "rank_pattern": {"k_proj": 3, "layers.1.self_attn.q_proj": 2},
+        "alpha_pattern": {"up_proj": 5, "layers.1.mlp.up_proj": 7},
+    },
+    "patterns-rslora": {
+        "target_modules": ["v_proj", "gate_proj"],
+        "rank_pattern": {"v_proj": 3},
+        "alpha_pattern": {"gate_proj": 5},
+        "use_rslora": True,
+    },
+    "some-layers": {"target_modules": ["o_proj", "down_proj"], "layers_to_transform": [1]},
 }
 
 
@@ -139,15 +150,6 @@ def peft_hat(bases: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(("base", "weights"), [("hf-gqa", "nf4-dq"), ("meta-gqa", "fp32")])
 def test_hats_that_peft_made(bases, peft_hat, base: str, weights: str, options: dict[str, Any]) -> None:
     assert failed(live_parity(bases[base], weights, peft_hat(**options))) == []
-
-
-def test_rows_in_one_layout_are_the_rows_in_the_other() -> None:
-    config = ModelConfig(dim=8, n_layers=1, n_heads=2, n_kv_heads=1, hidden_dim=8, vocab_size=8)
-    rows = torch.arange(8)[:, None]
-    halves = in_layout(rows, "layers.0.attention.wq", config, "interleaved", "half")
-    assert halves.flatten().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    assert torch.equal(in_layout(halves, "layers.0.attention.wq", config, "half", "interleaved"), rows)
-    assert torch.equal(in_layout(rows, "layers.0.attention.wv", config, "interleaved", "half"), rows)
 
 
 # What would be noticed
