@@ -109,6 +109,13 @@ def test_weights_that_went_through_a_format(bases: dict[str, Path]) -> None:
     assert failed(live_parity(bases["meta-gqa"], "dequant:nf4-dq")) == []
 
 
+def test_the_embedded_base_whose_logits_are_large(embedded: Path) -> None:
+    """The bound of its logits is larger in proportion."""
+    figures = {figure.what: figure for figure in live_parity(embedded, "fp32")}
+    assert failed(list(figures.values())) == []
+    assert 2e-5 < figures["base: logits"].bound < 2e-4
+
+
 HATS = {
     "llamas-default": {"target_modules": ["q_proj", "v_proj"]},
     "rslora": {"target_modules": "all-linear", "use_rslora": True, "r": 4, "lora_alpha": 3},

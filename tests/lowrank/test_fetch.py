@@ -203,6 +203,13 @@ def test_hugging_faces_weights_come_in_one_format(hub: Hub, tmp_path: Path) -> N
     assert names(tmp_path / "llama") == ["config.json", MANIFEST, "model.safetensors", "tokenizer.model"]
 
 
+def test_a_prequantized_model_is_loaded_as_it_was_stored(hub: Hub, golden: Path, tmp_path: Path) -> None:
+    stored = golden / "hf-tiny-qlora/base-bnb-nf4-dq"
+    hub.files["some/llama-bnb-4bit"] = {path.name: path.read_bytes() for path in stored.iterdir()}
+    fetch(Repository("some/llama-bnb-4bit", "model"), tmp_path / "llama")
+    assert load(tmp_path / "llama").source["weights"] == "nf4-dq"
+
+
 def test_a_data_set_comes_whole_with_its_folders(hub: Hub, tmp_path: Path) -> None:
     manifest = fetch(DATA, tmp_path / "ner")
     assert names(tmp_path / "ner") == ["README.md", "data/train-00000.parquet", MANIFEST]
