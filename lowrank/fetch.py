@@ -80,6 +80,7 @@ def fetch(repository: Repository, folder: Path, revision: str | None = None) -> 
     Raises ValueError for a folder with other files, a model that could not be loaded here, and what the hub does not
     have; OSError if the disk is too small, a file is not what it has to be, or the hub cannot be read (`hub`).
     """
+    folder = folder.resolve()
     if (folder / MANIFEST).exists():
         return _complete(repository, folder, revision)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -92,9 +93,7 @@ def fetch(repository: Repository, folder: Path, revision: str | None = None) -> 
     elif any(file.name == MANIFEST for file in files):
         raise ValueError(f"{repository.id}: has a {MANIFEST} of its own, the name that is needed here")
     partial = _partial(folder, commit)
-    for stale in partial.parent.glob(f".{folder.name}.*.partial"):
-        if stale != partial:  # of a commit that the branch has left behind
-            shutil.rmtree(stale)
+    _clear_stale(partial, folder)
     _download(repository, commit, files, partial)
     if (partial / CHECKLIST).exists():
         _check_against_meta(partial)
@@ -171,6 +170,13 @@ def _manifest_of(repository: Repository, folder: Path, revision: str | None) -> 
         held = f"{manifest.commit} ({manifest.revision})"
         raise ValueError(f"{folder}: holds the revision {held}, not {revision}: name another folder (--to)")
     return manifest
+
+
+def _clear_stale(partial: Path, folder: Path) -> None:
+    """What was begun at a commit that the branch has left behind."""
+    for path in partial.parent.glob(".*.partial"):
+        if path != partial and re.fullmatch(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{12}}\.partial", path.name):
+            shutil.rmtree(path)
 
 
 def _download(repository: Repository, commit: str, files: list[HubFile], partial: Path) -> None:

@@ -5,6 +5,7 @@ Whatever goes wrong is told in one line, with the steps to take. With HF_HUB_OFF
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,8 +61,9 @@ def list_files(repository: Repository, revision: str) -> tuple[str, list[HubFile
     with _told(repository, revision):
         ask = HfApi().dataset_info if repository.type == "dataset" else HfApi().model_info
         info = ask(repository.id, revision=revision, files_metadata=True)
-    if info.sha is None or info.siblings is None:
-        raise OSError(f"{repository.id} at {revision}: the hub names neither commit nor files: is HF_ENDPOINT a hub?")
+    commit = info.sha or ""
+    if not re.fullmatch(r"[0-9a-f]{40}", commit) or info.siblings is None:
+        raise OSError(f"{repository.id} at {revision}: the hub names no commit with files: is HF_ENDPOINT a hub?")
     files = []
     for file in info.siblings:
         path = PurePosixPath(file.rfilename)
@@ -70,7 +72,7 @@ def list_files(repository: Repository, revision: str) -> tuple[str, list[HubFile
         if file.size is None or file.blob_id is None:
             raise OSError(f"{repository.id}: the hub does not say how large {file.rfilename} is")
         files.append(HubFile(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None, file.blob_id))
-    return info.sha, files
+    return commit, files
 
 
 def download(repository: Repository, commit: str, file: HubFile, folder: Path) -> None:

@@ -210,12 +210,13 @@ def _commonest(values: Iterable[T]) -> T:
 
 def _names(values: Mapping[str, Any], key: str, where: str) -> str | list[str]:
     """A list of names as it is, a pattern if it compiles; nothing is an empty list."""
-    value: Any = values.get(key) or []
+    value = values.get(key) or []
     if isinstance(value, str):
         _check_pattern(value, key, where)
-    elif not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
-        raise ValueError(f"{where}: {key} must be a list of names or a pattern, got {value!r}")
-    return value
+        return value
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return value
+    raise ValueError(f"{where}: {key} must be a list of names or a pattern, got {value!r}")
 
 
 def _pattern(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:

@@ -309,8 +309,24 @@ def test_what_is_left_of_a_commit_that_the_branch_has_left_is_cleared_away(hub: 
         fetch(LLAMA, tmp_path / "llama")
     hub.cut_after.clear()
     hub.revisions = {"main": "b" * 40, "b" * 40: "b" * 40}
+    others = tmp_path / f".llama.chat.{'a' * 12}.partial"  # of the folder "llama.chat"
+    others.mkdir()
     assert fetch(LLAMA, tmp_path / "llama").commit == "b" * 40
-    assert [path.name for path in tmp_path.iterdir()] == ["llama"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [others.name, "llama"]
+
+
+def test_a_hub_that_names_no_commit_is_none(hub: Hub, tmp_path: Path) -> None:
+    hub.revisions["main"] = "../../elsewhere"
+    with pytest.raises(OSError, match=f"{LLAMA.id} at main: the hub names no commit with files: is HF_ENDPOINT a hub"):
+        fetch(LLAMA, tmp_path / "llama")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_in_which_one_stands_can_be_filled(hub: Hub, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fetch(LLAMA, Path())
+    assert "params.json" in names(tmp_path / "here")
 
 
 @pytest.mark.parametrize("name", ["consolidated.00.pth", "params.json"], ids=["lfs", "git-blob"])
