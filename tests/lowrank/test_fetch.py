@@ -256,7 +256,7 @@ def test_a_model_of_another_kind_is_refused_before_its_weights_come(hub: Hub, tm
     hub.files[LLAMA_HF.id]["config.json"] = json.dumps(
         {**config, "quantization_config": {"quant_method": "gptq"}}
     ).encode()
-    with pytest.raises(ValueError, match=r"quantization_config\.quant_method must be 'bitsandbytes', got 'gptq'"):
+    with pytest.raises(ValueError, match=r"quantization_config\.quant_method must be 'bitsandbytes', got .*gptq"):
         fetch(LLAMA_HF, tmp_path / "other")
     assert not hub.sent("model.safetensors")
 
