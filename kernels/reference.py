@@ -100,13 +100,15 @@ def dequantize_absmax(nested: NestedAbsmax) -> Tensor:
 
 
 def quantize_int8(w: Tensor, name: str = "w") -> RowwiseInt8:
-    """codes[n, k] = round(127 w[n, k] / scale[n]), scale[n] = max_k |w[n, k]|    (LLM.int8(), arXiv 2208.07339)
+    """codes[n, k] = round(w[n, k] * (127 / scale[n])), scale[n] = max_k |w[n, k]|    (LLM.int8(), arXiv 2208.07339)
 
     w [N, K] of any floating dtype.  Ties round to even.  Raises ValueError for NaN or infinity.
     """
     w = finite(w, name)
     scale = w.abs().amax(dim=1)
-    return RowwiseInt8(torch.round(_scaled(w, scale[:, None]) * 127).to(torch.int8), scale)
+    steps = (127 / scale)[:, None]  # in this order, as bitsandbytes has it; infinite for a row that is zero or nearly
+    codes = torch.where(torch.isinf(steps), _scaled(w, scale[:, None]) * 127, w * steps)
+    return RowwiseInt8(torch.round(codes).to(torch.int8), scale)
 
 
 def dequantize_int8(weight: RowwiseInt8, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:

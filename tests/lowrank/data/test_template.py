@@ -87,6 +87,19 @@ ANSWERS = [
     "\u00a0behind a space that does not break",
     "\u200bbehind no space",
     "12",
+    "</s>",
+    "<s>It ends here.</s>",
+    "[",
+    "INST]",
+    "<",
+    "▁",
+    "\0",
+    "\x07\x1b[0m",
+    "\ufeffmark",
+    "\U0010ffff",
+    "👩\u200d👩\u200d👧",
+    "\r\n\t- one\r\n",
+    "\x85\u3000wide",
 ]
 
 
@@ -97,6 +110,15 @@ def test_the_ids_of_a_finished_turn_are_metas(answer, system, llama2_tokenizer):
     assert list(encode(Conversation("a", tuple(turns), system), tokenizer, "llama2-chat").tokens) == chat_ids(
         tokenizer, turns, system
     )
+
+
+@pytest.mark.parametrize("system", ["", " be brief ", "</s>", "日本語 🏦"], ids=ascii)
+@pytest.mark.parametrize("user", [answer for answer in ANSWERS if answer != "12"], ids=ascii)
+def test_the_ids_of_a_question_are_metas(user, system, llama2_tokenizer):
+    tokenizer, turns = Tokenizer(llama2_tokenizer), [Turn(f"  {user}\n", output="Yes."), Turn(user)]
+    tokens = list(encode(Conversation("a", tuple(turns), system), tokenizer, "llama2-chat").tokens)
+    assert tokens == chat_ids(tokenizer, turns, system)
+    assert (tokens.count(tokenizer.bos_id), tokens.count(tokenizer.eos_id)) == (2, 1)
 
 
 def test_no_piece_of_llama_2_crosses_from_a_word_into_a_space(llama2_tokenizer):
