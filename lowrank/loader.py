@@ -1,8 +1,9 @@
 """A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,13 @@ from tqdm import tqdm
 
 from .kernels import ops
 from .kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
-from .model.checkpoint import QuantizedParts, Stored, open_checkpoint
+from .model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
 from .model.llama import Llama
 from .model.names import is_block_linear
 from .model.tokenizer import Tokenizer
 from .provenance import Fingerprint
 from .qlinear import CastLinear, QuantLinear, from_stored
+from .slabs import quantize_slabs
 
 WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
 DEFAULT_WEIGHTS = "nf4-dq"
@@ -37,7 +39,7 @@ def load(
              "dequant:" and one of the last five: full-precision weights that went through that format.
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
              dequantized). Embedding, norms and output head are in `dtype`.
-    Tensors are read, and quantized, one at a time.
+    Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
     """
     checkpoint = open_checkpoint(path)
@@ -49,20 +51,34 @@ def load(
     fingerprint = Fingerprint()
     shapes = checkpoint.config.parameter_shapes()
     formats = set()
-    for name, value in tqdm(checkpoint.tensors(), "load", len(shapes), unit="tensor", disable=not progress):
-        if is_block_linear(name):
-            module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
-            model.set_submodule(name.removesuffix(".weight"), module)
-            formats.add(module.format)
-        else:
-            assert isinstance(value, Tensor), name
-            fingerprint.add(name, value)
-            owner = model.get_submodule(name.removesuffix(".weight"))
-            owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
+    parameters = checkpoint.parameters()
+    with bytes_bar("load", parameters, progress) as bar:
+        for parameter in parameters:
+            name, value = parameter.name, parameter.read()
+            if is_block_linear(name):
+                module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
+                model.set_submodule(name.removesuffix(".weight"), module)
+                formats.add(module.format)
+            else:
+                assert isinstance(value, Tensor), name
+                fingerprint.add(name, value)
+                owner = model.get_submodule(name.removesuffix(".weight"))
+                owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
+            del value  # before the next is read: two would be held otherwise
+            bar.update(parameter.nbytes)
     if checkpoint.config.tie_embeddings:
         model.output.weight = model.tok_embeddings.weight
     model.source = {"weights": weights or "+".join(sorted(formats)), "fingerprint": fingerprint.hexdigest()}
     return model.requires_grad_(False).eval()
+
+
+def bytes_bar(
+    what: str, parameters: Sequence[Parameter], shown: bool, pending: Sequence[Parameter] | None = None
+) -> "tqdm[NoReturn]":
+    """A bar over the bytes that are read, with their rate; pending: those that have not been done before."""
+    total = sum(parameter.nbytes for parameter in parameters)
+    left = total if pending is None else sum(parameter.nbytes for parameter in pending)
+    return tqdm(desc=what, total=total, initial=total - left, unit="B", unit_scale=True, disable=not shown)
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -123,5 +139,5 @@ class _Wanted:
         elif self.format is None or self.format in DENSE_DTYPES:
             return CastLinear(value.to(device, DENSE_DTYPES.get(self.format or "", value.dtype), copy=True))
         else:
-            quantized = ops.quantize(value.to(device), self.format, name=where)
+            quantized = quantize_slabs(value, self.format, device, where)
         return CastLinear(ops.dequantize(quantized, dtype)) if self.dequantized else QuantLinear(quantized)

@@ -25,7 +25,7 @@ class Fingerprint:
     def add(self, name: str, tensor: Tensor) -> None:
         """Takes in one parameter, in whatever precision it is stored."""
         values = tensor.detach().to(torch.bfloat16).contiguous().view(torch.int16).cpu().numpy()
-        self._digests[name] = hashlib.sha256(values.tobytes()).digest()
+        self._digests[name] = hashlib.sha256(values.data).digest()
 
     def hexdigest(self) -> str:
         """The fingerprint, 64 hexadecimal digits."""

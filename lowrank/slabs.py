@@ -1,0 +1,38 @@
+"""Quantizing a weight that is still in its file: in slabs of rows, so that only a slab is ever held in float32.
+
+N out_features, K in_features.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .kernels import ops, reference
+from .kernels.formats import Blockwise4bit, QuantizedWeight
+
+# Weights of a slab: on a CPU its temporaries stay in the cache, which makes it faster than the whole at once.
+SLAB = 1 << 18
+# With this many rows, or a multiple, a slab is a whole number of the blocks of 64 weights, whatever K is.
+ROWS = 64
+
+
+def quantize_slabs(w: Tensor, format: str, device: torch.device, where: str) -> QuantizedWeight:
+    """`ops.quantize(w.to(device), format)`, bit for bit, with the temporaries of a slab instead of all of W.
+
+    w [N, K], on the CPU or in a memory map. Blocks lie within a slab; the maxima of blocks, which double quantization
+    looks at together, are put together first.  Raises ValueError naming `where` for NaN or infinity.
+    """
+    single, _, nested = format.partition("-")
+    rows = ROWS * max(1, SLAB // (ROWS * w.shape[1]))
+    parts = [
+        ops.quantize(slab.to(device), single, name=where if number == 0 else f"{where} from row {number * rows} on")
+        for number, slab in enumerate(w.split(rows))
+    ]
+    tensors = [part.tensors() for part in parts]
+    weight = parts[0].with_tensors({key: torch.cat([part[key] for part in tensors]) for key in tensors[0]})
+    if isinstance(weight, Blockwise4bit):
+        assert isinstance(weight.absmax, Tensor)
+        absmax = reference.quantize_absmax(weight.absmax) if nested else weight.absmax
+        weight = replace(weight, shape=tuple(w.shape), absmax=absmax)
+    return weight

@@ -1,0 +1,29 @@
+"""A weight quantized in slabs is the weight quantized whole, to the bit."""
+
+import pytest
+import torch
+
+from lowrank.kernels import ops
+from lowrank.kernels.formats import QUANTIZED_NAMES
+from lowrank.slabs import SLAB, quantize_slabs
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("format", QUANTIZED_NAMES)
+@pytest.mark.parametrize("shape", [(3000, 256), (130, 5000), (7, 33), (1, 64), (200, 2731)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_slabs_make_what_the_whole_makes(format: str, shape: tuple[int, int], dtype: torch.dtype) -> None:
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(0)).mul_(0.02).to(dtype)
+    slabs, whole = quantize_slabs(w, format, CPU, "w"), ops.quantize(w, format)
+    assert (slabs.name, slabs.shape) == (whole.name, whole.shape)
+    for part, tensor in whole.tensors().items():
+        assert torch.equal(slabs.tensors()[part], tensor), part
+
+
+def test_the_place_of_a_weight_that_is_not_finite_is_told() -> None:
+    w = torch.zeros(4096, 256)
+    assert w.numel() > SLAB
+    w[1030, 7] = torch.inf
+    with pytest.raises(ValueError, match=r"^w from row 1024 on: .* finite, got inf at \[6, 7\]"):
+        quantize_slabs(w, "nf4", CPU, "w")
