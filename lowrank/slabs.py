@@ -3,6 +3,7 @@
 N out_features, K in_features.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -13,8 +14,7 @@ from .kernels.formats import Blockwise4bit, QuantizedWeight
 
 # Weights of a slab: on a CPU its temporaries stay in the cache, which makes it faster than the whole at once.
 SLAB = 1 << 18
-# With this many rows, or a multiple, a slab is a whole number of the blocks of 64 weights, whatever K is.
-ROWS = 64
+BLOCKSIZE = 64
 
 
 def quantize_slabs(w: Tensor, format: str, device: torch.device, where: str) -> QuantizedWeight:
@@ -24,7 +24,8 @@ def quantize_slabs(w: Tensor, format: str, device: torch.device, where: str) -> 
     looks at together, are put together first.  Raises ValueError naming `where` for NaN or infinity.
     """
     single, _, nested = format.partition("-")
-    rows = ROWS * max(1, SLAB // (ROWS * w.shape[1]))
+    whole = BLOCKSIZE // math.gcd(BLOCKSIZE, w.shape[1])  # so many rows, or a multiple, are a whole number of blocks
+    rows = whole * max(1, SLAB // (whole * w.shape[1]))
     parts = [
         ops.quantize(slab.to(device), single, name=where if number == 0 else f"{where} from row {number * rows} on")
         for number, slab in enumerate(w.split(rows))

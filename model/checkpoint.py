@@ -198,7 +198,7 @@ def _read_joined(shards: list[TensorFile], name: str, whole: tuple[int, ...], ax
     """The pieces side by side; no more than one shard's piece is mapped beside the whole."""
     joined = torch.empty(whole, dtype=shards[0].layouts[name].dtype)
     for shard, place in zip(shards, joined.chunk(len(shards), dim=axis), strict=True):
-        place.copy_(shard.read(name))
+        shard.read_into(name, place)
     return joined
 
 

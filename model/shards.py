@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 # Bytes that may be read through one map. To map a 7B anew takes some 30 ms.
-REMAP_BYTES = 64 << 20
+REMAP_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class TensorFile:
             self._map, self._read = load_mapped(self.path), 0
         self._read += self.layouts[name].nbytes
         return self._map[name]
+
+    def read_into(self, name: str, place: Tensor) -> None:
+        """Copies a tensor, and keeps no page of it if it is a large one."""
+        place.copy_(self.read(name))
+        if self._read > REMAP_BYTES // 4:
+            self._map, self._read = load_mapped(self.path), 0
 
 
 def load_mapped(path: Path) -> dict[str, Tensor]:
