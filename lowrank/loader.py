@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from .kernels import ops
@@ -46,7 +47,7 @@ def load(
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         model = Llama(checkpoint.config)
     fingerprint = Fingerprint()
     shapes = checkpoint.config.parameter_shapes()
@@ -104,6 +105,15 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if tokenizer.vocab_size != rows:
         raise ValueError(f"{tokenizer.path}: has {tokenizer.vocab_size} pieces, the embedding has {rows} rows")
     return tokenizer
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Draws no initial weights: on the meta device that would do nothing, after a second or more of imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
