@@ -38,6 +38,7 @@ def resumed_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
     aside = partial_folder(target)
     _check_replaceable(target, set(names))
     aside.mkdir(parents=True, exist_ok=True)
+    aside.chmod(0o755)
     try:
         yield aside
         _publish(aside, target)
