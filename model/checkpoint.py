@@ -77,15 +77,14 @@ class Checkpoint:
 
         Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape or type.
         """
-        missing = self.config.parameter_shapes()
-        order = list(missing)
-        found = {}
+        shapes = self.config.parameter_shapes()
+        found: dict[str, Parameter] = {}
         look = _meta_parameters if self.files[0].suffix == ".pth" else _safetensors_parameters
-        for parameter in look([TensorFile(file) for file in self.files], missing, self.config):
+        for parameter in look([TensorFile(file) for file in self.files], shapes, self.config):
             name = parameter.name
             if name == "output.weight" and self.config.tie_embeddings:
                 raise ValueError(f"{self.folder}: holds {name}, but the config ties the output head to the embedding")
-            if name not in order or name in found:
+            if name not in shapes or name in found:
                 raise ValueError(f"{self.folder}: {name} is no parameter of this model, or stands there twice")
             if parameter.dtype is None and not is_block_linear(name):
                 raise ValueError(f"{self.folder}: {name} is stored quantized; only the linears of the blocks may be")
@@ -94,9 +93,9 @@ class Checkpoint:
                     f"{self.folder}: {name} must be stored as float32, bfloat16 or float16, got {parameter.dtype}"
                 )
             found[name] = parameter
-        if absent := [name for name in order if name not in found]:
+        if absent := [name for name in shapes if name not in found]:
             raise ValueError(f"{self.folder}: {absent[0]} is missing ({len(absent)} in all)")
-        return tuple(found[name] for name in order)
+        return tuple(found[name] for name in shapes)
 
     def tensors(self) -> Iterator[tuple[str, Stored]]:
         """Every parameter as (Meta's key, value), read as it comes.  Raises ValueError as `parameters` does."""
