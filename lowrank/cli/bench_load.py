@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def add(benches: Any) -> None:
         "lowrank bench load --shape 7b --scratch /big/disk",
     )
     parser.add_argument("--shape", default="tiny", help="tiny (default), 7b, 13b or 70b")
-    parser.add_argument("--scratch", type=Path, help="folder for the weights, emptied again: 7b needs 17.6 GB")
+    parser.add_argument("--scratch", type=Path, help="folder for the weights, emptied again: 7b needs 17.5 GB")
     parser.add_argument("--threads", type=int, help="of torch (as many as it takes)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="append the rows, one JSON object a line")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--threads must be at least 1, got {args.threads}")
     with tempfile.TemporaryDirectory(prefix="lowrank-bench-", dir=args.scratch) as scratch:
         try:
-            rows = run_bench(args.shape, Path(scratch), threads=args.threads, tell=lambda row: None)
+            rows = run_bench(args.shape, Path(scratch), threads=args.threads, tell=_tell)
         except RuntimeError as error:
             raise OSError(str(error)) from None
     if args.out:
@@ -49,3 +50,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     print(table(figures, ("stage", "seconds", "GB/s", "peak resident GB")))
     return 0
+
+
+def _tell(row: dict[str, Any]) -> None:
+    """A stage of a large model takes minutes: each is told as it ends."""
+    print(f"{row['stage']}: {row['seconds']:.1f} s", file=sys.stderr)

@@ -45,7 +45,9 @@ def test_every_stage_makes_a_row(tmp_path: Path, capsys) -> None:
         assert {"machine", "versions", "date", "commit", "load_average"} <= row.keys()
     assert rows[3]["tokens"] == 8
     assert 5 < rows[4]["loss"] < 9  # some ln 1024
-    assert "peak resident GB" in capsys.readouterr().out
+    shown, told = capsys.readouterr()
+    assert "peak resident GB" in shown
+    assert [line.partition(":")[0] for line in told.splitlines()] == [row["stage"] for row in rows]
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
