@@ -6,6 +6,7 @@ mapped anew whenever much of it has been handed out: the memory of what is no lo
 
 import pickle
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-# Bytes that may be read through one map. To map a 7B anew takes some 30 ms.
+# Bytes that may be read through one map. To map a 7B anew takes 2 ms, and 30 ms where it is a .pth.
 REMAP_BYTES = 32 << 20
 
 
@@ -34,29 +35,39 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._map = load_mapped(path)
+        names, self._view = _map(path)
         self._read = 0
-        self.layouts = {
-            name: Layout(tuple(tensor.shape), tensor.dtype, tensor.nbytes) for name, tensor in self._map.items()
-        }
+        self.layouts = {name: _layout(self._view(name)) for name in names}
 
     def read(self, name: str) -> Tensor:
         """A view of the file: whoever keeps it keeps all that was read through the same map."""
         if self._read and self._read + self.layouts[name].nbytes > REMAP_BYTES:
-            self._map, self._read = load_mapped(self.path), 0
+            self._remap()
         self._read += self.layouts[name].nbytes
-        return self._map[name]
+        return self._view(name)
 
     def read_into(self, name: str, place: Tensor) -> None:
         """Copies a tensor, and keeps no page of it if it is a large one."""
         place.copy_(self.read(name))
         if self._read > REMAP_BYTES // 4:
-            self._map, self._read = load_mapped(self.path), 0
+            self._remap()
+
+    def _remap(self) -> None:
+        self._view = _map(self.path)[1]
+        self._read = 0
 
 
-def load_mapped(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, memory-mapped: nothing is read yet."""
-    return load_pth(path) if path.suffix == ".pth" else load_safetensors(path)
+def _map(path: Path) -> tuple[list[str], Callable[[str], Tensor]]:
+    """The names in a file, and what gives a view of each through one new memory map: nothing is read yet."""
+    if path.suffix == ".pth":
+        tensors = load_pth(path)
+        return list(tensors), tensors.__getitem__
+    handle = open_safetensors(path)
+    return list(handle.keys()), handle.get_tensor
+
+
+def _layout(tensor: Tensor) -> Layout:
+    return Layout(tuple(tensor.shape), tensor.dtype, tensor.nbytes)
 
 
 def load_pth(path: Path) -> dict[str, Tensor]:
@@ -78,13 +89,12 @@ def load_pth(path: Path) -> dict[str, Tensor]:
     return values
 
 
-def load_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one safetensors file, memory-mapped.
+def open_safetensors(path: Path) -> safe_open:
+    """One safetensors file, memory-mapped.
 
     Raises ValueError naming the file if it is truncated, or its header is none or over the format's limit of 100 MB.
     """
     try:
-        with safe_open(path, framework="pt") as handle:
-            return {key: handle.get_tensor(key) for key in list(handle.keys())}
+        return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file (truncated?): {error}") from None
