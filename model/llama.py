@@ -4,6 +4,7 @@ B batch, T time, D model dim, H query heads, G key/value heads, h head dim, F ff
 S positions that a query can see: T of this call, or those in the cache.
 """
 
+import warnings
 from typing import Protocol
 
 import torch
@@ -202,6 +203,10 @@ class Llama(nn.Module):
         start, length = (0 if cache is None else cache.length), tokens.shape[1]
         if cache is not None and start + length > cache.capacity:
             raise ValueError(f"the cache holds {cache.capacity} positions, got {start} + {length}")
+        if segments is None and start + length > self.config.max_seq_len:
+            warnings.warn(
+                f"this model was trained on {self.config.max_seq_len} positions, and is asked for more", stacklevel=2
+            )
         positions = torch.arange(start, start + length, device=tokens.device).expand(tokens.shape[0], -1)
         first = None if padding is None else padding[:, None]
         if segments is not None:
