@@ -68,6 +68,12 @@ class PlainOps:
 PLAIN = PlainOps()
 
 
+class Cache(Protocol):
+    """What a block needs of a cache: it takes the keys and values of this call, and gives all that may be looked at."""
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
 class KVCache:
     """Keys and values of every layer for the positions seen so far, in buffers of a fixed length.
 
@@ -123,7 +129,7 @@ class Attention(nn.Module):
         self.layer = layer
         self.ops = ops
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
         q, k, v = (linear(x).unflatten(-1, (-1, self.head_dim)) for linear in (self.wq, self.wk, self.wv))
         q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
         k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
@@ -160,7 +166,7 @@ class TransformerBlock(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps, ops)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps, ops)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
         attended = self.attention(self.attention_norm(x), rotation, mask, cache)
         normed, x = self.ffn_norm.of_sum(attended, x)
         y: Tensor = x + self.feed_forward(normed)
@@ -221,14 +227,21 @@ class Llama(nn.Module):
             positions = (positions - first).clamp(min=0)
         rotation = rope_angles(positions, self.config)
         mask = attention_mask(start, length, first, tokens.device)
+        hidden = self.blocks(tokens, rotation, mask, cache)
+        if cache is not None:
+            cache.length = start + length
+        return hidden
+
+    def blocks(
+        self, tokens: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """`hidden`, with the rotations of the tokens and the mask given: embedding, blocks, final norm"""
         x: Tensor = self.tok_embeddings(tokens)
         for block in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, rotation, mask, cache, use_reentrant=False)
             else:
                 x = block(x, rotation, mask, cache)
-        if cache is not None:
-            cache.length = start + length
         normed: Tensor = self.norm(x)
         return normed
 
