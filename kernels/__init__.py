@@ -7,6 +7,7 @@ dequantize  Triton: 4-bit weights back to 16 or 32 bits in one launch
 ops         the only dispatcher: device, dtype and shape choose the path; autograd lives here
 
 fused                 what Llama does between its matrix products, one operation each; `fused_ops` as custom ops,
-                      `fused_reference` their plain-torch truth; Triton in `rms_norm`, `rope`, `swiglu`
+                      `fused_reference` their plain-torch truth; Triton in `rms_norm`, `rope`, `swiglu`,
+                      `decode_attention`
 linear_cross_entropy  the output head with its loss, in chunks of rows; Triton in `cross_entropy`
 """

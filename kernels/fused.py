@@ -1,7 +1,7 @@
 """The operations of Llama between its matrix products, each as one custom op of torch with its gradient.
 
     rms_norm, add_rms_norm, rope, swiglu     on a CUDA device Triton, elsewhere `fused_reference`
-    attention                                torch's own scaled dot product
+    attention                                torch's own scaled dot product; for one query Triton
 
 `FUSED` holds them as `Llama(config, ops=...)` takes them. As custom ops with fakes they are single nodes to
 torch.compile, and on a GPU one launch each, which CUDA graphs can hold.
@@ -72,7 +72,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one
 
     q [B, H, T, h]; k, v [B, G, S, h]; mask [B, 1, T, S], true where a query may look. Returns [B, H, T, h].
+    One masked query without a gradient, which is a step of decoding, has a kernel of its own.
     """
+    if q.shape[2] == 1 and mask is not None and not torch.is_grad_enabled():
+        y: Tensor = fused_ops.decode_attention(q, k, v, mask)
+        return y
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)

@@ -149,6 +149,23 @@ def _swiglu_gradient(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
 swiglu.register_autograd(_swiglu_gradient, setup_context=_keep_factors)
 
 
+@torch.library.custom_op("lowrank::decode_attention", mutates_args=())
+def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    q, mask = q.contiguous(), mask.contiguous()
+    if not q.is_cuda:
+        return reference.decode_attention(q, k, v, mask)
+    from . import decode_attention as triton
+
+    if k.stride() != v.stride() or k.stride()[2:] != (k.shape[3], 1):
+        k, v = (x.clone(memory_format=torch.contiguous_format) for x in (k, v))
+    return triton.decode_attention(q, k, v, mask)
+
+
+@decode_attention.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    return _like(q)
+
+
 def _norm_path(x: Tensor) -> ModuleType:
     """`rms_norm` in Triton, or the reference: both have the same two functions."""
     if x.is_cuda:

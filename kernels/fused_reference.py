@@ -1,7 +1,7 @@
 """The plain-torch truth of the fused operations, forward and backward. Never imports Triton.
 
 Everything is computed in float32, or in float64 for float64 inputs, and rounded once to the dtype of the input.
-M rows, D channels, H heads, h head dim, V vocabulary.
+B batch, M rows, D channels, H query heads, G key/value heads, h head dim, S positions, V vocabulary.
 """
 
 import torch
@@ -68,6 +68,18 @@ def swiglu_backward(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tenso
     dy, sigmoid = dy.to(wide.dtype), torch.sigmoid(wide)
     dgate = dy * up.to(wide.dtype) * sigmoid * (1 + wide * (1 - sigmoid))
     return dgate.to(gate.dtype), (dy * wide * sigmoid).to(up.dtype)
+
+
+def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """y = softmax(q k^T / sqrt(h)) v over what the mask lets through, each G head serving H / G query heads
+
+    q [B, H, 1, h];  k, v [B, G, S, h];  mask bool [B or 1, 1, 1, S].  Returns [B, H, 1, h].
+    """
+    wide, group = wide_dtype(q), q.shape[1] // k.shape[1]
+    k, v = (x.to(wide).repeat_interleave(group, dim=1) for x in (k, v))
+    scores = (q.to(wide) @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf)
+    y: Tensor = scores.softmax(-1) @ v
+    return y.to(q.dtype)
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tensor:

@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from lowrank.kernels import cross_entropy, fused_reference, rms_norm, rope, swiglu
+from lowrank.kernels import cross_entropy, decode_attention, fused_reference, rms_norm, rope, swiglu
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 DEVICE = sys.argv[2]
@@ -114,6 +114,27 @@ def check_cross_entropy() -> None:
         assert loss.isnan().tolist() == [True, False]
 
 
+def check_decode_attention() -> None:
+    block = decode_attention.BLOCK_S
+    shapes = [(1, 1, 1, 1, 2), (2, 4, 2, 5, 6), (2, 2, 2, block + 1, 32), (1, 2, 1, 5 * block - 3, 128)]
+    for (b, heads, kv_heads, positions, h), dtype in itertools.product(shapes, DTYPES):
+        decode_attention.PROGRAMS = 3 * b * heads  # three splits, the last of them short
+        q, window = 4 * normal(b, heads, 1, h, dtype=dtype), (slice(None), slice(None), slice(positions))
+        k, v = (normal(b, kv_heads, positions + 3, h, dtype=dtype)[window] for _ in range(2))
+        for masks in {1, b}:
+            mask = torch.rand(masks, 1, 1, positions, generator=GENERATOR).to(DEVICE) < 0.6
+            mask[..., -2 * block :] = False  # a split in which nothing is seen
+            mask[..., 0] = True
+            arguments = (q, k, v, mask)
+            plain = fused_reference.decode_attention(*arguments)
+            exact = fused_reference.decode_attention(*double(*arguments))
+            unseen = ~mask.expand(b, 1, 1, positions).transpose(2, 3)
+            lost = [x.masked_fill(unseen, float("nan")) for x in (k, v)]  # of the strides of k, but for the window
+            what = (b, heads, kv_heads, positions, h, dtype, masks)
+            check(what, (decode_attention.decode_attention(*arguments),), (plain,), (exact,))
+            check(what, (decode_attention.decode_attention(q, *lost, mask),), (plain,), (exact,))
+
+
 def filled_with_nan(make):
     return lambda *arguments, **options: make(*arguments, **options).fill_(float("nan"))
 
@@ -125,7 +146,13 @@ def rounded(data, source, target, mode, convert=interpreter._convert_float):
     return convert(data, source, target, mode)
 
 
-CHECKS = {"rms_norm": check_rms_norm, "rope": check_rope, "swiglu": check_swiglu, "cross_entropy": check_cross_entropy}
+CHECKS = {
+    "rms_norm": check_rms_norm,
+    "rope": check_rope,
+    "swiglu": check_swiglu,
+    "cross_entropy": check_cross_entropy,
+    "decode_attention": check_decode_attention,
+}
 
 if __name__ == "__main__":
     # An element that is not written is seen.

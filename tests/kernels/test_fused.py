@@ -81,10 +81,15 @@ def test_they_are_the_equations_of_the_model(layout: str, dtype: torch.dtype) ->
         torch.testing.assert_close(call(FUSED), call(PLAIN), rtol=2 * ulp, atol=2 * ulp)
 
 
-def test_attention_of_grouped_heads_and_a_mask_is_that_of_the_model() -> None:
-    q, k, v = normal(2, 4, 3, 8), normal(2, 2, 5, 8, seed=1), normal(2, 2, 5, 8, seed=2)
-    mask = torch.ones(2, 1, 3, 5, dtype=torch.bool).tril(2)
-    assert torch.equal(attention(q, k, v, mask), PLAIN.attention(q, k, v, mask))
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("shared_mask", [True, False])
+def test_attention_of_grouped_heads_and_a_mask_is_that_of_the_model(queries: int, shared_mask: bool) -> None:
+    q, k, v = normal(2, 4, queries, 8), normal(2, 2, 5, 8, seed=1), normal(2, 2, 5, 8, seed=2)
+    mask = torch.ones(1 if shared_mask else 2, 1, queries, 5, dtype=torch.bool)
+    mask[-1, :, :, 3:] = False
+    with torch.no_grad():
+        torch.testing.assert_close(attention(q, k, v, mask), PLAIN.attention(q, k, v, mask))
+    assert torch.autograd.gradcheck(lambda *qkv: attention(*qkv, mask), learned(q, k, v))
 
 
 def logits_and_gradients(model: Llama, tokens: Tensor, padding: Tensor) -> list[Tensor]:
@@ -126,6 +131,7 @@ def test_torch_is_told_the_truth_about_every_op(dtype: torch.dtype, strided: boo
         (fused_ops.rms_norm_backward, (x.detach(), None, y.detach(), rstd, weight.detach(), False)),
         (fused_ops.rms_norm_backward, (x.detach(), y.detach(), y.detach(), rstd, weight.detach(), True)),
         (fused_ops.rope, (heads, *angles(2, 3, 4, torch.float32), True, False)),
+        (fused_ops.decode_attention, (heads.detach()[:, :, :1], *(heads.detach(),) * 2, torch.ones(2, 1, 1, 2) > 0)),
         (fused_ops.swiglu, (x, y)),
         (fused_ops.swiglu_backward, (x.detach(), y.detach(), x.detach())),
     ]

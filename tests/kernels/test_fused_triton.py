@@ -12,7 +12,7 @@ import pytest
 import torch
 
 CHECKS = Path(__file__).with_name("fused_checks.py")
-KERNELS = pytest.mark.parametrize("kernels", ["rms_norm", "rope", "swiglu", "cross_entropy"])
+KERNELS = pytest.mark.parametrize("kernels", ["rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention"])
 
 COMPILED = """
 import re, subprocess, sys, tempfile
@@ -20,7 +20,7 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from lowrank.kernels import cross_entropy, rms_norm, rope, swiglu
+from lowrank.kernels import cross_entropy, decode_attention, rms_norm, rope, swiglu
 
 target = GPUTarget("cuda", int(sys.argv[1]), 32)
 cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -37,9 +37,11 @@ def build(kernel, num_warps, types, **constants):
     assert re.findall("(?:STACK|LOCAL):([0-9]+)", used) == ["0", "0"], (kernel, dtype, constants, used)  # no spills
 
 wide = dict.fromkeys(("rstd_ptr", "dweight_ptr", "cos_ptr", "sin_ptr", "loss_ptr"), "*fp32") | {"target_ptr": "*i64"}
-wide |= dict.fromkeys(("rows", "rows_per_program", "heads", "count"), "i32") | {"eps": "fp32"}
-for dtype in ("fp32", "bf16", "fp16"):
-    for flag in (False, True):
+wide |= dict.fromkeys(("sum_ptr", "total_ptr", "largest_ptr"), "*fp32") | {"mask_ptr": "*i1"}
+wide |= dict.fromkeys(("rows", "rows_per_program", "count", "S", "heads", "group"), "i32")
+wide |= dict.fromkeys(("stride_batch", "stride_head", "stride_mask"), "i32") | {"eps": "fp32", "scale": "fp32"}
+for dtype, flags in {"bf16": (False, True), "fp16": (True,), "fp32": (True,)}.items():
+    for flag in flags:
         norm = {"D": 8192, "BLOCK_D": 8192}  # the widest Llama 2: what spills, spills here
         build(rms_norm.rms_norm_kernel, 32, wide, HAS_RESIDUAL=flag, **norm)
         build(rms_norm.rms_norm_backward_kernel, 32, wide, HAS_DH=flag, WITH_DWEIGHT=flag, **norm)
@@ -47,6 +49,9 @@ for dtype in ("fp32", "bf16", "fp16"):
         build(rope.rope_kernel, 4, wide, INTERLEAVED=flag, INVERSE=flag, **blocks)
         loss = {"V": 32000, "IGNORED": -100, "BLOCK_V": cross_entropy.BLOCK_V}
         build(cross_entropy.cross_entropy_kernel, 8, wide, WITH_GRADIENT=flag, **loss)
+    head = {"HEAD_DIM": 128, "BLOCK_D": 128}
+    build(decode_attention.decode_attention_kernel, 4, wide, BLOCK_S=decode_attention.BLOCK_S, TILES=8, **head)
+    build(decode_attention.combine_kernel, 4, wide, SPLITS=9, BLOCK_SPLITS=16, **head)
     build(swiglu.swiglu_kernel, 4, wide, TILE=swiglu.TILE)
     build(swiglu.swiglu_backward_kernel, 4, wide, TILE=swiglu.TILE)
 print("compiled")
