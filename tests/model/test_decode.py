@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lowrank.adapter_files import load_adapter
+from lowrank.adapters import use_adapter
 from lowrank.loader import load
 from lowrank.model import decode
 from lowrank.model.decode import DecodeStep
@@ -59,6 +61,16 @@ def test_greedy_tokens_of_transformers(hf_folder, hf_reference) -> None:
     model = load(hf_folder / "base", "fp32")
     steps = generate_tokens(model, [stored[0][:16]], max_new_tokens=24, fixed_shapes=True)
     assert [token for (token,) in steps] == stored[0][16:]
+
+
+def test_each_row_may_wear_a_hat_of_its_own(hf_folder) -> None:
+    model = load(hf_folder / "base", "nf4-dq")
+    load_adapter(model, "hat", hf_folder / "adapter-end")
+    use_adapter(model, ["hat", None, "hat"])
+    tokens = tokens_of(model, True, max_new_tokens=12)
+    assert tokens == tokens_of(model, False, max_new_tokens=12)
+    use_adapter(model, None)
+    assert tokens != tokens_of(model, True, max_new_tokens=12)
 
 
 def test_a_row_that_has_ended_and_the_last_place_of_the_cache(make_llama) -> None:
