@@ -44,10 +44,11 @@ def cross_entropy_kernel(
     wanted = tl.load(logits_ptr + target, mask=known, other=float("nan")).to(tl.float32)
     tl.store(loss_ptr + row, tl.where(counted, tl.log(total) - (wanted - largest), 0.0))
     if WITH_GRADIENT:
+        share = tl.div_rn(1.0, total)
         for start in range(0, V, BLOCK_V):
             column = start + tl.arange(0, BLOCK_V)
             logits = tl.load(logits_ptr + column, mask=column < V, other=0.0).to(tl.float32)
-            gradient = tl.exp(logits - largest) / total - (column == target).to(tl.float32)
+            gradient = tl.exp(logits - largest) * share - (column == target).to(tl.float32)
             gradient = tl.where(counted, gradient, 0.0)
             tl.store(logits_ptr + column, gradient.to(logits_ptr.dtype.element_ty), mask=column < V)
 

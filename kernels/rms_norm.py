@@ -42,7 +42,7 @@ def rms_norm_kernel(
         h = added.to(h_ptr.dtype.element_ty)
         tl.store(h_ptr + at, h, mask=inside)
     wide = h.to(tl.float32)
-    rstd = 1 / tl.sqrt(tl.sum(wide * wide) / D + eps)
+    rstd = tl.div_rn(1.0, tl.sqrt_rn(tl.sum(wide * wide) / D + eps))  # exact: it is once a row
     weight = tl.load(weight_ptr + channel, mask=inside, other=0.0).to(tl.float32)
     tl.store(y_ptr + at, (wide * rstd * weight).to(y_ptr.dtype.element_ty), mask=inside)
     tl.store(rstd_ptr + row, rstd)

@@ -10,6 +10,19 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 1024  # elements a program
+LN2_HIGH, LN2_LOW = tl.constexpr(0.693359375), tl.constexpr(-2.12194440e-4)  # the first has 9 bits; their sum is ln 2
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x)) to an ulp or two in float32
+
+    exp(-x) = 2^n exp(rest), n the integer next to -x / ln 2. The hardware's exponential, which is what tl.exp is, is
+    that good for a small rest, and at x = -20 wrong by ten ulps.
+    """
+    n = tl.floor(-x * 1.4426950408889634 + 0.5)
+    rest = (-x - n * LN2_HIGH) - n * LN2_LOW
+    return tl.div_rn(1.0, 1 + tl.exp2(n) * tl.exp(rest))
 
 
 @triton.jit
@@ -19,7 +32,7 @@ def swiglu_kernel(y_ptr, gate_ptr, up_ptr, count, TILE: tl.constexpr):
     inside = at < count
     gate = tl.load(gate_ptr + at, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(up_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(y_ptr + at, (gate * tl.sigmoid(gate) * up).to(y_ptr.dtype.element_ty), mask=inside)
+    tl.store(y_ptr + at, (gate * sigmoid(gate) * up).to(y_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -30,10 +43,10 @@ def swiglu_backward_kernel(dgate_ptr, dup_ptr, dy_ptr, gate_ptr, up_ptr, count, 
     dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(gate_ptr + at, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(up_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(gate)
-    dgate = dy * up * sigmoid * (1 + gate * (1 - sigmoid))
+    open = sigmoid(gate)
+    dgate = dy * up * open * (1 + gate * (1 - open))
     tl.store(dgate_ptr + at, dgate.to(dgate_ptr.dtype.element_ty), mask=inside)
-    tl.store(dup_ptr + at, (dy * gate * sigmoid).to(dup_ptr.dtype.element_ty), mask=inside)
+    tl.store(dup_ptr + at, (dy * gate * open).to(dup_ptr.dtype.element_ty), mask=inside)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:

@@ -136,7 +136,11 @@ def check_decode_attention() -> None:
 
 
 def filled_with_nan(make):
-    return lambda *arguments, **options: make(*arguments, **options).fill_(float("nan"))
+    def filled(*arguments, **options):
+        made = make(*arguments, **options)
+        return made.fill_(float("nan")) if made.is_floating_point() else made
+
+    return filled
 
 
 def rounded(data, source, target, mode, convert=interpreter._convert_float):
