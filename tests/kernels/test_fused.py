@@ -116,8 +116,11 @@ def test_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(make_llama, random_to
     assert_as_exact_as_plain(make_llama, random_tokens(2, 9), "cpu")
 
 
-@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
-@DTYPES
+@pytest.mark.parametrize(
+    ("dtype", "strided"),
+    [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],
+    ids=["fp32", "fp32-strided", "bf16"],
+)
 def test_torch_is_told_the_truth_about_every_op(dtype: torch.dtype, strided: bool) -> None:
     def make(*shape: int, seed: int = 0) -> Tensor:
         whole = normal(*shape[:-1], 2 * shape[-1], seed=seed, dtype=dtype)
