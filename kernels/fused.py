@@ -1,9 +1,9 @@
-"""The operations of Llama between its matrix products, each as one custom op of torch with its gradient.
+"""The operations of Llama between its matrix products, each as one operator of torch with its gradient.
 
     rms_norm, add_rms_norm, rope, swiglu     on a CUDA device Triton, elsewhere `fused_reference`
     attention                                torch's own scaled dot product; for one query Triton
 
-`FUSED` holds them as `Llama(config, ops=...)` takes them. As custom ops with fakes they are single nodes to
+`FUSED` holds them as `Llama(config, ops=...)` takes them. As operators with fakes they are single nodes to
 torch.compile, and on a GPU one launch each, which CUDA graphs can hold.
 
 B batch, T time, H query heads, G key/value heads, h head dim, D model dim, F ffn hidden, S positions that are seen.

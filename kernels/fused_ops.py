@@ -1,7 +1,7 @@
-"""The custom ops behind `fused`: for each its body, its shapes (fake) and its gradient.
+"""The operators behind `fused`: for each its body, its shapes (fake) and its gradient.
 
 A body makes its inputs contiguous and takes the path by device: Triton on a CUDA device, elsewhere
-`fused_reference`. As custom ops they are single nodes to torch.compile, which asks the fakes for shapes.
+`fused_reference`. As operators they are single nodes to torch.compile, which asks the fakes for shapes.
 Triton is imported where it is called: it exists on Linux only.
 """
 
@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from . import fused_reference as reference
+from .operators import operator
 
 
-@torch.library.custom_op("lowrank::rms_norm", mutates_args=())
+@operator("rms_norm", lambda x, *_: (_like(x), _row_statistic(x)))
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     y, _, rstd = _norm_path(x).rms_norm(x.contiguous(), None, weight.contiguous(), eps)
     return y, rstd
 
 
-@torch.library.custom_op("lowrank::add_rms_norm", mutates_args=())
+@operator("add_rms_norm", lambda x, *_: (_like(x), _like(x), _row_statistic(x)))
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     normed: tuple[Tensor, Tensor, Tensor] = _norm_path(x).rms_norm(
         x.contiguous(), residual.contiguous(), weight.contiguous(), eps
@@ -28,7 +29,10 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     return normed
 
 
-@torch.library.custom_op("lowrank::rms_norm_backward", mutates_args=())
+@operator(
+    "rms_norm_backward",
+    lambda dy, dh, h, rstd, weight, with_dweight: (_like(h), _weight_gradient(weight, with_dweight)),
+)
 def rms_norm_backward(
     dy: Tensor, dh: Tensor | None, h: Tensor, rstd: Tensor, weight: Tensor, with_dweight: bool
 ) -> tuple[Tensor, Tensor]:
@@ -37,23 +41,6 @@ def rms_norm_backward(
         dy.contiguous(), dh, h.contiguous(), rstd, weight.contiguous(), with_dweight
     )
     return gradients
-
-
-@rms_norm.register_fake
-def _(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    return _like(x), _row_statistic(x)
-
-
-@add_rms_norm.register_fake
-def _(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    return _like(x), _like(x), _row_statistic(x)
-
-
-@rms_norm_backward.register_fake
-def _(
-    dy: Tensor, dh: Tensor | None, h: Tensor, rstd: Tensor, weight: Tensor, with_dweight: bool
-) -> tuple[Tensor, Tensor]:
-    return _like(h), weight.new_empty(weight.shape if with_dweight else 0)
 
 
 def _keep_norm(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: tuple[Tensor, Tensor]) -> None:
@@ -76,11 +63,11 @@ def _sum_gradient(ctx: Any, dy: Tensor, dh: Tensor, _: Tensor) -> tuple[Tensor |
     return dx, dx, dweight if with_dweight else None, None
 
 
-rms_norm.register_autograd(_norm_gradient, setup_context=_keep_norm)
-add_rms_norm.register_autograd(_sum_gradient, setup_context=_keep_sum)
+torch.library.register_autograd("lowrank::rms_norm", _norm_gradient, setup_context=_keep_norm)
+torch.library.register_autograd("lowrank::add_rms_norm", _sum_gradient, setup_context=_keep_sum)
 
 
-@torch.library.custom_op("lowrank::rope", mutates_args=())
+@operator("rope", lambda x, *_: _like(x))
 def rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool) -> Tensor:
     x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
     if x.is_cuda:
@@ -88,11 +75,6 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool) 
 
         return triton.rope(x, cos, sin, interleaved, inverse)
     return reference.rope(x, cos, sin, interleaved, inverse)
-
-
-@rope.register_fake
-def _(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool) -> Tensor:
-    return _like(x)
 
 
 def _keep_angles(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool, bool], output: Tensor) -> None:
@@ -104,10 +86,10 @@ def _turn_back(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     return rope(dy, *ctx.saved_tensors, ctx.interleaved, not ctx.inverse), None, None, None, None
 
 
-rope.register_autograd(_turn_back, setup_context=_keep_angles)
+torch.library.register_autograd("lowrank::rope", _turn_back, setup_context=_keep_angles)
 
 
-@torch.library.custom_op("lowrank::swiglu", mutates_args=())
+@operator("swiglu", lambda gate, up: _like(gate))
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     gate, up = gate.contiguous(), up.contiguous()
     if gate.is_cuda:
@@ -117,7 +99,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return reference.swiglu(gate, up)
 
 
-@torch.library.custom_op("lowrank::swiglu_backward", mutates_args=())
+@operator("swiglu_backward", lambda dy, gate, up: (_like(gate), _like(up)))
 def swiglu_backward(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     dy, gate, up = dy.contiguous(), gate.contiguous(), up.contiguous()
     if gate.is_cuda:
@@ -125,16 +107,6 @@ def swiglu_backward(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tenso
 
         return triton.swiglu_backward(dy, gate, up)
     return reference.swiglu_backward(dy, gate, up)
-
-
-@swiglu.register_fake
-def _(gate: Tensor, up: Tensor) -> Tensor:
-    return _like(gate)
-
-
-@swiglu_backward.register_fake
-def _(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    return _like(gate), _like(up)
 
 
 def _keep_factors(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -146,10 +118,10 @@ def _swiglu_gradient(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
     return dgate, dup
 
 
-swiglu.register_autograd(_swiglu_gradient, setup_context=_keep_factors)
+torch.library.register_autograd("lowrank::swiglu", _swiglu_gradient, setup_context=_keep_factors)
 
 
-@torch.library.custom_op("lowrank::decode_attention", mutates_args=())
+@operator("decode_attention", lambda q, *_: _like(q))
 def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     q, mask = q.contiguous(), mask.contiguous()
     if not q.is_cuda:
@@ -159,11 +131,6 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     if k.stride() != v.stride() or k.stride()[2:] != (k.shape[3], 1):
         k, v = (x.clone(memory_format=torch.contiguous_format) for x in (k, v))
     return triton.decode_attention(q, k, v, mask)
-
-
-@decode_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    return _like(q)
 
 
 def _norm_path(x: Tensor) -> ModuleType:
@@ -177,6 +144,10 @@ def _norm_path(x: Tensor) -> ModuleType:
 
 def _like(x: Tensor) -> Tensor:
     return x.new_empty(x.shape)
+
+
+def _weight_gradient(weight: Tensor, wanted: bool) -> Tensor:
+    return weight.new_empty(weight.shape if wanted else 0)
 
 
 def _row_statistic(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import fused_reference as reference
+from .operators import operator
 
 CHUNK = 1 << 24  # logits that are held at a time
 
@@ -51,8 +52,7 @@ def rows_of_a_chunk(vocabulary: int) -> int:
     return max(1, CHUNK // vocabulary // 128) * 128
 
 
-@torch.library.custom_op("lowrank::linear_cross_entropy", mutates_args=())
-def _linear_cross_entropy(
+def in_chunks(
     x: Tensor, weight: Tensor, targets: Tensor, with_dx: bool, with_dweight: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, dx, dweight); a gradient that is not asked for is empty [0]."""
@@ -76,21 +76,25 @@ def _linear_cross_entropy(
     return loss, dx, dweight.to(weight.dtype)
 
 
-@_linear_cross_entropy.register_fake
-def _(x: Tensor, weight: Tensor, targets: Tensor, with_dx: bool, with_dweight: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _like_in_chunks(
+    x: Tensor, weight: Tensor, targets: Tensor, with_dx: bool, with_dweight: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     loss = x.new_empty((), dtype=reference.wide_dtype(x))
-    dx, dweight = x.new_empty(x.shape if with_dx else 0), weight.new_empty(weight.shape if with_dweight else 0)
-    return loss, dx, dweight
+    return loss, x.new_empty(x.shape if with_dx else 0), weight.new_empty(weight.shape if with_dweight else 0)
+
+
+_linear_cross_entropy = operator("linear_cross_entropy", _like_in_chunks)(in_chunks)
 
 
 def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)  # those of dx and dweight, which nothing uses, would be as large as they are
     ctx.save_for_backward(*output[1:])
 
 
-def _scale_gradients(ctx: Any, dloss: Tensor, _ddx: Tensor, _ddweight: Tensor) -> tuple[Tensor | None, ...]:
+def _scale_gradients(ctx: Any, dloss: Tensor, _ddx: None, _ddweight: None) -> tuple[Tensor | None, ...]:
     dx, dweight = ctx.saved_tensors
     x_needs, weight_needs = ctx.needs_input_grad[:2]
     return dloss * dx if x_needs else None, dloss * dweight if weight_needs else None, None, None, None
 
 
-_linear_cross_entropy.register_autograd(_scale_gradients, setup_context=_keep_gradients)
+torch.library.register_autograd("lowrank::linear_cross_entropy", _scale_gradients, setup_context=_keep_gradients)

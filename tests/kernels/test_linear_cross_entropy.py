@@ -99,7 +99,7 @@ def test_no_more_logits_are_held_than_a_chunk_has() -> None:
     with Largest() as all_logits:
         all_at_once(x, weight, targets).backward()
     with Largest() as ours:
-        module._linear_cross_entropy._init_fn(x.detach(), weight, targets, True, False)
+        module.in_chunks(x.detach(), weight, targets, True, False)
     assert (all_logits.numel, ours.numel) == (40 * 100, 4 * 100)  # a chunk has 3 * 100; what is largest is W itself
 
 
