@@ -91,10 +91,10 @@ def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
     ctx.save_for_backward(*output[1:])
 
 
-def _scale_gradients(ctx: Any, dloss: Tensor, _ddx: None, _ddweight: None) -> tuple[Tensor | None, ...]:
-    dx, dweight = ctx.saved_tensors
-    x_needs, weight_needs = ctx.needs_input_grad[:2]
-    return dloss * dx if x_needs else None, dloss * dweight if weight_needs else None, None, None, None
+def _scale_gradients(ctx: Any, dloss: Tensor | None, _ddx: None, _ddweight: None) -> tuple[Tensor | None, ...]:
+    wanted = [needed and dloss is not None for needed in ctx.needs_input_grad[:2]]
+    dx, dweight = (dloss * kept if want else None for kept, want in zip(ctx.saved_tensors, wanted, strict=True))
+    return dx, dweight, None, None, None
 
 
 torch.library.register_autograd("lowrank::linear_cross_entropy", _scale_gradients, setup_context=_keep_gradients)
