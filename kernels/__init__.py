@@ -17,4 +17,9 @@ crossover       from which number of rows on many-row products are the faster on
 run             runs what the table chooses, without gradients
 library         the operators that torch.compile sees
 ops             the one door; autograd lives here
+
+fused                 what Llama does between its matrix products, one operation each; `fused_ops` as operators,
+                      `fused_reference` their plain-torch truth; Triton in `rms_norm`, `rope`, `swiglu`,
+                      `decode_attention`
+linear_cross_entropy  the output head with its loss, in chunks of rows; Triton in `cross_entropy`
 """

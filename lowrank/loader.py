@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from .kernels import ops
 from .kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
+from .kernels.fused import FUSED
 from .model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
-from .model.llama import Llama
+from .model.llama import PLAIN, Llama
 from .model.names import is_block_linear
 from .model.tokenizer import Tokenizer
 from .provenance import Fingerprint
@@ -48,7 +49,7 @@ def load(
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     with torch.device("meta"), _Uninitialised():
-        model = Llama(checkpoint.config)
+        model = Llama(checkpoint.config, ops=FUSED if device.type == "cuda" else PLAIN)
     fingerprint = Fingerprint()
     shapes = checkpoint.config.parameter_shapes()
     formats = set()

@@ -16,9 +16,10 @@ from .config import ModelConfig, RopeLayout
 
 
 class Ops(Protocol):
-    """The four operations that a faster implementation may replace; `PlainOps` is the truth."""
+    """The five operations that a faster implementation may replace; `PlainOps` is the truth."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
+    def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]: ...
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor: ...
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor: ...
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor: ...
@@ -31,6 +32,11 @@ class PlainOps:
         """x / sqrt(mean(x^2) + eps) * weight, the quotient in float32    (arXiv 1910.07467);  x [*, D], weight [D]"""
         wide = x.float()
         return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(x) * weight
+
+    def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """h = x + residual;  (rms_norm(h), h): what a block norms, and what it goes on with"""
+        h = x + residual
+        return self.rms_norm(h, weight, eps), h
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor:
         """(a, b) -> (a cos - b sin, a sin + b cos) for each pair of channels, in float32    (arXiv 2104.09864)
@@ -61,6 +67,12 @@ class PlainOps:
 
 
 PLAIN = PlainOps()
+
+
+class Cache(Protocol):
+    """What a block needs of a cache: it takes the keys and values of this call, and gives all that may be looked at."""
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class KVCache:
@@ -98,6 +110,10 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.ops.rms_norm(x, self.weight, self.eps)
 
+    def of_sum(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """h = x + residual;  (y of h, h), which a faster implementation does in one pass"""
+        return self.ops.add_rms_norm(x, residual, self.weight, self.eps)
+
 
 class Attention(nn.Module):
     """y = wo(attention(rope(wq x), rope(wk x), wv x)), with G <= H key/value heads    (arXiv 2305.13245)"""
@@ -114,7 +130,7 @@ class Attention(nn.Module):
         self.layer = layer
         self.ops = ops
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
         q, k, v = (linear(x).unflatten(-1, (-1, self.head_dim)) for linear in (self.wq, self.wk, self.wv))
         q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
         k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
@@ -151,9 +167,10 @@ class TransformerBlock(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps, ops)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps, ops)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rotation, mask, cache)
-        y: Tensor = x + self.feed_forward(self.ffn_norm(x))
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        attended = self.attention(self.attention_norm(x), rotation, mask, cache)
+        normed, x = self.ffn_norm.of_sum(attended, x)
+        y: Tensor = x + self.feed_forward(normed)
         return y
 
 
@@ -215,14 +232,21 @@ class Llama(nn.Module):
             positions = (positions - first).clamp(min=0)
         rotation = rope_angles(positions, self.config)
         mask = attention_mask(start, length, first, tokens.device)
+        hidden = self.blocks(tokens, rotation, mask, cache)
+        if cache is not None:
+            cache.length = start + length
+        return hidden
+
+    def blocks(
+        self, tokens: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """`hidden`, with the rotations of the tokens and the mask given: embedding, blocks, final norm"""
         x: Tensor = self.tok_embeddings(tokens)
         for block in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, rotation, mask, cache, use_reentrant=False)
             else:
                 x = block(x, rotation, mask, cache)
-        if cache is not None:
-            cache.length = start + length
         normed: Tensor = self.norm(x)
         return normed
 

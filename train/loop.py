@@ -19,6 +19,7 @@ from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
 from lowrank.data.batching import Example, epoch_batches
 from lowrank.data.packing import Row, collate_rows, pack, rows_of_one
 from lowrank.files import write_json
+from lowrank.kernels.linear_cross_entropy import linear_cross_entropy
 from lowrank.model.llama import Llama
 from lowrank.model.loss import next_token_loss
 
@@ -168,7 +169,7 @@ def _step(model: Llama, batches: Step, optimizer: AdamW, rate: float, clip: floa
         tokens, labels, segments = collate_rows(batch)
         positions += tokens.numel()
         segments = None if segments is None else segments.to(device)
-        nats, _ = next_token_loss(model, tokens.to(device), labels.to(device), segments)
+        nats, _ = next_token_loss(model, tokens.to(device), labels.to(device), segments, linear_cross_entropy)
         (nats / supervised).backward()
         loss += nats.item() / supervised
     norm = clip_gradients(optimizer.parameters.values(), clip).item()

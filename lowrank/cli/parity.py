@@ -151,6 +151,7 @@ def _greedy(model: "Llama", stored: "dict[str, Tensor]", prompt_length: int) -> 
 def _training_curve(model: "Llama", stored: "dict[str, Tensor]") -> dict[str, Any]:
     """QLoRA steps as the reference took them: AdamW at 2e-3, clipped at 0.3, one batch a step; relative errors."""
     from ..adapters import adapter_parameters
+    from ..kernels.linear_cross_entropy import linear_cross_entropy
     from ..model.loss import next_token_loss
     from ..train.optim import AdamW, clip_gradients
 
@@ -158,7 +159,7 @@ def _training_curve(model: "Llama", stored: "dict[str, Tensor]") -> dict[str, An
     optimizer = AdamW(parameters)
     loss_error = norm_error = 0.0
     for step, (tokens, labels) in enumerate(zip(stored["train_tokens"], stored["train_labels"], strict=True)):
-        nats, supervised = next_token_loss(model, tokens, labels)
+        nats, supervised = next_token_loss(model, tokens, labels, head_loss=linear_cross_entropy)
         loss = nats / supervised
         loss.backward()
         norm = clip_gradients(parameters.values(), 0.3)
