@@ -313,7 +313,11 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(tmp_path):
     (tmp_path / "run.toml").write_text(RUN.format(base="embedded", data="documents", out=tmp_path / "out"))
     command = [sys.executable, "-m", "lowrank", "train", tmp_path / "run.toml"]
     process = subprocess.Popen(
-        [*command, "run.epochs=500", "run.checkpoint_every=1"], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [*command, "run.epochs=500", "run.checkpoint_every=1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "out/checkpoint.pt").exists():
