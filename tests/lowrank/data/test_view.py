@@ -43,7 +43,7 @@ def test_a_packed_row_by_hand(tokenizer):
 def test_the_view_is_what_the_model_gets(packed, examples, tokenizer, make_llama, monkeypatch):
     """Positions are those that the rotation is computed from; supervised are the tokens that the loss counts."""
     rows = pack(examples, 700) if packed else rows_of_one(examples)
-    model, seen, angles = make_llama(vocab_size=tokenizer.vocab_size), [], llama.rope_angles
+    model, seen, angles = make_llama(vocab_size=tokenizer.vocab_size, max_seq_len=1024), [], llama.rope_angles
     monkeypatch.setattr(
         llama, "rope_angles", lambda positions, config: seen.append(positions) or angles(positions, config)
     )
@@ -95,7 +95,7 @@ def test_a_percentile_is_a_value_that_occurs(percent, value):
 
 
 def test_the_loss_counts_what_the_totals_call_supervised(examples, tokenizer, make_llama):
-    model = make_llama(vocab_size=tokenizer.vocab_size)
+    model = make_llama(vocab_size=tokenizer.vocab_size, max_seq_len=1024)
     with torch.inference_mode():
         counted = sum(next_token_loss(model, *collate_rows([row]))[1] for row in rows_of_one(examples))
     assert count(examples, 1024, 1024).supervised == counted
