@@ -5,6 +5,7 @@ B batch, T time, D model dim, V vocabulary, S supervised tokens.
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,8 +18,9 @@ HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def all_at_once(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """sum over s of -log softmax(hidden weight^T)[s, targets[s]], the softmax in float32, all logits held"""
-    return F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="sum")
+    """sum over s of -log softmax(hidden weight^T)[s, targets[s]], the softmax in float32 at least, all logits held"""
+    logits = F.linear(hidden, weight)
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
 
 
 def next_token_loss(

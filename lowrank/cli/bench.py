@@ -1,8 +1,9 @@
-"""lowrank bench kernels"""
+"""lowrank bench kernels, and the parser of `lowrank bench`, whose other bench is in `bench_load`"""
 
 from typing import Any
 
 from ..bench import bench_kernels
+from . import bench_load
 from .arguments import add_verb
 
 
@@ -11,7 +12,7 @@ def add(verbs: Any) -> None:
     parser = add_verb(
         verbs,
         "bench",
-        "time ours and the peers, interleaved in one run",
+        "time the kernels beside their peers, or a Llama of true size",
         "lowrank bench kernels --peers --shapes quick",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
@@ -23,3 +24,4 @@ def add(verbs: Any) -> None:
     )
     bench_kernels.add_arguments(kernels)
     kernels.set_defaults(run=bench_kernels.run)
+    bench_load.add(benches)

@@ -29,7 +29,7 @@ def add(benches: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a line a stage."""
     from ..bench.bench_load import run as run_bench
-    from ..files import write_text
+    from ..bench.rows import append
 
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be at least 1, got {args.threads}")
@@ -39,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
         except RuntimeError as error:
             raise OSError(str(error)) from None
     if args.out:
-        before = args.out.read_text(encoding="utf-8") if args.out.exists() else ""
-        write_text(args.out, before + "".join(json.dumps(row) + "\n" for row in rows))
+        append(args.out, rows)
     if args.json:
         print("\n".join(json.dumps(row) for row in rows))
         return 0
