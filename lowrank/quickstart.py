@@ -46,6 +46,7 @@ NOTES = (
     "Loss is measured on reference documents that were never trained on; the shares are of documents that the model "
     "wrote by itself, taking the likeliest token each time.",
     "The companies, people and figures are invented, and those of the test documents do not occur in training.",
+    "The embedded base is small: a hat on it may write lists where paragraphs are asked for, and miss a name.",
     "A hat's size follows from its rank, its targets and its type, never from the data set it was trained on.",
 )
 
