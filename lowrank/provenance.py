@@ -16,6 +16,7 @@ from .model.llama import Llama
 from .model.names import is_block_linear
 
 FILENAME = "lowrank.json"
+PART = 2**20  # numbers that are rounded at a time: a copy of a 32,000-word embedding would be felt
 INSIST = "(--force, or force=True, to insist)"
 
 
@@ -32,9 +33,11 @@ class Fingerprint:
 
     def add(self, name: str, tensor: Tensor) -> None:
         """Takes in one parameter, in whatever precision it is stored."""
-        rounded = tensor.detach().to(torch.bfloat16).to(torch.float16).to(torch.bfloat16)
-        values = rounded.contiguous().view(torch.int16).cpu().numpy()
-        self._digests[name] = hashlib.sha256(values.data).digest()
+        digest = hashlib.sha256()
+        for part in tensor.detach().flatten().split(PART):
+            rounded = part.to(torch.bfloat16).to(torch.float16).to(torch.bfloat16)
+            digest.update(rounded.view(torch.int16).cpu().numpy().data)
+        self._digests[name] = digest.digest()
 
     def hexdigest(self, folder: Path | None = None) -> str:
         """The fingerprint, 64 hexadecimal digits.
