@@ -14,8 +14,9 @@ from torch.serialization import skip_data
 
 from lowrank.model.config import read_config
 
-# dim, vocab_size, multiple_of: the largest tensor, of 2^25 numbers in 16 bits, is the embedding or a linear. It is twice
-# the window through which files are mapped (model/shards.py), that of a 7B eight times: smaller, the window would count.
+# dim, vocab_size, multiple_of: the largest tensor, of 2^25 numbers in 16 bits, is the embedding or a linear. It is
+# twice the window through which files are mapped (model/shards.py), that of a 7B eight times: a smaller one would make
+# the test one of the window.
 SHAPES = {"embedding": (512, 65_536, 64), "linear": (512, 512, 65_536)}
 LARGEST = 2 * 2**25
 BY_COLUMNS = ("tok_embeddings.weight", "wo.weight", "w2.weight")
