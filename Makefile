@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test lint types base clean
+.PHONY: quickstart test lint types bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -18,16 +18,22 @@ lint: $(VENV)/installed-test types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Trains the embedded base from nothing, about an hour on one core; interrupted, it goes on where it was.
+# Trains the embedded base from nothing, about an hour on two cores; interrupted, it goes on where it was.
 base: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
 	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/base/
 	cp runs/base/curve.svg docs/base.svg
+
+# Needs a CUDA GPU and a Python with torch and triton (make bench-gpu PYTHON=python3); installs and fetches nothing. The
+# rows are added to bench/results/, and to the folder $OUT if that is set.
+bench-gpu: types
+	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_kernels --device cuda --peers --shapes full \
+		--out bench/results $(if $(OUT),--out "$(OUT)") $(BENCH_FLAGS)
 
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
 types:
 	mkdir -p build/types/lowrank
-	ln -sfn "$(CURDIR)"/lowrank/* "$(CURDIR)"/kernels "$(CURDIR)"/model "$(CURDIR)"/train "$(CURDIR)"/eval build/types/lowrank/
+	ln -sfn "$(CURDIR)"/lowrank/* "$(CURDIR)"/kernels "$(CURDIR)"/model "$(CURDIR)"/train "$(CURDIR)"/eval "$(CURDIR)"/bench build/types/lowrank/
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowrank needs Python 3.11 or later: make PYTHON=python3.12")'
@@ -38,7 +44,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf]'
 	touch $@ $(VENV)/installed
 
 clean:

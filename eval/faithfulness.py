@@ -15,7 +15,8 @@ fact may also be stated to more decimals than its record prints, as its declared
 than the print keeps two significant digits. In parentheses or after a word of falling it may stand for a negative fact.
 
 **When it is bound.** In its sentence, the last key phrase before it is one of the fact's (with none before, the first
-one after). Its key phrases are its label and what the kind's field adds; of two that start together, the longer counts.
+one after). Its key phrases are its label and, for one of our kinds,
+every label and phrase of the field; of two that start together, the longer counts.
 """
 
 import re
@@ -25,20 +26,9 @@ from decimal import Decimal, localcontext
 
 from lowrank.data.documents import Entry
 from lowrank.data.facts import ARITHMETIC, UNITS, Fact, Facts, evaluate
+from lowrank.data.figures import FIGURE, quantity
 from lowrank.data.kinds import KINDS
 
-_FIGURE = re.compile(
-    r"""(?P<minus>(?<![\w%)])[-−](?=[$\d]))?
-        (?P<usd>\$)?
-        (?P<inner_minus>(?<=\$)[-−])?
-        (?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?)
-        (?:[ ]?(?P<scale>thousand|million|billion|mn|bn|[kmb])\b)?
-        (?:[ ]?(?P<unit>%|(?:percentage[ ]points?|percent|per[ ]cent|bps|basis[ ]points?|x|times|dollars)\b))?
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-_SCALES = {"thousand": 3, "k": 3, "million": 6, "mn": 6, "m": 6, "billion": 9, "bn": 9, "b": 9}
-_BASIS_POINTS = ("bps", "basis point", "basis points")
 _FALLING = re.compile(
     r"\b(?:fell|fall|down|declin|decreas|drop|lower|loss|below|short|negative|shr[aiu]nk)", re.IGNORECASE
 )
@@ -138,7 +128,7 @@ def _sections(required: tuple[str, ...], text: str) -> float:
 def _figures(entry: Entry, text: str) -> Iterator[Figure]:
     masked = _mask(entry, text)
     phrases = _phrases(entry, masked)
-    for match in _FIGURE.finditer(masked):
+    for match in FIGURE.finditer(masked):
         first, last = _sentence(masked, match.start())
         number = _number(match, before=masked[first : match.start()], after=masked[match.end() : last])
         stating = [key for key, fact in entry.facts.items() if fact.is_figure and _states(number, fact, entry.facts)]
@@ -169,11 +159,9 @@ def _mask(entry: Entry, text: str) -> str:
 def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
     """Where a key phrase of a figure stands in the text, and whose it is."""
     fields = KINDS[entry.kind].fields if entry.kind in KINDS else {}
-    owners: dict[str, str] = {}
-    for key, fact in entry.facts.items():
-        if fact.is_figure:
-            also = fields[key].also if key in fields else ()
-            owners |= {phrase.casefold(): key for phrase in (fact.label, *also)}
+    figures = {key: fact.label for key, fact in entry.facts.items() if fact.is_figure}
+    owners = {phrase.casefold(): key for key in figures if key in fields for phrase in fields[key].phrases}
+    owners |= {label.casefold(): key for key, label in figures.items()}
     if not owners:
         return []
     longest_first = "|".join(map(re.escape, sorted(owners, key=len, reverse=True)))
@@ -193,29 +181,14 @@ def _sentence(text: str, position: int) -> tuple[int, int]:
 
 def _number(match: re.Match[str], before: str, after: str) -> _Number:
     """The number of a match, between the rest of its sentence before it and after it."""
-    number = Decimal(match["number"].replace(",", ""))
-    unit = (match["unit"] or "").lower()
-    exponent = _SCALES.get((match["scale"] or "").lower(), 0) - 2 * (unit in _BASIS_POINTS)
-    if match["minus"] or match["inner_minus"]:
+    written = quantity(match)
+    if written.negative:
         signs: tuple[int, ...] = (-1,)
     elif before.endswith("(") and after.startswith(")"):
         signs = (-1, 1)
     else:
         signs = (1, -1) if _FALLING.search(before) else (1,)
-    return _Number(
-        magnitude=number.scaleb(exponent),
-        quantum=Decimal((0, (1,), int(number.as_tuple().exponent) + exponent)),
-        dimension=_dimension(unit, dollars=match["usd"] is not None),
-        signs=signs,
-    )
-
-
-def _dimension(unit: str, *, dollars: bool) -> str:
-    if dollars or unit == "dollars":
-        return "usd"
-    if unit in ("x", "times"):
-        return "x"
-    return "pct" if unit else "count"
+    return _Number(written.magnitude, written.quantum, written.dimension, signs)
 
 
 def _states(number: _Number, fact: Fact, facts: Facts) -> bool:

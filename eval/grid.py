@@ -16,7 +16,7 @@ from lowrank.adapter_files import load_adapter
 from lowrank.adapters import use_adapter
 from lowrank.data.batching import encode_all
 from lowrank.data.documents import Entry
-from lowrank.data.template import render
+from lowrank.data.template import render, template_for
 from lowrank.loader import load, load_tokenizer
 from lowrank.model.generate import generate
 from lowrank.model.llama import Llama
@@ -66,7 +66,9 @@ def evaluate(
     Raises ValueError for an unknown adapter, or an entry that does not fit into the model's context.
     """
     use_adapter(model, adapter)
-    examples, too_long = encode_all(entries, tokenizer, template, model.config.max_seq_len)
+    examples, too_long = encode_all(
+        [entry.conversation for entry in entries], tokenizer, template, model.config.max_seq_len
+    )
     if too_long:
         raise ValueError(f"entry {too_long[0].id}: {len(too_long[0].tokens)} tokens, room {model.config.max_seq_len}")
     prompts = [render(template, entry.instruction, entry.input) for entry in entries]
@@ -95,26 +97,27 @@ def evaluate_grid(
     weights: Sequence[str],
     entries: Sequence[Entry],
     *,
-    template: str,
+    template: str | None = None,
     dtype: torch.dtype | None = None,
     device: str = "cpu",
+    force: bool = False,
     progress: bool = True,
 ) -> list[Evaluated]:
     """Every cell of {no hat, each adapter} x weights. Each precision of the base is loaded once.
 
-    Raises ValueError for a hat made for another base, or trained with another template.
+    template  left out, the one that the hats were trained with
+    Raises ValueError for a hat made for another base (unless `force`), or trained with another template than asked
+    for, or than another hat: a grid compares hats on the same prompts.
     """
     tokenizer = load_tokenizer(base)
     cells = []
     with tqdm(total=len(weights) * (1 + len(adapters)), desc="evaluate", unit="cell", disable=not progress) as bar:
         for precision in weights:
             model = load(base, precision, dtype, device)
-            for name, folder in adapters.items():
-                trained = load_adapter(model, name, folder).get("template", template)
-                if trained != template:
-                    raise ValueError(f"{folder}: trained with the template {trained!r}, asked for {template!r}")
+            hats = {str(path): load_adapter(model, name, path, force=force) for name, path in adapters.items()}
+            shared = template_for(hats, template)
             for adapter in (None, *adapters):
                 bar.set_postfix(weights=precision, adapter=adapter or "none")
-                cells.append(evaluate(model, tokenizer, entries, adapter=adapter, weights=precision, template=template))
+                cells.append(evaluate(model, tokenizer, entries, adapter=adapter, weights=precision, template=shared))
                 bar.update()
     return cells

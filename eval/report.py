@@ -23,46 +23,11 @@ from .charts import (
 )
 from .faithfulness import Check, Figure, check
 from .findings import findings
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+from .page import render_page
 
 _STYLE = """
-:root { --paper: #fdfcf9; --ink: #1e1f21; --soft: #5a5b5f; --rule: #dcd8cf; --wash: #f5f2ea;
-  --strong: #24558a; --plain: #8b887f; --right: #17633a; --wrong: #a3231f;
-  --serif: "Iowan Old Style", "Palatino Linotype", Palatino, Charter, Georgia, "Liberation Serif", serif;
-  --sans: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
-@media (prefers-color-scheme: dark) { :root { --paper: #17191c; --ink: #e7e4dd; --soft: #a6a59f; --rule: #363a3f;
-  --wash: #1f2226; --strong: #82b1e2; --plain: #85878b; --right: #7fcb9b; --wrong: #f4938d; } }
-* { box-sizing: border-box; overflow-wrap: break-word; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6 var(--serif); }
-main { max-width: 72rem; margin: 0 auto; padding: clamp(2rem, 6vw, 5rem) clamp(1rem, 4vw, 2rem) 5rem; }
-main > p, main > ul, main > .scroll, .words { max-width: 46rem; }
-h1, h2, h3 { line-height: 1.2; font-weight: 600; text-wrap: balance; }
-h1 { font-size: clamp(1.8rem, 5vw, 2.5rem); margin: 0 0 1.5rem; letter-spacing: -.01em; }
-h2 { font-size: 1.45rem; margin: 4rem 0 1rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
-h3 { font-size: 1.15rem; margin: 0 0 .25rem; }
-p { margin: 0 0 1rem; }
-.lead { font-size: 1.25rem; line-height: 1.5; text-wrap: pretty; }
-.notes { padding-left: 1.1rem; color: var(--soft); }
-.notes li { margin-bottom: .35rem; }
 figure { margin: 1.5rem 0; }
-figcaption, caption, .legend, .shares, .instruction { color: var(--soft); font-size: .9375rem; line-height: 1.5; }
+figcaption, .shares, .instruction { color: var(--soft); font-size: .9375rem; line-height: 1.5; }
 figcaption { margin-top: .5rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { font: 13px var(--sans); fill: var(--soft); font-variant-numeric: tabular-nums; }
@@ -78,16 +43,6 @@ svg .mean { stroke: var(--strong); stroke-width: 2.25; stroke-linejoin: round; f
 .panels .panels { gap: 1.5rem 2.5rem; }
 .panel-name { margin: 0 0 .25rem; font: 600 .9375rem/1.4 var(--sans); }
 .panels svg { max-width: 26rem; }
-.scroll { overflow-x: auto; margin: 1.5rem 0; }
-table { border-collapse: collapse; width: 100%; font: .9375rem/1.4 var(--sans); font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .5rem; font-family: var(--serif); }
-th, td { padding: .4rem .75rem .4rem 0; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
-th:last-child, td:last-child { padding-right: 0; }
-thead th { color: var(--soft); vertical-align: bottom; border-top: 0; border-bottom: 1px solid var(--ink); }
-thead + tbody tr:first-child > * { border-top: 0; }
-th { font-weight: 600; } tbody th { font-weight: 400; }
-.number { text-align: right; } td.number { white-space: nowrap; }
-.words th, .words td { overflow-wrap: anywhere; } .words thead th { overflow-wrap: normal; }
 .words th:first-child { min-width: 6rem; } .words svg { height: .5rem; margin: .3rem 0 .2rem; }
 .entry { margin: 2.5rem 0 3.5rem; }
 .beside { display: grid; gap: 1.5rem 3rem; grid-template-columns: minmax(0, 1fr); align-items: start; }
@@ -117,14 +72,12 @@ sup { font: .68em/0 var(--sans); padding-left: .1em; } mark a { color: inherit; 
   .margin figcaption { padding-top: 2.5rem; }
   .panels { grid-template-columns: repeat(3, minmax(0, 1fr)); } .panels > figure + figure { grid-column: span 2; }
   .record { position: sticky; top: 1rem; } }
-@media (max-width: 34rem) { .curve text { font-size: 21px; } body { font-size: 1rem; } .lead { font-size: 1.125rem; } }
-@media print { :root { --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --wash: #fff; --strong: #24558a;
-    --plain: #888; --right: #17633a; --wrong: #a3231f; }
-  main { max-width: none; padding: 0; } .record { position: static; }
+@media (max-width: 34rem) { .curve text { font-size: 21px; } }
+@media print { .record { position: static; }
   .written { display: block; order: 0; } fieldset { display: block; } input { display: none; }
   label, :checked + label { border: 0; padding: 0; font-weight: 600; color: var(--ink); background: none; }
   .panels .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  figure, tr { break-inside: avoid; } h2, h3, label { break-after: avoid; } .document { padding: 0; } }
+  figure { break-inside: avoid; } label { break-after: avoid; } .document { padding: 0; } }
 """
 
 
@@ -172,7 +125,7 @@ def render(report: Report) -> str:
         *_documents(report.documents),
         *_run(report.run),
     ]
-    return _PAGE.format(title=escape(report.title), style=_STYLE, body="\n".join(body))
+    return render_page(report.title, _STYLE, body)
 
 
 def _notes(notes: Sequence[str]) -> Iterator[str]:

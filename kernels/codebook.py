@@ -4,6 +4,7 @@ A codebook is a sorted-by-code float32 vector; a weight w of a block with maximu
 the level nearest to w / absmax.
 """
 
+from collections.abc import Callable
 from functools import cache
 from statistics import NormalDist
 
@@ -80,4 +81,5 @@ def dynamic8() -> Tensor:
     return torch.tensor(sorted(levels), dtype=torch.float32)
 
 
-CODEBOOKS = {"nf4": nf4, "fp4": fp4}
+Levels = Callable[[], Tensor]
+CODEBOOKS: dict[str, Levels] = {"nf4": nf4, "fp4": fp4}

@@ -5,15 +5,21 @@
 
 Both products are taken in float32 and W is rounded once, so the result is `reference.dequantize_4bit` bit for bit.
 Moved per weight: half a byte of codes, the statistics, and the output.
+
+W may be written into memory that is there already, and into rows that stand further apart than they are long: the
+scratch in which training lays W beside an adapter's matrices (`training`).
 """
+
+import math
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .codebook import CODEBOOKS, dynamic8
-from .formats import Blockwise4bit, NestedAbsmax
+from .codebook import CODEBOOKS, Levels, dynamic8
+from .formats import KERNEL_DTYPES, Blockwise4bit, NestedAbsmax, check_stored
 
 TILE = 4096  # weights a program: a whole number of blocks of every blocksize
 
@@ -28,55 +34,110 @@ def dequantize_4bit_kernel(
     nested_absmax_ptr,
     offset_ptr,
     count,
+    columns,
+    row_stride,
     BLOCKSIZE: tl.constexpr,
     NESTED_BLOCKSIZE: tl.constexpr,
     TILE: tl.constexpr,
+    CONTIGUOUS: tl.constexpr,
+    WHOLE_BLOCKS: tl.constexpr,
 ):
-    """Program p writes out[p * TILE : (p + 1) * TILE]. NESTED_BLOCKSIZE 0: absmax is float32, not nested codes."""
-    # 64-bit addresses: a 70B embedding alone has more than 2^28 weights, a stacked one more than 2^31.
-    byte = tl.program_id(0).to(tl.int64) * (TILE // 2) + tl.arange(0, TILE // 2)
-    first = 2 * byte
-    packed = tl.load(codes_ptr + byte, mask=first < count, other=0).to(tl.int32)
-    block = first // BLOCKSIZE  # both weights of a byte are in one block
-    if NESTED_BLOCKSIZE == 0:
-        absmax = tl.load(absmax_ptr + block, mask=first < count, other=0.0)
-    else:
-        code8 = tl.load(absmax_ptr + block, mask=first < count, other=0).to(tl.int32)
-        scale = tl.load(nested_absmax_ptr + block // NESTED_BLOCKSIZE, mask=first < count, other=0.0)
-        absmax = tl.load(dynamic8_ptr + code8) * scale + tl.load(offset_ptr)
-    high = tl.load(codebook_ptr + (packed >> 4)) * absmax
-    low = tl.load(codebook_ptr + (packed & 15)) * absmax
-    pair = tl.interleave(high, low).to(out_ptr.dtype.element_ty)
-    weight = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
-    tl.store(out_ptr + weight, pair, mask=weight < count)
+    """Program p writes weights p * TILE to (p + 1) * TILE. NESTED_BLOCKSIZE 0: absmax is float32, not nested codes.
 
-
-def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32) -> Tensor:
-    """W [N, K] in `dtype`, on the device of the codes.
-
-    The multiply-add of the nested maxima is kept as two roundings (`enable_fp_fusion`): fused, it would differ from the
-    reference in the last bit.
+    Weight i goes to out[i // columns * row_stride + i % columns], which is out[i] where out is CONTIGUOUS.
+    WHOLE_BLOCKS: columns is a multiple of BLOCKSIZE, so that a block is within a row and one division is enough for it.
     """
-    count = torch.Size(weight.shape).numel()
+    BLOCKS: tl.constexpr = TILE // BLOCKSIZE
+    # 64-bit addresses: a 70B embedding alone has more than 2^28 weights, a stacked one more than 2^31.
+    start = tl.program_id(0).to(tl.int64) * TILE
+    block = start // BLOCKSIZE + tl.arange(0, BLOCKS)
+    there = block * BLOCKSIZE < count
+    if NESTED_BLOCKSIZE == 0:
+        absmax = tl.load(absmax_ptr + block, mask=there, other=0.0)
+    else:
+        code8 = tl.load(absmax_ptr + block, mask=there, other=0).to(tl.int32)
+        scale = tl.load(nested_absmax_ptr + block // NESTED_BLOCKSIZE, mask=there, other=0.0)
+        absmax = tl.load(dynamic8_ptr + code8) * scale + tl.load(offset_ptr)
+
+    byte = block[:, None] * (BLOCKSIZE // 2) + tl.arange(0, BLOCKSIZE // 2)[None, :]
+    packed = tl.load(codes_ptr + byte, mask=2 * byte < count, other=0).to(tl.int32)
+    high = tl.load(codebook_ptr + (packed >> 4)) * absmax[:, None]
+    low = tl.load(codebook_ptr + (packed & 15)) * absmax[:, None]
+    pairs = tl.interleave(high, low).to(out_ptr.dtype.element_ty)
+
+    within = tl.arange(0, BLOCKSIZE)[None, :]
+    weight = block[:, None] * BLOCKSIZE + within
+    if CONTIGUOUS:
+        place = weight
+    else:
+        # Counted from the row in which the tile starts, so that the division is of 32 bits.
+        row, column = start // columns, (start % columns).to(tl.int32)
+        column += tl.arange(0, BLOCKS)[:, None] * BLOCKSIZE
+        if WHOLE_BLOCKS:
+            place = (row + column // columns) * row_stride + column % columns + within
+        else:
+            place = (row + (column + within) // columns) * row_stride + (column + within) % columns
+    tl.store(out_ptr + place, pairs, mask=weight < count)
+
+
+def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+    """W [N, K] in `dtype`, on the device of the codes; written into `out` where that is given.
+
+    out  [N, K] of `dtype`, neighbours in a row adjacent, rows any distance apart but not overlapping
+    Raises ValueError for another dtype or `out`, and for stored tensors that do not fit their shape.
+    """
+    if dtype not in KERNEL_DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, KERNEL_DTYPES))}, got {dtype}")
+    check_stored(weight)
     device = weight.codes.device
-    out = torch.empty(weight.shape, dtype=dtype, device=device)
-    codebook = CODEBOOKS[weight.format]().to(device)
+    if out is None:
+        out = torch.empty(weight.shape, dtype=dtype, device=device)
+    else:
+        _check_out(out, weight, dtype)
+    count, columns = math.prod(weight.shape), weight.shape[-1]
+    if count == 0:
+        return out
+    codebook = _on(CODEBOOKS[weight.format], device)
     if isinstance(weight.absmax, NestedAbsmax):
         nested = weight.absmax
-        statistics = (nested.codes, dynamic8().to(device), nested.nested_absmax, nested.offset)
+        statistics = (nested.codes, _on(dynamic8, device), nested.nested_absmax, nested.offset)
         nested_blocksize = nested.nested_blocksize
     else:
         statistics = (weight.absmax, codebook, codebook, codebook)  # the last three are not read
         nested_blocksize = 0
-    dequantize_4bit_kernel[(triton.cdiv(count, TILE),)](
-        out,
-        weight.codes,
-        codebook,
-        *statistics,
-        count,
-        BLOCKSIZE=weight.blocksize,
-        NESTED_BLOCKSIZE=nested_blocksize,
-        TILE=TILE,
-        enable_fp_fusion=False,
-    )
+    # The multiply-add of the nested maxima is kept as two roundings (`enable_fp_fusion`): fused, it would differ from
+    # the reference in the last bit.
+    with torch.cuda.device_of(out):  # Triton launches on the current device
+        dequantize_4bit_kernel[(triton.cdiv(count, TILE),)](
+            out,
+            weight.codes,
+            codebook,
+            *statistics,
+            count,
+            columns,
+            out.stride(0),
+            BLOCKSIZE=weight.blocksize,
+            NESTED_BLOCKSIZE=nested_blocksize,
+            TILE=TILE,
+            CONTIGUOUS=out.is_contiguous(),
+            WHOLE_BLOCKS=columns % weight.blocksize == 0,
+            enable_fp_fusion=False,
+        )
     return out
+
+
+def _check_out(out: Tensor, weight: Blockwise4bit, dtype: torch.dtype) -> None:
+    """Raises ValueError unless the kernel can write W there."""
+    place = (tuple(out.shape), out.dtype, out.device)
+    wanted = (tuple(weight.shape), dtype, weight.codes.device)
+    if place != wanted:
+        raise ValueError(f"out must have shape, dtype and device {wanted}, got {place}")
+    rows, columns = out.shape
+    if (columns > 1 and out.stride(1) != 1) or (rows > 1 and out.stride(0) < columns):
+        raise ValueError(f"out must have adjacent columns and rows that do not overlap, got strides {out.stride()}")
+
+
+@cache
+def _on(levels: Levels, device: torch.device) -> Tensor:
+    """A codebook on `device`, copied there once."""
+    return levels().to(device)

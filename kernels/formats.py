@@ -12,6 +12,8 @@ from torch import Tensor
 
 FourBit = Literal["nf4", "fp4"]
 
+# What the Triton kernels read and write; everything else goes through plain torch.
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 BLOCKSIZES = tuple(2**power for power in range(5, 13))  # 32 ... 4096
 
 
@@ -99,6 +101,36 @@ class RowwiseInt8:
 
 
 QuantizedWeight = Blockwise4bit | RowwiseInt8
+
+
+def check_stored(weight: QuantizedWeight) -> None:
+    """Raises ValueError unless every stored tensor has the dtype and size that the shape asks for, on one device.
+
+    A kernel follows pointers: what is refused here would be memory of someone else there.
+    """
+    for name, (dtype, count) in _stored_parts(weight).items():
+        tensor = weight.tensors()[name]
+        if (tensor.dtype, tensor.numel()) != (dtype, count):
+            got = f"{tensor.dtype} [{tensor.numel()}]"
+            raise ValueError(f"{name} must be {dtype} [{count}] for W {tuple(weight.shape)}, got {got}")
+        if tensor.device != weight.codes.device:
+            raise ValueError(f"{name} must be on {weight.codes.device}, where the codes are, got {tensor.device}")
+        if not tensor.is_contiguous():
+            raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
+
+
+def _stored_parts(weight: QuantizedWeight) -> dict[str, tuple[torch.dtype, int]]:
+    """Dtype and number of elements of each stored tensor, as the shape has it."""
+    count = math.prod(weight.shape)
+    if isinstance(weight, RowwiseInt8):
+        return {"codes": (torch.int8, count), "scale": (torch.float32, weight.shape[0])}
+    blocks = math.ceil(count / weight.blocksize)
+    parts = {"codes": (torch.uint8, math.ceil(count / 2)), "absmax": (torch.float32, blocks)}
+    if isinstance(weight.absmax, NestedAbsmax):
+        parts["absmax"] = (torch.uint8, blocks)
+        parts["nested_absmax"] = (torch.float32, math.ceil(blocks / weight.absmax.nested_blocksize))
+        parts["offset"] = (torch.float32, 1)
+    return parts
 
 
 def stored_bytes(weight: QuantizedWeight) -> int:

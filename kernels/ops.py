@@ -1,11 +1,8 @@
 """The one door to the number formats: quantize, dequantize, and the linear product with its gradient.
 
-A path is chosen here and nowhere else, by device and format:
-
-    dequantize   4 bit on a CUDA device    `dequantize`, Triton
-                 anything else             `reference`, plain torch
-    quantize     everything                `reference`
-    linear       everything                dequantize to the dtype of x, then x W^T as one matrix product
+Which path computes what is in the table of `dispatch`; `explain` reads it out. In eager mode a call goes straight to
+its path. A compiler that traces the call meets an operator of `library` in its place, takes it whole, and runs the same
+path behind it; in eager mode the operators would only add their bookkeeping, 55 us a call on a CPU.
 
 N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
@@ -15,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import reference
-from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
+from . import library, run, training
+from .dispatch import SCRATCH, choose, reason
+from .dispatch import Choice as Choice
+from .dispatch import explain as explain
+from .formats import QUANTIZED_NAMES, QuantizedWeight
 
 
 def quantize(
@@ -28,43 +28,83 @@ def quantize(
     """
     if format not in QUANTIZED_NAMES:
         raise ValueError(f"{name}: format must be one of {', '.join(QUANTIZED_NAMES)}, got {format!r}")
-    if format == "int8":
-        return reference.quantize_int8(w, name)
-    four_bit, _, suffix = format.partition("-")
-    nested = double_quant or suffix == "dq"
-    return reference.quantize_4bit(w, "nf4" if four_bit == "nf4" else "fp4", blocksize, nested, name)
+    if double_quant and format in ("nf4", "fp4"):
+        format += "-dq"
+    if torch.compiler.is_compiling():
+        return library.quantize(w, format, blocksize, name)
+    return run.quantize(w, format, blocksize, name)
 
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
     """W [N, K] in `dtype`: computed in float32, then rounded once."""
-    if isinstance(weight, Blockwise4bit):
-        if weight.codes.is_cuda:
-            from .dequantize import dequantize_4bit  # imported here: Triton exists on Linux only
-
-            return dequantize_4bit(weight, dtype)
-        return reference.dequantize_4bit(weight, dtype)
-    return reference.dequantize_int8(weight, dtype)
+    if torch.compiler.is_compiling():
+        return library.dequantize(weight, dtype)
+    return run.dequantize(weight, dtype)
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T, with W dequantized to the dtype of x.    Gradient: dX = dY W; W is frozen and has none.
 
-    x [*, K] -> [*, N] in the dtype of x.  Raises ValueError if x does not end in K.
+    x [*, K] -> [*, N] in the dtype of x.
+    Raises ValueError if x does not end in K, is not of a floating dtype, or is on another device than W.
     """
-    if x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"x must end in in_features {weight.shape[1]}, got shape {tuple(x.shape)}")
-    y: Tensor = _QuantizedLinear.apply(x, weight)  # type: ignore[no-untyped-call]
+    _check(x, weight)
+    if torch.compiler.is_compiling():
+        return library.linear(x, weight)
+    y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
     return y
 
 
-class _QuantizedLinear(torch.autograd.Function):
-    """Dequantizes in the forward pass and again in the backward pass: W is never kept between the two."""
+def apart(x: Tensor, weight: QuantizedWeight) -> str:
+    """Why an adapter's products are taken apart from x W^T; nothing if `lora_linear` takes them together."""
+    if torch.compiler.is_compiling():
+        return "torch.compile takes the product with W whole, and arranges those of the adapter itself"
+    case = run.linear_case(x, weight)
+    path = choose(case)
+    return "" if path.name == SCRATCH else f"the product with W takes the path {path.name!r}: {reason(case)}"
+
+
+def lora_linear(x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:
+    """y = x W^T + scaling * (x lora_A^T) lora_B^T, as one product; where `apart` has nothing against it
+
+    x [*, K], W [N, K], lora_A [r, K], lora_B [N, r], y [*, N] in the dtype of x. Gradients of x, lora_A and lora_B.
+    """
+    _check(x, weight)
+    y: Tensor = training.LinearWithAdapter.apply(x, weight, lora_A, lora_B, scaling)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _check(x: Tensor, weight: QuantizedWeight) -> None:
+    """Raises ValueError if x does not end in K, is not of a floating dtype, or is on another device than W."""
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"x must end in in_features {weight.shape[1]}, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must be of a floating dtype, got {x.dtype}")
+    if x.device != weight.codes.device:
+        raise ValueError(f"x must be on {weight.codes.device}, where the weight is, got {x.device}")
+
+
+class _Linear(torch.autograd.Function):
+    """y = x W^T. W is dequantized forward and again backward, and never kept between the two."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: QuantizedWeight) -> Tensor:
         ctx.weight = weight
-        return x @ dequantize(weight, x.dtype).T
+        return run.linear(x, weight)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
-        return dy @ dequantize(ctx.weight, dy.dtype), None
+        return _LinearDX.apply(dy, ctx.weight), None  # type: ignore[no-untyped-call]
+
+
+class _LinearDX(torch.autograd.Function):
+    """dX = dY W, whose gradient is the product that it is the gradient of."""
+
+    @staticmethod
+    def forward(ctx: Any, dy: Tensor, weight: QuantizedWeight) -> Tensor:
+        ctx.weight = weight
+        return run.linear_dx(dy, weight)
+
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor) -> tuple[Tensor, None]:
+        return _Linear.apply(ddx, ctx.weight), None  # type: ignore[no-untyped-call]

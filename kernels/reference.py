@@ -5,16 +5,42 @@ block may be short.
 """
 
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .codebook import CODEBOOKS, dynamic8
-from .formats import BLOCKSIZES, Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
+from .formats import BLOCKSIZES, Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, RowwiseInt8
 
 # Elements that are quantized at a time: bounds the temporaries (eight bytes a weight) whatever the size of W.
 # A multiple of every blocksize.
 CHUNK = 1 << 22
+
+
+def quantize(
+    w: Tensor, format: FourBit | Literal["int8"], blocksize: int = 64, double_quant: bool = False, name: str = "w"
+) -> QuantizedWeight:
+    """W [N, K] in `format`; what is of blocks concerns the 4-bit ones."""
+    return quantize_int8(w, name) if format == "int8" else quantize_4bit(w, format, blocksize, double_quant, name)
+
+
+def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+    """W [N, K] in `dtype`, written into `out` where that is given."""
+    if isinstance(weight, RowwiseInt8):
+        return dequantize_int8(weight, dtype, out)
+    w = dequantize_4bit(weight, dtype)
+    return w if out is None else out.copy_(w)
+
+
+def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    """y = x W^T, with W dequantized to the dtype of x;  x [*, K] -> [*, N]"""
+    return x @ dequantize(weight, x.dtype).T
+
+
+def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+    """dX = dY W, with W dequantized to the dtype of dY;  dy [*, N] -> [*, K]"""
+    return dy @ dequantize(weight, dy.dtype)
 
 
 def quantize_4bit(
@@ -27,7 +53,7 @@ def quantize_4bit(
     Ties go to the lower level. An all-zero block gets the codes of zero.  Raises ValueError for NaN or infinity.
     """
     _check_blocksize(blocksize)
-    flat = _finite(w, name).flatten()
+    flat = finite(w, name).flatten()
     codes, absmax = [], []
     for chunk in flat.split(CHUNK):
         blocks = _blocks(chunk, blocksize)
@@ -74,18 +100,26 @@ def dequantize_absmax(nested: NestedAbsmax) -> Tensor:
 
 
 def quantize_int8(w: Tensor, name: str = "w") -> RowwiseInt8:
-    """codes[n, k] = round(127 w[n, k] / scale[n]), scale[n] = max_k |w[n, k]|    (LLM.int8(), arXiv 2208.07339)
+    """codes[n, k] = round(w[n, k] * (127 / scale[n])), scale[n] = max_k |w[n, k]|    (LLM.int8(), arXiv 2208.07339)
 
     w [N, K] of any floating dtype.  Ties round to even.  Raises ValueError for NaN or infinity.
     """
-    w = _finite(w, name)
+    w = finite(w, name)
     scale = w.abs().amax(dim=1)
-    return RowwiseInt8(torch.round(_scaled(w, scale[:, None]) * 127).to(torch.int8), scale)
+    steps = (127 / scale)[:, None]  # in this order, as bitsandbytes has it; infinite for a row that is zero or nearly
+    codes = torch.where(torch.isinf(steps), _scaled(w, scale[:, None]) * 127, w * steps)
+    return RowwiseInt8(torch.round(codes).to(torch.int8), scale)
 
 
-def dequantize_int8(weight: RowwiseInt8, dtype: torch.dtype = torch.float32) -> Tensor:
-    """W[n, k] = codes[n, k] * scale[n] / 127, the product in float32, then rounded to `dtype`; [N, K]"""
-    return (weight.codes.float() * (weight.scale / 127)[:, None]).to(dtype)
+def dequantize_int8(weight: RowwiseInt8, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+    """W[n, k] = codes[n, k] * scale[n] / 127, the product in float32, then rounded to `dtype`; [N, K]
+
+    Written into `out` where that is given: one pass, and the quicker way on a GPU; on a CPU the other one is.
+    """
+    scale = (weight.scale / 127)[:, None]
+    if out is not None:
+        return torch.mul(weight.codes, scale, out=out)
+    return (weight.codes.float() * scale).to(dtype)
 
 
 def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
@@ -94,12 +128,17 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
     Levels are told apart by their float32 midpoints and a tie goes to the lower level (x > midpoint is strict), which
     are also the thresholds of bitsandbytes' kernels.
     """
+    midpoints, order = boundaries(codebook)
+    return order[torch.bucketize(x, midpoints, out_int32=True)]
+
+
+def boundaries(codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """The float32 midpoints of neighbouring levels, ascending, and the code of each level in that order, uint8."""
     levels, order = codebook.sort(stable=True)
-    midpoints = (levels[:-1] + levels[1:]) / 2
-    return order.to(torch.uint8)[torch.bucketize(x, midpoints, out_int32=True)]
+    return (levels[:-1] + levels[1:]) / 2, order.to(torch.uint8)
 
 
-def _finite(w: Tensor, name: str) -> Tensor:
+def finite(w: Tensor, name: str) -> Tensor:
     """w in float32.  Raises ValueError where that is NaN or infinity."""
     wide = w.float()
     if not torch.isfinite(wide).all():

@@ -35,7 +35,8 @@ def add_adapter(
     It takes part once `use_adapter` names it.  Raises ValueError for a name in use or options out of range.
     """
     config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora)
-    check_new(model, name, config)
+    check_new(model, name)
+    check_range(config, f"adapter {name!r}", {})
     freeze_base(model)
     generator = torch.Generator().manual_seed(seed)
     device = model.tok_embeddings.weight.device
@@ -75,11 +76,11 @@ def use_adapter(model: Llama, use: str | Mapping[str, float] | Sequence[str | No
 
 def drop_adapter(model: Llama, name: str) -> None:
     """Forgets an adapter; the base is what it was before it.  Raises ValueError for a name that is not held."""
-    adapter_config(model, name)
-    for path, layer in lora_layers(model).items():
-        if name in layer.configs:
-            layer.active = tuple(part for part in layer.active if part[0] != name)
-            layer.drop(name)
+    layers = lora_layers(model)
+    for path in layer_configs(model, name):
+        layer = layers[path]
+        layer.active = tuple(part for part in layer.active if part[0] != name)
+        layer.drop(name)
         if not layer.configs:
             model.set_submodule(path, layer.base)
 
@@ -91,11 +92,10 @@ def adapter_names(model: Llama) -> list[str]:
 
 def adapter_parameters(model: Llama, name: str) -> dict[str, nn.Parameter]:
     """The matrices of one adapter by the path of their layer: "layers.0.attention.wq.lora_A" ..."""
-    adapter_config(model, name)
+    layers = lora_layers(model)
     return {
-        f"{path}.{matrix}": getattr(layer, matrix)[name]
-        for path, layer in lora_layers(model).items()
-        if name in layer.configs
+        f"{path}.{matrix}": getattr(layers[path], matrix)[name]
+        for path in layer_configs(model, name)
         for matrix in ("lora_A", "lora_B")
     }
 
@@ -133,15 +133,14 @@ def resolve_targets(targets: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(meta for meta in LINEARS if meta in chosen)
 
 
-def check_new(model: Llama, name: str, config: AdapterConfig) -> None:
-    """Raises ValueError for a name that is in use or no word, and options out of range."""
+def check_new(model: Llama, name: str) -> None:
+    """Raises ValueError for a name that is in use or no word."""
     if not re.fullmatch(r"\w[\w-]*", name):
         raise ValueError(f"an adapter's name must be letters, digits, _ and -, got {name!r}")
     if hasattr(nn.ParameterDict, name):
         raise ValueError(f"an adapter cannot be called {name!r}: torch's dictionaries keep that word for themselves")
     if name in adapter_names(model):
         raise ValueError(f"adapter {name!r} is already there: drop it first, or choose another name")
-    check_range(config, f"adapter {name!r}", {})
 
 
 def check_range(config: AdapterConfig, where: str, called: Mapping[str, str]) -> None:
@@ -158,12 +157,12 @@ def check_range(config: AdapterConfig, where: str, called: Mapping[str, str]) ->
             raise ValueError(f"{where}: {called.get(field, field)} must be {rule}, got {value!r}")
 
 
-def adapter_config(model: Llama, name: str) -> AdapterConfig:
-    """The options of an adapter.  Raises ValueError for a name that is not held."""
-    for layer in lora_layers(model).values():
-        if name in layer.configs:
-            return layer.configs[name]
-    raise ValueError(f"unknown adapter {name!r}: this model holds {adapter_names(model) or 'none'}")
+def layer_configs(model: Llama, name: str) -> dict[str, AdapterConfig]:
+    """The options of an adapter by the path of each layer that it covers.  Raises ValueError for an unknown name."""
+    configs = {path: layer.configs[name] for path, layer in lora_layers(model).items() if name in layer.configs}
+    if not configs:
+        raise ValueError(f"unknown adapter {name!r}: this model holds {adapter_names(model) or 'none'}")
+    return configs
 
 
 def target_paths(model: Llama, targets: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,30 +23,63 @@ def new_folder(target: Path) -> Iterator[Path]:
     aside.chmod(0o755)
     try:
         yield aside
-        for file in aside.rglob("*"):
-            _flush(file)
-        if target.exists():
-            _check_replaceable(target, aside)
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            target.rename(old / target.name)
-            try:
-                aside.rename(target)
-            except OSError:
-                (old / target.name).rename(target)
-                raise
-            finally:
-                shutil.rmtree(old)
-        else:
-            aside.rename(target)
-        _flush(target.parent)
+        _publish(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _check_replaceable(target: Path, by: Path) -> None:
+@contextmanager
+def resumed_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
+    """As `new_folder`, for what takes long: interrupted, or the disk being full, the work stays for the next attempt.
+
+    names: of all files that the folder will hold, so that one that cannot be replaced is told before the work is done.
+    What is yielded is `partial_folder(target)`, with whatever an earlier attempt left there; a ValueError clears it.
+    """
+    aside = partial_folder(target)
+    _check_replaceable(target, set(names))
+    aside.mkdir(parents=True, exist_ok=True)
+    aside.chmod(0o755)
+    try:
+        yield aside
+        _publish(aside, target)
+    except ValueError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def partial_folder(target: Path) -> Path:
+    """Where `resumed_folder` keeps unfinished work: `.NAME.partial`, beside the folder that it will become."""
+    return target.parent / f".{target.name}.partial"
+
+
+def _publish(aside: Path, target: Path) -> None:
+    """Gives a folder that is complete its final name."""
+    for file in aside.rglob("*"):
+        if file.is_file():  # some libraries write for their own user alone
+            file.chmod(0o644)
+        _flush(file)
+    if target.exists():
+        _check_replaceable(target, {path.name for path in aside.iterdir()})
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        target.rename(old / target.name)
+        try:
+            aside.rename(target)
+        except OSError:
+            (old / target.name).rename(target)
+            raise
+        finally:
+            shutil.rmtree(old)
+    else:
+        aside.rename(target)
+    _flush(target.parent)
+
+
+def _check_replaceable(target: Path, by: set[str]) -> None:
+    if not target.exists():
+        return
     if not target.is_dir():
         raise ValueError(f"{target}: is a file, and a folder is to be written there")
-    if foreign := sorted({path.name for path in target.iterdir()} - {path.name for path in by.iterdir()}):
+    if foreign := sorted({path.name for path in target.iterdir()} - by):
         raise ValueError(f"{target}: holds {foreign[0]}, which would be lost: name a new or empty folder")
 
 
@@ -70,7 +103,7 @@ def new_file(target: Path) -> Iterator[Path]:
 def write_text(target: Path, text: str) -> None:
     """The text, in UTF-8."""
     with new_file(target) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(target: Path, value: Any) -> None:

@@ -1,21 +1,25 @@
 """A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from .kernels import ops
 from .kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
-from .model.checkpoint import QuantizedParts, Stored, open_checkpoint
-from .model.llama import Llama
+from .kernels.fused import FUSED
+from .model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
+from .model.llama import PLAIN, Llama
 from .model.names import is_block_linear
 from .model.tokenizer import Tokenizer
 from .provenance import Fingerprint
 from .qlinear import CastLinear, QuantLinear, from_stored
+from .slabs import quantize_slabs
 
 WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
 DEFAULT_WEIGHTS = "nf4-dq"
@@ -37,32 +41,49 @@ def load(
              "dequant:" and one of the last five: full-precision weights that went through that format.
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
              dequantized). Embedding, norms and output head are in `dtype`.
-    Tensors are read, and quantized, one at a time.
+    Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
     """
     checkpoint = open_checkpoint(path)
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    with torch.device("meta"):
-        model = Llama(checkpoint.config)
+    with torch.device("meta"), _Uninitialised():
+        model = Llama(checkpoint.config, ops=FUSED if device.type == "cuda" else PLAIN)
     fingerprint = Fingerprint()
     shapes = checkpoint.config.parameter_shapes()
     formats = set()
-    for name, value in tqdm(checkpoint.tensors(), "load", len(shapes), unit="tensor", disable=not progress):
-        if is_block_linear(name):
-            module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
-            model.set_submodule(name.removesuffix(".weight"), module)
-            formats.add(module.format)
-        else:
-            assert isinstance(value, Tensor), name
-            fingerprint.add(name, value)
-            owner = model.get_submodule(name.removesuffix(".weight"))
-            owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
+    parameters = checkpoint.parameters()
+    with bytes_bar("load", parameters, progress) as bar:
+        for parameter in parameters:
+            name, value = parameter.name, parameter.read()
+            if is_block_linear(name):
+                module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
+                model.set_submodule(name.removesuffix(".weight"), module)
+                formats.add(module.format)
+            else:
+                assert isinstance(value, Tensor), name
+                fingerprint.add(name, value)
+                owner = model.get_submodule(name.removesuffix(".weight"))
+                owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
+            del value  # before the next is read: two would be held otherwise
+            bar.update(parameter.nbytes)
     if checkpoint.config.tie_embeddings:
         model.output.weight = model.tok_embeddings.weight
-    model.source = {"weights": weights or "+".join(sorted(formats)), "fingerprint": fingerprint.hexdigest()}
+    model.source = {
+        "weights": weights or "+".join(sorted(formats)),
+        "fingerprint": fingerprint.hexdigest(checkpoint.folder),
+    }
     return model.requires_grad_(False).eval()
+
+
+def bytes_bar(
+    what: str, parameters: Sequence[Parameter], shown: bool, pending: Sequence[Parameter] | None = None
+) -> "tqdm[NoReturn]":
+    """A bar over the bytes that are read, with their rate; pending: those that have not been done before."""
+    total = sum(parameter.nbytes for parameter in parameters)
+    left = total if pending is None else sum(parameter.nbytes for parameter in pending)
+    return tqdm(desc=what, total=total, initial=total - left, unit="B", unit_scale=True, disable=not shown)
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -88,6 +109,15 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if tokenizer.vocab_size != rows:
         raise ValueError(f"{tokenizer.path}: has {tokenizer.vocab_size} pieces, the embedding has {rows} rows")
     return tokenizer
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Draws no initial weights: on the meta device that would do nothing, after a second or more of imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
@@ -123,5 +153,5 @@ class _Wanted:
         elif self.format is None or self.format in DENSE_DTYPES:
             return CastLinear(value.to(device, DENSE_DTYPES.get(self.format or "", value.dtype), copy=True))
         else:
-            quantized = ops.quantize(value.to(device), self.format, name=where)
+            quantized = quantize_slabs(value, self.format, device, where)
         return CastLinear(ops.dequantize(quantized, dtype)) if self.dequantized else QuantLinear(quantized)

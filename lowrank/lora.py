@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .kernels import ops
+from .qlinear import QuantLinear
+
 
 @dataclass(frozen=True)
 class AdapterConfig:
@@ -41,6 +44,8 @@ class LoRALinear(nn.Module):
 
     Several adapters can be held; `active` says which are added, each with a weight: one number, or one a row.
     They are stored as PEFT's files have them, lora_A [r, K] and lora_B [N, r]; `A` and `B` are views of those.
+
+    On a GPU the products of a single adapter ride in the one with W, where nothing that `apart` names is in the way.
     """
 
     def __init__(self, base: nn.Module, in_features: int, out_features: int) -> None:
@@ -77,7 +82,25 @@ class LoRALinear(nn.Module):
         """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]"""
         return self.configs[name].scaling * (self.A[name] @ self.B[name]).T
 
+    def apart(self, x: Tensor) -> str:
+        """Why the adapters' products are taken apart from the one with W; nothing if they ride in it."""
+        if len(self.active) != 1:
+            return f"{len(self.active)} adapters are active, one can ride"
+        ((name, weight),) = self.active
+        if isinstance(weight, Tensor):
+            return "each row of the batch has a weight of its own"
+        if self.training and self.configs[name].dropout:
+            return "with dropout the adapter sees another x than W does"
+        if not isinstance(self.base, QuantLinear):
+            return "W is not quantized, so it is not laid out anew for the product"
+        return ops.apart(x, self.base.stored_as)
+
     def forward(self, x: Tensor) -> Tensor:
+        if not self.apart(x):
+            assert isinstance(self.base, QuantLinear)
+            ((name, weight),) = self.active
+            scaling = self.configs[name].scaling * float(weight)
+            return ops.lora_linear(x, self.base.quantized, self.lora_A[name], self.lora_B[name], scaling)
         y: Tensor = self.base(x)
         for name, weight in self.active:
             config, A, B = self.configs[name], self.A[name], self.B[name]

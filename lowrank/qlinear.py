@@ -24,19 +24,26 @@ class QuantLinear(nn.Module):
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self._format = weight
+        self.hold(weight)
+
+    def hold(self, weight: QuantizedWeight) -> None:
+        """Stores W anew, in another layout, say.  Raises ValueError for one of another shape."""
+        if tuple(weight.shape) != (self.out_features, self.in_features):
+            raise ValueError(f"W must be {(self.out_features, self.in_features)}, got shape {tuple(weight.shape)}")
+        self.stored_as = weight  # for format, layout and shape: its tensors may have moved since
+        self._buffers.clear()
         for name, tensor in weight.tensors().items():
             self.register_buffer(name, tensor)
 
     @property
     def format(self) -> str:
         """The number format, as `weights=` names it."""
-        return self._format.name
+        return self.stored_as.name
 
     @property
     def quantized(self) -> QuantizedWeight:
         """The weight as its stored tensors."""
-        return self._format.with_tensors(dict(self.named_buffers()))
+        return self.stored_as.with_tensors({name: part for name, part in self._buffers.items() if part is not None})
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """W [N, K] in `dtype`."""

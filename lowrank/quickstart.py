@@ -38,7 +38,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     "adapter": {"name": NAME, "rank": 8, "alpha": 16.0, "targets": "all"},
     "data": {"train": "documents", "template": "alpaca", "max_tokens": 512},
     "optimizer": {"lr": 2e-3, "schedule": "cosine", "warmup": 5, "clip": 1.0},
-    "run": {"epochs": 10, "batch": 8},
+    "run": {"epochs": 4, "batch": 8},
 }
 
 
@@ -46,6 +46,7 @@ NOTES = (
     "Loss is measured on reference documents that were never trained on; the shares are of documents that the model "
     "wrote by itself, taking the likeliest token each time.",
     "The companies, people and figures are invented, and those of the test documents do not occur in training.",
+    "The embedded base is small: a hat on it may write lists where paragraphs are asked for, and miss a name.",
     "A hat's size follows from its rank, its targets and its type, never from the data set it was trained on.",
 )
 
@@ -65,9 +66,7 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Evalu
     recipe = {**RECIPE, "run": {**RECIPE["run"], "out": str(out), "seed": seed}}
     trained = train_from_config(TrainConfig.from_dict(recipe), overwrite=True, progress=progress)
 
-    grid = evaluate_grid(
-        base, {NAME: trained.hat}, (FOUR_BIT, FULL), entries, template="alpaca", dtype=torch.float32, progress=progress
-    )
+    grid = evaluate_grid(base, {NAME: trained.hat}, (FOUR_BIT, FULL), entries, dtype=torch.float32, progress=progress)
     rows = [result.to_json() for result in grid]
     write_json(out / "eval.json", rows)
     write_documents(out / "documents", entries, grid)

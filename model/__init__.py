@@ -5,4 +5,5 @@ llama       the model
 checkpoint  tensors out of Meta's shards, Hugging Face's and bitsandbytes' safetensors, one at a time
 tokenizer   SentencePiece, as Meta uses it
 generate    sampling, a token at a time
+decode      the step of fixed shapes that generate takes on a GPU, as a CUDA graph
 """

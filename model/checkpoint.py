@@ -1,24 +1,22 @@
-"""Tensors out of a folder, one at a time, under Meta's names: nothing is permuted and nothing is held twice.
+"""Parameters out of a folder, one at a time, under Meta's names: nothing is permuted and nothing is held twice.
 
 A folder is read as one of
-    params.json  + consolidated.00.pth, .01.pth ...   Meta's, any number of model-parallel shards
-    params.json  + model.safetensors                  the same names, quantized by `lowrank quantize`
-    config.json  + model.safetensors [or an index]    Hugging Face's; a weight may be bitsandbytes' 4-bit
+    params.json  + consolidated.00.pth, .01.pth ...     Meta's, any number of model-parallel shards
+    params.json  + model.safetensors [or an index]      the same names, quantized by `lowrank quantize`
+    config.json  + model.safetensors [or an index]      Hugging Face's; a weight may be bitsandbytes' 4-bit
 """
 
-import pickle
-import zipfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .config import ModelConfig, read_config, read_json
-from .names import to_meta
+from .names import is_block_linear, to_meta
+from .shards import TensorFile
 
 # What a quantized weight consists of beside `weight` itself, by the end of its key (bitsandbytes' naming).
 QUANTIZED_SUFFIXES = (
@@ -30,6 +28,10 @@ QUANTIZED_SUFFIXES = (
     ".weight.quant_state.bitsandbytes__fp4",
     ".SCB",
 )
+# What a weight that is not quantized may be stored in.
+STORED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+# Buffers that the code of others stores with the weights: the angles of RoPE are computed here.
+BUFFERS = ("rope.freqs", "rotary_emb.inv_freq")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ Stored = Tensor | QuantizedParts
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """One parameter where it is stored. `read` gives views of memory maps: copy what is to be kept.
+
+    dtype is None for a weight that is stored quantized.
+    """
+
+    name: str
+    dtype: torch.dtype | None
+    nbytes: int
+    read: Callable[[], Stored]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """An opened folder: the config, with the vocabulary size filled in, and where the tensors are."""
 
@@ -53,30 +68,38 @@ class Checkpoint:
     @property
     def is_quantized(self) -> bool:
         """Whether the linears of the blocks are stored in 4 or 8 bits."""
-        if self.files[0].suffix == ".pth":
-            return False
-        with ExitStack() as stack:
-            keys = [key for file in self.files for key in list(_open_safetensors(file, stack).keys())]
-        return any(key.endswith(QUANTIZED_SUFFIXES) for key in keys)
+        return self.files[0].suffix != ".pth" and any(
+            key.endswith(QUANTIZED_SUFFIXES) for file in self.files for key in TensorFile(file).layouts
+        )
 
-    def tensors(self) -> Iterator[tuple[str, Stored]]:
-        """Every parameter of the model once, as (Meta's key, value), from memory maps, shapes already checked.
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Every parameter of the model once, in the order of the model, names and shapes checked before any is read.
 
-        Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape.
+        Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape or type.
         """
-        missing = self.config.parameter_shapes()
-        read = _meta_tensors if self.files[0].suffix == ".pth" else _safetensors
-        for name, value in read(self.files, self.config):
+        shapes = self.config.parameter_shapes()
+        found: dict[str, Parameter] = {}
+        look = _meta_parameters if self.files[0].suffix == ".pth" else _safetensors_parameters
+        for parameter in look([TensorFile(file) for file in self.files], shapes, self.config):
+            name = parameter.name
             if name == "output.weight" and self.config.tie_embeddings:
                 raise ValueError(f"{self.folder}: holds {name}, but the config ties the output head to the embedding")
-            if name not in missing:
+            if name not in shapes or name in found:
                 raise ValueError(f"{self.folder}: {name} is no parameter of this model, or stands there twice")
-            shape = missing.pop(name)
-            if isinstance(value, Tensor) and tuple(value.shape) != shape:
-                raise ValueError(f"{self.folder}: {name} must have shape {list(shape)}, got {list(value.shape)}")
-            yield name, value
-        if missing:
-            raise ValueError(f"{self.folder}: {next(iter(missing))} is missing ({len(missing)} in all)")
+            if parameter.dtype is None and not is_block_linear(name):
+                raise ValueError(f"{self.folder}: {name} is stored quantized; only the linears of the blocks may be")
+            if parameter.dtype not in (None, *STORED_DTYPES):
+                raise ValueError(
+                    f"{self.folder}: {name} must be stored as float32, bfloat16 or float16, got {parameter.dtype}"
+                )
+            found[name] = parameter
+        if absent := [name for name in shapes if name not in found]:
+            raise ValueError(f"{self.folder}: {absent[0]} is missing ({len(absent)} in all)")
+        return tuple(found[name] for name in shapes)
+
+    def tensors(self) -> Iterator[tuple[str, Stored]]:
+        """Every parameter as (Meta's key, value), read as it comes.  Raises ValueError as `parameters` does."""
+        return ((parameter.name, parameter.read()) for parameter in self.parameters())
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
@@ -88,32 +111,13 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     config = read_config(folder)
-    files = _shards(folder)
+    files = _files(folder)
     if config.vocab_size == -1:
         config = replace(config, vocab_size=_vocabulary(files, config))
     return Checkpoint(folder, config, files)
 
 
-def load_pth(path: Path) -> dict[str, Tensor]:
-    """The tensors of one `.pth` file, memory-mapped. Nothing in it is executed (`weights_only`).
-
-    Raises ValueError naming the file if it is truncated or holds anything but tensors by name.
-    """
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not a whole .pth file: its table of contents is missing (truncated?)")
-    try:
-        values = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: must hold tensors only, and it is not unpickled otherwise: {reason}") from None
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not a whole .pth file: {str(error).splitlines()[0]}") from None
-    if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
-        raise ValueError(f"{path}: must hold tensors by name and nothing else")
-    return values
-
-
-def _shards(folder: Path) -> tuple[Path, ...]:
+def _files(folder: Path) -> tuple[Path, ...]:
     shards = tuple(sorted(folder.glob("consolidated.*.pth")))
     if shards:
         for number, shard in enumerate(shards):
@@ -137,80 +141,103 @@ def _shards(folder: Path) -> tuple[Path, ...]:
 
 
 def _vocabulary(files: tuple[Path, ...], config: ModelConfig) -> int:
-    """The rows of the embedding: shards split it by columns in Llama 2, by rows in later models."""
-    if files[0].suffix == ".pth":
-        name = "tok_embeddings.weight"
-        shards = load_pth(files[0])
-        if name not in shards:
-            raise ValueError(f"{files[0]}: {name} is missing")
-        rows, columns = shards[name].shape
-        return int(rows * len(files) if columns == config.dim else rows)
-    for name, value in _safetensors(files, config):
-        if name == "tok_embeddings.weight" and isinstance(value, Tensor):
-            return int(value.shape[0])
-    raise ValueError(f"{files[0]}: tok_embeddings.weight is missing")
+    """The rows of the embedding: Meta's shards split it by columns in Llama 2, by rows in later models."""
+    name = "tok_embeddings.weight"
+    for file in files:
+        layouts = TensorFile(file).layouts
+        if name in layouts:
+            rows, columns = layouts[name].shape
+            return rows * len(files) if file.suffix == ".pth" and columns == config.dim else rows
+    raise ValueError(f"{files[0]}: {name} is missing, and the vocabulary size is read off it")
 
 
-def _meta_tensors(files: tuple[Path, ...], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
-    """Joins the model-parallel shards of each tensor along the axis in which they fall short of the whole."""
-    shards = [load_pth(file) for file in files]
-    expected = config.parameter_shapes()
-    for name in dict.fromkeys(name for shard in shards for name in shard):
-        if name == "rope.freqs":  # a buffer of Meta's code; the angles are computed here
+def _meta_parameters(
+    shards: list[TensorFile], shapes: dict[str, tuple[int, ...]], config: ModelConfig
+) -> Iterator[Parameter]:
+    """Model-parallel shards: each parameter is cut along one axis, or stands in every shard alike."""
+    for name in dict.fromkeys(name for shard in shards for name in shard.layouts):
+        if name.endswith(BUFFERS):
             continue
-        for file, shard in zip(files, shards, strict=True):
-            if name not in shard:
-                raise ValueError(f"{file}: {name} is missing, though another shard holds it")
-        pieces = [shard[name] for shard in shards]
-        yield name, _join(pieces, expected.get(name), f"{files[0].parent}: {name}")
+        for shard in shards:
+            if name not in shard.layouts:
+                raise ValueError(f"{shard.path}: {name} is missing, though another shard holds it")
+        pieces = [shard.layouts[name] for shard in shards]
+        where = f"{shards[0].path.parent}: {name}"
+        if any((piece.shape, piece.dtype) != (pieces[0].shape, pieces[0].dtype) for piece in pieces):
+            got = ", ".join(f"{list(piece.shape)} {piece.dtype}" for piece in pieces)
+            raise ValueError(f"{where}: shards of different models: {got}")
+        whole = shapes.get(name, pieces[0].shape)
+        if pieces[0].shape == whole:
+            read = partial(_read_copies, shards, name, where)
+        else:
+            read = partial(_read_joined, shards, name, whole, _split_axis(pieces[0].shape, len(shards), whole, where))
+        yield Parameter(name, pieces[0].dtype, sum(piece.nbytes for piece in pieces), read)
 
 
-def _join(pieces: list[Tensor], whole: tuple[int, ...] | None, where: str) -> Tensor:
-    first = pieces[0]
-    if any(piece.shape != first.shape for piece in pieces):
-        raise ValueError(f"{where}: shards of different models: shapes {[list(piece.shape) for piece in pieces]}")
-    if whole is None or tuple(first.shape) == whole:
-        if any(not torch.equal(piece, first) for piece in pieces[1:]):
-            raise ValueError(f"{where}: shards of different models: the copies differ")
-        return first
-    split = [axis for axis, size in enumerate(first.shape) if size != whole[axis]]
-    if len(split) == 1 and first.shape[split[0]] * len(pieces) == whole[split[0]]:
-        return torch.cat(pieces, dim=split[0])
+def _split_axis(piece: tuple[int, ...], count: int, whole: tuple[int, ...], where: str) -> int:
+    """The axis along which `count` pieces make the whole."""
+    if len(piece) == len(whole):
+        split = [axis for axis, (part, size) in enumerate(zip(piece, whole, strict=True)) if part != size]
+        if len(split) == 1 and piece[split[0]] * count == whole[split[0]]:
+            return split[0]
     raise ValueError(
-        f"{where}: {len(pieces)} shard(s) of shape {list(first.shape)} do not make the {list(whole)} of params.json: "
-        "a shard is missing, or params.json is another model's"
+        f"{where}: {count} shard(s) of shape {list(piece)} do not make the {list(whole)} of params.json: "
+        "a shard is missing or too many, or params.json is another model's"
     )
 
 
-def _safetensors(files: tuple[Path, ...], config: ModelConfig) -> Iterator[tuple[str, Stored]]:
+def _read_copies(shards: list[TensorFile], name: str, where: str) -> Tensor:
+    first = shards[0].read(name)
+    if any(not torch.equal(shard.read(name), first) for shard in shards[1:]):
+        raise ValueError(f"{where}: shards of different models: the copies differ")
+    return first
+
+
+def _read_joined(shards: list[TensorFile], name: str, whole: tuple[int, ...], axis: int) -> Tensor:
+    """The pieces side by side; no more than one shard's piece is mapped beside the whole."""
+    joined = torch.empty(whole, dtype=shards[0].layouts[name].dtype)
+    for shard, place in zip(shards, joined.chunk(len(shards), dim=axis), strict=True):
+        shard.read_into(name, place)
+    return joined
+
+
+def _safetensors_parameters(
+    files: list[TensorFile], shapes: dict[str, tuple[int, ...]], config: ModelConfig
+) -> Iterator[Parameter]:
     """Weights under either naming; the parts of a quantized weight come together, under the name of the weight."""
     rename = to_meta if config.rope_layout == "half" else str
-    with ExitStack() as stack:
-        opened = [_open_safetensors(file, stack) for file in files]
-        handles: dict[str, safe_open] = {}
-        for file, handle in zip(files, opened, strict=True):
-            for key in list(handle.keys()):
-                if key in handles:
-                    raise ValueError(f"{file}: {key} stands in another file as well")
-                handles[key] = handle
-        parts = {key for key in handles if key.endswith((*QUANTIZED_SUFFIXES, ".weight_format"))}
-        for key in handles:
-            if key in parts or key.endswith("rotary_emb.inv_freq"):  # the latter a buffer that old files carry
-                continue
-            try:
-                name = rename(key)
-            except KeyError:
-                raise ValueError(f"{files[0].parent}: {key} is no tensor of a Llama") from None
-            stem = key.removesuffix(".weight")
-            own = {suffix: stem + suffix for suffix in QUANTIZED_SUFFIXES if stem + suffix in parts}
-            tensors = {suffix: handles[part].get_tensor(part) for suffix, part in own.items()}
-            weight = handles[key].get_tensor(key)
-            yield name, QuantizedParts({".weight": weight, **tensors}) if tensors else weight
+    holder: dict[str, TensorFile] = {}
+    for file in files:
+        for key in file.layouts:
+            if key in holder:
+                raise ValueError(f"{file.path}: {key} stands in another file as well")
+            holder[key] = file
+    parts = {key for key in holder if key.endswith((*QUANTIZED_SUFFIXES, ".weight_format"))}
+    orphans = set(parts)
+    for key, file in holder.items():
+        if key in parts or key.endswith(BUFFERS):
+            continue
+        try:
+            name = rename(key)
+        except KeyError:
+            raise ValueError(f"{file.path}: {key} is no tensor of a Llama") from None
+        stem = key.removesuffix(".weight")
+        own = {suffix: stem + suffix for suffix in QUANTIZED_SUFFIXES if stem + suffix in parts}
+        orphans -= {*own.values(), f"{stem}.weight_format"}
+        layout = file.layouts[key]
+        if own:
+            keys = {".weight": key, **own}
+            nbytes = sum(holder[part].layouts[part].nbytes for part in keys.values())
+            yield Parameter(name, None, nbytes, partial(_read_parts, holder, keys))
+        elif layout.shape != shapes.get(name, layout.shape):
+            raise ValueError(
+                f"{file.path.parent}: {name} must have shape {list(shapes[name])}, got {list(layout.shape)}"
+            )
+        else:
+            yield Parameter(name, layout.dtype, layout.nbytes, partial(file.read, key))
+    if orphans:
+        raise ValueError(f"{holder[min(orphans)].path}: {min(orphans)} belongs to no weight in this folder")
 
 
-def _open_safetensors(path: Path, stack: ExitStack) -> safe_open:
-    try:
-        handle: safe_open = stack.enter_context(safe_open(path, framework="pt"))
-        return handle
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file (truncated?): {error}") from None
+def _read_parts(holder: dict[str, TensorFile], keys: dict[str, str]) -> QuantizedParts:
+    return QuantizedParts({suffix: holder[key].read(key) for suffix, key in keys.items()})

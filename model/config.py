@@ -88,9 +88,14 @@ class ModelConfig:
     rope_layout: RopeLayout = "interleaved"
 
     def __post_init__(self) -> None:
-        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim", "max_seq_len"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.vocab_size != -1 and self.vocab_size < 1:
+            raise ValueError(f"vocab_size must be at least 1, or -1 (read off the embedding), got {self.vocab_size}")
+        for name in ("norm_eps", "rope_theta"):
+            if not isinstance(getattr(self, name), int | float) or getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)!r}")
         if self.dim % self.n_heads or self.head_dim % 2:
             raise ValueError(f"dim / n_heads must be a whole even number, got {self.dim} / {self.n_heads}")
         if self.n_heads % self.n_kv_heads:
@@ -143,11 +148,14 @@ def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig
         if len(params) > 1:
             raise ValueError(f"{where}: unknown key {next(key for key in params if key != 'model')!r} beside 'model'")
         params = params["model"]
+        if not isinstance(params, dict):
+            raise ValueError(f"{where}: 'model' must hold a JSON object, got {type(params).__name__}")
     for key in params:
         if key not in META_READ:
             raise ValueError(f"{where}: unknown key {key!r}: it may change the mathematics, so it is not passed over")
     if params.get("use_scaled_rope"):
         raise ValueError(f"{where}: use_scaled_rope must be false: scaled RoPE is Llama 3.1's, not Llama 2's")
+    _tell_norm_eps(params.get("norm_eps"), where)
     dim, n_heads = _need(params, "dim", where), _need(params, "n_heads", where)
     return _checked(
         where,
@@ -178,13 +186,19 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
                 raise ValueError(f"{where}: {key} must be {HF_FIXED[key]!r} or absent, got {value!r}")
         elif key not in HF_READ and key not in HF_HARMLESS and value not in (None, False):
             warnings.warn(f"{where}: key {key!r} is not known here and is not acted on", stacklevel=2)
+    quantization = config.get("quantization_config") or {}
+    if not isinstance(quantization, dict) or quantization.get("quant_method", "bitsandbytes") != "bitsandbytes":
+        raise ValueError(f"{where}: quantization_config.quant_method must be 'bitsandbytes', got {quantization}")
     rope = config.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise ValueError(f"{where}: rope_parameters must be a JSON object, got {rope!r}")
     if rope.get("rope_type", "default") != "default":
         raise ValueError(f"{where}: rope_parameters.rope_type must be 'default', got {rope['rope_type']!r}")
     if foreign := sorted(set(rope) - {"rope_type", "rope_theta"}):
         raise ValueError(
             f"{where}: rope_parameters.{foreign[0]} is scaled or partial RoPE, which Llama 2 does not have"
         )
+    _tell_norm_eps(config.get("rms_norm_eps"), where)
     n_heads = _need(config, "num_attention_heads", where)
     found = _checked(
         where,
@@ -223,6 +237,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: must hold a JSON object, got {type(value).__name__}")
     return value
+
+
+def _tell_norm_eps(value: object, where: str) -> None:
+    """The first files of Llama 2 said 1e-6 where all later ones say 1e-5: either is taken at its word."""
+    if value == 1e-6:
+        warnings.warn(f"{where}: norm_eps is 1e-06 and is taken as it stands; Llama 2 says 1e-05", stacklevel=3)
 
 
 def _need(values: dict[str, Any], key: str, where: str) -> Any:

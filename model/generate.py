@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .decode import DecodeStep
 from .llama import KVCache, Llama
 from .tokenizer import Tokenizer
 
@@ -21,11 +22,12 @@ def generate(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    fixed_shapes: bool | None = None,
 ) -> list[str]:
     """The completions of the prompts, each up to its end-of-text token or `max_new_tokens`.
 
     temperature 0 takes the likeliest token; otherwise tokens are drawn by `sample`, from `seed`. Prompts of different
-    lengths run as one batch and each gives what it gives alone.
+    lengths run as one batch and each gives what it gives alone. fixed_shapes as in `generate_tokens`.
     """
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     rows = [tokenizer.encode(text, bos=True, eos=False) for text in texts]
@@ -38,6 +40,7 @@ def generate(
         top_p=top_p,
         seed=seed,
         eos_id=tokenizer.eos_id,
+        fixed_shapes=fixed_shapes,
     )
     for tokens in steps:
         for completion, token in zip(completions, tokens, strict=True):
@@ -88,9 +91,12 @@ def generate_tokens(
     top_p: float = 1.0,
     seed: int = 0,
     eos_id: int | None = None,
+    fixed_shapes: bool | None = None,
 ) -> Iterator[list[int | None]]:
     """The next token of every row, step by step; None for a row that has ended with `eos_id` (which is not given out).
 
+    fixed_shapes: decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
+    Adapters must then stay as they are until the last token.
     Raises ValueError for an empty prompt, or a prompt that leaves no room in `config.max_seq_len`.
     """
     longest = max(map(len, prompts))
@@ -105,9 +111,16 @@ def generate_tokens(
     cache = KVCache(model.config, len(prompts), capacity, weight.dtype, device)
     generator = torch.Generator(device).manual_seed(seed)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    for _ in range(min(max_new_tokens, room)):
-        hidden = model.hidden(tokens, cache, padding if padding.any() else None)
-        chosen = sample(model.logits(hidden[:, -1]), temperature, top_p, generator)
+    filler = padding if padding.any() else None
+    step = DecodeStep(model, cache, filler)
+    if fixed_shapes is None:
+        fixed_shapes = device.type == "cuda"
+    for index in range(min(max_new_tokens, room)):
+        if fixed_shapes and index > 0:
+            logits = step(tokens)
+        else:
+            logits = model.logits(model.hidden(tokens, cache, filler)[:, -1])
+        chosen = sample(logits, temperature, top_p, generator)
         if eos_id is not None:
             ended |= chosen == eos_id
         if ended.all():

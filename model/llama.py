@@ -4,6 +4,7 @@ B batch, T time, D model dim, H query heads, G key/value heads, h head dim, F ff
 S positions that a query can see: T of this call, or those in the cache.
 """
 
+import warnings
 from typing import Protocol
 
 import torch
@@ -15,9 +16,10 @@ from .config import ModelConfig, RopeLayout
 
 
 class Ops(Protocol):
-    """The four operations that a faster implementation may replace; `PlainOps` is the truth."""
+    """The five operations that a faster implementation may replace; `PlainOps` is the truth."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
+    def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]: ...
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor: ...
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor: ...
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor: ...
@@ -30,6 +32,11 @@ class PlainOps:
         """x / sqrt(mean(x^2) + eps) * weight, the quotient in float32    (arXiv 1910.07467);  x [*, D], weight [D]"""
         wide = x.float()
         return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(x) * weight
+
+    def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """h = x + residual;  (rms_norm(h), h): what a block norms, and what it goes on with"""
+        h = x + residual
+        return self.rms_norm(h, weight, eps), h
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor:
         """(a, b) -> (a cos - b sin, a sin + b cos) for each pair of channels, in float32    (arXiv 2104.09864)
@@ -60,6 +67,12 @@ class PlainOps:
 
 
 PLAIN = PlainOps()
+
+
+class Cache(Protocol):
+    """What a block needs of a cache: it takes the keys and values of this call, and gives all that may be looked at."""
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class KVCache:
@@ -97,6 +110,10 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.ops.rms_norm(x, self.weight, self.eps)
 
+    def of_sum(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """h = x + residual;  (y of h, h), which a faster implementation does in one pass"""
+        return self.ops.add_rms_norm(x, residual, self.weight, self.eps)
+
 
 class Attention(nn.Module):
     """y = wo(attention(rope(wq x), rope(wk x), wv x)), with G <= H key/value heads    (arXiv 2305.13245)"""
@@ -113,7 +130,7 @@ class Attention(nn.Module):
         self.layer = layer
         self.ops = ops
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
         q, k, v = (linear(x).unflatten(-1, (-1, self.head_dim)) for linear in (self.wq, self.wk, self.wv))
         q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
         k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
@@ -150,9 +167,10 @@ class TransformerBlock(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps, ops)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps, ops)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rotation, mask, cache)
-        y: Tensor = x + self.feed_forward(self.ffn_norm(x))
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        attended = self.attention(self.attention_norm(x), rotation, mask, cache)
+        normed, x = self.ffn_norm.of_sum(attended, x)
+        y: Tensor = x + self.feed_forward(normed)
         return y
 
 
@@ -184,24 +202,51 @@ class Llama(nn.Module):
         """
         return self.logits(self.hidden(tokens, cache, padding))
 
-    def hidden(self, tokens: Tensor, cache: KVCache | None = None, padding: Tensor | None = None) -> Tensor:
-        """The normed hidden states before the output head: [B, T, D]. Arguments as in `forward`."""
+    def hidden(
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        padding: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        """The normed hidden states before the output head: [B, T, D]. Arguments as in `forward`, and segments
+
+        segments int64 [B, T]: tokens one behind another with the same number are a text of their own. It is attended
+        to by itself, and its positions are counted from its first token.
+        Raises ValueError for segments together with a cache or padding.
+        """
+        if segments is not None and not (cache is None and padding is None):
+            raise ValueError("segments are of whole rows: they go with neither a cache nor padding")
         start, length = (0 if cache is None else cache.length), tokens.shape[1]
         if cache is not None and start + length > cache.capacity:
             raise ValueError(f"the cache holds {cache.capacity} positions, got {start} + {length}")
+        if segments is None and start + length > self.config.max_seq_len:
+            warnings.warn(
+                f"this model was trained on {self.config.max_seq_len} positions, and is asked for more", stacklevel=2
+            )
         positions = torch.arange(start, start + length, device=tokens.device).expand(tokens.shape[0], -1)
-        if padding is not None:
-            positions = (positions - padding[:, None]).clamp(min=0)
+        first = None if padding is None else padding[:, None]
+        if segments is not None:
+            first = segment_starts(segments)
+        if first is not None:
+            positions = (positions - first).clamp(min=0)
         rotation = rope_angles(positions, self.config)
-        mask = attention_mask(start, length, padding, tokens.device)
+        mask = attention_mask(start, length, first, tokens.device)
+        hidden = self.blocks(tokens, rotation, mask, cache)
+        if cache is not None:
+            cache.length = start + length
+        return hidden
+
+    def blocks(
+        self, tokens: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """`hidden`, with the rotations of the tokens and the mask given: embedding, blocks, final norm"""
         x: Tensor = self.tok_embeddings(tokens)
         for block in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, rotation, mask, cache, use_reentrant=False)
             else:
                 x = block(x, rotation, mask, cache)
-        if cache is not None:
-            cache.length = start + length
         normed: Tensor = self.norm(x)
         return normed
 
@@ -219,16 +264,26 @@ def rope_angles(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]
     return angle.cos()[:, :, None], angle.sin()[:, :, None]
 
 
-def attention_mask(start: int, length: int, padding: Tensor | None, device: torch.device) -> Tensor | None:
-    """True where a query may look: at itself and at earlier real tokens; [B or 1, 1, T, S], S = start + T
+def segment_starts(segments: Tensor) -> Tensor:
+    """start[t] = the last s <= t where s = 0 or segments[s] != segments[s - 1];  int64 [B, T] -> int64 [B, T]"""
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    place = torch.arange(segments.shape[1], device=segments.device)
+    return (place * begins).cummax(dim=1).values
 
-    None stands for the plain causal mask over T = S. A filler token sees itself, so that no row is empty.
+
+def attention_mask(start: int, length: int, first: Tensor | None, device: torch.device) -> Tensor | None:
+    """True where a query may look: at itself, and at earlier tokens from `first` on; [B or 1, 1, T, S], S = start + T
+
+    first int64 [B, 1 or T]: the first real token of a row, or the first of the query's own segment. With segments
+    this is the causal mask cut into blocks on the diagonal. A filler token, which stands before the first real one,
+    sees itself, so that no row is empty. None stands for the plain causal mask over T = S.
     """
-    if padding is None and start == 0:
+    if first is None and start == 0:
         return None
     query = torch.arange(start, start + length, device=device)[:, None]
     key = torch.arange(start + length, device=device)[None, :]
     mask = (key <= query)[None, None]
-    if padding is not None:
-        mask = (mask & (key >= padding[:, None, None])[:, None]) | (key == query)
+    if first is not None:
+        mask = (mask & (key >= first[:, :, None])[:, None]) | (key == query)
     return mask

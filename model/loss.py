@@ -1,8 +1,11 @@
 """The loss of next-token prediction, over supervised tokens only.
 
-B batch, T time, V vocabulary, S supervised tokens.
+B batch, T time, D model dim, V vocabulary, S supervised tokens.
 """
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,16 +13,35 @@ from .llama import Llama
 
 IGNORED = -100
 
+# (hidden states [S, D], weight of the output head [V, D], targets [S]) -> the sum of their losses
+HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-def next_token_loss(model: Llama, tokens: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+
+def all_at_once(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """sum over s of -log softmax(hidden weight^T)[s, targets[s]], the softmax in float32 at least, all logits held"""
+    logits = F.linear(hidden, weight)
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
+
+
+def next_token_loss(
+    model: Llama,
+    tokens: Tensor,
+    labels: Tensor,
+    segments: Tensor | None = None,
+    head_loss: HeadLoss = all_at_once,
+) -> tuple[Tensor, int]:
     """sum over supervised t of -log p(labels[t] | tokens[< t]), in nats, and how many there are
 
     tokens, labels int64 [B, T]; labels are the tokens, or -100 where nothing is to be learned (a prompt, padding at
-    the right). The first column has nothing before it and never counts. Logits [S, V] are computed for the supervised
-    positions alone.
+    the right). segments int64 [B, T] tell apart the texts of a packed row (`Llama.hidden`): "before" is then inside a
+    segment. The first token of a row or segment has nothing before it and never counts. Logits [S, V] are computed
+    for the supervised positions alone, by `head_loss`, which may be one that does not hold them all.
     """
     targets = labels[:, 1:]
     supervised = targets != IGNORED
-    hidden = model.hidden(tokens[:, :-1])[supervised]
-    loss = F.cross_entropy(model.logits(hidden), targets[supervised], reduction="sum")
+    if segments is not None:
+        supervised = supervised & (segments[:, 1:] == segments[:, :-1])
+        segments = segments[:, :-1]
+    hidden = model.hidden(tokens[:, :-1], segments=segments)[supervised]
+    loss = head_loss(hidden, model.output.weight, targets[supervised])
     return loss, int(supervised.sum())

@@ -26,13 +26,28 @@ class Tokenizer:
         self.eos_id: int = self._pieces.eos_id()
 
     def encode(self, text: str, *, bos: bool, eos: bool) -> list[int]:
-        """Text to ids. Special tokens written out in the text ("<s>", "[INST]") are plain text."""
+        """Text to ids. Special tokens written out in the text ("<s>", "[INST]") are plain text.
+
+        Raises ValueError for half a character: a surrogate without its other half, which has no bytes.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            code = ord(text[error.start])
+            raise ValueError(f"a text must be of whole characters, got U+{code:04X} at {error.start}") from None
         ids: list[int] = self._pieces.EncodeAsIds(text)
         return [self.bos_id] * bos + ids + [self.eos_id] * eos
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text; begin, end and unknown ids leave no trace or SentencePiece's own mark."""
-        text: str = self._pieces.DecodeIds(list(ids))
+        """Ids to text; begin, end and unknown ids leave no trace or SentencePiece's own mark.
+
+        Raises ValueError for an id that is no piece.
+        """
+        try:
+            text: str = self._pieces.DecodeIds(list(ids))
+        except IndexError:
+            foreign = next(id for id in ids if not 0 <= id < self.vocab_size)
+            raise ValueError(f"an id must be one of {self.vocab_size} pieces, got {foreign}") from None
         return text
 
     def piece(self, token: int) -> str:

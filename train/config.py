@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from lowrank.data.template import TEMPLATES
+
 from .optim import Schedule
 
 
@@ -35,11 +37,16 @@ class AdapterTable:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """train: a JSONL file of entries, or "documents" for the 100 that this package makes. Longer ones are left out."""
+    """train: a file in one of `data.formats`, or "documents" for our own 100. Longer entries are left out.
+
+    group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
+    """
 
     train: str = "documents"
     template: str = "alpaca"
     max_tokens: int = 1024
+    group_by_length: bool = False
+    pack: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A step takes `accumulate` batches of `batch` entries. checkpoint_every: in steps; the end is always kept."""
+    """A step takes `accumulate` batches of `batch` rows. checkpoint_every: in steps; the end is always kept."""
 
     out: str = "runs/hat"
     epochs: int = 3
@@ -116,6 +123,17 @@ class TrainConfig:
         for table, key in (("run", "epochs"), ("run", "batch"), ("run", "accumulate"), ("run", "checkpoint_every")):
             if getattr(getattr(self, table), key) < 1:
                 raise ValueError(f"{where}: {table}.{key} must be at least 1, got {getattr(getattr(self, table), key)}")
+        data = self.data
+        if data.template not in TEMPLATES:
+            raise ValueError(f"{where}: data.template must be one of {', '.join(TEMPLATES)}, got {data.template!r}")
+        if data.pack and data.pack < data.max_tokens:
+            raise ValueError(
+                f"{where}: data.pack must be 0 or at least data.max_tokens, got {data.pack} and {data.max_tokens}"
+            )
+        if data.pack and data.group_by_length:
+            raise ValueError(
+                f"{where}: data.group_by_length must be false with data.pack: packed rows are full already"
+            )
         betas = self.optimizer.betas
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")

@@ -9,15 +9,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from tqdm import tqdm
 
 from lowrank.adapter_files import save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
-from lowrank.data.batching import Example, collate, epoch_batches
+from lowrank.data.batching import Example, epoch_batches
+from lowrank.data.packing import Row, collate_rows, pack, rows_of_one
 from lowrank.files import write_json
+from lowrank.kernels.linear_cross_entropy import linear_cross_entropy
 from lowrank.model.llama import Llama
 from lowrank.model.loss import next_token_loss
 
@@ -28,20 +30,25 @@ from .optim import AdamW, clip_gradients, learning_rate
 LOG = "train.jsonl"
 HAT = "hat"
 
-Step = list[list[Example]]  # the batches of one step
+Step = list[list[Row]]  # the batches of one step
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Which batches belong to which step, for the whole run."""
 
-    examples: Sequence[Example]
+    rows: Sequence[Row]
     config: TrainConfig
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], config: TrainConfig) -> Self:
+        """Every example in a row of its own, or packed into rows of `data.pack` tokens."""
+        return cls(pack(examples, config.data.pack) if config.data.pack else rows_of_one(examples), config)
 
     @property
     def steps_per_epoch(self) -> int:
         """The last step of an epoch may be short."""
-        batches = -(-len(self.examples) // self.config.run.batch)
+        batches = -(-len(self.rows) // self.config.run.batch)
         return -(-batches // self.config.run.accumulate)
 
     @property
@@ -53,7 +60,9 @@ class Schedule:
         """(number, batches) of every step from `first` on."""
         run = self.config.run
         for epoch in range(first // self.steps_per_epoch, run.epochs):
-            batches = epoch_batches(self.examples, run.batch, run.seed, epoch)
+            batches = epoch_batches(
+                self.rows, run.batch, run.seed, epoch, group_by_length=self.config.data.group_by_length
+            )
             for index in range(self.steps_per_epoch):
                 number = epoch * self.steps_per_epoch + index
                 if number >= first:
@@ -81,7 +90,7 @@ def train(
     out, name = Path(config.run.out), config.adapter.name
     if (out / FILENAME).exists() and not (resume or overwrite):
         raise ValueError(f"{out}: holds a run already: resume it, overwrite it, or name another run.out")
-    schedule = Schedule(examples, config)
+    schedule = Schedule.of(examples, config)
     add_adapter(
         model,
         name,
@@ -143,19 +152,24 @@ def _identity(model: Llama, examples: Sequence[Example], config: TrainConfig) ->
     """What makes this run this run: every key of the config but where it writes, the base, and the data."""
     keys = {f"{table}.{key}": value for table, values in config.to_dict().items() for key, value in values.items()}
     del keys["run.out"], keys["run.checkpoint_every"], keys["base.path"]
-    data = hashlib.sha256(json.dumps([[example.tokens, example.prompt_length] for example in examples]).encode())
+    data = hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode())
     return {**keys, "base.fingerprint": model.source.get("fingerprint"), "data.sha256": data.hexdigest()}
 
 
 def _step(model: Llama, batches: Step, optimizer: AdamW, rate: float, clip: float) -> dict[str, float]:
-    """One update; what it measured: nats a supervised token, gradient norm before clipping, tokens, seconds."""
+    """One update; what it measured: nats a supervised token, gradient norm before clipping, tokens, seconds.
+
+    `positions` are those computed, filling among them: the share of filling is 1 - tokens / positions.
+    """
     started = time.perf_counter()
-    supervised = sum(example.supervised for batch in batches for example in batch)
-    loss = 0.0
+    device = model.tok_embeddings.weight.device
+    supervised = sum(row.supervised for batch in batches for row in batch)
+    loss, positions = 0.0, 0
     for batch in batches:
-        device = model.tok_embeddings.weight.device
-        tokens, labels = (tensor.to(device) for tensor in collate(batch))
-        nats, _ = next_token_loss(model, tokens, labels)
+        tokens, labels, segments = collate_rows(batch)
+        positions += tokens.numel()
+        segments = None if segments is None else segments.to(device)
+        nats, _ = next_token_loss(model, tokens.to(device), labels.to(device), segments, linear_cross_entropy)
         (nats / supervised).backward()
         loss += nats.item() / supervised
     norm = clip_gradients(optimizer.parameters.values(), clip).item()
@@ -166,6 +180,7 @@ def _step(model: Llama, batches: Step, optimizer: AdamW, rate: float, clip: floa
         "loss": loss,
         "grad_norm": norm,
         "supervised_tokens": supervised,
-        "tokens": sum(len(example.tokens) for batch in batches for example in batch),
+        "tokens": sum(len(row) for batch in batches for row in batch),
+        "positions": positions,
         "seconds": time.perf_counter() - started,
     }

@@ -102,7 +102,7 @@ class Encoder:
 
 
 class Plan:
-    """Which batch and which learning rate belong to a step: the curriculum first, then the mixture."""
+    """Which batch and which learning rate belong to a step: the curriculum, then the mixture, then names too."""
 
     def __init__(self, recipe: Recipe, encoder: Encoder) -> None:
         self.recipe = recipe
@@ -110,27 +110,34 @@ class Plan:
         low, high = recipe["curriculum"]["lines"]
         rows, length = recipe["curriculum"]["batch"]
         self.steps_per_line = recipe["curriculum"]["tokens_per_line"] // (rows * length)
-        self.curriculum_steps = self.steps_per_line * (high - low + 1)
-        rows, length = recipe["mixture"]["batch"]
-        self.steps = self.curriculum_steps + recipe["mixture"]["tokens"] // (rows * length)
+        self.mixture_begins = self.steps_per_line * (high - low + 1)
+        self.names_begin = self.mixture_begins + self._steps("mixture")
+        self.steps = self.names_begin + self._steps("names_too")
+
+    def _steps(self, phase: str) -> int:
+        rows, length = self.recipe[phase]["batch"]
+        return int(self.recipe[phase]["tokens"] // (rows * length))
 
     def batch(self, step: int) -> Batch:
         """The tokens of a step and their weights."""
-        key = f"{self.recipe['seed']}|{step}"
-        if step >= self.curriculum_steps:
-            rows, length = self.recipe["mixture"]["batch"]
-            return self.encoder.batch(corpus.mixed, rows, length, key)
+        phase, draw = self._phase(step)
+        rows, length = self.recipe[phase]["batch"]
+        return self.encoder.batch(draw, rows, length, f"{self.recipe['seed']}|{step}")
+
+    def _phase(self, step: int) -> tuple[str, Callable[[Random], corpus.Sample]]:
+        """The table of the recipe that a step belongs to, and what its samples are drawn from."""
+        if step >= self.names_begin:
+            return "names_too", lambda rng: corpus.mixed(rng, corpus.NAMES_TOO)
+        if step >= self.mixture_begins:
+            return "mixture", corpus.mixed
         lines = self.recipe["curriculum"]["lines"][0] + step // self.steps_per_line
-        rows, length = self.recipe["curriculum"]["batch"]
-        return self.encoder.batch(
-            lambda rng: corpus.restatement(rng, rng.randint(max(1, lines // 2), lines)), rows, length, key
-        )
+        return "curriculum", lambda rng: corpus.restatement(rng, rng.randint(max(1, lines // 2), lines))
 
     def learning_rate(self, step: int) -> float:
-        """Warm-up, constant, and half a cosine over the last part of the mixture."""
+        """Warm-up, constant, and half a cosine over the last part of the last phase."""
         peak, warmup = self.recipe["optimizer"]["lr"], self.recipe["optimizer"]["warmup_steps"]
-        mixture_steps = self.steps - self.curriculum_steps
-        constant = self.curriculum_steps + int(self.recipe["mixture"]["constant_share"] * mixture_steps)
+        last = self.steps - self.names_begin
+        constant = self.names_begin + int(self.recipe["names_too"]["constant_share"] * last)
         if step < constant:
             return learning_rate(step, self.steps, peak, warmup, "constant")
         return learning_rate(step - constant, self.steps - constant, peak, 0, "cosine", floor=0.05)
@@ -187,6 +194,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         tokens, lines = state["tokens"], state["log"]
+    minutes_before = json.loads(lines[-1])["minutes"] if lines else 0.0
     started, running = time.monotonic(), list[float]()
     for step in tqdm(range(optimizer.steps, plan.steps), "pretrain", plan.steps, initial=optimizer.steps, unit="step"):
         batch = plan.batch(step)
@@ -199,7 +207,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
         if (step + 1) % recipe["measure"]["every_steps"] == 0 or step + 1 == plan.steps:
             row = {"step": step + 1, "tokens": tokens, "loss": round(sum(running) / len(running), 4)}
             row |= measure(model, encoder, recipe["measure"]["documents"])
-            row["minutes"] = round((time.monotonic() - started) / 60, 1)
+            row["minutes"] = round(minutes_before + (time.monotonic() - started) / 60, 1)
             lines.append(json.dumps(row))
             tqdm.write(lines[-1])
             running.clear()

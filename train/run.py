@@ -1,12 +1,17 @@
 """From a config to a hat: loads the base and the data that the config names, and trains."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lowrank.adapters import adapter_parameters
-from lowrank.data.batching import encode_all
-from lowrank.data.documents import Entry, make_documents, read_jsonl
+from lowrank.data.batching import Example, encode_all, name_some
+from lowrank.data.documents import make_documents
+from lowrank.data.formats import read_conversations
+from lowrank.data.template import Conversation, find
 from lowrank.embedded import base_folder
 from lowrank.files import sha256_of
 from lowrank.kernels.formats import DENSE_DTYPES
@@ -39,27 +44,43 @@ def train_from_config(
     dtype = config.base.dtype
     if dtype and dtype not in DENSE_DTYPES:
         raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
-    entries, origin = _entries(config.data.train)
+    entries, origin = _conversations(config.data.train)
     tokenizer = load_tokenizer(folder)
     examples, dropped = encode_all(entries, tokenizer, config.data.template, config.data.max_tokens)
     if dropped:
-        print(f"{len(dropped)} of {len(entries)} entries have over {config.data.max_tokens} tokens and are left out")
+        print(
+            f"{len(dropped)} of {len(entries)} entries have over {config.data.max_tokens} tokens and are left out: "
+            f"{name_some([example.id for example in dropped])}"
+        )
     model = load(folder, config.base.weights or None, DENSE_DTYPES.get(dtype), config.base.device, progress=progress)
     notes = {
-        "template": config.data.template,
-        "data": {**origin, "entries": len(examples), "left_out": len(dropped)},
+        "template": find(config.data.template).to_json(),
+        "data": {
+            **origin,
+            "entries": len(examples),
+            "left_out": [example.id for example in dropped],
+            "examples_sha256": data_sha256(examples),
+        },
         "tokenizer_sha256": sha256_of(tokenizer.path),
+        "seed": config.run.seed,
+        "config_sha256": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
     }
     rows = train(model, examples, config, resume=resume, overwrite=overwrite, notes=notes, progress=progress)
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
     return Result(Path(config.run.out) / HAT, rows, count)
 
 
-def _entries(source: str) -> tuple[list[Entry], dict[str, Any]]:
-    """The entries to learn, and what the provenance says of them."""
+def data_sha256(examples: Sequence[Example]) -> str:
+    """SHA-256 of the tokens and labels that are learned from, in their order."""
+    return hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode()).hexdigest()
+
+
+def _conversations(source: str) -> tuple[list[Conversation], dict[str, Any]]:
+    """What there is to learn, and what the provenance says of it."""
     if source == DOCUMENTS:
-        return make_documents(100, seed=DOCUMENTS_SEED, split="train"), {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
+        entries = make_documents(100, seed=DOCUMENTS_SEED, split="train")
+        return [entry.conversation for entry in entries], {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
     path = Path(source)
     if not path.is_file():
         raise ValueError(f"data.train: {path}: no such file")
-    return read_jsonl(path), {"file": path.name, "sha256": sha256_of(path)}
+    return read_conversations(path), {"file": path.name, "sha256": sha256_of(path)}

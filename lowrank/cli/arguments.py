@@ -38,6 +38,11 @@ def add_adapters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """--force"""
+    parser.add_argument("--force", action="store_true", help="take a hat although it was made for another base")
+
+
 def named_folder(text: str) -> tuple[str, Path]:
     """ "finance=runs/hat" -> ("finance", Path("runs/hat"))"""
     name, equals, folder = text.partition("=")

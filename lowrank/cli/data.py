@@ -1,46 +1,61 @@
-"""lowrank data documents"""
+"""lowrank data documents, and the parser of `lowrank data`, whose other verbs are the rooms data_*"""
 
 import argparse
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from . import data_check, data_import, data_mixture, data_show
 from .arguments import add_verb
 
 
 def add(verbs: Any) -> None:
     """The arguments of the verb."""
     parser = add_verb(
-        verbs, "data", "make the data that hats learn from", "lowrank data documents data/ --n 100 --seed 7"
+        verbs,
+        "data",
+        "make, check and look at the data that hats learn from",
+        "lowrank data documents --n 100 --seed 7",
     )
     kinds = parser.add_subparsers(title="data sets", metavar="SET", required=True)
     documents = add_verb(
         kinds,
         "documents",
-        "financial documents with their facts: train, validation and test, with disjoint names",
-        "lowrank data documents data/ --n 1000 --seed 7",
+        "financial documents with their facts: train, validation and test, with disjoint names and ranges",
+        "lowrank data documents --n 1000 --seed 7",
     )
     documents.add_argument(
-        "out", metavar="OUT", type=Path, help="folder for train.jsonl, validation.jsonl and test.jsonl"
+        "out",
+        metavar="OUT",
+        type=Path,
+        nargs="?",
+        default=Path("data/documents"),
+        help="folder for train.jsonl, validation.jsonl, test.jsonl and their manifest (default: %(default)s)",
     )
     documents.add_argument("--n", type=int, default=100, help="entries to train on (default: %(default)s)")
     documents.add_argument("--seed", type=int, default=7, help="default: %(default)s")
+    documents.add_argument(
+        "--hold-out", metavar="KIND", help="train on the other nine kinds and test on this one alone"
+    )
     documents.set_defaults(run=run_documents)
+    data_mixture.add(kinds)
+    data_check.add(kinds)
+    data_import.add(kinds)
+    data_show.add(kinds)
 
 
 def run_documents(args: argparse.Namespace) -> int:
-    """Writes the three files, every document checked against its facts first."""
-    from ..data.documents import make_documents, write_jsonl
+    """Writes the three files and their manifest, every document checked against its facts first."""
+    from ..data.document_set import document_splits, write_document_set
     from ..eval.faithfulness import check
 
     if args.n < 1:
         raise ValueError(f"--n must be at least 1, got {args.n}")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", args.n), ("validation", 50), ("test", 200)):
-        entries = make_documents(count, seed=args.seed, split=split)
-        for entry in entries:
-            marks = check(entry, entry.output)
-            assert marks.sections == marks.precision == marks.recall == marks.binding == 1, entry.id
-        path = args.out / f"{split}.jsonl"
-        write_jsonl(path, entries)
-        print(f"{path}: {count} entries, every figure, section and label checked")
+    splits = document_splits(args.n, seed=args.seed, hold_out=args.hold_out)
+    for entry in chain.from_iterable(splits.values()):
+        marks = check(entry, entry.output)
+        assert marks.sections == marks.precision == marks.recall == marks.binding == 1, (entry.id, marks)
+    manifest = write_document_set(args.out, splits, seed=args.seed, hold_out=args.hold_out)
+    for name, about in manifest["output"].items():
+        print(f"{args.out / name}: {about['entries']} entries, every figure, section and label checked")
     return 0

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_verb, compute_dtype, table
+from ..data.template import TEMPLATES
+from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype, table
 
 
 def add(verbs: Any) -> None:
@@ -18,10 +19,11 @@ def add(verbs: Any) -> None:
     )
     add_base(parser)
     add_adapters(parser)
+    add_force(parser)
     parser.add_argument("--weights", default="nf4-dq,fp32", help=f"precisions, by commas ({WEIGHTS_HELP})")
     parser.add_argument("--data", type=Path, help="JSONL of entries (default: --n of our own test documents)")
     parser.add_argument("--n", type=int, default=20, help="how many documents (default: %(default)s)")
-    parser.add_argument("--template", default="alpaca", help="alpaca (default) or fingpt; a hat must agree")
+    parser.add_argument("--template", choices=TEMPLATES, help="default: that of the hats; another is refused")
     parser.add_argument("--out", type=Path, help="file for the rows, as JSON")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.set_defaults(run=run)
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         template=args.template,
         dtype=compute_dtype(args.dtype),
         device=args.device,
+        force=args.force,
         progress=not args.json,
     )
     rows = [result.to_json() for result in evaluated]

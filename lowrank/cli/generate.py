@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_verb, compute_dtype
+from ..data.template import TEMPLATES, template_for
+from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
 
 
 def add(verbs: Any) -> None:
@@ -20,11 +21,15 @@ def add(verbs: Any) -> None:
     )
     add_base(parser)
     add_adapters(parser)
+    add_force(parser)
     parser.add_argument("--use", metavar="NAME", help="the hat to wear: NAME, a mix NAME=0.7,OTHER=0.3, or none")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", help="text to go on from, as it is")
     asked.add_argument("--facts", type=Path, help='file with one fact a line, "label: value"; needs --kind')
     parser.add_argument("--kind", help="the kind of document to write from --facts, such as credit_memo")
+    parser.add_argument(
+        "--template", choices=TEMPLATES, help="of --facts (default: that of the hats in use; another is refused)"
+    )
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token")
@@ -43,20 +48,20 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_new_tokens < 1 or args.temperature < 0 or not 0 < args.top_p <= 1:
         raise ValueError("--max-new-tokens must be at least 1, --temperature at least 0, --top-p in (0, 1]")
+    if args.template and args.prompt is not None:
+        raise ValueError("--template is of --facts: --prompt is taken as it is")
     adapters = dict(args.adapter)
     use = read_use(args.use, list(adapters))
     folder = base_folder(args.base)
     tokenizer = load_tokenizer(folder)
     model = load(folder, args.weights, compute_dtype(args.dtype), args.device)
-    records = {name: load_adapter(model, name, path) for name, path in adapters.items()}
+    records = {name: load_adapter(model, name, path, force=args.force) for name, path in adapters.items()}
     use_adapter(model, use)
     prompt = args.prompt
     if prompt is None:
         worn = [use] if isinstance(use, str) else list(use or {})
-        templates = {records[name].get("template", "alpaca") for name in worn} or {"alpaca"}
-        if len(templates) > 1:
-            raise ValueError(f"the hats in use were trained with different templates: {', '.join(sorted(templates))}")
-        prompt = prompt_from_facts(args.facts, args.kind, templates.pop())
+        hats = {str(adapters[name]): records[name] for name in worn}
+        prompt = prompt_from_facts(args.facts, args.kind, template_for(hats, args.template))
     pieces = stream(
         model,
         tokenizer,
@@ -109,4 +114,4 @@ def prompt_from_facts(path: Path, kind: str | None, template: str) -> str:
     facts = path.read_text(encoding="utf-8").strip()
     if not facts:
         raise ValueError(f"--facts: {path} is empty")
-    return render(template, KINDS[kind].instruction, facts)
+    return render(template, KINDS[kind].instruction(), facts)

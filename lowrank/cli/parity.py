@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import WEIGHTS_HELP, add_base, add_verb, compute_dtype
+from .arguments import WEIGHTS_HELP, add_base, add_verb, compute_dtype, table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,12 +19,19 @@ def add(verbs: Any) -> None:
     parser = add_verb(
         verbs,
         "parity",
-        "the error of our outputs against stored ones",
-        "lowrank parity meta-tiny-mha meta-tiny-mha/reference.safetensors --weights fp32",
+        "the error of our outputs against stored ones, or against transformers, peft and bitsandbytes",
+        "lowrank parity meta-tiny-mha meta-tiny-mha/reference.safetensors --weights fp32\n"
+        "  lowrank parity --live llama-2-7b-hf --weights nf4 --adapter runs/hat",
     )
     add_base(parser)
     parser.add_argument(
-        "reference", metavar="REFERENCE.safetensors", type=Path, help="tokens and what they should give"
+        "reference", metavar="REFERENCE.safetensors", type=Path, nargs="?", help="tokens and what they should give"
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="instead of a file: run transformers, peft and bitsandbytes on the same base, in float32 (which takes "
+        "four bytes a weight), and compare codes, hidden states, logits, greedy tokens, loss and gradients",
     )
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--adapter", type=Path, metavar="DIR", help="a hat to wear")
@@ -42,6 +49,35 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints how far we are from the reference; exit status 1 if that is too far."""
+    if args.live == (args.reference is not None):
+        raise ValueError("parity needs REFERENCE.safetensors or --live, one of the two")
+    return _run_live(args) if args.live else _run_stored(args)
+
+
+def _run_live(args: argparse.Namespace) -> int:
+    from ..embedded import base_folder
+    from ..eval.live_parity import live_parity
+
+    for option, default in (("key", "logits"), ("prefill", None), ("tolerance", None), ("save_logits", None)):
+        if getattr(args, option) != default:
+            raise ValueError(f"--{option.replace('_', '-')} goes with a stored reference, not with --live")
+    if args.dtype not in (None, "fp32"):
+        raise ValueError(f"--live compares in fp32, got --dtype {args.dtype}")
+    figures = live_parity(base_folder(args.base), args.weights, args.adapter, device=args.device)
+    passed = all(figure.passed for figure in figures)
+    if args.json:
+        rows = [{**asdict(figure), "passed": figure.passed} for figure in figures]
+        print(json.dumps({"weights": args.weights, "passed": passed, "figures": rows}, indent=2))
+    else:
+        told = [
+            (figure.what, f"{figure.error:.2e}", f"{figure.bound:.0e}", "" if figure.passed else "OVER", figure.where)
+            for figure in figures
+        ]
+        print(table(told, ("compared", "error", "bound", "", "where it is largest")))
+    return 0 if passed else 1
+
+
+def _run_stored(args: argparse.Namespace) -> int:
     from ..adapter_files import load_adapter
     from ..adapters import use_adapter
     from ..embedded import base_folder
@@ -115,6 +151,7 @@ def _greedy(model: "Llama", stored: "dict[str, Tensor]", prompt_length: int) -> 
 def _training_curve(model: "Llama", stored: "dict[str, Tensor]") -> dict[str, Any]:
     """QLoRA steps as the reference took them: AdamW at 2e-3, clipped at 0.3, one batch a step; relative errors."""
     from ..adapters import adapter_parameters
+    from ..kernels.linear_cross_entropy import linear_cross_entropy
     from ..model.loss import next_token_loss
     from ..train.optim import AdamW, clip_gradients
 
@@ -122,7 +159,7 @@ def _training_curve(model: "Llama", stored: "dict[str, Tensor]") -> dict[str, An
     optimizer = AdamW(parameters)
     loss_error = norm_error = 0.0
     for step, (tokens, labels) in enumerate(zip(stored["train_tokens"], stored["train_labels"], strict=True)):
-        nats, supervised = next_token_loss(model, tokens, labels)
+        nats, supervised = next_token_loss(model, tokens, labels, head_loss=linear_cross_entropy)
         loss = nats / supervised
         loss.backward()
         norm = clip_gradients(parameters.values(), 0.3)

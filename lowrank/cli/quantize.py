@@ -1,10 +1,13 @@
 """lowrank quantize"""
 
 import argparse
+import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_verb
+from .arguments import add_verb, read_bytes
 
 
 def add(verbs: Any) -> None:
@@ -12,21 +15,48 @@ def add(verbs: Any) -> None:
     parser = add_verb(
         verbs,
         "quantize",
-        "a full-precision folder in 4 or 8 bits",
-        "lowrank quantize llama-2-7b llama-2-7b-nf4 --weights nf4-dq",
+        "a full-precision folder in 4 or 8 bits, tensor by tensor; interrupted, the same command goes on",
+        "lowrank quantize llama-2-7b llama-2-7b-nf4 --weights nf4-dq --verify",
     )
     parser.add_argument("base", metavar="BASE", help='full-precision folder (Meta or Hugging Face), or "embedded"')
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--weights", default="nf4-dq", help="nf4-dq (default), nf4, fp4-dq, fp4 or int8")
+    parser.add_argument(
+        "--max-file-size",
+        type=read_bytes,
+        default=5e9,
+        metavar="SIZE",
+        help="of one file of weights (5GB)",
+    )
+    parser.add_argument("--verify", action="store_true", help="first compare the MD5 sums of Meta's checklist.chk")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the folder and says how large it became."""
     from ..embedded import base_folder
+    from ..files import partial_folder
+    from ..model.checklist import verify_checklist
     from ..quantizer import quantize_folder
 
-    folder = quantize_folder(base_folder(args.base), args.out, args.weights, progress=True)
-    size = (folder / "model.safetensors").stat().st_size
-    print(f"{folder}: {args.weights}, model.safetensors {size / 1e6:.2f} MB")
+    base = Path(base_folder(args.base))
+    if args.verify:
+        checked = verify_checklist(base)
+        print(f"{base}: the MD5 sums of {', '.join(checked)} are right", file=sys.stderr)
+    started = time.perf_counter()
+    try:
+        folder = quantize_folder(base, args.out, args.weights, max_file_bytes=args.max_file_size, progress=True)
+    except (KeyboardInterrupt, OSError):
+        if partial_folder(args.out).exists():
+            print(f"lowrank: {args.out} is not finished: the same command goes on where it was", file=sys.stderr)
+        raise
+    files = sorted(folder.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in files)
+    if args.json:
+        figures = {"folder": str(folder), "weights": args.weights, "files": [file.name for file in files]}
+        print(json.dumps({**figures, "bytes": size, "seconds": time.perf_counter() - started}))
+    else:
+        names = files[0].name if len(files) == 1 else f"{len(files)} files"
+        print(f"{folder}: {args.weights}, {names} {size / 1e6:.2f} MB")
     return 0

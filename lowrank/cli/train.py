@@ -25,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
 
     config = TrainConfig.read(args.config, args.overrides)
     result = train_from_config(config, resume=args.resume, overwrite=args.overwrite)
+    filling = 1 - sum(row["tokens"] for row in result.rows) / sum(row["positions"] for row in result.rows)
     print(
         f"{result.hat}: loss {result.rows[0]['loss']:.3f} -> {result.rows[-1]['loss']:.3f} nats a token "
-        f"in {len(result.rows)} steps, {result.parameters:,} parameters"
+        f"in {len(result.rows)} steps, {result.parameters:,} parameters, {filling:.1%} of the positions filling"
     )
     return 0

@@ -1,20 +1,22 @@
 """What the embedded base is trained on: endless, seeded, and all our own text.
 
 The tasks teach the words and forms of the documents and how to copy a figure, but never to write a document when
-asked for one: that is left for a hat to add. Records are about invented names, drawn afresh for every sample.
+asked for one: that is left for a hat to add. Every label, notation, wording, style and range of every split occurs;
+names do not, they are invented afresh for every sample.
 
 A sample is a list of passages; a passage says how much its tokens count in the loss.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from random import Random
 
-from .facts import UNITS, Fact, make_fact, render_input
+from .facts import NOTATIONS, UNITS, Fact, make_fact, render_input
 from .kinds import KINDS
-from .kinds.kind import Kind, company, day, fund, period, person
+from .kinds.kind import STYLES, Kind, company, day, fund, period, person
 from .names import NAMES, Names
+from .splits import SPLITS
 from .template import render
 
 
@@ -34,14 +36,19 @@ Sample = list[Passage]
 CONTEXT = 0.1  # a record is given, not predictable: it is learned a little, as text
 
 
-def restatement(rng: Random, lines: int) -> Sample:
-    """A record of unrelated facts, then each of them stated in a sentence, in another order.
+def restatement(rng: Random, lines: int, *, figures: float = 0.6, syllables: int = 1) -> Sample:
+    """A record of unrelated facts in one notation, then each of them stated in a sentence, in another order.
 
     Only copying a value from behind its label predicts it: this is what teaches a small model to look back.
+    figures    their share of the facts; the others are names, dates and periods
+    syllables  how long the invented heads of the names are
     """
     labels = rng.sample(LABELS, lines)
-    names = _names(rng)
-    facts = {label: make_fact(label, *(_figure(rng) if rng.random() < 0.6 else _text(rng, names))) for label in labels}
+    names, notation = _names(rng, syllables), rng.choice(list(NOTATIONS))
+    facts = {}
+    for label in labels:
+        type, value = _figure(rng) if rng.random() < figures else _text(rng, names)
+        facts[label] = make_fact(label, type, value, notation=notation)
     sample = [Passage(render_input(facts), CONTEXT)]
     rng.shuffle(labels)
     for label in labels:
@@ -55,14 +62,13 @@ def restatement(rng: Random, lines: int) -> Sample:
 
 def document(rng: Random) -> Sample:
     """A document of any kind, by itself."""
-    kind, facts = _record(rng)
-    return [Passage(kind.write(facts, rng), 1.0)]
+    return [Passage(_write(*_record(rng), rng), 1.0)]
 
 
 def record_then_document(rng: Random) -> Sample:
     """A record and the document that states it, with no word of instruction between them."""
     kind, facts = _record(rng)
-    return [Passage(render_input(facts), CONTEXT), Passage(kind.write(facts, rng), 1.0)]
+    return [Passage(render_input(facts), CONTEXT), Passage(_write(kind, facts, rng), 1.0)]
 
 
 def question(rng: Random) -> Sample:
@@ -96,8 +102,18 @@ def any_restatement(rng: Random) -> Sample:
     return restatement(rng, rng.randint(2, 10))
 
 
-# Task -> share of the samples, once the curriculum of restatements is over.
-TASKS: dict[Callable[[Random], Sample], float] = {
+def names_restated(rng: Random) -> Sample:
+    """A restatement of one to six names, dates and periods.
+
+    A name is several pieces of words, and harder to copy than a figure: the longer ones have parts that no other has.
+    """
+    return restatement(rng, rng.randint(1, 6), figures=0.0, syllables=rng.randint(1, 3))
+
+
+Shares = Mapping[Callable[[Random], Sample], float]  # task -> share of the samples
+
+# Once the curriculum of restatements is over.
+MIXTURE: Shares = {
     any_restatement: 0.15,
     document: 0.10,
     record_then_document: 0.45,
@@ -105,15 +121,25 @@ TASKS: dict[Callable[[Random], Sample], float] = {
     listing: 0.13,
     sentiment: 0.05,
 }
+# Last: the same with names, which are learned when figures already are.
+NAMES_TOO: Shares = {
+    names_restated: 0.35,
+    any_restatement: 0.05,
+    document: 0.03,
+    record_then_document: 0.40,
+    question: 0.07,
+    listing: 0.07,
+    sentiment: 0.03,
+}
 
 
-def mixed(rng: Random) -> Sample:
-    """One sample of any task, by the shares of TASKS."""
-    task = rng.choices(list(TASKS), list(TASKS.values()))[0]
+def mixed(rng: Random, shares: Shares = MIXTURE) -> Sample:
+    """One sample of any task, by its share."""
+    task = rng.choices(list(shares), list(shares.values()))[0]
     return task(rng)
 
 
-LABELS = sorted({field.label for kind in KINDS.values() for field in kind.fields.values()})
+LABELS = sorted({label for kind in KINDS.values() for field in kind.fields.values() for label in field.labels})
 STATEMENTS = (  # what stands before a value, and behind it
     ("The {} was", "."),
     ("The {} came to", "."),
@@ -149,16 +175,20 @@ def _figure(rng: Random) -> tuple[str, Decimal]:
 
 def _record(rng: Random) -> tuple[Kind, dict[str, Fact]]:
     kind = rng.choice(list(KINDS.values()))
-    return kind, kind.draw(rng, _names(rng))
+    return kind, kind.draw(rng, replace(SPLITS["corpus"], names=_names(rng)))
 
 
-def _names(rng: Random) -> Names:
+def _write(kind: Kind, facts: dict[str, Fact], rng: Random) -> str:
+    return kind.write(facts, rng, style=rng.choice(STYLES), unseen=True)
+
+
+def _names(rng: Random, syllables: int = 1) -> Names:
     """Names that occur in no split: a few invented heads and given names."""
-    return Names(tuple(_invented(rng) for _ in range(3)), tuple(_invented(rng) for _ in range(3)))
+    return Names(tuple(_invented(rng, syllables) for _ in range(3)), tuple(_invented(rng, syllables) for _ in range(3)))
 
 
-def _invented(rng: Random) -> str:
+def _invented(rng: Random, syllables: int) -> str:
     while True:
-        word = "".join(rng.choice(part) for part in (_ONSETS, _VOWELS, _CODAS))
+        word = "".join(rng.choice(part) for part in (_ONSETS, _VOWELS, _CODAS) * syllables)
         if word not in _TAKEN:
             return word.capitalize()

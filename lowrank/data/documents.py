@@ -2,8 +2,8 @@
 
     entry = f(sha256(f"{seed}|{split}|{kind}|{index}"))
 
-A pure function: the same arguments give the same bytes on every machine. A split has names of its own (`names`), so no
-record of one recurs in another. Files are JSON lines, one entry a line.
+A pure function: the same arguments give the same bytes on every machine. A split has names and ranges of its own
+(`splits`), so no record of one recurs in another. Files are JSON lines, one entry a line.
 """
 
 import hashlib
@@ -15,8 +15,11 @@ from random import Random
 from typing import Any, TypeVar
 
 from lowrank.data.facts import TEXT_TYPES, UNITS, Fact, evaluate, is_decimal, render_input
+from lowrank.data.jsonl import read_lines, write_lines
 from lowrank.data.kinds import KINDS
-from lowrank.data.names import NAMES
+from lowrank.data.kinds.kind import STYLES
+from lowrank.data.splits import SPLITS
+from lowrank.data.template import Conversation, Turn
 
 LICENSE = "Apache-2.0"
 
@@ -55,6 +58,11 @@ class Entry:
     def prompt(self) -> str:
         """Instruction, blank line, record: what the user says."""
         return f"{self.instruction}\n\n{self.input}"
+
+    @property
+    def conversation(self) -> Conversation:
+        """What is learned of it: the document behind its instruction and record."""
+        return Conversation(self.id, (Turn(self.instruction, self.input, self.output),))
 
     @property
     def sha256(self) -> str:
@@ -112,24 +120,24 @@ class Entry:
 
 
 def make_entry(kind: str, index: int, *, seed: int, split: str) -> Entry:
-    """The index-th entry of a kind. Raises ValueError for an unknown kind or split."""
-    _known("kind", kind, KINDS)
-    _known("split", split, NAMES)
+    """The index-th entry of a kind, the styles in turn. Raises ValueError for an unknown kind or split."""
+    known("kind", kind, KINDS)
+    known("split", split, SPLITS)
     digest = hashlib.sha256(f"{seed}|{split}|{kind}|{index}".encode()).digest()
     rng = Random(int.from_bytes(digest, "big"))
-    form = KINDS[kind]
-    facts = form.draw(rng, NAMES[split])
+    form, style = KINDS[kind], STYLES[index % len(STYLES)]
+    facts = form.draw(rng, SPLITS[split])
     return Entry(
         id=f"{kind}-{index:04d}",
         kind=kind,
         split=split,
         seed=seed,
-        instruction=form.instruction,
+        instruction=form.instruction(style),
         facts=facts,
         required_sections=form.required_sections,
         identities=form.identities(facts),
         input=render_input(facts),
-        output=form.write(facts, rng),
+        output=form.write(facts, rng, style=style, unseen=SPLITS[split].unseen),
     )
 
 
@@ -137,7 +145,7 @@ def make_documents(n: int, *, seed: int, split: str, kinds: Iterable[str] = KIND
     """n entries, the kinds in turn: 100 gives ten of each.
 
     seed   any whole number
-    split  "train", "validation", "test" or "corpus"; each has its own names
+    split  "train", "validation", "test" or "corpus"; each has its own names and ranges
     kinds  names of KINDS
     Raises ValueError for a negative n, no kinds, an unknown kind or split.
     """
@@ -149,8 +157,7 @@ def make_documents(n: int, *, seed: int, split: str, kinds: Iterable[str] = KIND
 
 def write_jsonl(path: Path | str, entries: Iterable[Entry]) -> None:
     """One line of JSON an entry, UTF-8."""
-    lines = (json.dumps(entry.to_json(), ensure_ascii=False) + "\n" for entry in entries)
-    Path(path).write_text("".join(lines), encoding="utf-8", newline="\n")
+    write_lines(Path(path), (entry.to_json() for entry in entries))
 
 
 def read_jsonl(path: Path | str) -> list[Entry]:
@@ -158,22 +165,13 @@ def read_jsonl(path: Path | str) -> list[Entry]:
 
     Raises ValueError naming file, line, key and what was expected there.
     """
-    entries = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            data = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{place}: expected a JSON object, {error.msg} at column {error.colno}") from None
-        entries.append(Entry.from_json(data, place))
-    return entries
+    return [Entry.from_json(data, place) for place, data in read_lines(Path(path))]
 
 
-def _known(what: str, name: str, names: Iterable[str]) -> None:
-    if name not in (known := tuple(names)):
-        raise ValueError(f"make_entry: {what} must be one of {', '.join(known)}, got {name!r}")
+def known(what: str, name: str, names: Iterable[str]) -> None:
+    """Raises ValueError, naming what is wrong, unless `name` is one of `names`."""
+    if name not in (choices := tuple(names)):
+        raise ValueError(f"documents: {what} must be one of {', '.join(choices)}, got {name!r}")
 
 
 def _default_label(key: str) -> str:

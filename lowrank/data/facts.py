@@ -1,6 +1,7 @@
 """Facts: a value, its type, and the one string in which record and document print it.
 
     print(812.4, usd_m) = "$812.4 million"        leverage = round_half_up(total_debt / ebitda, 2)
+    or, in another notation, "USD 812.4 million"
 
 Every figure is a `Decimal`, rounded half up. A derived figure is computed from the rounded, printed figures it comes
 from, so a reader with a calculator gets the number on the page.
@@ -26,10 +27,8 @@ ARITHMETIC = Context(prec=60, rounding=ROUND_HALF_UP)
 
 @dataclass(frozen=True)
 class Unit:
-    """How a type of figure prints, and what it measures: value * scale is in `dimension` (usd, pct, x or count)."""
+    """How exactly a type of figure is stated, and what: value * scale is in `dimension` (usd, pct, x or count)."""
 
-    prefix: str
-    suffix: str
     decimals: int
     dimension: str
     scale: Decimal = Decimal(1)
@@ -37,15 +36,62 @@ class Unit:
 
 UNITS: Mapping[str, Unit] = MappingProxyType(
     {
-        "usd": Unit("$", "", 2, "usd"),
-        "usd_m": Unit("$", " million", 1, "usd", Decimal(10**6)),
-        "pct": Unit("", "%", 1, "pct"),
-        "rate": Unit("", "%", 2, "pct"),
-        "bps": Unit("", " bps", 0, "pct", Decimal("0.01")),
-        "ratio": Unit("", "x", 2, "x"),
-        "count": Unit("", "", 0, "count"),
+        "usd": Unit(2, "usd"),
+        "usd_m": Unit(1, "usd", Decimal(10**6)),
+        "pct": Unit(1, "pct"),
+        "rate": Unit(2, "pct"),
+        "bps": Unit(0, "pct", Decimal("0.01")),
+        "ratio": Unit(2, "x"),
+        "count": Unit(0, "count"),
     }
 )
+
+# Notation -> type -> how it prints. A record keeps to one notation; training shows SEEN_NOTATION only.
+NOTATIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "symbols": {
+            "usd": "{sign}${number}",
+            "usd_m": "{sign}${number} million",
+            "pct": "{sign}{number}%",
+            "rate": "{sign}{number}%",
+            "bps": "{sign}{number} bps",
+            "ratio": "{sign}{number}x",
+            "count": "{sign}{number}",
+            "date": "{date.day} {month} {date.year}",
+        },
+        "short": {
+            "usd": "{sign}US${number}",
+            "usd_m": "{sign}${number}M",
+            "pct": "{sign}{number} %",
+            "rate": "{sign}{number} %",
+            "bps": "{sign}{number} bp",
+            "ratio": "{sign}{number} x",
+            "count": "{sign}{number}",
+            "date": "{month} {date.day}, {date.year}",
+        },
+        "codes": {
+            "usd": "USD {sign}{number}",
+            "usd_m": "USD {sign}{number} million",
+            "pct": "{sign}{number} percent",
+            "rate": "{sign}{number} percent",
+            "bps": "{sign}{number} basis points",
+            "ratio": "{sign}{number} x",
+            "count": "{sign}{number}",
+            "date": "{date}",
+        },
+        "words": {
+            "usd": "{sign}{number} dollars",
+            "usd_m": "{sign}{number} million dollars",
+            "pct": "{sign}{number} per cent",
+            "rate": "{sign}{number} per cent",
+            "bps": "{sign}{number} basis points",
+            "ratio": "{sign}{number} times",
+            "count": "{sign}{number}",
+            "date": "{month} {date.day}, {date.year}",
+        },
+    }
+)
+SEEN_NOTATION = "symbols"
 
 
 @dataclass(frozen=True)
@@ -97,18 +143,21 @@ def round_half_up(value: Decimal, decimals: int) -> Decimal:
     return rounded if rounded else rounded.copy_abs()
 
 
-def print_value(type: str, value: str) -> str:
+def print_value(type: str, value: str, notation: str = SEEN_NOTATION) -> str:
     """The string of a value: "-8.4%", "$4,812.50", "3.41x", "150 bps", "31 March 2025"; text as it is."""
     if type in UNITS:
-        unit, number = UNITS[type], Decimal(value)
-        return f"{'-' if number < 0 else ''}{unit.prefix}{number.copy_abs():,.{unit.decimals}f}{unit.suffix}"
+        number = Decimal(value)
+        digits = f"{number.copy_abs():,.{UNITS[type].decimals}f}"
+        return NOTATIONS[notation][type].format(sign="-" if number < 0 else "", number=digits)
     if type == "date":
-        day = datetime.date.fromisoformat(value)
-        return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
+        date = datetime.date.fromisoformat(value)
+        return NOTATIONS[notation][type].format(date=date, month=MONTHS[date.month - 1])
     return value
 
 
-def make_fact(label: str, type: str, value: Decimal | str, source: str | None = None) -> Fact:
+def make_fact(
+    label: str, type: str, value: Decimal | str, source: str | None = None, notation: str = SEEN_NOTATION
+) -> Fact:
     """A fact from its value: a figure is rounded half up to the decimals its type prints.
 
     Raises ValueError for a type that is none of TEXT_TYPES and UNITS, and for a figure that is no finite decimal.
@@ -120,7 +169,7 @@ def make_fact(label: str, type: str, value: Decimal | str, source: str | None = 
         if not is_decimal(text):
             raise ValueError(f"make_fact: the value of a {type} must be a finite decimal, got {text!r}")
         text = str(round_half_up(Decimal(text), UNITS[type].decimals))
-    return Fact(text, type, print_value(type, text), label, source)
+    return Fact(text, type, print_value(type, text, notation), label, source)
 
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {

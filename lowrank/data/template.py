@@ -1,22 +1,189 @@
-"""How an instruction and its input are put before a model. A hat is used with the template it was trained with."""
+"""How a task is put before a model: named, versioned texts. A hat is used with the template it was trained with.
+
+A conversation becomes parts, each tokenized by itself, which is what generation does too:
+
+    begin-of-text, asked    answered, end-of-text    begin-of-text, asked    ...
+    given                   learned                  given
+
+The texts of a name and version never change; a test holds them. A better text is a new version, or another name.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
-# Name -> text before the completion. The name is stored in a hat, so a text never changes under its name.
-TEMPLATES: Mapping[str, str] = MappingProxyType(
-    {
-        "alpaca": "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
-        "fingpt": "Instruction: {instruction}\nInput: {input}\nAnswer: ",
-    }
-)
+DEFAULT = "alpaca"
+
+INSTRUCTION, ANSWER = "[INST]", "[/INST]"
+SYSTEM, SYSTEM_END = "<<SYS>>", "<</SYS>>"
 
 
-def render(template: str, instruction: str, input: str) -> str:
-    """The prompt: everything up to where the completion begins.
+@dataclass(frozen=True)
+class Turn:
+    """One exchange. `output` is None where the model is to answer."""
 
-    Raises ValueError for a template that is not in TEMPLATES.
+    instruction: str
+    input: str = ""
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What can be learned from: turns, and the system prompt before the first of them."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A text, tokenized by itself: given, behind a begin-of-text token, or learned, with an end-of-text one."""
+
+    text: str
+    learned: bool
+
+
+@dataclass(frozen=True)
+class Template:
+    """prompt = with_input or without_input, filled in; what is learned behind it is the output as it is."""
+
+    name: str
+    version: int
+    with_input: str
+    without_input: str
+
+    def render(self, instruction: str, input: str, system: str = "") -> str:
+        """The prompt: everything up to where the answer begins. Raises ValueError for a system prompt."""
+        if system:
+            raise ValueError(f"template {self.name} has no place for a system prompt, got {system!r}")
+        form = self.with_input if input else self.without_input
+        return form.format(instruction=instruction, input=input)
+
+    def completion(self, output: str) -> str:
+        """The text that is learned."""
+        return output
+
+    def parts(self, conversation: Conversation) -> list[Part]:
+        """What is given and what is learned of a conversation; the system prompt belongs to its first turn."""
+        parts = []
+        for number, turn in enumerate(conversation.turns):
+            prompt = self.render(turn.instruction, turn.input, conversation.system if number == 0 else "")
+            parts.append(Part(prompt, learned=False))
+            if turn.output is not None:
+                parts.append(Part(self.completion(turn.output), learned=True))
+        return parts
+
+    def to_json(self) -> dict[str, Any]:
+        """What a hat's provenance says of its template; `recorded` is the inverse."""
+        return {"name": self.name, "version": self.version}
+
+
+class Llama2Chat(Template):
+    """Meta's chat format: `[INST] user [/INST]` and ` answer ` with its trailing space    (llama/generation.py)
+
+    Meta tokenizes a finished turn as one text. The cut before the answer changes no id: every piece of Llama's
+    vocabulary holds its spaces in front, so none crosses from "]" into " answer".
     """
-    if template not in TEMPLATES:
-        raise ValueError(f"template must be one of {', '.join(TEMPLATES)}, got {template!r}")
-    return TEMPLATES[template].format(instruction=instruction, input=input)
+
+    def render(self, instruction: str, input: str, system: str = "") -> str:
+        """The prompt, user text stripped, the system prompt folded into it.  Raises ValueError for a tag inside."""
+        user = super().render(instruction, input)
+        for text in (system, user):
+            _refuse_tags(text)
+        if system:
+            user = f"{SYSTEM}\n{system}\n{SYSTEM_END}\n\n{user}"
+        return f"{INSTRUCTION} {user.strip()} {ANSWER}"
+
+    def completion(self, output: str) -> str:
+        """The answer, stripped, and one space.  Raises ValueError for a tag inside."""
+        _refuse_tags(output)
+        return f"{output.strip()} "
+
+
+def _refuse_tags(text: str) -> None:
+    for tag in (INSTRUCTION, ANSWER, SYSTEM, SYSTEM_END):
+        if tag in text:
+            raise ValueError(f"template llama2-chat: special tags are not allowed in a text, got {tag!r}")
+
+
+# "alpaca" leaves out Stanford's sentence of introduction: the embedded base knows it in this form.
+_ALL = (
+    Template(
+        name="alpaca",
+        version=1,
+        with_input="### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
+        without_input="### Instruction:\n{instruction}\n\n### Response:\n",
+    ),
+    Template(
+        name="fingpt",
+        version=1,
+        with_input="Instruction: {instruction}\nInput: {input}\nAnswer: ",
+        without_input="Instruction: {instruction}\nInput: \nAnswer: ",
+    ),
+    Llama2Chat(
+        name="llama2-chat",
+        version=1,
+        with_input="{instruction}\n\n{input}",
+        without_input="{instruction}",
+    ),
+    Template(
+        name="plain",
+        version=1,
+        with_input="{instruction}\n\n{input}\n\n",
+        without_input="{instruction}\n\n",
+    ),
+)
+TEMPLATES: Mapping[str, Template] = MappingProxyType({template.name: template for template in _ALL})
+
+
+def find(name: str) -> Template:
+    """The template of a name.  Raises ValueError for one that is not in TEMPLATES."""
+    if name not in TEMPLATES:
+        raise ValueError(f"template must be one of {', '.join(TEMPLATES)}, got {name!r}")
+    return TEMPLATES[name]
+
+
+def render(name: str, instruction: str, input: str) -> str:
+    """The prompt of one task in the template of a name."""
+    return find(name).render(instruction, input)
+
+
+def recorded(provenance: Mapping[str, Any], where: str) -> Template | None:
+    """The template that a hat was trained with; None if its provenance names none. A bare name is version 1.
+
+    Raises ValueError for a name or version that is not here.
+    """
+    entry = provenance.get("template")
+    if entry is None:
+        return None
+    if isinstance(entry, str):
+        name, version = entry, 1
+    elif isinstance(entry, dict) and entry.keys() >= {"name", "version"}:
+        name, version = entry["name"], entry["version"]
+    else:
+        raise ValueError(f"{where}: template: must be a name, or a name and a version, got {entry!r}")
+    if name not in TEMPLATES:
+        raise ValueError(f"{where}: trained with the template {name!r}, known are {', '.join(TEMPLATES)}")
+    if version != TEMPLATES[name].version:
+        ours = TEMPLATES[name].version
+        raise ValueError(f"{where}: trained with version {version} of the template {name!r}, this is version {ours}")
+    return TEMPLATES[name]
+
+
+def template_for(hats: Mapping[str, Mapping[str, Any]], asked: str | None = None) -> str:
+    """The one template to use hats with: theirs, or if they record none, what is asked for, or the default.
+
+    hats  where a hat came from -> its provenance
+    Raises ValueError naming both if a hat was trained with another than is asked for, or than another hat.
+    """
+    chosen, chooser = (None, "") if asked is None else (find(asked).name, "asked for")
+    for where, provenance in hats.items():
+        trained = recorded(provenance, where)
+        if trained is None:
+            continue
+        if chosen is not None and trained.name != chosen:
+            raise ValueError(f"{where}: trained with the template {trained.name!r}, {chooser} {chosen!r}")
+        chosen, chooser = trained.name, chooser or f"{where} with"
+    return chosen or DEFAULT

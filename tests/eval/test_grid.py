@@ -17,7 +17,7 @@ def model(embedded):
 
 
 def test_the_completion_loss_does_not_depend_on_the_batches(model, tokenizer):
-    examples, _ = encode_all(ENTRIES, tokenizer, "alpaca", 512)
+    examples, _ = encode_all([entry.conversation for entry in ENTRIES], tokenizer, "alpaca", 512)
     one_by_one = completion_loss(model, examples, batch_size=1)
     assert completion_loss(model, examples, batch_size=3) == pytest.approx(one_by_one, rel=1e-6)
 
@@ -39,7 +39,7 @@ def hat(embedded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hat") / "hat"
     model = lowrank.load(embedded)
     lowrank.add_adapter(model, "new", rank=2)
-    lowrank.save_adapter(model, "new", folder, notes={"template": "fingpt"})
+    lowrank.save_adapter(model, "new", folder, notes={"template": {"name": "fingpt", "version": 1}})
     return folder
 
 
@@ -54,6 +54,14 @@ def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded,
     assert found[0].to_json().keys() == {
         "adapter", "weights", "n", "loss", "sections", "figure_precision", "figure_recall", "binding"
     }  # fmt: skip
+
+
+def test_hats_are_measured_with_the_template_they_were_trained_with(embedded, hat, monkeypatch):
+    used = []
+    monkeypatch.setattr("lowrank.eval.grid.evaluate", lambda *_, template, **__: used.append(template))
+    evaluate_grid(embedded, {"new": hat}, ["nf4-dq"], ENTRIES[:1], progress=False)
+    evaluate_grid(embedded, {}, ["nf4-dq"], ENTRIES[:1], progress=False)
+    assert used == ["fingpt", "fingpt", "alpaca"]
 
 
 def test_a_hat_with_another_template_is_refused(embedded, hat):

@@ -112,6 +112,36 @@ def test_a_hat_is_trained_evaluated_and_used_from_the_command_line(lowrank, trai
     assert lowrank("generate", "embedded", *use, "--use", "finance=0.0", *facts)[1] == bare[1]
 
 
+def test_a_hat_records_its_template_and_is_used_with_no_other(lowrank, mistake, trained, tmp_path):
+    hat, _ = trained
+    record = json.loads((hat / "lowrank.json").read_text())
+    assert record["template"] == {"name": "alpaca", "version": 1}
+    assert record["data"]["left_out"] == []
+    (tmp_path / "facts.txt").write_text("company: Aldane Foods Ltd\n")
+    facts = ("--facts", tmp_path / "facts.txt", "--kind", "earnings_summary", "--max-new-tokens", 5)
+    use = ("--adapter", f"finance={hat}")
+    refused = "trained with the template 'alpaca', asked for 'plain'"
+    assert refused in mistake("generate", "embedded", *use, *facts, "--template", "plain")
+    assert refused in mistake("eval", "embedded", *use, "--n", 1, "--template", "plain")
+    assert "--template is of --facts" in mistake("generate", "embedded", "--prompt", "x", "--template", "plain")
+    default, own, other = (
+        lowrank("generate", "embedded", *more, *facts)[1]
+        for more in (use, (*use, "--template", "alpaca"), (*use, "--use", "none", "--template", "plain"))
+    )
+    assert default == own != other
+
+
+def test_entries_that_are_left_out_are_told_and_recorded(lowrank, tmp_path):
+    (tmp_path / "run.toml").write_text(RUN.format(base="embedded", data="documents", out=tmp_path / "out"))
+    status, out, _ = lowrank("train", tmp_path / "run.toml", "data.max_tokens=240", "data.pack=480")
+    record = json.loads((tmp_path / "out/hat/lowrank.json").read_text())["data"]
+    assert status == 0
+    assert record["entries"] + len(record["left_out"]) == 100
+    assert f"{len(record['left_out'])} of 100 entries have over 240 tokens and are left out: " in out
+    assert record["left_out"][0] in out and f"and {len(record['left_out']) - 10} more" in out
+    assert re.search(r"[\d.]+% of the positions filling", out)
+
+
 def test_training_goes_on_from_a_checkpoint(lowrank, trained):
     _, folder = trained
     status, out, _ = lowrank("train", folder / "run.toml", "--resume")
@@ -283,7 +313,11 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(tmp_path):
     (tmp_path / "run.toml").write_text(RUN.format(base="embedded", data="documents", out=tmp_path / "out"))
     command = [sys.executable, "-m", "lowrank", "train", tmp_path / "run.toml"]
     process = subprocess.Popen(
-        [*command, "run.epochs=500", "run.checkpoint_every=1"], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [*command, "run.epochs=500", "run.checkpoint_every=1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "out/checkpoint.pt").exists():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lowrank.files import new_file, new_folder, sha256_of, write_json, write_text
+from lowrank.files import new_file, new_folder, partial_folder, resumed_folder, sha256_of, write_json, write_text
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -84,12 +84,42 @@ def test_a_failed_renaming_brings_the_old_folder_back(tmp_path: Path, monkeypatc
     assert tree(tmp_path) == {"out/a": "old"}
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_was_interrupted_is_found_again(error: type[BaseException], tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "out"
+    with pytest.raises(error), resumed_folder(target, ["a", "b"]) as aside:
+        (aside / "a").write_text("1")
+        raise error
+    assert tree(tmp_path) == {"deep/.out.partial/a": "1"}
+    with resumed_folder(target, ["a", "b"]) as aside:
+        assert aside == partial_folder(target)
+        assert tree(aside) == {"a": "1"}
+        (aside / "b").write_text("2")
+    assert tree(tmp_path) == {"deep/out/a": "1", "deep/out/b": "2"}
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_mistake_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no weight"), resumed_folder(tmp_path / "out", ["a"]) as aside:
+        (aside / "a").write_text("1")
+        raise ValueError("no weight")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_file_is_told_before_the_work(tmp_path: Path) -> None:
+    write_text(tmp_path / "out" / "mine.txt", "keep")
+    refused = pytest.raises(ValueError, match=r"out: holds mine.txt, which would be lost")
+    with refused, resumed_folder(tmp_path / "out", ["a"]):
+        pytest.fail("the work began")
+    assert tree(tmp_path) == {"out/mine.txt": "keep"}
+
+
 def test_others_may_read_what_is_written(tmp_path: Path) -> None:
     write_text(tmp_path / "out" / "a", "x")
-    with new_folder(tmp_path / "folder"):
+    with new_folder(tmp_path / "folder"), resumed_folder(tmp_path / "resumed", []):
         pass
     assert (tmp_path / "out" / "a").stat().st_mode & 0o777 == 0o644
-    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("folder", "resumed")} == {0o755}
 
 
 def test_json_is_indented_utf_8_with_a_final_newline(tmp_path: Path) -> None:

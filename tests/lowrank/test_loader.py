@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +140,12 @@ def test_a_loaded_base_does_not_hang_on_its_file(hf_folder, hf_reference, tmp_pa
     with (base / "model.safetensors").open("r+b") as file:
         file.write(bytes((base / "model.safetensors").stat().st_size))
     assert torch.equal(model(tokens), before)
+
+
+def test_loading_imports_nothing_large(golden: Path) -> None:
+    code = "import sys, lowrank; lowrank.load(sys.argv[1]); print('sympy' in sys.modules)"
+    command = [sys.executable, "-c", code, str(golden / "meta-tiny-mha")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_tied_base_shares_one_tensor(hf_folder, tmp_path: Path) -> None:

@@ -30,6 +30,15 @@ def test_the_layer_is_the_product_with_its_weight(format: str) -> None:
     assert f"weights={format}" in repr(layer)
 
 
+def test_a_layer_can_hold_its_weight_in_another_layout() -> None:
+    layer, rows = QuantLinear(quantize(normal(6, 70), "nf4-dq")), quantize(normal(6, 70), "int8")
+    layer.hold(rows)
+    assert (layer.format, layer.state_dict().keys()) == ("int8", {"codes", "scale"})
+    assert torch.equal(layer.dequantize(), dequantize(rows))
+    with pytest.raises(ValueError, match=r"W must be \(6, 70\), got shape \(70, 6\)"):
+        layer.hold(quantize(normal(70, 6), "nf4"))
+
+
 @EVERY_FORMAT
 def test_the_stored_tensors_are_buffers_and_move_with_the_layer(format: str) -> None:
     layer = QuantLinear(quantize(normal(6, 70), format))

@@ -1,6 +1,8 @@
 """A folder in 4 bits: the same model as one quantized on the way in, in its source's naming, whole or not at all."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lowrank
+from lowrank import quantizer
+from lowrank.files import partial_folder, sha256_of
+from lowrank.model.names import is_block_linear, to_hf
 from lowrank.quantizer import quantize_folder
+from lowrank.slabs import quantize_slabs
+from lowrank.streamed import StreamWriter
 
 WEIGHTS = "model.safetensors"
 
@@ -54,15 +61,162 @@ def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(go
     (wide / "config.json").write_text((source / "config.json").read_text().replace('"bfloat16"', '"float32"'))
     folder = quantize_folder(wide, tmp_path / "out", weights)
     theirs = AutoModelForCausalLM.from_pretrained(folder).train()  # in training, bitsandbytes does not round W
+    ours, tokens = lowrank.load(folder), torch.arange(40).view(2, 20)
+    for name in filter(is_block_linear, ours.config.parameter_shapes()):
+        codes = ours.get_submodule(name.removesuffix(".weight")).quantized.codes
+        assert torch.equal(theirs.get_parameter(to_hf(name)).data.flatten(), codes), name
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits.detach(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # the other programs' own
+@pytest.mark.parametrize("storage", [torch.uint8, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4-dq", "fp4"])
+def test_a_folder_of_transformers_with_bitsandbytes_is_loaded_as_it_is(golden, tmp_path, weights, storage):
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    base, theirs = golden / "hf-tiny-qlora/base", tmp_path / "theirs"
+    format, _, nested = weights.partition("-")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=format,
+        bnb_4bit_use_double_quant=bool(nested),
+        bnb_4bit_quant_storage=storage,
+    )
+    AutoModelForCausalLM.from_pretrained(base, quantization_config=config).save_pretrained(theirs)
+    read, ours = lowrank.load(theirs), lowrank.load(base, weights)
+    assert read.source == ours.source
+    stored = load_file(theirs / WEIGHTS)
+    for name in filter(is_block_linear, ours.config.parameter_shapes()):
+        layers = [model.get_submodule(name.removesuffix(".weight")).quantized.tensors() for model in (read, ours)]
+        assert torch.equal(layers[0]["codes"], layers[1]["codes"]), name
+        assert torch.equal(layers[0]["codes"], stored[to_hf(name)].flatten().view(torch.uint8)), name
+        for part in layers[0].keys() - {"codes"}:
+            if nested and part == "absmax":  # formats.md: a neighbouring 8-bit code
+                assert (layers[0][part].int() - layers[1][part].int()).abs().max() <= 1, name
+            else:
+                assert torch.equal(layers[0][part], layers[1][part]), (name, part)
+
+
+@pytest.mark.filterwarnings("ignore")  # the other programs' own
+def test_transformers_with_bitsandbytes_loads_several_files(golden, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    base = golden / "hf-tiny-qlora/base"
+    one, many = quantize_folder(base, tmp_path / "one"), quantize_folder(base, tmp_path / "many", max_file_bytes=1e5)
     tokens = torch.arange(40).view(2, 20)
-    torch.testing.assert_close(lowrank.load(folder)(tokens), theirs(tokens).logits.detach(), rtol=0, atol=2e-5)
+    assert len(list(many.glob("model-*.safetensors"))) > 2
+    assert torch.equal(lowrank.load(many)(tokens), lowrank.load(one)(tokens))
+    logits = [AutoModelForCausalLM.from_pretrained(folder)(tokens).logits for folder in (one, many)]
+    assert torch.equal(*logits)
 
 
-def test_the_manifest_holds_the_hash_of_the_weights(base, tmp_path):
-    folder = quantize_folder(base, tmp_path / "out")
+@pytest.mark.parametrize("max_file_bytes", [5e9, 1e5])
+def test_the_manifest_holds_the_hash_of_every_file(base, tmp_path, max_file_bytes):
+    source = tmp_path / "base"
+    shutil.copytree(base, source)
+    (source / "tokenizer_config.json").write_text("{}")
+    folder = quantize_folder(source, tmp_path / "out", max_file_bytes=max_file_bytes)
     manifest = json.loads((folder / "quantization.json").read_text())
-    assert len(manifest["sha256"]["model.safetensors"]) == 64
     assert manifest["weights"] == "nf4-dq"
+    assert manifest["sha256"] == {
+        path.name: sha256_of(path) for path in folder.iterdir() if path.name != "quantization.json"
+    }
+    assert {"tokenizer_config.json", "config.json" if "hf" in str(base) else "params.json"} < manifest["sha256"].keys()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError], ids=lambda stop: stop.__name__)
+def test_what_was_interrupted_is_gone_on_with(base, tmp_path, monkeypatch, stop):
+    whole = quantize_folder(base, tmp_path / "whole", max_file_bytes=2e5)
+    calls = []
+
+    def stopped(value, *rest):
+        calls.append(rest)
+        if len(calls) == 6:
+            raise stop("in the middle")
+        return quantize_slabs(value, *rest)
+
+    monkeypatch.setattr(quantizer, "quantize_slabs", stopped)
+    with pytest.raises(stop, match="in the middle"):
+        quantize_folder(base, tmp_path / "out", max_file_bytes=2e5)
+    assert not (tmp_path / "out").exists()
+    assert partial_folder(tmp_path / "out").is_dir()
+    out = quantize_folder(base, tmp_path / "out", max_file_bytes=2e5)
+    assert len(calls) == 14 + 1  # seven linears in each of two blocks; the one that was stopped came twice
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+
+
+@pytest.mark.parametrize("change", ["weights", "base"])
+def test_other_work_is_not_gone_on_with(golden, tmp_path, monkeypatch, change):
+    source = Path(shutil.copytree(golden / "meta-tiny-mha", tmp_path / "base"))
+    with monkeypatch.context() as patched:
+        patched.setattr(StreamWriter, "close", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_folder(source, tmp_path / "out")
+    if change == "base":
+        tensors = torch.load(source / "consolidated.00.pth", weights_only=True)
+        torch.save({name: tensor * 2 for name, tensor in tensors.items()}, source / "consolidated.00.pth")
+    weights = "fp4-dq" if change == "weights" else "nf4-dq"
+    out, direct = (quantize_folder(source, tmp_path / name, weights) for name in ("out", "direct"))
+    assert (out / WEIGHTS).read_bytes() == (direct / WEIGHTS).read_bytes()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def small_files():
+    """A limit on the size of files, as a full disk would be one: a write beyond it fails."""
+    resource = pytest.importorskip("resource", reason="POSIX limits")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_fails_leaves_nothing_under_the_final_name(base, tmp_path, small_files):
+    small_files(200_000)
+    with pytest.raises(OSError, match="File too large"):
+        quantize_folder(base, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tensors", [0, 5])
+def test_a_disk_that_fills_up_while_weights_are_written(base, tmp_path, monkeypatch, tensors):
+    written = []
+
+    def write(self, group):
+        if len(written) == tensors:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(group)
+        return whole_write(self, group)
+
+    whole_write = StreamWriter.write
+    with monkeypatch.context() as patched:
+        patched.setattr(StreamWriter, "write", write)
+        with pytest.raises(OSError, match="No space left"):
+            quantize_folder(base, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert quantize_folder(base, tmp_path / "out").is_dir()
+
+
+def test_a_disk_with_too_little_room_is_told_before_the_work(base, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(quantizer, "quantize_slabs", interrupt)
+    with pytest.raises(OSError, match=r"0\.00 GB more are needed, the disk has 0\.00 GB free"):
+        quantize_folder(base, tmp_path / "out")
+
+
+def test_what_cannot_be_replaced_is_told_before_the_work(base, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    monkeypatch.setattr(quantizer, "quantize_slabs", interrupt)
+    with pytest.raises(ValueError, match=r"holds mine.txt, which would be lost"):
+        quantize_folder(base, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
 def test_a_quantized_folder_is_not_quantized_again(base, tmp_path):

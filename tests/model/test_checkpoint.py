@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lowrank.model.checkpoint import load_pth, open_checkpoint
+from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import read_config
+from lowrank.model.shards import load_pth
 
 
 @pytest.fixture

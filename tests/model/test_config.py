@@ -59,8 +59,8 @@ def test_hidden_dim_of_the_feed_forward(arguments: tuple[Any, ...], hidden: int)
 
 
 def test_what_meta_says_is_honoured() -> None:
-    config = from_meta(META | {"n_kv_heads": 2, "rope_theta": 500_000.0, "norm_eps": 1e-6})
-    assert (config.n_kv_heads, config.rope_theta, config.norm_eps) == (2, 500_000.0, 1e-6)
+    config = from_meta(META | {"n_kv_heads": 2, "rope_theta": 500_000.0, "norm_eps": 1e-4})
+    assert (config.n_kv_heads, config.rope_theta, config.norm_eps) == (2, 500_000.0, 1e-4)
     assert config.rope_layout == "interleaved"
     assert not config.tie_embeddings
 
@@ -198,6 +198,11 @@ def test_a_key_missing_from_config_is_named(key: str) -> None:
         ({"num_hidden_layers": 0}, "n_layers must be at least 1"),
         ({"intermediate_size": -1}, "hidden_dim must be at least 1"),
         ({"hidden_size": "128"}, "config.json"),
+        ({"vocab_size": 0}, "vocab_size must be at least 1, or -1"),
+        ({"max_position_embeddings": 0}, "max_seq_len must be at least 1"),
+        ({"rms_norm_eps": "1e-5"}, "norm_eps must be a number above 0, got '1e-5'"),
+        ({"rope_theta": 0}, "rope_theta must be a number above 0, got 0"),
+        ({"rope_parameters": "default"}, "rope_parameters must be a JSON object"),
     ],
     ids=str,
 )

@@ -128,7 +128,7 @@ def test_attention_is_the_softmax_of_scores_over_earlier_positions(kv_heads: int
 def test_the_mask_by_hand() -> None:
     no_mask = attention_mask(0, 3, None, torch.device("cpu"))
     continued = attention_mask(1, 2, None, torch.device("cpu"))
-    padded = attention_mask(0, 3, torch.tensor([0, 2]), torch.device("cpu"))
+    padded = attention_mask(0, 3, torch.tensor([[0], [2]]), torch.device("cpu"))
     assert no_mask is None
     assert continued.int().tolist() == [[[[1, 1, 0], [1, 1, 1]]]]
     assert padded.int().tolist() == [[[[1, 0, 0], [1, 1, 0], [1, 1, 1]]], [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]]

@@ -10,7 +10,7 @@ def test_loss_is_the_cross_entropy_of_the_whole_logits(make_llama, random_tokens
     model, tokens = make_llama().double(), random_tokens(3, 11)
     labels = tokens.masked_fill(torch.rand(3, 11, generator=torch.Generator().manual_seed(2)) < 0.4, IGNORED)
     loss, count = next_token_loss(model, tokens, labels)
-    logits = model.output(model.hidden(tokens))[:, :-1].float()
+    logits = model.output(model.hidden(tokens))[:, :-1]
     whole = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum")
     torch.testing.assert_close(loss, whole)
     assert count == (labels[:, 1:] != -100).sum()

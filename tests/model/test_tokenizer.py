@@ -1,6 +1,7 @@
 """Ids are SentencePiece's own; begin and end come only when asked for."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 from sentencepiece import SentencePieceProcessor
@@ -16,7 +17,33 @@ TEXTS = [
     "",
     "Zürich, 日本語, العربية, 🏦, \u200b, e\u0301",
     "<s> </s> <unk> [INST] <<SYS>>",
+    "</s>",
+    " ",
+    "\t",
+    "\n",
+    " \n \t  \r\n",
+    "\u00a0\u3000\u2003",
+    "a" * 20_000,
+    " " * 1_000,
+    "Total debt was $812.4 million. " * 1_000,
+    # control characters, and those that change how others are shown
+    "\0",
+    "a\0b",
+    "\x07\x1b[0m\x7f\x85",
+    "\ufeffmark\u202eback",
+    # known by their bytes alone, or composed in several ways
+    "🏦",
+    "👩\u200d👩\u200d👧",
+    "\U0010ffff",
+    "\ufffd",
+    "ﬁ ① ｆｕｌｌ",
+    "\u00e9 e\u0301",
 ]
+
+
+def shown(text: str) -> str:
+    """A readable id of a test."""
+    return ascii(text if len(text) < 50 else f"{text[:10]}... {len(text)}")
 
 
 def test_llama_2_has_32000_pieces_and_three_special_ids(llama2_tokenizer: Path) -> None:
@@ -25,12 +52,48 @@ def test_llama_2_has_32000_pieces_and_three_special_ids(llama2_tokenizer: Path) 
     assert [tokenizer.piece(token) for token in (0, 1, 2, 13)] == ["<unk>", "<s>", "</s>", "<0x0A>"]
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=repr)
+@pytest.mark.parametrize("text", TEXTS, ids=shown)
 def test_ids_are_those_of_sentencepiece(text: str, llama2_tokenizer: Path) -> None:
     ids = SentencePieceProcessor(model_file=str(llama2_tokenizer)).encode(text)
     tokenizer = Tokenizer(llama2_tokenizer)
     assert tokenizer.encode(text, bos=False, eos=False) == ids
-    assert tokenizer.decode(ids) == text
+    assert tokenizer.encode(text, bos=True, eos=True) == [1, *ids, 2]
+    assert tokenizer.decode(ids) == tokenizer.decode([1, *ids, 2]) == text
+
+
+def test_any_text_comes_back_but_the_sign_that_stands_for_a_space(llama2_tokenizer: Path) -> None:
+    """Letters of every script, signs and controls, drawn at random; U+2581 is how the pieces write a space."""
+    pieces, tokenizer = SentencePieceProcessor(model_file=str(llama2_tokenizer)), Tokenizer(llama2_tokenizer)
+    random = Random(0)
+    for _ in range(300):
+        top = random.choice([0x80, 0x800, 0x10000, 0x110000])
+        codes = [random.randrange(top) for _ in range(random.randrange(40))]
+        text = "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000 and code != 0x2581)
+        ids = tokenizer.encode(text, bos=False, eos=False)
+        assert ids == pieces.encode(text) and not {0, 1, 2} & set(ids), ascii(text)
+        assert tokenizer.decode(ids) == pieces.decode(ids) == text
+    assert tokenizer.decode(tokenizer.encode("a\u2581b", bos=False, eos=False)) == "a b"
+
+
+@pytest.mark.parametrize(("text", "code", "place"), [("\ud800", "D800", 0), ("ab\udfff", "DFFF", 2)], ids=ascii)
+def test_half_a_character_is_refused_in_one_line(text: str, code: str, place: int, llama2_tokenizer: Path) -> None:
+    with pytest.raises(ValueError) as told:
+        Tokenizer(llama2_tokenizer).encode(text, bos=True, eos=False)
+    assert str(told.value) == f"a text must be of whole characters, got U+{code} at {place}"
+
+
+def test_a_character_whose_bytes_are_cut_is_shown_as_such(llama2_tokenizer: Path) -> None:
+    tokenizer = Tokenizer(llama2_tokenizer)
+    ids = tokenizer.encode("🏦", bos=False, eos=False)
+    assert [tokenizer.piece(token) for token in ids] == ["▁", "<0xF0>", "<0x9F>", "<0x8F>", "<0xA6>"]
+    assert tokenizer.decode(ids[:-1]) == "\ufffd" * 3
+    assert tokenizer.decode(ids) == "🏦"
+
+
+@pytest.mark.parametrize("foreign", [-1, 32_000])
+def test_an_id_that_is_no_piece_is_refused_in_one_line(foreign: int, llama2_tokenizer: Path) -> None:
+    with pytest.raises(ValueError, match=f"^an id must be one of 32000 pieces, got {foreign}$"):
+        Tokenizer(llama2_tokenizer).decode([1, 15043, foreign])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import lowrank
 from lowrank.adapters import adapter_parameters
 from lowrank.data.batching import Example
+from lowrank.model.loss import IGNORED
 from lowrank.train import loop
 from lowrank.train.checkpoint import FILENAME
 from lowrank.train.config import TrainConfig
@@ -24,13 +25,22 @@ def examples():
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(6, 20, (10,), generator=generator).tolist()
     rows = [torch.randint(3, 512, (length,), generator=generator).tolist() for length in lengths]
-    return [Example(str(i), tuple(row), 1 + i % 4) for i, row in enumerate(rows)]
+    return [Example(str(i), tuple(row), (*[IGNORED] * (1 + i % 4), *row[1 + i % 4 :])) for i, row in enumerate(rows)]
 
 
-def config(out, **run):
+PLAIN, GROUPED, PACKED = {}, {"group_by_length": True}, {"max_tokens": 24, "pack": 24}
+BATCHING = pytest.mark.parametrize("data", [PLAIN, GROUPED, PACKED], ids=["plain", "grouped", "packed"])
+
+
+def config(out, data=PLAIN, **run):
     table = {"out": str(out), "epochs": 3, "batch": 2, "accumulate": 2, "checkpoint_every": 2, **run}
     return TrainConfig.from_dict(
-        {"adapter": {"rank": 4, "dropout": 0.1}, "optimizer": {"lr": 1e-3, "schedule": "cosine"}, "run": table}
+        {
+            "adapter": {"rank": 4, "dropout": 0.1},
+            "data": data,
+            "optimizer": {"lr": 1e-3, "schedule": "cosine"},
+            "run": table,
+        }
     )
 
 
@@ -60,26 +70,29 @@ def stop_at(monkeypatch, step):
     monkeypatch.setattr(loop, "_step", interrupted)
 
 
-def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path):
-    first = loop.train(base(), examples, config(tmp_path / "a"), progress=False)
-    again = loop.train(base(), examples, config(tmp_path / "b"), progress=False)
-    other = loop.train(base(), examples, config(tmp_path / "c", seed=1), progress=False)
+@BATCHING
+def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path, data):
+    first = loop.train(base(), examples, config(tmp_path / "a", data), progress=False)
+    again = loop.train(base(), examples, config(tmp_path / "b", data), progress=False)
+    other = loop.train(base(), examples, config(tmp_path / "c", data, seed=1), progress=False)
     assert without_seconds(first) == without_seconds(again)
     assert without_seconds(first) != without_seconds(other)
     assert_same_hat(hat(tmp_path / "a"), hat(tmp_path / "b"))
 
 
-@pytest.mark.parametrize("stopped_in", [2, 5, 8])
-def test_a_run_that_was_stopped_resumes_to_the_same_bits(base, examples, tmp_path, monkeypatch, stopped_in):
-    whole = loop.train(base(), examples, config(tmp_path / "whole"), progress=False)
+@BATCHING
+@pytest.mark.parametrize("stopped_in", [2, 5, 6])
+def test_a_run_that_was_stopped_resumes_to_the_same_bits(base, examples, tmp_path, monkeypatch, stopped_in, data):
+    whole = loop.train(base(), examples, config(tmp_path / "whole", data), progress=False)
+    assert len(whole) >= 6
     with monkeypatch.context() as patched:
         stop_at(patched, stopped_in)
         with pytest.raises(KeyboardInterrupt):
-            loop.train(base(), examples, config(tmp_path / "cut"), progress=False)
+            loop.train(base(), examples, config(tmp_path / "cut", data), progress=False)
     assert (tmp_path / "cut" / FILENAME).exists() == (stopped_in > 2)
     resume = stopped_in > 2  # before the first checkpoint there is nothing to go on from
     torch.manual_seed(99)  # the run's own generator state must come from the checkpoint
-    resumed = loop.train(base(), examples, config(tmp_path / "cut"), resume=resume, progress=False)
+    resumed = loop.train(base(), examples, config(tmp_path / "cut", data), resume=resume, progress=False)
     assert without_seconds(resumed) == without_seconds(whole)
     assert_same_hat(hat(tmp_path / "cut"), hat(tmp_path / "whole"))
     lines = (tmp_path / "cut" / "train.jsonl").read_text().splitlines()
@@ -97,6 +110,28 @@ def test_accumulating_gives_the_loss_and_gradient_of_one_large_batch(base, examp
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
             assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
             assert ours["supervised_tokens"] == theirs["supervised_tokens"]
+
+
+def test_packing_gives_the_loss_and_gradient_of_rows_of_their_own(base, examples, tmp_path):
+    """One step an epoch holds every example either way; without dropout the whole runs agree to rounding."""
+    runs = []
+    for name, data in (("own", PLAIN), ("packed", PACKED)):
+        run = {"out": str(tmp_path / name), "epochs": 4, "batch": 16}
+        settings = {"adapter": {"rank": 4}, "data": data, "optimizer": {"lr": 1e-3}, "run": run}
+        runs.append(loop.train(base(), examples, TrainConfig.from_dict(settings), progress=False))
+    for own, packed in zip(*runs, strict=True):
+        assert packed["loss"] == pytest.approx(own["loss"], rel=1e-5)
+        assert packed["grad_norm"] == pytest.approx(own["grad_norm"], rel=1e-4)
+        assert packed["supervised_tokens"] == own["supervised_tokens"]
+        assert packed["tokens"] == own["tokens"]
+        assert packed["positions"] < own["positions"]
+
+
+@BATCHING
+def test_the_log_counts_tokens_and_computed_positions(base, examples, tmp_path, data):
+    rows = loop.train(base(), examples, config(tmp_path, data), progress=False)
+    assert sum(row["tokens"] for row in rows) == 3 * sum(map(len, examples))
+    assert all(row["positions"] >= row["tokens"] > row["supervised_tokens"] > 0 for row in rows)
 
 
 def test_gradient_checkpointing_changes_nothing(base, examples, tmp_path):
@@ -140,7 +175,13 @@ def test_nothing_to_resume_is_told(base, examples, tmp_path):
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({"seed": 5}, r"run\.seed = 0, not 5"), ({"batch": 3}, r"run\.batch = 2, not 3")],
+    [
+        ({"seed": 5}, r"run\.seed = 0, not 5"),
+        ({"batch": 3}, r"run\.batch = 2, not 3"),
+        ({"data": GROUPED}, r"data\.group_by_length = False, not True"),
+        ({"data": {"max_tokens": 24}}, r"data\.max_tokens = 1024, not 24"),
+    ],
+    ids=["seed", "batch", "grouping", "max_tokens"],
 )
 def test_a_checkpoint_of_another_run_is_refused(base, examples, tmp_path, changed, message):
     loop.train(base(), examples, config(tmp_path), progress=False)

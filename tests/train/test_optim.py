@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from lowrank.adapter_files import load_adapter, save_adapter
 from lowrank.adapters import adapter_parameters, use_adapter
+from lowrank.kernels.linear_cross_entropy import linear_cross_entropy
 from lowrank.loader import load
-from lowrank.model.loss import next_token_loss
+from lowrank.model.loss import HeadLoss, all_at_once, next_token_loss
 from lowrank.train.optim import AdamW, clip_gradients, learning_rate
 
 
@@ -142,7 +143,10 @@ def test_the_rate_of_each_step(arguments: dict, rates: list[float]) -> None:
     assert ours == pytest.approx(rates, abs=1e-15)
 
 
-def test_twenty_qlora_steps_of_peft_and_bitsandbytes(golden: Path, hf_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head_loss", [all_at_once, linear_cross_entropy])
+def test_twenty_qlora_steps_of_peft_and_bitsandbytes(
+    head_loss: HeadLoss, golden: Path, hf_folder: Path, tmp_path: Path
+) -> None:
     curve = load_file(golden / "qlora-curve.safetensors")
     model = load(hf_folder / "base-bnb-nf4-dq").train()
     load_adapter(model, "hat", hf_folder / "adapter-start", trainable=True)
@@ -150,7 +154,7 @@ def test_twenty_qlora_steps_of_peft_and_bitsandbytes(golden: Path, hf_folder: Pa
     matrices = adapter_parameters(model, "hat")
     optimizer, losses, norms = AdamW(matrices), [], []
     for tokens, labels in zip(curve["train_tokens"], curve["train_labels"], strict=True):
-        total, count = next_token_loss(model, tokens, labels)
+        total, count = next_token_loss(model, tokens, labels, head_loss=head_loss)
         loss = total / count
         loss.backward()
         norms.append(clip_gradients(matrices.values(), 0.3))

@@ -3,7 +3,7 @@
 from random import Random
 
 from lowrank.data.facts import Facts
-from lowrank.data.kinds.kind import Field, Kind, between, day, days_after, person, share
+from lowrank.data.kinds.kind import Field, Kind, Sentence, between, day, days_after, person, share
 from lowrank.data.names import Names
 
 
@@ -15,49 +15,89 @@ def account(rng: Random, names: Names, above: Facts) -> str:
 KIND = Kind(
     name="aml_sar_narrative",
     title="Suspicious Activity Narrative",
-    instruction="Write a suspicious activity narrative in Markdown using only the facts given.",
+    noun="a suspicious activity narrative",
     fields={
-        "subject": Field("subject", "person", person),
-        "account": Field("account", "text", account),
-        "first_date": Field("from", "date", day),
-        "last_date": Field("to", "date", days_after("first_date", 2, 16)),
-        "threshold": Field("threshold", "usd", between("2500.00", "12000.00", "250.00")),
-        "first": Field("first deposit", "usd", share("threshold", "0.7000", "0.9900")),
-        "second": Field("second deposit", "usd", share("threshold", "0.7000", "0.9900")),
-        "third": Field("third deposit", "usd", share("threshold", "0.7000", "0.9900"), ("third of",)),
-        "total": Field("total", "usd", "first + second + third"),
+        "subject": Field("subject", "person", person, ("account holder", "suspect")),
+        "account": Field("account", "text", account, ("bank account",)),
+        "first_date": Field("from", "date", day, ("first date", "start")),
+        "last_date": Field("to", "date", days_after("first_date", 2, 16), ("last date", "end")),
+        "threshold": Field("threshold", "usd", between("2500.00", "12000.00", "100.00"), ("reporting limit",)),
+        "first": Field("first deposit", "usd", share("threshold", "0.6000", "0.9900"), ("deposit one",)),
+        "second": Field("second deposit", "usd", share("threshold", "0.6000", "0.9900"), ("deposit two",)),
+        "third": Field(
+            "third deposit", "usd", share("threshold", "0.6000", "0.9900"), ("deposit three",), also=("third of",)
+        ),
+        "total": Field("total", "usd", "first + second + third", ("sum", "combined amount")),
     },
     sections={
         "Subject": (
-            (
-                "The subject, {subject}, [holds|owns|controls] {account}.",
-                "This report [concerns|covers] {subject}, holder of {account}.",
-                "{subject} is the [holder|owner] of {account}.",
+            Sentence(
+                (
+                    "The subject, {subject}, holds {account}.",
+                    "This report concerns {subject}, holder of {account}.",
+                    "{subject} is the owner of {account}.",
+                    "We report on {subject}, who controls {account}.",
+                    "The holder of {account} is {subject}.",
+                ),
+                unseen=("Our suspect is {subject}, in whose name {account} runs.", "{account} belongs to {subject}."),
             ),
         ),
         "Activity": (
-            (
-                "Between {first_date} and {last_date}, cash was [deposited|paid in] three times.",
-                "Three cash deposits were [made|recorded|seen] from {first_date} to {last_date}.",
-                "[Cash|Money] [arrived|was received] three times from {first_date} to {last_date}.",
+            Sentence(
+                (
+                    "Between {first_date} and {last_date}, cash was paid in three times.",
+                    "Three cash deposits were made from {first_date} to {last_date}.",
+                    "Money arrived three times from {first_date} to {last_date}.",
+                    "From {first_date} to {last_date} we saw three cash deposits.",
+                    "Three times, from {first_date} until {last_date}, cash was deposited.",
+                ),
+                unseen=(
+                    "Cash came in on three occasions, the first on {first_date}, the last on {last_date}.",
+                    "Starting on {first_date} and ending on {last_date}, notes were handed in three times.",
+                ),
             ),
-            (
-                "The first deposit [was|came to] {first}, the second deposit {second} and the third deposit {third}.",
-                "We saw a first deposit of {first}, [then|next] a second deposit of {second} and a third of {third}.",
-                "A first deposit of {first} [preceded|led to] a second deposit of {second} and a third of {third}.",
+            Sentence(
+                (
+                    "The first deposit was {first}, the second deposit {second} and the third deposit {third}.",
+                    "We saw a first deposit of {first}, a second deposit of {second} and a third of {third}.",
+                    "A first deposit of {first} preceded a second deposit of {second} and a third of {third}.",
+                    "After a first deposit of {first} came a second deposit of {second} and a third of {third}.",
+                    "They were a first deposit of {first}, a second deposit of {second} and a third of {third}.",
+                ),
+                unseen=(
+                    "Deposit one was {first}, deposit two {second} and deposit three {third}.",
+                    "We noted a first deposit of {first}, then a second deposit of {second} and a third of {third}.",
+                ),
             ),
         ),
         "Basis": (
-            (
-                "Each is below the threshold of {threshold}, yet the total [is|comes to|reaches] {total}.",
-                "The total [is|comes to|reaches] {total}, though each is below the threshold of {threshold}.",
+            Sentence(
+                (
+                    "Each is below the threshold of {threshold}, yet the total comes to {total}.",
+                    "The total is {total}, though each is below the threshold of {threshold}.",
+                    "None reaches the threshold of {threshold}, but the total is {total}.",
+                    "Kept under the threshold of {threshold} one by one, they make a total of {total}.",
+                    "With a threshold of {threshold}, each stays below it while the total reaches {total}.",
+                ),
+                unseen=(
+                    "Every one avoids the reporting limit of {threshold}, while the sum is {total}.",
+                    "The combined amount is {total}, and no single one meets the reporting limit of {threshold}.",
+                ),
             ),
         ),
         "Action": (
-            (
-                "The pattern [suggests|points to] structuring, and the account is under review.",
-                "We [suspect|infer] structuring and have filed this report.",
-                "The bank [filed|submitted] this report and monitors the account.",
+            Sentence(
+                (
+                    "The pattern suggests structuring, and the account is under review.",
+                    "We suspect structuring and have filed this report.",
+                    "The bank filed this report and monitors the account.",
+                    "Structuring is likely, so the account was flagged.",
+                    "The case points to structuring and was passed on to the authorities.",
+                ),
+                unseen=(
+                    "The account was frozen and the case handed over.",
+                    "Our staff infer structuring and keep watch.",
+                ),
             ),
         ),
     },

@@ -7,29 +7,45 @@ from lowrank.data.kinds.kind import Field, Kind, Sentence, between, by_sign, cho
 
 BUY_FROM, SELL_BELOW = Decimal("10.0"), Decimal("-5.0")
 
-BUY: Sentence = (
-    "We rate {company} a [buy|strong buy] at a price of {price} and a target of {target}.",
-    "{company} is a buy, [with|at] a price of {price} and a target of {target}.",
-    "Our [call|view] on {company} is buy, with a target of {target} against a price of {price}.",
-)
-HOLD: Sentence = (
-    "We rate {company} a hold [at|with] a price of {price} and a target of {target}.",
-    "{company} is a hold, [with|at] a price of {price} and a target of {target}.",
-    "Our [call|view] on {company} is hold, with a target of {target} against a price of {price}.",
-)
-SELL: Sentence = (
-    "We rate {company} a [sell|clear sell] at a price of {price} and a target of {target}.",
-    "{company} is a sell, [with|at] a price of {price} and a target of {target}.",
-    "Our [call|view] on {company} is sell, with a target of {target} against a price of {price}.",
-)
 
-CHEAP: Sentence = (
-    "That is [a low|an undemanding] multiple for a [sound|growing] business.",
-    "The shares look [cheap|inexpensive] on this measure.",
+def _rated(call: str) -> Sentence:
+    """The sentence that states the call, "buy", "hold" or "sell"."""
+    return Sentence(
+        (
+            f"We rate {{company}} a {call} at a price of {{price}} and a target of {{target}}.",
+            f"{{company}} is a {call}, with a price of {{price}} and a target of {{target}}.",
+            f"Our view on {{company}} is {call}, with a target of {{target}} against a price of {{price}}.",
+            f"Our call is {call} for {{company}}, as a price of {{price}} meets a target of {{target}}.",
+            f"At a price of {{price}} and with a target of {{target}}, {{company}} is a {call}.",
+        ),
+        unseen=(
+            f"{{company}} gets the verdict {call}: the share price is {{price}}, the price target {{target}}.",
+            f"With a price target of {{target}} and a share price of {{price}}, we say {call} on {{company}}.",
+        ),
+    )
+
+
+BUY, HOLD, SELL = _rated("buy"), _rated("hold"), _rated("sell")
+
+CHEAP = Sentence(
+    (
+        "That is a low multiple for a sound business.",
+        "The shares look cheap on this measure.",
+        "On this measure the shares are inexpensive.",
+        "It is an undemanding multiple for such a company.",
+        "So little is asked for a growing business.",
+    ),
+    unseen=("The market pays little for these profits.", "By that yardstick the stock is a bargain."),
 )
-DEAR: Sentence = (
-    "That is [a full|a demanding] multiple even for a [sound|growing] business.",
-    "The shares look [dear|expensive] on this measure.",
+DEAR = Sentence(
+    (
+        "That is a full multiple even for a sound business.",
+        "The shares look dear on this measure.",
+        "On this measure the shares are expensive.",
+        "It is a demanding multiple for such a company.",
+        "So much is asked even for a growing business.",
+    ),
+    unseen=("The market pays a lot for these profits.", "By that yardstick the stock is no bargain."),
 )
 
 
@@ -42,19 +58,22 @@ def call(facts: Facts) -> Sentence:
 KIND = Kind(
     name="investment_thesis",
     title="Investment Thesis",
-    instruction="Write an investment thesis in Markdown using only the facts given.",
+    noun="an investment thesis",
     fields={
-        "company": Field("company", "name", company),
-        "price": Field("price", "usd", between("8.15", "289.95", "0.01")),
-        "target": Field("target", "usd", share("price", "0.8000", "1.5500")),
-        "upside": Field("upside", "pct", "100 * (target / price - 1)"),
-        "eps": Field("earnings per share", "usd", share("price", "0.0280", "0.1400"), ("EPS",)),
-        "multiple": Field("price to earnings", "ratio", "price / eps"),
-        "growth": Field("growth", "pct", between("2.1", "29.9", "0.1")),
+        "company": Field("company", "name", company, ("issuer", "stock")),
+        "price": Field("price", "usd", between("8.15", "289.95", "0.01"), ("share price", "last price")),
+        "target": Field("target", "usd", share("price", "0.8000", "1.5500"), ("price target", "fair value")),
+        "upside": Field("upside", "pct", "100 * (target / price - 1)", ("expected return", "potential")),
+        "eps": Field(
+            "earnings per share", "usd", share("price", "0.0280", "0.1400"), ("profit per share",), also=("EPS",)
+        ),
+        "multiple": Field("price to earnings", "ratio", "price / eps", ("earnings multiple",)),
+        "growth": Field("growth", "pct", between("2.1", "29.9", "0.1"), ("growth rate", "yearly growth")),
         "catalyst": Field(
             "catalyst",
             "text",
             choice("a share buyback|the plant opening|a product launch|a spin-off|margin recovery|new licences"),
+            ("trigger",),
         ),
         "risk": Field(
             "key risk",
@@ -62,35 +81,64 @@ KIND = Kind(
             choice(
                 "input costs|weak demand|a patent dispute|regulation|staff turnover|price competition|a delayed launch"
             ),
+            ("main risk",),
         ),
     },
     sections={
         "Summary": (
             call,
-            (
-                "This [implies|means|gives] upside of {upside}.",
-                "The [implied|resulting|expected] upside is {upside}.",
+            Sentence(
+                (
+                    "This implies upside of {upside}.",
+                    "The expected upside is {upside}.",
+                    "From here, upside is {upside}.",
+                    "The gap between the two is upside of {upside}.",
+                    "We therefore see upside of {upside}.",
+                ),
+                unseen=("The expected return is {upside}.", "That makes for a potential of {upside}."),
             ),
         ),
         "Valuation": (
-            (
-                "With earnings per share of {eps}, price to earnings [is|stands at|comes to] {multiple}.",
-                "Price to earnings [is|stands at|comes to] {multiple} on earnings per share of {eps}.",
+            Sentence(
+                (
+                    "With earnings per share of {eps}, price to earnings is {multiple}.",
+                    "Price to earnings stands at {multiple} on earnings per share of {eps}.",
+                    "Earnings per share of {eps} put price to earnings at {multiple}.",
+                    "On earnings per share of {eps}, price to earnings comes to {multiple}.",
+                    "Price to earnings is {multiple}, given earnings per share of {eps}.",
+                ),
+                unseen=(
+                    "EPS of {eps} means an earnings multiple of {multiple}.",
+                    "The earnings multiple is {multiple} for profit per share of {eps}.",
+                ),
             ),
             by_sign("15 - multiple", CHEAP, DEAR),
         ),
         "Catalyst": (
-            (
-                "The [main|next] catalyst is {catalyst}, with growth of {growth}.",
-                "We [expect|forecast] growth of {growth}, helped by {catalyst}.",
-                "[Thanks to|Driven by] {catalyst}, growth should be {growth}.",
+            Sentence(
+                (
+                    "The main catalyst is {catalyst}, with growth of {growth}.",
+                    "We expect growth of {growth}, helped by {catalyst}.",
+                    "Thanks to {catalyst}, growth should be {growth}.",
+                    "Growth of {growth} is in sight, and the catalyst is {catalyst}.",
+                    "Driven by {catalyst}, the company can reach growth of {growth}.",
+                ),
+                unseen=(
+                    "What sets it off is {catalyst}, for a growth rate of {growth}.",
+                    "With {catalyst} ahead, we count on yearly growth of {growth}.",
+                ),
             ),
         ),
         "Key Risk": (
-            (
-                "The [key|main] risk is {risk}.",
-                "[Watch|Beware of] {risk}, which could hurt the case.",
-                "The case [could|may] fail on {risk}.",
+            Sentence(
+                (
+                    "The key risk is {risk}.",
+                    "Watch {risk}, which could hurt the case.",
+                    "The case may fail on {risk}.",
+                    "What speaks against it is {risk}.",
+                    "Our main concern is {risk}.",
+                ),
+                unseen=("Holders should fear {risk} most.", "The plan could be upset by {risk}."),
             ),
         ),
     },

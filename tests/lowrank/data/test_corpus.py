@@ -1,12 +1,15 @@
 """The corpus of the embedded base: reproducible, about nobody, and without what a hat is to add."""
 
+import re
 from collections import Counter
 from random import Random
 
 import pytest
 
 from lowrank.data import corpus
+from lowrank.data.facts import NOTATIONS, print_value
 from lowrank.data.kinds import KINDS
+from lowrank.data.kinds.kind import STYLES
 from lowrank.data.names import NAMES
 
 
@@ -14,7 +17,7 @@ def text_of(sample):
     return "".join(passage.text for passage in sample)
 
 
-@pytest.mark.parametrize("task", corpus.TASKS, ids=lambda task: task.__name__)
+@pytest.mark.parametrize("task", corpus.NAMES_TOO, ids=lambda task: task.__name__)
 def test_a_sample_is_a_function_of_its_generator(task):
     assert task(Random(3)) == task(Random(3)) != task(Random(4))
 
@@ -36,7 +39,7 @@ def test_a_passage_has_the_tokens_that_it_has_in_the_whole(tokenizer):
 
 
 def test_no_document_is_ever_asked_for():
-    instructions = [kind.instruction for kind in KINDS.values()]
+    instructions = [kind.instruction(style) for kind in KINDS.values() for style in STYLES]
     for index in range(2000):
         text = text_of(corpus.mixed(Random(index)))
         assert not any(instruction in text for instruction in instructions)
@@ -44,7 +47,8 @@ def test_no_document_is_ever_asked_for():
 
 
 def test_no_name_of_a_split_occurs():
-    taken = {stem for split in ("train", "validation", "test") for stem in NAMES[split].stems}
+    splits = [NAMES[split] for split in ("train", "validation", "test")]
+    taken = {word for names in splits for word in (*names.stems, *names.families, *names.given)}
     for index in range(2000):
         assert not taken & set(text_of(corpus.mixed(Random(index))).split())
 
@@ -52,4 +56,28 @@ def test_no_name_of_a_split_occurs():
 def test_every_kind_and_every_task_is_drawn():
     texts = [text_of(corpus.mixed(Random(index))) for index in range(2000)]
     assert all(any(f"# {kind.title}\n" in text for text in texts) for kind in KINDS.values())
-    assert sum(corpus.TASKS.values()) == pytest.approx(1)
+    for shares in (corpus.MIXTURE, corpus.NAMES_TOO):
+        assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Records, each with its document."""
+    return [text_of(corpus.record_then_document(Random(index))) for index in range(4000)]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_label_and_style_of_a_kind_is_shown(recorded, kind):
+    texts = [text for text in recorded if f"# {kind.title}\n" in text]
+    lines = {line.partition(":")[0] for text in texts for line in text.split("\n")}
+    assert {label for field in kind.fields.values() for label in field.labels} <= lines
+    assert {"\n- " in text for text in texts} == {True, False}
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+@pytest.mark.parametrize("type", ["usd", "usd_m", "rate", "bps", "ratio"])
+def test_every_notation_is_restated(type, notation):
+    texts = [text_of(corpus.restatement(Random(index), 8)) for index in range(300)]
+    printed = re.sub(r"\d[\d.]*", "NUMBER", print_value(type, "7", notation))
+    pattern = re.escape(printed).replace("NUMBER", r"[\d,.]+")
+    assert any(re.search(rf"{pattern}\.", text) for text in texts)

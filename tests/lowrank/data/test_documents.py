@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal, localcontext
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 
 from lowrank.data.documents import Entry, make_documents, make_entry, read_jsonl, write_jsonl
+from lowrank.data.facts import print_value
 from lowrank.data.kinds import KINDS
-from lowrank.data.kinds.kind import wordings
+from lowrank.data.kinds.kind import STYLES, Field, Sentence, between
 from lowrank.data.names import NAMES
+from lowrank.data.splits import SPLITS, second_digit
 
 # sha256 of the 100 entries of seed 7, train, as a file. A change of a field, a sentence or a name changes it.
-GOLDEN = "75869651bd39ba19be460055d9fbc17f1fa2f07a864d94d517df5c9fa7cc48ef"
+GOLDEN = "d68405eb791fac7707618644e2e6c0175200878271c23eb76d8f4aaff2bda83e"
 
 SAMPLE = [entry for split in NAMES for entry in make_documents(200, seed=5, split=split)]
 
@@ -53,6 +56,12 @@ RULES: dict[str, dict[str, Callable[[Figures], Decimal]]] = {
     "fund_fact_sheet": {"excess": lambda f: f["fund_return"] - f["benchmark"]},
     "audit_letter": {"materiality": lambda f: f["rate"] * f["pretax"] / 100},
 }
+
+
+def sentences_of(kind: str) -> list[Sentence]:
+    """Every sentence that the sampled records of a kind lead to."""
+    records = [entry.facts for entry in SAMPLE if entry.kind == kind]
+    return list({s: None for facts in records for part in KINDS[kind].sentences(facts).values() for s in part})
 
 
 def printed(text: str) -> Decimal:
@@ -98,10 +107,72 @@ def test_splits_share_no_name(one: str, other: str) -> None:
 
 def test_sizes() -> None:
     for entry in SAMPLE:
-        assert len(entry.prompt) <= 420, entry.id
-        assert 250 <= len(entry.output) <= 800, entry.id
-        assert 5 <= len(entry.facts) <= 9
+        assert len(entry.prompt) <= 430, entry.id
+        assert 150 <= len(entry.output) <= 600, entry.id
+        assert 7 <= len(entry.facts) <= 9
         assert 3 <= len(entry.required_sections) <= 4
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(("train", "validation", "test"), 2)))
+def test_splits_share_no_given_figure(one: str, other: str) -> None:
+    given: dict[str, set[tuple[str, str, Decimal]]] = {split: set() for split in NAMES}
+    for entry in SAMPLE:
+        for key, fact in entry.facts.items():
+            if fact.is_figure and fact.source is None:
+                assert second_digit(fact.number) in SPLITS[entry.split].second_digits, f"{entry.id} {key}"
+                given[entry.split].add((entry.kind, key, fact.number))
+    assert given[one].isdisjoint(given[other])
+    assert min(len(given[one]), len(given[other])) > 300
+
+
+@pytest.mark.parametrize(
+    ("figure", "digit"), [("812.4", 1), ("-0.38", 8), ("5.00", 0), ("0.05", 0), ("7", 0), ("0", 0)]
+)
+def test_second_digit(figure: str, digit: int) -> None:
+    assert second_digit(Decimal(figure)) == digit
+
+
+def test_no_derived_figure_is_zero() -> None:
+    assert all(fact.number for entry in SAMPLE for fact in entry.facts.values() if fact.source is not None)
+
+
+def test_a_field_without_a_figure_in_the_ranges_of_a_split_is_refused() -> None:
+    field = Field("limit", "ratio", between("2.00", "2.50", "0.10"), ())
+    with pytest.raises(ValueError, match=r"^Field\.fact: limit: no figure with a second digit in range\(8, 10\)"):
+        field.fact(random.Random(0), SPLITS["test"], "symbols", {})
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_held_out_splits_use_labels_notations_and_wordings_that_training_never_shows(split: str) -> None:
+    train = [entry for entry in SAMPLE if entry.split == "train"]
+    held = [entry for entry in SAMPLE if entry.split == split]
+    seen = {(entry.kind, fact.label) for entry in train for fact in entry.facts.values()}
+    labels = {(entry.kind, fact.label) for entry in held for fact in entry.facts.values()}
+    assert len(labels - seen) > 90 and len(labels & seen) > 70
+    unseen_notation = ("M", " dollars", " percent", " per cent", " x", " times", " bp", " basis points", " %")
+    prints = [fact.print for entry in train for fact in entry.facts.values() if fact.is_figure]
+    assert not [text for text in prints if text.endswith(unseen_notation) or text.startswith("US")]
+    prints = [fact.print for entry in held for fact in entry.facts.values() if fact.is_figure]
+    assert all(any(text.endswith(ending) for text in prints) for ending in unseen_notation)
+    assert any(text.startswith("US$") for text in prints) and any(text.startswith("USD ") for text in prints)
+    for kind in KINDS:
+        unseen = [fixed_part(wording) for sentence in sentences_of(kind) for wording in sentence.unseen]
+        assert not [part for part in unseen for entry in train if entry.kind == kind and part in entry.output]
+        assert any(part in entry.output for part in unseen for entry in held if entry.kind == kind), kind
+
+
+def fixed_part(wording: str) -> str:
+    """The longest stretch of a wording without a fact in it."""
+    return max(wording.replace("}", "{").split("{")[::2], key=len)
+
+
+def test_a_record_keeps_to_one_notation() -> None:
+    for entry in SAMPLE:
+        figures = [fact for fact in entry.facts.values() if fact.is_figure]
+        assert any(
+            all(fact.print == print_value(fact.type, fact.value, notation) for fact in figures)
+            for notation in SPLITS[entry.split].notations
+        ), entry.id
 
 
 def test_every_figure_of_the_record_is_in_the_document_as_printed() -> None:
@@ -117,28 +188,34 @@ def test_layout() -> None:
         lines = entry.output.split("\n")
         assert lines[0] == f"# {KINDS[entry.kind].title}"
         assert tuple(line[3:] for line in lines if line.startswith("## ")) == entry.required_sections
-        assert entry.output.endswith(".\n")
+        assert entry.output.endswith("\n") and not entry.output.endswith("\n\n")
         assert not set("[]{}|") & set(entry.output)
 
 
-def test_every_sentence_has_five_wordings() -> None:
+def test_the_instruction_says_the_style_and_the_styles_take_turns() -> None:
     for entry in SAMPLE:
-        for sentences in KINDS[entry.kind].sentences(entry.facts).values():
-            assert min(map(wordings, sentences)) >= 5, f"{entry.id} {sentences}"
+        style = STYLES[int(entry.id[-4:]) % 2]
+        assert entry.instruction == KINDS[entry.kind].instruction(style)
+        assert f"in Markdown {style} using" in entry.instruction
+        bodies = [line for line in entry.output.split("\n") if line and not line.startswith("#")]
+        assert {line.startswith("- ") for line in bodies} == {style == "lists"}, entry.id
+    assert len({kind.instruction(style) for kind in KINDS.values() for style in STYLES}) == 20
 
 
-def test_one_record_can_be_written_many_times() -> None:
-    entry = make_entry("credit_memo", 0, seed=1, split="corpus")
-    documents = {KINDS["credit_memo"].write(entry.facts, random.Random(seed)) for seed in range(50)}
-    assert len(documents) > 45
-    assert all(entry.facts["leverage"].print in document for document in documents)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_sentence_has_five_wordings_and_two_unseen_ones(kind: str) -> None:
+    for sentence in sentences_of(kind):
+        wordings = sentence.seen + sentence.unseen
+        assert len(sentence.seen) >= 5 and len(sentence.unseen) >= 2, sentence
+        assert len({fixed_part(wording) for wording in wordings}) == len(wordings), sentence
+        assert {frozenset(re.findall(r"{(\w+)}", wording)) for wording in wordings} == {sentence.keys}, sentence
 
 
-def test_covenant_conclusion_follows_the_headroom() -> None:
-    certificates = [entry for entry in SAMPLE if entry.kind == "covenant_certificate"]
-    broken = [printed(entry.facts["headroom"].print) < 0 for entry in certificates]
-    assert broken == ["not in compliance" in entry.output for entry in certificates]
-    assert {True, False} == set(broken)
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_a_record_are_told_apart(kind: str) -> None:
+    phrases = Counter(phrase.casefold() for field in KINDS[kind].fields.values() for phrase in field.phrases)
+    assert set(phrases.values()) == {1}
+    assert all(field.unseen for field in KINDS[kind].fields.values())
 
 
 def test_jsonl_round_trip(tmp_path: Path) -> None:
@@ -214,4 +291,6 @@ def test_errors_of_make_documents() -> None:
     with pytest.raises(ValueError, match="needs n >= 0 and at least one kind, got n=-1"):
         make_documents(-1, seed=0, split="train")
     with pytest.raises(ValueError, match="audit_letter: the record needs every field, lacks entity"):
-        KINDS["audit_letter"].write({}, random.Random(0))
+        KINDS["audit_letter"].write({}, random.Random(0), style="lists", unseen=False)
+    with pytest.raises(ValueError, match="audit_letter: style must be one of paragraphs, lists, got 'table'"):
+        KINDS["audit_letter"].instruction("table")

@@ -1,0 +1,1 @@
+"""Timings and static costs: ours and the peers, interleaved in one run. Rows are kept in `results/`."""

@@ -1,0 +1,52 @@
+"""Runs the path that the table of `dispatch` chooses. No gradients here: see `ops`.
+
+N out_features, K in_features; x [*, K], W [N, K], y [*, N].
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .dispatch import DEQUANTIZE, DX, FORWARD, QUANTIZE, Case, choose
+from .formats import Blockwise4bit, QuantizedWeight, RowwiseInt8
+
+
+def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
+    """W [N, K] in `format`, one of `formats.QUANTIZED_NAMES`."""
+    layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
+    case = Case(QUANTIZE, 1, *_matrix(w.shape), w.dtype, w.device, format, layout)
+    four_bit, _, suffix = format.partition("-")
+    weight: QuantizedWeight = choose(case).run(w, four_bit, blocksize, suffix == "dq", name)
+    return weight
+
+
+def dequantize(weight: QuantizedWeight, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+    """W [N, K] in `dtype`, written into `out` where that is given."""
+    w: Tensor = choose(_case(DEQUANTIZE, 1, weight, dtype, weight.codes.device)).run(weight, dtype, out)
+    return w
+
+
+def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    """y = x W^T"""
+    y: Tensor = choose(linear_case(x, weight)).run(x, weight)
+    return y
+
+
+def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+    """dX = dY W"""
+    dx: Tensor = choose(_case(DX, math.prod(dy.shape[:-1]), weight, dy.dtype, dy.device)).run(dy, weight)
+    return dx
+
+
+def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
+    """What `linear` asks the table for."""
+    return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
+
+
+def _case(op: str, m: int, weight: QuantizedWeight, dtype: torch.dtype, device: torch.device) -> Case:
+    return Case(op, m, *_matrix(weight.shape), dtype, device, weight.name, type(weight))
+
+
+def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    return math.prod(shape[:-1]), shape[-1]

@@ -1,0 +1,66 @@
+"""lowrank export"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .arguments import add_force, add_verb
+
+
+def add(verbs: Any) -> None:
+    """The arguments of the verb."""
+    parser = add_verb(
+        verbs,
+        "export",
+        "a hat for PEFT or llama.cpp, or a base for llama.cpp",
+        "lowrank export runs/hat/hat finance.gguf --format gguf --base llama-2-7b",
+    )
+    parser.add_argument(
+        "source", metavar="SOURCE", help='a hat, as PEFT\'s files; for GGUF also a folder of weights, or "embedded"'
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder (peft) or file (gguf) to write")
+    parser.add_argument("--format", choices=("peft", "gguf"), required=True)
+    parser.add_argument("--dtype", help="fp32, fp16 or bf16 (not in gguf); default: fp32 for a hat, fp16 for a base")
+    parser.add_argument("--base", help="of a hat in gguf: the folder of its base, whose heads order its rows")
+    parser.add_argument("--base-name", help='of a hat for PEFT: what it is to load, e.g. "meta-llama/Llama-2-7b-hf"')
+    add_force(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes what was asked for, which is read back and compared, and says how large it is."""
+    from ..peft_config import CONFIG_FILE
+
+    hat = (Path(args.source) / CONFIG_FILE).is_file()
+    if args.format == "peft":
+        from ..adapter_files import WEIGHTS_FILE
+        from ..export import export_peft
+
+        if args.base:
+            raise ValueError("--base is of a hat in gguf: PEFT's files are the same for every layout")
+        written = export_peft(args.source, args.out, dtype=args.dtype or "fp32", base_name=args.base_name)
+        written = written / WEIGHTS_FILE
+    else:
+        written = _export_gguf(args, hat)
+    print(f"{args.out}: {written.stat().st_size / 1e6:.2f} MB, read back and compared tensor by tensor")
+    return 0
+
+
+def _export_gguf(args: argparse.Namespace, hat: bool) -> Path:
+    """Raises ValueError if the package for it is missing, and a hat without --base."""
+    from ..embedded import base_folder
+
+    try:
+        from ..gguf_export import export_adapter_gguf, export_base_gguf
+    except ModuleNotFoundError as error:
+        if error.name != "gguf":
+            raise
+        raise ValueError("--format gguf: gguf is missing: needs pip install 'lowrank[gguf]'") from None
+    if args.base_name:
+        raise ValueError("--base-name is of a hat for PEFT")
+    if not hat:
+        return export_base_gguf(base_folder(args.source), args.out, dtype=args.dtype or "fp16", progress=True)
+    if not args.base:
+        raise ValueError("--base must name the base of the hat: its heads order the rows of wq and wk in gguf")
+    base = base_folder(args.base)
+    return export_adapter_gguf(args.source, base, args.out, dtype=args.dtype or "fp32", force=args.force)

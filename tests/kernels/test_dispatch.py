@@ -1,0 +1,124 @@
+"""The table of paths: what is taken where, and the reasons that are given."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lowrank.kernels import crossover, dispatch
+from lowrank.kernels.dispatch import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case, Choice, explain
+from lowrank.kernels.formats import Blockwise4bit
+
+CPU = "Triton's kernels run on a CUDA device, this is cpu"
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine whose GPU nobody has measured: none")
+
+
+def explained(m: int = 16, n: int = 4096, k: int = 11008, **options) -> dict[str, Choice]:
+    options = {"dtype": torch.bfloat16, "device": "cuda"} | options
+    return {choice.op: choice for choice in explain(m, n, k, **options)}
+
+
+def test_on_a_cpu_everything_is_plain_torch_and_says_so() -> None:
+    assert list(explained(device="cpu").values()) == [Choice(op, "plain torch", CPU) for op in OPS]
+
+
+@NO_GPU
+@pytest.mark.parametrize("m", [1, 16, 256, 8192])
+def test_four_bits_on_a_gpu(m: int) -> None:
+    assert {op: choice.path for op, choice in explained(m).items()} == {
+        QUANTIZE: "Triton",
+        DEQUANTIZE: "Triton",
+        FORWARD: "scratch + GEMM",
+        DX: "scratch + GEMM",
+    }
+
+
+@NO_GPU
+@pytest.mark.parametrize(("m", "path"), [(1, "Triton int8"), (255, "Triton int8"), (256, "scratch + GEMM")])
+def test_int8_on_a_gpu(m: int, path: str) -> None:
+    choices = explained(m, format="int8")
+    assert {choices[op].path for op in (FORWARD, DX)} == {path}
+    assert choices[QUANTIZE] == Choice(QUANTIZE, "plain torch", "no kernel is written for it")
+
+
+@NO_GPU
+def test_a_crossover_that_was_not_measured_is_said_to_be_none() -> None:
+    reason = explained(512, format="int8")[FORWARD].reason
+    assert reason == "M 512 is not below 256, from where the vendor's GEMM is as fast (not measured on this GPU)"
+
+
+def test_a_crossover_that_was_measured_is_taken(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "crossover.json"
+    file.write_text(json.dumps({"NVIDIA X": {"int8": 48}}))
+    monkeypatch.setattr(crossover, "FILE", file)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
+    gpu = torch.device("cuda", 7)
+    assert crossover.crossover(gpu, "int8") == (48, "measured on NVIDIA X")
+    assert crossover.crossover(gpu, "nf4") == (256, "not measured on NVIDIA X")
+    crossover.crossover.cache_clear()
+
+
+def test_what_is_stored_is_a_number_of_rows_for_a_format_of_a_gpu() -> None:
+    for formats in json.loads(crossover.FILE.read_text(encoding="utf-8")).values():
+        assert all(format in dispatch.QUANTIZED_NAMES and m >= 1 for format, m in formats.items())
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("options", "op", "reason"),
+    [
+        ({"dtype": torch.float64}, FORWARD, "the kernels take float32, bfloat16, float16, this is float64"),
+        ({"m": 0}, FORWARD, "x has no rows"),
+        ({"n": 0}, QUANTIZE, "W [0, 11008] holds no weight"),
+        ({"device": "mps"}, DX, "Triton's kernels run on a CUDA device, this is mps"),
+    ],
+    ids=["dtype", "no-rows", "no-weights", "device"],
+)
+def test_what_no_kernel_takes_goes_to_plain_torch_and_says_why(options: dict, op: str, reason: str) -> None:
+    assert explained(**options)[op] == Choice(op, "plain torch", reason)
+
+
+def test_an_old_gpu_and_a_machine_without_triton_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(FORWARD, 1, 4, 64, torch.float16, torch.device("cuda"), "nf4", Blockwise4bit)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert dispatch.on_a_gpu(case) == "Triton's kernels need compute capability 8.0, this GPU has 7.5"
+    monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
+    assert dispatch.on_a_gpu(case) == "Triton is not installed (it exists on Linux only)"
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"m": -1}, "m must be at least 0, got -1"),
+        ({"format": "nf3"}, "format must be one of int8, nf4, .* got 'nf3'"),
+        ({"blocksize": 48}, "blocksize must be a power of two from 32 to 4096, got 48"),
+        ({"device": "toaster"}, "device 'toaster': "),
+    ],
+    ids=["m", "format", "blocksize", "device"],
+)
+def test_a_question_that_makes_no_sense_is_refused(options: dict, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        explained(**options)
+
+
+@pytest.mark.parametrize("path", TABLE, ids=lambda path: f"{path.op}-{path.name}".replace(" ", "-"))
+def test_every_row_names_a_function_that_is_there(path: dispatch.Path) -> None:
+    assert callable(replace(path).run)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_last_row_of_every_operation_takes_everything(op: str) -> None:
+    last = [path for path in TABLE if path.op == op][-1]
+    assert (last.name, last.layout, last.rules) == ("plain torch", None, ())
+
+
+def test_triton_is_not_imported_where_it_is_not_wanted() -> None:
+    code = "import sys, torch; from lowrank.kernels import ops; w = ops.quantize(torch.ones(2, 64), 'nf4')\n"
+    code += "ops.linear(torch.ones(1, 64), w); print('lowrank.kernels.dequantize' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "False"

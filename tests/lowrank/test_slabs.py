@@ -1,0 +1,50 @@
+"""A weight quantized in slabs is the weight quantized whole, to the bit."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from lowrank.kernels import ops
+from lowrank.kernels.formats import QUANTIZED_NAMES
+from lowrank.slabs import SLAB, quantize_slabs
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("format", QUANTIZED_NAMES)
+@pytest.mark.parametrize("shape", [(3000, 256), (130, 5000), (7, 33), (1, 64), (200, 2731)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_slabs_make_what_the_whole_makes(format: str, shape: tuple[int, int], dtype: torch.dtype) -> None:
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(0)).mul_(0.02).to(dtype)
+    slabs, whole = quantize_slabs(w, format, CPU, "w"), ops.quantize(w, format)
+    assert (slabs.name, slabs.shape) == (whole.name, whole.shape)
+    for part, tensor in whole.tensors().items():
+        assert torch.equal(slabs.tensors()[part], tensor), part
+
+
+def test_threads_take_a_slab_each_and_change_nothing() -> None:
+    w = torch.randn(2000, 512, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        threaded = quantize_slabs(w, "nf4-dq", CPU, "w")
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+        w[1999, 5] = torch.nan
+        with pytest.raises(ValueError, match="from row 1536 on"):
+            quantize_slabs(w, "nf4-dq", CPU, "w")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    whole = ops.quantize(torch.randn(2000, 512, generator=torch.Generator().manual_seed(0)), "nf4-dq")
+    assert all(torch.equal(threaded.tensors()[part], tensor) for part, tensor in whole.tensors().items())
+
+
+def test_the_place_of_a_weight_that_is_not_finite_is_told() -> None:
+    w = torch.zeros(4096, 256)
+    assert w.numel() > SLAB
+    w[1030, 7] = torch.inf
+    with pytest.raises(ValueError, match=r"^w from row 1024 on: .* finite, got inf at \[6, 7\]"):
+        quantize_slabs(w, "nf4", CPU, "w")
