@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .cpu import binding
 from .crossover import crossover, is_here
 from .formats import BLOCKSIZES, KERNEL_DTYPES, QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, RowwiseInt8
 
@@ -36,14 +37,19 @@ class Case(NamedTuple):
 Rule = Callable[[Case], str]  # why a path does not take a case, or nothing
 
 
-def on_a_gpu(case: Case) -> str:
-    if case.device.type != "cuda":
-        return f"Triton's kernels run on a CUDA device, this is {case.device.type}"
+def triton_runs(case: Case) -> str:
     if find_spec("triton") is None:
         return "Triton is not installed (it exists on Linux only)"
     if is_here(case.device) and (got := torch.cuda.get_device_capability(case.device)) < (8, 0):
         return f"Triton's kernels need compute capability 8.0, this GPU has {got[0]}.{got[1]}"
     return ""
+
+
+def c_was_compiled(case: Case) -> str:
+    return binding.absence()
+
+
+DEVICES = {triton_runs: "cuda", c_was_compiled: "cpu"}  # a path whose first rule this is is for no other device
 
 
 def in_a_kernel_dtype(case: Case) -> str:
@@ -64,6 +70,11 @@ def below_the_crossover(case: Case) -> str:
     return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM is as fast ({known})"
 
 
+def below_the_panels(case: Case) -> str:
+    m = PANELS_FROM[case.op]
+    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM on panels of W is as fast"
+
+
 @dataclass(frozen=True)
 class Path:
     """One row: what computes `op`, where (a function of a room of `kernels`), for which weights, and when not."""
@@ -76,7 +87,8 @@ class Path:
     rules: tuple[Rule, ...] = ()
 
     def is_for(self, case: Case) -> bool:
-        return self.op == case.op and self.layout in (None, case.layout)
+        device = DEVICES[self.rules[0]] if self.rules else None
+        return self.op == case.op and self.layout in (None, case.layout) and device in (None, case.device.type)
 
     def objection(self, case: Case) -> str:
         """Why this path does not take the case; nothing if it does."""
@@ -85,7 +97,7 @@ class Path:
     @cached_property
     def run(self) -> Callable[..., Any]:
         """The function. Its room is imported when it is first wanted: Triton exists on Linux only."""
-        room, _, function = self.where.partition(".")
+        room, _, function = self.where.rpartition(".")
         run: Callable[..., Any] = getattr(import_module(f".{room}", __package__), function)
         return run
 
@@ -93,6 +105,7 @@ class Path:
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
 SCRATCH = "scratch + GEMM"
+PANELS = "panels + GEMM"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
@@ -100,20 +113,40 @@ ONE_LAUNCH = "nested maxima are resolved in the one launch"
 ROWS = "the codes go to the matrix units as they are"
 ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
 
-ON_GPU = (on_a_gpu, in_a_kernel_dtype, with_weights)
+IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
+A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
+
+# Rows from which panels win, on a 2-core Xeon with AVX-512 at 4096 x 4096; an adder of rows is slower backward.
+PANELS_FROM = {FORWARD: 16, DX: 8}
+
+ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
 FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
+ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
+FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, below_the_panels)
+ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
 
 TABLE = (
     Path(QUANTIZE, "Triton", "quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
+    Path(QUANTIZE, "C", "cpu.products.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
     Path(QUANTIZE, "plain torch", "reference.quantize", None, NO_KERNEL),
     Path(DEQUANTIZE, "Triton", "dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
+    Path(DEQUANTIZE, "C", "cpu.products.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
+    Path(DEQUANTIZE, "C", "cpu.products.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
     Path(DEQUANTIZE, "plain torch", "reference.dequantize", None, NO_KERNEL),
     Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, FEW_ROWS),
     Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
+    Path(FORWARD, "C", "cpu.products.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, "C", "cpu.products.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, PANELS, "cpu.products.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Path(FORWARD, PANELS, "cpu.products.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
     Path(FORWARD, "plain torch", "reference.linear", None, NO_KERNEL),
     Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, FEW_ROWS),
     Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
+    Path(DX, "C", "cpu.products.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, "C", "cpu.products.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, PANELS, "cpu.products.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Path(DX, PANELS, "cpu.products.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
     Path(DX, "plain torch", "reference.linear_dx", None, NO_KERNEL),
 )
 

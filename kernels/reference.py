@@ -52,7 +52,7 @@ def quantize_4bit(
     absmax      float32, max |w| of each block; w is scaled by its float32 reciprocal, as bitsandbytes does
     Ties go to the lower level. An all-zero block gets the codes of zero.  Raises ValueError for NaN or infinity.
     """
-    _check_blocksize(blocksize)
+    check_blocksize(blocksize)
     flat = finite(w, name).flatten()
     codes, absmax = [], []
     for chunk in flat.split(CHUNK):
@@ -147,7 +147,8 @@ def finite(w: Tensor, name: str) -> Tensor:
     return wide
 
 
-def _check_blocksize(blocksize: int) -> None:
+def check_blocksize(blocksize: int) -> None:
+    """Raises ValueError for a blocksize that is none of `formats.BLOCKSIZES`."""
     if blocksize not in BLOCKSIZES:
         raise ValueError(f"blocksize must be a power of two from {BLOCKSIZES[0]} to {BLOCKSIZES[-1]}, got {blocksize}")
 

@@ -3,16 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 
 from lowrank.kernels import crossover, dispatch
+from lowrank.kernels.cpu import binding
 from lowrank.kernels.dispatch import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case, Choice, explain
 from lowrank.kernels.formats import Blockwise4bit
 
-CPU = "Triton's kernels run on a CUDA device, this is cpu"
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine whose GPU nobody has measured: none")
 
 
@@ -21,8 +22,22 @@ def explained(m: int = 16, n: int = 4096, k: int = 11008, **options) -> dict[str
     return {choice.op: choice for choice in explain(m, n, k, **options)}
 
 
-def test_on_a_cpu_everything_is_plain_torch_and_says_so() -> None:
-    assert list(explained(device="cpu").values()) == [Choice(op, "plain torch", CPU) for op in OPS]
+def paths(**options) -> dict[str, str]:
+    return {op: choice.path for op, choice in explained(device="cpu", **options).items()}
+
+
+def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "absence", lambda: "")
+    assert paths(m=1) == dict.fromkeys(OPS, "C")
+    assert paths(m=512) == {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "panels + GEMM", DX: "panels + GEMM"}
+    assert paths(m=1, format="int8") == {QUANTIZE: "plain torch", DEQUANTIZE: "C", FORWARD: "C", DX: "C"}
+    assert set(paths(dtype=torch.float64).values()) == {"plain torch"}
+
+
+def test_on_a_cpu_without_the_c_library_everything_is_plain_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "absence", lambda: "nobody compiled it")
+    choices = explained(m=3, device="cpu").values()
+    assert list(choices) == [Choice(op, "plain torch", "nobody compiled it") for op in OPS]
 
 
 @NO_GPU
@@ -74,7 +89,7 @@ def test_what_is_stored_is_a_number_of_rows_for_a_format_of_a_gpu() -> None:
         ({"dtype": torch.float64}, FORWARD, "the kernels take float32, bfloat16, float16, this is float64"),
         ({"m": 0}, FORWARD, "x has no rows"),
         ({"n": 0}, QUANTIZE, "W [0, 11008] holds no weight"),
-        ({"device": "mps"}, DX, "Triton's kernels run on a CUDA device, this is mps"),
+        ({"device": "mps"}, DX, "no kernel is written for it"),
     ],
     ids=["dtype", "no-rows", "no-weights", "device"],
 )
@@ -82,13 +97,22 @@ def test_what_no_kernel_takes_goes_to_plain_torch_and_says_why(options: dict, op
     assert explained(**options)[op] == Choice(op, "plain torch", reason)
 
 
+@pytest.fixture(autouse=True)
+def choices_are_made_anew() -> Iterator[None]:
+    dispatch.choose.cache_clear()
+    dispatch.reason.cache_clear()
+    yield
+    dispatch.choose.cache_clear()
+    dispatch.reason.cache_clear()
+
+
 def test_an_old_gpu_and_a_machine_without_triton_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(FORWARD, 1, 4, 64, torch.float16, torch.device("cuda"), "nf4", Blockwise4bit)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert dispatch.on_a_gpu(case) == "Triton's kernels need compute capability 8.0, this GPU has 7.5"
+    assert dispatch.triton_runs(case) == "Triton's kernels need compute capability 8.0, this GPU has 7.5"
     monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
-    assert dispatch.on_a_gpu(case) == "Triton is not installed (it exists on Linux only)"
+    assert dispatch.triton_runs(case) == "Triton is not installed (it exists on Linux only)"
 
 
 @pytest.mark.parametrize(

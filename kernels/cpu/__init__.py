@@ -1,0 +1,12 @@
+"""4-bit and 8-bit weights on a CPU, in C: quantize, dequantize, and products straight from the codes.
+
+native.h     what the C library offers, and how a weight is handed to it
+vector.inc   every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c, portable.c
+formats.c    quantize and dequantize
+linear.c     products for few rows
+isa.c        which instruction set is used
+binding      finds the library, and describes weights to it
+products     the paths that `dispatch` chooses
+
+A package that was installed without a C compiler has no library: then plain torch computes, as `binding.absence` says.
+"""

@@ -1,0 +1,148 @@
+"""The C library of this folder: found, loaded, and told which instruction set to use.
+
+It is called with plain pointers, so whatever it is given was checked before (`formats.check_stored`).
+"""
+
+import ctypes
+import math
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from ..codebook import CODEBOOKS, dynamic8
+from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
+
+ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
+
+_pointer, _long, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "quantize": (_pointer, _int, _long, _int, _pointer, _pointer, ctypes.c_uint8, _pointer, _pointer, _int),
+    "quantize_absmax": (_pointer, _long, ctypes.c_float, _int, _pointer, _pointer, _pointer, _int),
+    "dequantize": (_pointer, _pointer, _int, _pointer, _long, _int),
+    "dequantize_int8": (_pointer, _pointer, _int, _pointer, _long, _int),
+    "linear": (_pointer, _pointer, _long, _int, _pointer, _int),
+    "linear_dx": (_pointer, _pointer, _long, _int, _pointer, _int),
+    "linear_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
+    "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
+}
+_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8")
+
+
+class FourBit(ctypes.Structure):
+    """`blockwise_4bit` of native.h."""
+
+    _fields_ = (
+        ("codes", _pointer),
+        ("absmax", _pointer),
+        ("absmax_codes", _pointer),
+        ("nested_absmax", _pointer),
+        ("offset", _pointer),
+        ("levels", _pointer),
+        ("dynamic8", _pointer),
+        ("rows", _long),
+        ("columns", _long),
+        ("blocksize", ctypes.c_int32),
+        ("nested_blocksize", ctypes.c_int32),
+    )
+
+
+class Int8(ctypes.Structure):
+    """`rowwise_int8` of native.h."""
+
+    _fields_ = (("codes", _pointer), ("scale", _pointer), ("rows", _long), ("columns", _long))
+
+
+class Part(ctypes.Structure):
+    """`part` of native.h."""
+
+    _fields_ = (("row", _long), ("rows", _long), ("column", _long), ("columns", _long))
+
+
+def file() -> Path | None:
+    """The compiled library, if it was built when the package was installed."""
+    return next(iter(sorted(Path(__file__).parent.glob("_native*.so"))), None)
+
+
+@cache
+def absence() -> str:
+    """Why there is no library; nothing if there is one."""
+    return "" if file() else "the C library was not built: there was no compiler when lowrank was installed"
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The library, with the instruction set chosen.
+
+    Raises ValueError if the environment names an instruction set that this processor does not have.
+    """
+    found = file()
+    assert found, absence()
+    loaded = ctypes.CDLL(str(found))
+    loaded.lowrank_instruction_set.restype = ctypes.c_char_p
+    name = os.environ.get(ISA)
+    if loaded.lowrank_choose(name.encode() if name else None):
+        raise ValueError(f"{ISA} must name an instruction set of this processor (avx512, avx2, neon, portable), got {name!r}")
+    for name, signature in _SIGNATURES.items():
+        function = getattr(loaded, f"lowrank_{name}")
+        function.argtypes = signature
+        function.restype = None if name in _WITHOUT_STATUS else _int
+    return loaded
+
+
+def instruction_set() -> str:
+    """The name of the instruction set in use."""
+    name: bytes = library().lowrank_instruction_set()
+    return name.decode()
+
+
+def call(function: str, *arguments: Any) -> int:
+    """lowrank_FUNCTION(*arguments, threads).  Raises MemoryError where it found no memory."""
+    status: int | None = getattr(library(), f"lowrank_{function}")(*arguments, torch.get_num_threads())
+    if status == -1:
+        raise MemoryError(f"lowrank_{function}: no memory for its rows")
+    return status or 0
+
+
+def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
+    """The weight as the library takes it.  Raises ValueError unless its tensors are what its shape asks for.
+
+    Kept with the weight for as long as its tensors stay where they are.
+    """
+    tensors = weight.tensors().values()
+    places = tuple(tensor.data_ptr() for tensor in tensors)
+    kept: tuple[tuple[int, ...], ctypes.Structure] | None = weight.__dict__.get("_described")
+    if kept is None or kept[0] != places:
+        check_stored(weight)
+        kept = places, _described(weight)
+        weight.__dict__["_described"] = kept
+    return kept[1]
+
+
+def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
+    rows, columns = math.prod(weight.shape[:-1]), weight.shape[-1]
+    if isinstance(weight, RowwiseInt8):
+        return Int8(weight.codes.data_ptr(), weight.scale.data_ptr(), rows, columns)
+    levels, levels8 = CODEBOOKS[weight.format](), dynamic8()
+    described = FourBit(
+        codes=weight.codes.data_ptr(),
+        levels=levels.data_ptr(),
+        dynamic8=levels8.data_ptr(),
+        rows=rows,
+        columns=columns,
+        blocksize=weight.blocksize,
+        nested_blocksize=1,
+    )
+    described.alive = levels, levels8  # what it points to lives as long as it does
+    if isinstance(weight.absmax, NestedAbsmax):
+        nested = weight.absmax
+        described.absmax_codes = nested.codes.data_ptr()
+        described.nested_absmax = nested.nested_absmax.data_ptr()
+        described.offset = nested.offset.data_ptr()
+        described.nested_blocksize = nested.nested_blocksize
+    else:
+        described.absmax = weight.absmax.data_ptr()
+    return described
+

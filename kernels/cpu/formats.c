@@ -1,0 +1,145 @@
+/* Quantizing and dequantizing: to the byte what kernels/reference.py does. */
+
+#include <math.h>
+#include <string.h>
+
+#include "isa.h"
+#include "parallel.h"
+
+#define MOST_WEIGHTS 4096 /* in a block */
+
+int lowrank_quantize(const void *w, enum dtype dtype, int64_t count, int blocksize, const float *boundaries,
+                     const uint8_t *order, uint8_t zero_code, uint8_t *codes, float *absmax, int threads)
+{
+    const instruction_set *set = chosen_set();
+    int bad = 0;
+    threads = useful_threads(threads, count);
+#pragma omp parallel num_threads(threads) reduction(| : bad)
+    {
+        float block[MOST_WEIGHTS];
+        uint8_t encoded[MOST_WEIGHTS / 2];
+        const range mine = share(count, blocksize);
+        for (int64_t first = mine.first; first < mine.end && !bad; first += blocksize) {
+            const int64_t here = least(blocksize, count - first), bytes = (here + 1) / 2;
+            set->widen((const char *)w + first * size_of(dtype), dtype, here, block);
+            memset(block + here, 0, sizeof(float) * (up_to(here, 32) - here));
+            const uint32_t bits = set->largest(block, here);
+            float maximum;
+            memcpy(&maximum, &bits, sizeof maximum);
+            absmax[first / blocksize] = maximum;
+            if (bits >= 0x7f800000)
+                bad = 1;
+            else if (maximum == 0)
+                memset(encoded, zero_code << 4 | zero_code, bytes);
+            else {
+                const float reciprocal = 1 / maximum; /* infinite for a denormal: then the block is divided */
+                const int divide = isinf(reciprocal);
+                set->encode(block, (int)up_to(here, 32), divide ? maximum : reciprocal, divide, boundaries, order,
+                            encoded);
+            }
+            if (here % 2)
+                encoded[bytes - 1] = (encoded[bytes - 1] & 0xf0) | zero_code;
+            memcpy(codes + first / 2, encoded, bytes);
+        }
+    }
+    return bad;
+}
+
+/* How many of the 255 boundaries are below x. */
+static uint8_t rank(const float *boundaries, float x)
+{
+    int below = 0;
+    for (int step = 128; step; step /= 2)
+        below += x > boundaries[below + step - 1] ? step : 0;
+    return (uint8_t)below;
+}
+
+void lowrank_quantize_absmax(const float *absmax, int64_t count, float offset, int nested_blocksize,
+                             const float *boundaries, uint8_t *codes, float *nested_absmax, int threads)
+{
+    threads = useful_threads(threads, count * 32); /* a search is as long as some 32 weights */
+#pragma omp parallel num_threads(threads)
+    {
+        const range mine = share(count, nested_blocksize);
+        for (int64_t first = mine.first; first < mine.end; first += nested_blocksize) {
+            const int64_t end = least(first + nested_blocksize, count);
+            float largest = 0;
+            for (int64_t i = first; i < end; i++)
+                largest = fmaxf(largest, fabsf(absmax[i] - offset));
+            nested_absmax[first / nested_blocksize] = largest;
+            const float reciprocal = 1 / largest;
+            for (int64_t i = first; i < end; i++) {
+                const float apart = absmax[i] - offset;
+                codes[i] = rank(boundaries, largest == 0          ? 0
+                                            : isinf(reciprocal) ? apart / largest
+                                                                : apart * reciprocal);
+            }
+        }
+    }
+}
+
+/* Where blocks or bytes are cut, weights are looked up one by one. */
+static void decode_one_by_one(const instruction_set *set, const blockwise_4bit *w, int64_t begin, int64_t end,
+                              float maximum, enum dtype dtype, char *to)
+{
+    for (int64_t i = begin; i < end; i++) {
+        const int byte = w->codes[i / 2];
+        const float weight = w->levels[i % 2 ? byte & 15 : byte >> 4] * maximum;
+        set->narrow(&weight, 1, dtype, to + (i - begin) * size_of(dtype));
+    }
+}
+
+void decode_weights(const blockwise_4bit *w, int64_t begin, int64_t count, enum dtype dtype, void *out)
+{
+    const instruction_set *set = chosen_set();
+    const int64_t end = begin + count, blocksize = w->blocksize;
+    char *to = out;
+    float maxima[64];
+    for (int64_t i = begin; i < end;) {
+        const int64_t block = i / blocksize;
+        int64_t until = least((block + 1) * blocksize, end);
+        if (i == block * blocksize && until - i == blocksize) {
+            const int64_t blocks = least((end - i) / blocksize, 64);
+            set->maxima(w, block, blocks, maxima);
+            set->decode(w->codes + i / 2, blocks * blocksize, w->levels, maxima, w->blocksize, dtype, to);
+            until = i + blocks * blocksize;
+        } else {
+            set->maxima(w, block, 1, maxima);
+            decode_one_by_one(set, w, i, until, maxima[0], dtype, to);
+        }
+        to += (until - i) * size_of(dtype);
+        i = until;
+    }
+}
+
+void lowrank_dequantize(const blockwise_4bit *w, const part *part, enum dtype dtype, void *out, int64_t stride,
+                        int threads)
+{
+    threads = useful_threads(threads, part->rows * part->columns);
+#pragma omp parallel num_threads(threads)
+    {
+        const range mine = share(part->rows, 1);
+        const int64_t k = w->columns, first = part->row + mine.first;
+        char *to = (char *)out + mine.first * stride * size_of(dtype);
+        if (stride == k && part->columns == k) /* one stretch: blocks that span rows stay whole */
+            decode_weights(w, first * k, (mine.end - mine.first) * k, dtype, to);
+        else
+            for (int64_t r = 0; r < mine.end - mine.first; r++)
+                decode_weights(w, (first + r) * k + part->column, part->columns, dtype, to + r * stride * size_of(dtype));
+    }
+}
+
+void lowrank_dequantize_int8(const rowwise_int8 *w, const part *part, enum dtype dtype, void *out, int64_t stride,
+                             int threads)
+{
+    threads = useful_threads(threads, part->rows * part->columns);
+#pragma omp parallel num_threads(threads)
+    {
+        const range mine = share(part->rows, 1);
+        for (int64_t r = mine.first; r < mine.end; r++) {
+            const int64_t row = part->row + r;
+            chosen_set()->decode_int8(w->codes + row * w->columns + part->column, part->columns, w->scale[row] / 127,
+                                      dtype, (char *)out + r * stride * size_of(dtype));
+        }
+    }
+}

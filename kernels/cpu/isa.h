@@ -1,0 +1,73 @@
+/* What an instruction set brings: the same functions, compiled from vector.inc for each of them. */
+
+#ifndef LOWRANK_ISA_H
+#define LOWRANK_ISA_H
+
+#include <stddef.h>
+
+#include "native.h"
+
+#define MOST_ROWS 8 /* rows of x that are multiplied with a row of W at a time */
+
+/* Bytes after the codes of a row that `dot` may read, and floats after its maxima, and which count for nothing. */
+#define CODES_BEYOND 68
+#define MAXIMA_BEYOND 16
+
+typedef struct {
+    const char *name;
+    int chunk; /* weights that are decoded at a time: x is arranged, and K filled up, for whole chunks */
+
+    /* Between float32 and another dtype, rounded to nearest even. */
+    void (*widen)(const void *from, enum dtype dtype, int64_t count, float *to);
+    void (*narrow)(const float *from, int64_t count, enum dtype dtype, void *to);
+
+    /* maxima [count], from block `first` on. */
+    void (*maxima)(const blockwise_4bit *w, int64_t first, int64_t count, float *maxima);
+
+    /* `count` weights, a multiple of 32, the first of which begins a byte and a block: W in their order. */
+    void (*decode)(const uint8_t *codes, int64_t count, const float *levels, const float *maxima, int blocksize,
+                   enum dtype dtype, void *to);
+
+    /* x in the order in which `dot` meets the weights, filled up with zeros to whole chunks. */
+    void (*arrange)(const float *x, int64_t count, float *to);
+
+    /* y[m] = sum_k W[n, k] x[m, k] for the m <= MOST_ROWS rows of an arranged x, `stride` floats from one to the next. */
+    void (*dot)(const uint8_t *codes, int64_t columns, const float *levels, const float *maxima, int blocksize,
+                const float *x, int64_t stride, int m, float *y);
+
+    /* The same for two rows of W and one of x: y[0], y[1]. The second row's codes and maxima follow at a distance. */
+    void (*dot_two)(const uint8_t *codes, int64_t columns, const float *levels, const float *maxima,
+                    int64_t maxima_stride, int blocksize, const float *x, float *y);
+
+    /* y[m] = sum_k W[k] x[m, k] in plain order. */
+    void (*dot_float)(const float *w, int64_t columns, const float *x, int64_t stride, int m, float *y);
+
+    /* to[k] += factor * w[k] */
+    void (*add)(const float *w, int64_t count, float factor, float *to);
+
+    /* codes[k] * factor */
+    void (*decode_int8)(const int8_t *codes, int64_t count, float factor, enum dtype dtype, void *to);
+
+    /* The largest magnitude of `count` weights as bits: 0x7f800000 or more where one is infinite or NaN. */
+    uint32_t (*largest)(const float *w, int64_t count);
+
+    /* Codes of a whole block: the nearest level to w[i] * reciprocal, or w[i] / maximum where `divide`. */
+    void (*encode)(const float *w, int count, float scale, int divide, const float *boundaries, const uint8_t *order,
+                   uint8_t *codes);
+} instruction_set;
+
+extern const instruction_set portable_set;
+#if defined(__x86_64__)
+extern const instruction_set avx2_set, avx512_set;
+#elif defined(__aarch64__)
+extern const instruction_set neon_set;
+#endif
+
+const instruction_set *chosen_set(void);
+
+static inline size_t size_of(enum dtype dtype) { return dtype == FLOAT32 ? 4 : 2; }
+
+/* `count` weights from number `begin` of the flattened W on, wherever in a block or a byte that is. */
+void decode_weights(const blockwise_4bit *w, int64_t begin, int64_t count, enum dtype dtype, void *out);
+
+#endif

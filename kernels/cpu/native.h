@@ -1,0 +1,80 @@
+/* Products with quantized weights on a CPU, straight from their codes.
+
+   W [N, K] is flattened row by row and cut into blocks of `blocksize` weights (kernels/formats.py, kernels/reference.py
+   say what is computed; this is how). Every pointer comes from a torch tensor that the caller has checked and keeps
+   alive. Nothing here keeps state but the choice of instruction set. The sums of an output are always taken in one
+   order, by one thread, so the number of threads changes no result.
+
+   N out_features, K in_features, M rows of x. */
+
+#ifndef LOWRANK_NATIVE_H
+#define LOWRANK_NATIVE_H
+
+#include <stdint.h>
+
+enum dtype { FLOAT32, BFLOAT16, FLOAT16 };
+
+/* W.flatten()[i] = levels[code i] * maximum[i / blocksize], two codes a byte, the first in the high nibble;
+   maximum[b] = absmax[b], or where absmax is NULL:
+   maximum[b] = dynamic8[absmax_codes[b]] * nested_absmax[b / nested_blocksize] + *offset */
+typedef struct {
+    const uint8_t *codes;
+    const float *absmax;
+    const uint8_t *absmax_codes;
+    const float *nested_absmax;
+    const float *offset;
+    const float *levels;   /* [16] */
+    const float *dynamic8; /* [256] */
+    int64_t rows, columns;
+    int32_t blocksize, nested_blocksize;
+} blockwise_4bit;
+
+/* W[n, k] = codes[n, k] * (scale[n] / 127) */
+typedef struct {
+    const int8_t *codes;
+    const float *scale; /* [N] */
+    int64_t rows, columns;
+} rowwise_int8;
+
+#define API __attribute__((visibility("default")))
+
+/* Chooses an instruction set by name ("avx512", "avx2", "neon", "portable"), or with NULL the widest of the processor.
+   Before anything else is called. Returns 0, or -1 if the processor has none of that name. */
+API int lowrank_choose(const char *name);
+API const char *lowrank_instruction_set(void);
+
+/* Functions that return int return 0, or -1 where there was no memory, if nothing else is said. */
+
+/* Codes and maxima of `count` weights. Returns 1, and leaves the rest undone, if one is NaN or infinite; else 0.
+   boundaries [15] ascending, order [16]: the code of each level in ascending order, zero_code: that of zero. */
+API int lowrank_quantize(const void *w, enum dtype dtype, int64_t count, int blocksize, const float *boundaries,
+                         const uint8_t *order, uint8_t zero_code, uint8_t *codes, float *absmax, int threads);
+
+/* Nested codes and maxima of `count` maxima: the nearest of the 256 levels whose boundaries [255] are given. */
+API void lowrank_quantize_absmax(const float *absmax, int64_t count, float offset, int nested_blocksize,
+                                 const float *boundaries, uint8_t *codes, float *nested_absmax, int threads);
+
+/* A part of a matrix: rows [row, row + rows), columns [column, column + columns). */
+typedef struct {
+    int64_t row, rows, column, columns;
+} part;
+
+/* A part of W into out, `stride` elements from one row to the next. */
+API void lowrank_dequantize(const blockwise_4bit *w, const part *part, enum dtype dtype, void *out, int64_t stride,
+                            int threads);
+API void lowrank_dequantize_int8(const rowwise_int8 *w, const part *part, enum dtype dtype, void *out, int64_t stride,
+                                 int threads);
+
+/* y [M, N] = x W^T and dx [M, K] = dy W, all of one dtype and contiguous; sums in float32. */
+API int lowrank_linear(const blockwise_4bit *w, const void *x, int64_t m, enum dtype dtype, void *y, int threads);
+API int lowrank_linear_dx(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads);
+API int lowrank_linear_int8(const rowwise_int8 *w, const void *x, int64_t m, enum dtype dtype, void *y, int threads);
+API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
+                               int threads);
+
+/* The same in bfloat16 for many rows, by the matrix unit, with W rounded to bfloat16. Columns of W in whole blocks of a
+   multiple of 64; only where lowrank_matrix_unit(). */
+API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
+API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+
+#endif

@@ -1,0 +1,122 @@
+"""What the C library computes, as the table of `dispatch` calls it.
+
+    quantize, dequantize           to the byte what `reference` gives
+    linear, linear_dx              few rows: W is looked up in registers
+    panel_linear, panel_linear_dx  many: a panel of W at a time, dequantized into the cache, and the vendor's GEMM
+
+M rows of x, N out_features, K in_features; x [*, K], W [N, K], y [*, N].
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from ..codebook import CODEBOOKS, dynamic8
+from ..formats import Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from .binding import DTYPES, Part, call, describe
+
+NESTED_BLOCKSIZE = 256
+PANEL_BYTES = 1 << 20  # of dequantized weights: they are read from the second-level cache, where they were written
+
+
+def quantize_4bit(
+    w: Tensor, format: FourBit = "nf4", blocksize: int = 64, double_quant: bool = False, name: str = "w"
+) -> Blockwise4bit:
+    """`reference.quantize_4bit`, byte for byte"""
+    reference.check_blocksize(blocksize)
+    flat = w.contiguous()
+    boundaries, order = reference.boundaries(CODEBOOKS[format]())
+    codes = torch.empty((flat.numel() + 1) // 2, dtype=torch.uint8)
+    absmax = torch.empty(-(-flat.numel() // blocksize), dtype=torch.float32)
+    zero_code = 7 if format == "nf4" else 0
+    pointers = (boundaries.data_ptr(), order.data_ptr(), zero_code, codes.data_ptr(), absmax.data_ptr())
+    if call("quantize", flat.data_ptr(), DTYPES[w.dtype], flat.numel(), blocksize, *pointers):
+        reference.finite(w, name)  # tells which weight is not finite
+    return Blockwise4bit(codes, quantize_absmax(absmax) if double_quant else absmax, format, blocksize, tuple(w.shape))
+
+
+def quantize_absmax(absmax: Tensor) -> NestedAbsmax:
+    """`reference.quantize_absmax`, byte for byte"""
+    offset = absmax.mean()
+    boundaries, _ = reference.boundaries(dynamic8())
+    codes = torch.empty(absmax.numel(), dtype=torch.uint8)
+    nested_absmax = torch.empty(-(-absmax.numel() // NESTED_BLOCKSIZE), dtype=torch.float32)
+    call(
+        "quantize_absmax",
+        absmax.data_ptr(),
+        absmax.numel(),
+        offset.item(),
+        NESTED_BLOCKSIZE,
+        boundaries.data_ptr(),
+        codes.data_ptr(),
+        nested_absmax.data_ptr(),
+    )
+    return NestedAbsmax(codes, nested_absmax, offset, NESTED_BLOCKSIZE)
+
+
+def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+    """W [N, K] in `dtype`, written into `out` where that is given."""
+    if out is None:
+        out = torch.empty(weight.shape, dtype=dtype)
+    rows = out.view(-1, out.shape[-1]) if out.dim() != 2 else out
+    _dequantize(weight, Part(0, rows.shape[0], 0, rows.shape[1]), rows)
+    return out
+
+
+def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    """y = x W^T;  x [*, K] -> [*, N]"""
+    return _product("linear", x, weight, weight.shape[0])
+
+
+def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+    """dX = dY W;  dy [*, N] -> [*, K]"""
+    return _product("linear_dx", dy, weight, weight.shape[1])
+
+
+def panel_linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    """y = x W^T;  x [*, K] -> [*, N]"""
+    n, k = weight.shape
+    rows = x.reshape(-1, k)
+    y = rows.new_empty(len(rows), n)
+    for first, count in _panels(n, k, x.dtype):
+        panel = rows.new_empty(count, k)
+        _dequantize(weight, Part(first, count, 0, k), panel)
+        y[:, first : first + count] = rows @ panel.T
+    return y.view(*x.shape[:-1], n)
+
+
+def panel_linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+    """dX = dY W;  dy [*, N] -> [*, K]. A panel has columns of W, so that each output is summed at once."""
+    n, k = weight.shape
+    rows = dy.reshape(-1, n)
+    dx = rows.new_empty(len(rows), k)
+    for first, count in _panels(k, n, dy.dtype):
+        panel = rows.new_empty(n, count)
+        _dequantize(weight, Part(0, n, first, count), panel)
+        dx[:, first : first + count] = rows @ panel
+    return dx.view(*dy.shape[:-1], k)
+
+
+def _panels(length: int, across: int, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
+    """(first, count) of each panel, in steps of 64, which begin a block where blocks are no longer than that."""
+    step = max(64, PANEL_BYTES // (across * dtype.itemsize) // 64 * 64)
+    for first in range(0, length, step):
+        yield first, min(step, length - first)
+
+
+def _dequantize(weight: QuantizedWeight, part: Part, out: Tensor) -> None:
+    name = "dequantize_int8" if isinstance(weight, RowwiseInt8) else "dequantize"
+    stride = out.stride(0) if len(out) > 1 else out.shape[1]
+    call(name, ctypes.byref(describe(weight)), ctypes.byref(part), DTYPES[out.dtype], out.data_ptr(), stride)
+
+
+def _product(name: str, x: Tensor, weight: QuantizedWeight, columns: int) -> Tensor:
+    rows = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], columns)
+    m = rows.numel() // rows.shape[-1]
+    suffix = "_int8" if isinstance(weight, RowwiseInt8) else ""
+    call(name + suffix, ctypes.byref(describe(weight)), rows.data_ptr(), m, DTYPES[x.dtype], y.data_ptr())
+    return y
