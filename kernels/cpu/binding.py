@@ -27,6 +27,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
+    "linear_tiles": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_dx_tiles": (_pointer, _pointer, _long, _pointer, _int),
 }
 _WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8")
 
@@ -84,7 +86,7 @@ def library() -> ctypes.CDLL:
     loaded.lowrank_instruction_set.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
-        raise ValueError(f"{ISA} must name an instruction set of this processor (avx512, avx2, neon, portable), got {name!r}")
+        raise ValueError(f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}")
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
         function.argtypes = signature

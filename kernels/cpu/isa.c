@@ -5,6 +5,8 @@
 
 #include "isa.h"
 
+#define MATRIX_UNIT "amx" /* stands for the widest set, and tiles beside it */
+
 /* Widest first. */
 static const instruction_set *const sets[] = {
 #if defined(__x86_64__)
@@ -30,17 +32,20 @@ static int is_here(const instruction_set *set)
 }
 
 static const instruction_set *chosen;
+static int tiles;
 
 int lowrank_choose(const char *name)
 {
+    const int matrix_unit = name && !strcmp(name, MATRIX_UNIT);
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (is_here(sets[i]) && (!name || !strcmp(name, sets[i]->name))) {
+        if (is_here(sets[i]) && (!name || matrix_unit || !strcmp(name, sets[i]->name))) {
             chosen = sets[i];
-            return 0;
+            tiles = (!name || matrix_unit) && tiles_are_here();
+            return matrix_unit && !tiles ? -1 : 0;
         }
     return -1;
 }
 
 const instruction_set *chosen_set(void) { return chosen; }
 
-const char *lowrank_instruction_set(void) { return chosen->name; }
+const char *lowrank_instruction_set(void) { return tiles ? MATRIX_UNIT : chosen->name; }

@@ -65,6 +65,9 @@ extern const instruction_set neon_set;
 
 const instruction_set *chosen_set(void);
 
+/* Whether this processor has a matrix unit, and the kernel of the system lets us use it. */
+int tiles_are_here(void);
+
 static inline size_t size_of(enum dtype dtype) { return dtype == FLOAT32 ? 4 : 2; }
 
 /* `count` weights from number `begin` of the flattened W on, wherever in a block or a byte that is. */

@@ -38,7 +38,7 @@ typedef struct {
 
 #define API __attribute__((visibility("default")))
 
-/* Chooses an instruction set by name ("avx512", "avx2", "neon", "portable"), or with NULL the widest of the processor.
+/* Chooses an instruction set by name ("amx", "avx512", "avx2", "neon", "portable"), or with NULL the widest of the processor.
    Before anything else is called. Returns 0, or -1 if the processor has none of that name. */
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
@@ -72,8 +72,8 @@ API int lowrank_linear_int8(const rowwise_int8 *w, const void *x, int64_t m, enu
 API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
                                int threads);
 
-/* The same in bfloat16 for many rows, by the matrix unit, with W rounded to bfloat16. Columns of W in whole blocks of a
-   multiple of 64; only where lowrank_matrix_unit(). */
+/* The same in bfloat16 by the matrix unit, with W rounded to bfloat16 first: only where the instruction set is "amx", and
+   rows of W are whole blocks of a multiple of 64. */
 API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 

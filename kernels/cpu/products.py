@@ -76,6 +76,16 @@ def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     return _product("linear_dx", dy, weight, weight.shape[1])
 
 
+def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
+    """y = x W^T;  x bfloat16 [*, K] -> [*, N]"""
+    return _tiled("linear_tiles", x, weight, weight.shape[0])
+
+
+def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
+    """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
+    return _tiled("linear_dx_tiles", dy, weight, weight.shape[1])
+
+
 def panel_linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T;  x [*, K] -> [*, N]"""
     n, k = weight.shape
@@ -119,4 +129,12 @@ def _product(name: str, x: Tensor, weight: QuantizedWeight, columns: int) -> Ten
     m = rows.numel() // rows.shape[-1]
     suffix = "_int8" if isinstance(weight, RowwiseInt8) else ""
     call(name + suffix, ctypes.byref(describe(weight)), rows.data_ptr(), m, DTYPES[x.dtype], y.data_ptr())
+    return y
+
+
+def _tiled(name: str, x: Tensor, weight: Blockwise4bit, columns: int) -> Tensor:
+    rows = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], columns)
+    m = rows.numel() // rows.shape[-1]
+    call(name, ctypes.byref(describe(weight)), rows.data_ptr(), m, y.data_ptr())
     return y
