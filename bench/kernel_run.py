@@ -174,7 +174,7 @@ class KernelRun:
 def _call(provider: Provider, case: Case, weight: Any, x: Tensor | None, dtype: torch.dtype) -> Call:
     """The op on one copy of the weight. For a gradient, the forward pass is done here, once."""
     if x is None:
-        return lambda: provider.hold(weight) if case.op == "quantize" else provider.dequantize(weight, dtype)
+        return lambda: provider.quantize(weight) if case.op == "quantize" else provider.dequantize(weight, dtype)
     if case.op == "forward":
         return lambda: provider.linear(weight, x)
     at = torch.zeros(len(x), case.k, dtype=dtype, device=x.device, requires_grad=True)

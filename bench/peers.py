@@ -25,8 +25,11 @@ class Provider(Protocol):
     ops: frozenset[str]
     four_bit: bool
 
+    def quantize(self, w: Tensor) -> Any:
+        """The weight [N, K] in this provider's format."""
+
     def hold(self, w: Tensor) -> Any:
-        """The weight [N, K] as this provider stores it."""
+        """The same, laid out as this provider computes with it."""
 
     def stored_bytes(self, held: Any) -> int:
         """Bytes of what is held."""
@@ -43,8 +46,11 @@ class Ours:
 
     name, ops, four_bit = "ours", frozenset({"quantize", "dequantize", "forward", "dX"}), True
 
-    def hold(self, w: Tensor) -> Any:
+    def quantize(self, w: Tensor) -> Any:
         return ops.quantize(w, FORMAT)
+
+    def hold(self, w: Tensor) -> Any:
+        return ops.arrange(self.quantize(w), w.dtype)
 
     def stored_bytes(self, held: Any) -> int:
         return stored_bytes(held)
@@ -61,8 +67,10 @@ class Dense:
 
     name, ops, four_bit = "dense", frozenset({"forward", "dX"}), False
 
-    def hold(self, w: Tensor) -> Any:
+    def quantize(self, w: Tensor) -> Any:
         return w
+
+    hold = quantize
 
     def stored_bytes(self, held: Tensor) -> int:
         return held.numel() * held.element_size()
@@ -85,13 +93,15 @@ class BitsAndBytes:
     def __init__(self, library: Any) -> None:
         self._library = library
 
-    def hold(self, w: Tensor) -> Any:
+    def quantize(self, w: Tensor) -> Any:
         layer = self._library.nn.Linear4bit(w.shape[1], w.shape[0], bias=False, device="meta")
         # Its parameter quantizes when it is moved to a device, also to the one that it is on.
         layer.weight = self._library.nn.Params4bit(
             w, requires_grad=False, quant_type="nf4", blocksize=64, compress_statistics=True
         ).to(w.device)
         return layer.eval()
+
+    hold = quantize
 
     def stored_bytes(self, held: Any) -> int:
         state = held.weight.quant_state
@@ -124,8 +134,10 @@ class TorchAO:
     def __init__(self, library: Any) -> None:
         self._library = library
 
-    def hold(self, w: Tensor) -> Any:
+    def quantize(self, w: Tensor) -> Any:
         return self._library.to_nf4(w, 64, 256)
+
+    hold = quantize
 
     def stored_bytes(self, held: Any) -> int:
         names = ("quantized_data", "quantized_scalers", "quantization_factor", "scaler_mean")

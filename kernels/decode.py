@@ -22,11 +22,9 @@ from torch import Tensor
 
 from .codebook import dynamic8
 from .decode_kernels import add_parts_kernel, decode_dx_kernel, decode_linear_kernel
-from .formats import FourBit, NestedAbsmax
-from .register_table import ordered_levels, register_table
-from .repack import Repacked4bit
+from .formats import KERNEL_DTYPES, FourBit, NestedAbsmax, Repacked4bit, check_stored
+from .register_table import by_prmt, ordered_levels, register_table
 
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 GROUP_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # the 8-bit maxima of a group, as one number
 
 PROGRAMS = 1056  # eight for each multiprocessor of an H200: fewer leave some idle, more only add parts
@@ -67,12 +65,13 @@ def decode_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Te
 
 
 def _check(name: str, x: Tensor, weight: Repacked4bit, features: str, last: int) -> None:
-    if x.dtype not in DTYPES:
-        raise ValueError(f"{name} must be bfloat16, float16 or float32, got {x.dtype}")
+    if x.dtype not in KERNEL_DTYPES:
+        raise ValueError(f"{name} must be of {', '.join(map(str, KERNEL_DTYPES))}, got {x.dtype}")
     if x.dim() == 0 or x.shape[-1] != last:
         raise ValueError(f"{name} must end in {features} {last}, got shape {tuple(x.shape)}")
     if x.device != weight.codes.device:
         raise ValueError(f"{name} must be on the device of the weight, {weight.codes.device}, got {x.device}")
+    check_stored(weight)
 
 
 def tile(m: int, dtype: torch.dtype) -> dict[str, int]:
@@ -121,31 +120,32 @@ def _launch(
         statistics = (weight.absmax, levels8, levels8)  # the last two are not read
         nested_blocksize = 0
     parts = out if splits == 1 else torch.empty(splits, m, columns, dtype=torch.float32, device=device)
-    kernel[(tiles, splits, triton.cdiv(m, sizes["BLOCK_M"]))](
-        parts,
-        rows,
-        weight.codes,
-        statistics[0],
-        levels,
-        table,
-        levels8,
-        *statistics[1:],
-        m,
-        weight.shape[0],
-        len(weight.codes),
-        *rows.stride(),
-        splits,
-        BLOCKSIZE=weight.blocksize,
-        GROUP=weight.group,
-        NESTED_BLOCKSIZE=nested_blocksize,
-        STAGES=STAGES,
-        ASSEMBLY=rows.is_cuda and torch.version.hip is None and rows.dtype != torch.float32,
-        **sizes,
-        enable_fp_fusion=True,
-    )
-    if splits > 1:
-        grid = (triton.cdiv(out.numel(), PARTS_TILE),)
-        add_parts_kernel[grid](out, parts, out.numel(), SPLITS=splits, TILE=PARTS_TILE)
+    with torch.cuda.device_of(out):  # Triton launches on the current device
+        kernel[(tiles, splits, triton.cdiv(m, sizes["BLOCK_M"]))](
+            parts,
+            rows,
+            weight.codes,
+            statistics[0],
+            levels,
+            table,
+            levels8,
+            *statistics[1:],
+            m,
+            weight.shape[0],
+            len(weight.codes),
+            *rows.stride(),
+            splits,
+            BLOCKSIZE=weight.blocksize,
+            GROUP=weight.group,
+            NESTED_BLOCKSIZE=nested_blocksize,
+            STAGES=STAGES,
+            ASSEMBLY=by_prmt(rows.dtype, device),
+            **sizes,
+            enable_fp_fusion=True,
+        )
+        if splits > 1:
+            grid = (triton.cdiv(out.numel(), PARTS_TILE),)
+            add_parts_kernel[grid](out, parts, out.numel(), SPLITS=splits, TILE=PARTS_TILE)
     return out
 
 

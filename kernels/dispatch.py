@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 import torch
 
 from .crossover import crossover, is_here
-from .formats import BLOCKSIZES, KERNEL_DTYPES, QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, RowwiseInt8
+from .formats import (
+    KERNEL_DTYPES,
+    Blockwise4bit,
+    QuantizedWeight,
+    Repacked4bit,
+    RowwiseInt8,
+)
+from .repack import obstacle
 
 
 class Case(NamedTuple):
@@ -47,8 +54,8 @@ def on_a_gpu(case: Case) -> str:
 
 
 def in_a_kernel_dtype(case: Case) -> str:
-    names = ", ".join(_short(dtype) for dtype in KERNEL_DTYPES)
-    return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {_short(case.dtype)}"
+    names = ", ".join(short(dtype) for dtype in KERNEL_DTYPES)
+    return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {short(case.dtype)}"
 
 
 def with_weights(case: Case) -> str:
@@ -60,8 +67,10 @@ def with_rows(case: Case) -> str:
 
 
 def below_the_crossover(case: Case) -> str:
-    m, known = crossover(case.device, case.format)
-    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM is as fast ({known})"
+    found = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < found.scratch:
+        return ""
+    return f"M {case.m} is not below {found.scratch}, from where the vendor's GEMM is as fast ({found.known})"
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ class Path:
     layout: type[QuantizedWeight] | None  # None: every one
     why: str
     rules: tuple[Rule, ...] = ()
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether its kernels turn codes into levels as `lookup` does."""
+        return self.where.startswith("decode.")
 
     def is_for(self, case: Case) -> bool:
         return self.op == case.op and self.layout in (None, case.layout)
@@ -92,11 +106,12 @@ class Path:
 
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
-SCRATCH = "scratch + GEMM"
+DECODE, SCRATCH, PLAIN = "Triton decode", "scratch + GEMM", "plain torch"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
 ONE_LAUNCH = "nested maxima are resolved in the one launch"
+FROM_4_BITS = "W is read in 4 bits and never written: its bytes are the limit"
 ROWS = "the codes go to the matrix units as they are"
 ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
 
@@ -106,62 +121,25 @@ ANY_ROWS = (*ON_GPU, with_rows)
 
 TABLE = (
     Path(QUANTIZE, "Triton", "quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
-    Path(QUANTIZE, "plain torch", "reference.quantize", None, NO_KERNEL),
+    Path(QUANTIZE, PLAIN, "reference.quantize", None, NO_KERNEL),
     Path(DEQUANTIZE, "Triton", "dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
-    Path(DEQUANTIZE, "plain torch", "reference.dequantize", None, NO_KERNEL),
+    Path(DEQUANTIZE, "Triton, repacked", "dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
+    Path(DEQUANTIZE, PLAIN, "reference.dequantize", None, NO_KERNEL),
+    Path(FORWARD, DECODE, "decode.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
     Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, FEW_ROWS),
     Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
-    Path(FORWARD, "plain torch", "reference.linear", None, NO_KERNEL),
+    Path(FORWARD, PLAIN, "reference.linear", None, NO_KERNEL),
+    Path(DX, DECODE, "decode.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
     Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, FEW_ROWS),
     Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
-    Path(DX, "plain torch", "reference.linear_dx", None, NO_KERNEL),
+    Path(DX, PLAIN, "reference.linear_dx", None, NO_KERNEL),
 )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The path that `op` takes, and the reason: the objections to the faster ones, or its own merit."""
-
-    op: str
-    path: str
-    reason: str
 
 
 @lru_cache(maxsize=4096)  # a prompt of every length is a case
 def choose(case: Case) -> Path:
     """The first path of the table that takes the case."""
     return next(path for path in TABLE if path.is_for(case) and not path.objection(case))
-
-
-def explain(
-    m: int,
-    n: int,
-    k: int,
-    *,
-    dtype: torch.dtype,
-    device: str | torch.device,
-    format: str = "nf4-dq",
-    blocksize: int = 64,
-) -> list[Choice]:
-    """The path of each operation for x [m, k] in `dtype` and W [n, k] in `format`, and why it is that one.
-
-    The device need not be there: "cuda" on a machine without a GPU says what a GPU would do that was not measured.
-    Raises ValueError for a negative size, and another device, format or blocksize than there are.
-    """
-    for name, size in (("m", m), ("n", n), ("k", k)):
-        if size < 0:
-            raise ValueError(f"{name} must be at least 0, got {size}")
-    if format not in QUANTIZED_NAMES:
-        raise ValueError(f"format must be one of {', '.join(QUANTIZED_NAMES)}, got {format!r}")
-    if blocksize not in BLOCKSIZES:
-        raise ValueError(f"blocksize must be a power of two from {BLOCKSIZES[0]} to {BLOCKSIZES[-1]}, got {blocksize}")
-    try:
-        where = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r}: {str(error).splitlines()[0]}") from None
-    layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
-    cases = [Case(op, m, n, k, dtype, where, format, layout) for op in OPS]
-    return [Choice(case.op, choose(case).name, reason(case)) for case in cases]
 
 
 @lru_cache(maxsize=4096)
@@ -172,5 +150,14 @@ def reason(case: Case) -> str:
     return "; ".join(dict.fromkeys(objections)) or chosen.why
 
 
-def _short(dtype: torch.dtype) -> str:
+def not_repacked(shape: tuple[int, ...], blocksize: int, format: str, dtype: torch.dtype, device: torch.device) -> str:
+    """Why a 4-bit weight stays on a device in the order of files; nothing if kernels there read the other one."""
+    if rule := obstacle(shape, blocksize):
+        return rule
+    case = Case(FORWARD, 1, shape[0], shape[1], dtype, device, format, Repacked4bit)
+    return "" if choose(case).layout is Repacked4bit else reason(case)
+
+
+def short(dtype: torch.dtype) -> str:
+    """The name of a dtype without its module."""
     return str(dtype).removeprefix("torch.")

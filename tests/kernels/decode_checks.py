@@ -143,7 +143,9 @@ def check_inputs():
     refused = {
         "x must end in in_features 128, got shape (3, 70)": lambda: decode_linear(wide[:3, :70], packed),
         "dy must end in out_features 70, got shape (3, 128)": lambda: decode_dx(wide[:3, :128], packed),
-        "x must be bfloat16, float16 or float32, got torch.float64": lambda: decode_linear(wide.double(), packed),
+        "x must be of torch.float32, torch.bfloat16, torch.float16, got torch.float64": lambda: decode_linear(
+            wide.double(), packed
+        ),
         f"x must be on the device of the weight, {packed.codes.device}, got meta": lambda: decode_linear(
             wide[:3, :128].to("meta"), packed
         ),
