@@ -30,9 +30,9 @@ class Crossover:
 # W written to memory and read again is 4 bytes a weight, as long as the multiply-adds of 370 rows take on an H200
 # (4.3 TB/s, 790 TFLOP/s). A fused kernel that reaches 40 % of the vendor's GEMM breaks even where M / 0.4 = M + 370.
 SCRATCH = 256
-# The decode kernel takes 64 rows at a time. By the static costs (bench/results/static_cost.md, sm_90) each time is
-# 9.9 us for 11008 x 4096, and a fused tile of 128 rows 14.6 us, which its multiply-adds take: less than twice that.
-FUSED = 65
+# By the static costs (bench/results/static_cost.md, sm_90), for 11008 x 4096: a fused tile of 128 rows takes 14.6 us,
+# forward and backward. `decode` takes 9.9 us for 64 rows forward, so twice that for 65; backward 13 for 32, 20 for 64.
+FUSED = {"linear forward": 65, "linear dX": 33}
 # In float32 nothing is fused. W written and read is 9 bytes a weight, 94 us for 11008 x 4096, and the decode kernel
 # takes 27 us for each 8 rows: three of them, and the vendor's GEMM of that many is still bound by those bytes.
 SCRATCH_FLOAT32 = 25
@@ -53,5 +53,5 @@ def crossover(device: torch.device, format: str, op: str, dtype: torch.dtype) ->
         measured = json.loads(FILE.read_text(encoding="utf-8")).get(name, {}).get(format, {})
         if op in measured:
             return Crossover(**measured[op], known=f"measured on {name}")
-        return Crossover(FUSED, SCRATCH, f"not measured on {name}")
-    return Crossover(FUSED, SCRATCH, "not measured on this GPU")
+        return Crossover(FUSED[op], SCRATCH, f"not measured on {name}")
+    return Crossover(FUSED[op], SCRATCH, "not measured on this GPU")

@@ -73,6 +73,17 @@ def below_the_crossover(case: Case) -> str:
     return f"M {case.m} is not below {found.scratch}, from where the vendor's GEMM is as fast ({found.known})"
 
 
+def below_the_fused_one(case: Case) -> str:
+    found = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < found.fused:
+        return ""
+    return f"M {case.m} is not below {found.fused}, from where tiles of 128 rows are as fast ({found.known})"
+
+
+def in_16_bits(case: Case) -> str:
+    return "" if case.dtype.itemsize == 2 else f"the matrix units have no IEEE product in {short(case.dtype)}"
+
+
 @dataclass(frozen=True)
 class Path:
     """One row: what computes `op`, where (a function of a room of `kernels`), for which weights, and when not."""
@@ -87,7 +98,7 @@ class Path:
     @property
     def looks_up(self) -> bool:
         """Whether its kernels turn codes into levels as `lookup` does."""
-        return self.where.startswith("decode.")
+        return self.where.startswith(("decode.", "fused_linear."))
 
     def is_for(self, case: Case) -> bool:
         return self.op == case.op and self.layout in (None, case.layout)
@@ -106,17 +117,20 @@ class Path:
 
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
-DECODE, SCRATCH, PLAIN = "Triton decode", "scratch + GEMM", "plain torch"
+DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
 ONE_LAUNCH = "nested maxima are resolved in the one launch"
 FROM_4_BITS = "W is read in 4 bits and never written: its bytes are the limit"
+DECODED_ONCE = "W is read in 4 bits and becomes a matrix in registers, once for 128 rows"
 ROWS = "the codes go to the matrix units as they are"
 ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
 
 ON_GPU = (on_a_gpu, in_a_kernel_dtype, with_weights)
-FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover)
+FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)
+MIDDLE_ROWS = (*ON_GPU, with_rows, in_16_bits, below_the_crossover)
+INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
 
 TABLE = (
@@ -126,11 +140,13 @@ TABLE = (
     Path(DEQUANTIZE, "Triton, repacked", "dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
     Path(DEQUANTIZE, PLAIN, "reference.dequantize", None, NO_KERNEL),
     Path(FORWARD, DECODE, "decode.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
-    Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, FEW_ROWS),
+    Path(FORWARD, FUSED, "fused_linear.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, INT8_ROWS),
     Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
     Path(FORWARD, PLAIN, "reference.linear", None, NO_KERNEL),
     Path(DX, DECODE, "decode.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
-    Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, FEW_ROWS),
+    Path(DX, FUSED, "fused_linear.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
     Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
     Path(DX, PLAIN, "reference.linear_dx", None, NO_KERNEL),
 )

@@ -1,7 +1,7 @@
 """A 4-bit weight in the order in which the decode kernels read it: the same codes and statistics, the same bytes.
 
-N out_features, K in_features; a block is `blocksize` weights of one row that share a maximum. A group is up to four
-blocks in a row. Groups come first and rows second, so that the tile of a program is one stretch of memory; a byte
+N out_features, K in_features; a block is `blocksize` weights of one row that share a maximum. A group is up to 256
+weights in a row. Groups come first and rows second, so that the tile of a program is one stretch of memory; a byte
 holds weight k in its low nibble and weight k + blocksize / 2 in its high one, so that the low nibbles of a tile are one
 matrix and the high nibbles another, each with K-adjacent pairs in a register. Codes are renumbered for the look-up
 (`register_table`), and the maxima lie in the order of the blocks.
@@ -18,7 +18,7 @@ from .formats import Blockwise4bit, NestedAbsmax, QuantizedWeight, Repacked4bit,
 from .register_table import code_order
 
 BLOCKSIZES = (64, 128)
-LARGEST_GROUP = 4  # a power of two up to 256, the blocks of a nested maximum
+GROUP_WEIGHTS = 256  # of a group at most: so many weights a row are a tile, which more would drive out of the registers
 
 
 def obstacle(shape: tuple[int, ...], blocksize: int) -> str:
@@ -42,7 +42,7 @@ def repack(weight: Blockwise4bit) -> Repacked4bit:
     if rule := obstacle(weight.shape, weight.blocksize):
         raise ValueError(f"repack: {rule}")
     rows, columns = weight.shape
-    group = math.gcd(columns // weight.blocksize, LARGEST_GROUP)
+    group = math.gcd(columns // weight.blocksize, GROUP_WEIGHTS // weight.blocksize)
     codes = _renumbered(weight.codes, code_order(weight.format), inverse=True).view(rows, columns // 2)
     nibbles = torch.stack([codes >> 4, codes & 15], dim=2)  # [N, K / 2, 2]: the first is in the high nibble
     halves = nibbles.view(rows, -1, group, 2, weight.blocksize // 2)

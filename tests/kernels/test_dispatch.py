@@ -28,14 +28,35 @@ def test_on_a_cpu_everything_is_plain_torch_and_says_so() -> None:
 
 
 @NO_GPU
-@pytest.mark.parametrize(("m", "path"), [(1, "Triton decode"), (64, "Triton decode"), (256, "scratch + GEMM")])
-def test_four_bits_on_a_gpu_are_repacked(m: int, path: str) -> None:
+@pytest.mark.parametrize(
+    ("m", "forward", "dx"),
+    [
+        (1, "Triton decode", "Triton decode"),
+        (33, "Triton decode", "Triton fused"),
+        (64, "Triton decode", "Triton fused"),
+        (65, "Triton fused", "Triton fused"),
+        (255, "Triton fused", "Triton fused"),
+        (256, "scratch + GEMM", "scratch + GEMM"),
+    ],
+    ids="M{}".format,
+)
+def test_four_bits_on_a_gpu_are_repacked(m: int, forward: str, dx: str) -> None:
     assert {op: choice.path for op, choice in explained(m).items() if op != LOOK_UP} == {
         QUANTIZE: "Triton",
         DEQUANTIZE: "Triton, repacked",
-        FORWARD: path,
-        DX: path,
+        FORWARD: forward,
+        DX: dx,
     }
+
+
+@NO_GPU
+def test_float32_is_not_fused_and_says_why() -> None:
+    choices = {m: explained(m, dtype=torch.float32)[FORWARD] for m in (24, 25)}
+    assert [choice.path for choice in choices.values()] == ["Triton decode", "scratch + GEMM"]
+    assert choices[25].reason == (
+        "M 25 is not below 25, from where the vendor's GEMM is as fast (derived for float32); "
+        "the matrix units have no IEEE product in float32"
+    )
 
 
 @NO_GPU
@@ -97,7 +118,7 @@ def test_a_crossover_that_was_measured_is_taken(tmp_path, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
     about = torch.device("cuda", 7), "nf4-dq"
     assert crossover.crossover(*about, FORWARD, torch.float16) == Crossover(33, 48, "measured on NVIDIA X")
-    assert crossover.crossover(*about, DX, torch.bfloat16) == Crossover(65, 256, "not measured on NVIDIA X")
+    assert crossover.crossover(*about, DX, torch.bfloat16) == Crossover(33, 256, "not measured on NVIDIA X")
     assert crossover.crossover(*about, FORWARD, torch.float32) == Crossover(25, 25, "derived for float32")
     crossover.crossover.cache_clear()
 
