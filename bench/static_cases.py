@@ -16,27 +16,28 @@ NESTED_BITS = 8 / 64 + 32 / (64 * 256)  # the statistics of a weight with nested
 def decode_linear(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64) -> Case:
     """Groups of 256 weights, x with contiguous rows, the sum shared by several programs."""
     block_n, warps = (2048 // blocksize, 2) if dtype == "fp32" else (64, 2 if m < 64 else 4)
-    return _from_4_bits(
-        "decode_linear", "decode_kernels:decode_linear_kernel", (m, block_n, warps, 3), dtype, nested, blocksize
-    )
+    tile = (m, block_n, warps, 3)
+    case = _from_4_bits("decode_linear", "decode_kernels:decode_linear_kernel", tile, dtype, nested, blocksize)
+    of_a_group: dict[str, Argument] = {"absmax_ptr": "*i32" if blocksize == 64 else "*i16"} if nested else {}
+    return replace(case, arguments={**case.arguments, **of_a_group}, elements=256 * block_n)
 
 
 def decode_dx(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True) -> Case:
     """The same for the gradient; whole: N is a multiple of the tile."""
     tile = (m, 2048 // blocksize if dtype == "fp32" else 64, 2, 3)
-    case = _from_4_bits("decode_dx", "decode_kernels:decode_dx_kernel", tile, dtype, nested, blocksize, whole)
-    return replace(case, elements=blocksize * tile[1])  # a program has one block of a group
+    return _from_4_bits("decode_dx", "decode_kernels:decode_dx_kernel", tile, dtype, nested, blocksize, whole)
 
 
 def fused_linear(dtype: str = "bf16", nested: bool = True, blocksize: int = 64) -> Case:
     """128 rows of x, W scaled in registers."""
-    return _from_4_bits("fused_linear", "fused_kernels:fused_linear_kernel", (128, 128, 8, 2), dtype, nested, blocksize)
+    return _from_4_bits("fused_linear", "fused_kernels:fused_linear_kernel", (128, 128, 8, 3), dtype, nested, blocksize)
 
 
 def fused_dx(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True) -> Case:
     """The same for the gradient: 128 rows on the GPUs whose matrix units take both operands from shared memory."""
     case = _from_4_bits("fused_dx", "fused_kernels:fused_dx_kernel", (m, 64, 8, 2), dtype, nested, blocksize, whole)
-    return replace(case, targets=("sm_90", "sm_100")) if m == 128 else case
+    targets = ("sm_90", "sm_100") if m == 128 else case.targets
+    return replace(case, targets=targets, elements=256 * 64)  # all blocks of a group at a time
 
 
 def _from_4_bits(
@@ -51,7 +52,7 @@ def _from_4_bits(
     """A kernel of `decode` or `fused_linear`, all of which take the same arguments; whole: for those of dX alone."""
     block_m, block_n, warps, stages = tile
     x, *strides = ("x_ptr", "stride_xm", "stride_xk") if whole is None else ("dy_ptr", "stride_dym", "stride_dyn")
-    absmax = "*fp32" if not nested else "*u8" if whole is not None else "*i32" if blocksize == 64 else "*i16"
+    absmax = "*fp32" if not nested else "*u8"
     arguments: dict[str, Argument] = {"out_ptr": "*fp32", x: f"*{dtype}", "codes_ptr": "*u8", "absmax_ptr": absmax}
     arguments |= {"levels_ptr": f"*{dtype}", "table_ptr": "*i32"}
     arguments |= dict.fromkeys(("dynamic8_ptr", "nested_absmax_ptr", "offset_ptr"), "*fp32")
@@ -65,7 +66,7 @@ def _from_4_bits(
         name=f"{name} {about}" + (" ragged" if whole is False else ""),
         kernel=f"kernels.{kernel}",
         arguments=arguments,
-        elements=256 * block_n,
+        elements=blocksize * block_n,
         bytes=(4 + (8 / blocksize + 32 / (256 * blocksize) if nested else 32 / blocksize)) / 8,
         flops=2 * block_m,
         aligned=("N", strides[0]),

@@ -30,7 +30,7 @@ class Crossover:
 # W written to memory and read again is 4 bytes a weight, as long as the multiply-adds of 370 rows take on an H200
 # (4.3 TB/s, 790 TFLOP/s). A fused kernel that reaches 40 % of the vendor's GEMM breaks even where M / 0.4 = M + 370.
 SCRATCH = 256
-# By the static costs (bench/results/static_cost.md, sm_90), for 11008 x 4096: a fused tile of 128 rows takes 14.6 us,
+# By the static costs (bench/results/static_cost.md, sm_90), for 11008 x 4096: a fused tile of 128 rows takes 15 us,
 # forward and backward. `decode` takes 9.9 us for 64 rows forward, so twice that for 65; backward 13 for 32, 20 for 64.
 FUSED = {"linear forward": 65, "linear dX": 33}
 # In float32 nothing is fused. W written and read is 9 bytes a weight, 94 us for 11008 x 4096, and the decode kernel

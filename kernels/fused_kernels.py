@@ -41,9 +41,10 @@ def fused_linear_kernel(
     STAGES: tl.constexpr,
     ASSEMBLY: tl.constexpr,
 ):
-    """Program (i, s, j) writes out[s, tile j of M, tile i of N], the sum over part s of all groups of K.
+    """Program (i, s, j) writes out[s, tile j of M, tile i of N], the sum over part s of all blocks of K.
 
-    absmax_ptr: float32, or with NESTED_BLOCKSIZE integers of GROUP bytes, the 8-bit codes of a group.
+    absmax_ptr: float32, or with NESTED_BLOCKSIZE uint8. A turn is one block: with the four of a group as in `decode`,
+    Triton 3.6 would give each of their products an accumulator of its own, which Blackwell has no room for.
     """
     half: tl.constexpr = BLOCKSIZE // 2
     split = tl.program_id(1)
@@ -51,35 +52,28 @@ def fused_linear_kernel(
     m = tl.program_id(2) * BLOCK_M + tl.arange(0, BLOCK_M)
     row = tl.minimum(n, N - 1)  # rows past the end repeat the last one and are not stored
     k = tl.arange(0, half)
-    share = tl.cdiv(groups, splits)
+    share = tl.cdiv(groups, splits) * GROUP
     first = split * share
     step = tl.cast(stride_xk, tl.int64)
-    # 64-bit addresses; inside the loop they only advance
-    codes_ptrs = codes_ptr + ((first.to(tl.int64) * N + row) * (GROUP * half))[:, None] + k
     x_rows = x_ptr + tl.minimum(m, M - 1).to(tl.int64)[None, :] * stride_xm
-    x_ptrs = x_rows + (first * (GROUP * BLOCKSIZE) + k)[:, None] * step
-    absmax_ptrs = absmax_ptr + (first.to(tl.int64) * N + row) * (1 if NESTED_BLOCKSIZE else GROUP)
+    x_ptrs = x_rows + (tl.cast(first, tl.int64) * BLOCKSIZE + k)[:, None] * step
     if NESTED_BLOCKSIZE:
         offset = tl.load(offset_ptr)
     table = load_table(table_ptr, ASSEMBLY)
     total = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-    for group in tl.range(first, tl.minimum(first + share, groups), num_stages=STAGES):
+    for block in tl.range(first, tl.minimum(first + share, groups * GROUP), num_stages=STAGES):
+        # In units of blocks: row n of the group of this block is N * (block // GROUP) + n groups into the weight.
+        place = (tl.cast(block // GROUP, tl.int64) * N + row) * GROUP + block % GROUP
+        codes = tl.load(codes_ptr + (place * half)[:, None] + k)
         if NESTED_BLOCKSIZE:
-            codes8 = tl.load(absmax_ptrs).to(tl.int32)
-            scale = tl.load(nested_absmax_ptr + (row * groups + group) // (NESTED_BLOCKSIZE // GROUP))
-        for block in tl.static_range(GROUP):
-            low, high = look_up(tl.load(codes_ptrs + block * half), table, levels_ptr, ASSEMBLY)
-            if NESTED_BLOCKSIZE:
-                absmax = tl.load(dynamic8_ptr + ((codes8 >> (8 * block)) & 255)) * scale + offset
-            else:
-                absmax = tl.load(absmax_ptrs + block)
-            x_low = tl.load(x_ptrs + block * BLOCKSIZE * step)
-            x_high = tl.load(x_ptrs + (block * BLOCKSIZE + half) * step)
-            total = tl.dot(scaled_by(low, absmax[:, None]), x_low, total)
-            total = tl.dot(scaled_by(high, absmax[:, None]), x_high, total)
-        codes_ptrs += tl.cast(N, tl.int64) * (GROUP * half)
-        x_ptrs += GROUP * BLOCKSIZE * step
-        absmax_ptrs += N if NESTED_BLOCKSIZE else N * GROUP
+            scale = tl.load(nested_absmax_ptr + (row * (groups * GROUP) + block) // NESTED_BLOCKSIZE)
+            absmax = tl.load(dynamic8_ptr + tl.load(absmax_ptr + place).to(tl.int32)) * scale + offset
+        else:
+            absmax = tl.load(absmax_ptr + place)
+        low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
+        total = tl.dot(scaled_by(low, absmax[:, None]), tl.load(x_ptrs), total)
+        total = tl.dot(scaled_by(high, absmax[:, None]), tl.load(x_ptrs + half * step), total)
+        x_ptrs += BLOCKSIZE * step
     out = out_ptr + (split.to(tl.int64) * M + m)[None, :] * N + n[:, None]
     tl.store(out, total.to(out_ptr.dtype.element_ty), mask=(n < N)[:, None] & (m < M)[None, :])
 

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from .formats import Repacked4bit
 from .fused_kernels import fused_dx_kernel, fused_linear_kernel
-from .launch import GROUP_WORDS, check_operand, launch
+from .launch import check_operand, launch
 
 DTYPES = (torch.bfloat16, torch.float16)  # in float32 the matrix units have no IEEE product
 
-STAGES = 2  # with three, x of 128 rows leaves shared memory
+STAGES, DX_STAGES = 3, 2  # of loads ahead, as registers and shared memory allow
 
 # An H200: multiprocessors, of which a program takes one; bytes a microsecond; multiply-adds a microsecond of each.
 MULTIPROCESSORS, BYTES, MULTIPLY_ADDS = 132, 4.3e6, 3.0e6
@@ -41,7 +41,7 @@ def fused_linear(x: Tensor, weight: Repacked4bit, splits: int | None = None) -> 
     sizes = {"BLOCK_M": 128, "BLOCK_N": 128, "num_warps": 8, "STAGES": STAGES}
     tiles, steps = triton.cdiv(columns, sizes["BLOCK_N"]), len(weight.codes)
     splits = splits or _splits(len(rows), columns, tiles, steps, inner // steps * sizes["BLOCK_N"])
-    y = launch(fused_linear_kernel, rows, weight, columns, GROUP_WORDS[weight.group], tiles, splits, sizes)
+    y = launch(fused_linear_kernel, rows, weight, columns, torch.uint8, tiles, splits, sizes)
     return y.view(*x.shape[:-1], columns)
 
 
@@ -71,7 +71,7 @@ def dx_tile(m: int, n: int, device: torch.device) -> dict[str, int]:
         device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device)[0] in (9, 10)
     )
     tile = {"BLOCK_M": 128 if wide and m > 64 else 64, "BLOCK_N": 64, "WHOLE_TILES": n % 64 == 0}
-    return {**tile, "num_warps": 8, "STAGES": STAGES}
+    return {**tile, "num_warps": 8, "STAGES": DX_STAGES}
 
 
 def _splits(m: int, columns: int, tiles: int, steps: int, weights_a_step: int) -> int:
