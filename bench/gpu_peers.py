@@ -62,7 +62,9 @@ class Marlin:
 
     def quantize(self, w: Tensor) -> MarlinWeight:
         parts = self._test.marlin_quantize(w.T, self._test.scalar_types.uint4b8, MARLIN_GROUP, False)
-        return MarlinWeight(*parts[:5], self._utils.marlin_make_workspace_new(w.device))
+        reference, codes, scales, group_index, order = parts[:5]
+        workspace = self._utils.marlin_make_workspace_new(w.device)
+        return MarlinWeight(reference, codes, scales, group_index, order, workspace)
 
     hold = quantize
 
