@@ -29,6 +29,8 @@ base: $(VENV)/installed
 bench-gpu: types
 	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_kernels --device cuda --peers --shapes full \
 		--out bench/results $(if $(OUT),--out "$(OUT)") $(BENCH_FLAGS)
+	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_fused --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
+	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_decode --shape 7b --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
 
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
 types:

@@ -38,6 +38,8 @@ def bars(rows: Sequence[Row]) -> Iterator[Bar]:
     if decode:
         yield Bar("forward at M 1..64 against bitsandbytes, geometric mean", _geometric_mean(decode), 1.15)
         yield Bar("forward at M 1..64 against bitsandbytes, slowest", min(decode), 1.0)
+    if marlin := _ratios(rows, ("forward",), range(1, 2), "marlin"):
+        yield Bar("forward at M 1 against Marlin int4, slowest", min(marlin), 0.95)
     if training := _ratios(rows, ("forward", "dX"), TRAINING, "bitsandbytes"):
         yield Bar("forward and dX at M >= 512 against bitsandbytes, slowest", min(training), 1.05)
     if dense := _ratios(rows, ("forward", "dX"), TRAINING, "dense"):

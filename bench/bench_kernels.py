@@ -93,7 +93,7 @@ def _explain(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"op": choice.op, "path": choice.path, "reason": choice.reason}))
         else:
-            print(f"{choice.op:12} {choice.path:{widest}}   {choice.reason}")
+            print(f"{choice.op:14} {choice.path:{widest}}   {choice.reason}")
     return 0
 
 

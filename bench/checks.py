@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import reference
+from ..kernels.repack import as_stored
 from .peers import Ours, Provider, samples_apart
 from .plan import Case
 
@@ -90,7 +91,7 @@ def _of_weight(provider: Provider, held: Any, op: str, inputs: Inputs) -> tuple[
     truth = inputs.reference
     if isinstance(provider, Ours):
         if op == "quantize":
-            pairs = [(held.tensors()[name], tensor) for name, tensor in truth.tensors().items()]
+            pairs = [(as_stored(held).tensors()[name], tensor) for name, tensor in truth.tensors().items()]
         else:
             dtype = inputs.w.dtype
             pairs = [(provider.dequantize(held, dtype), reference.dequantize_4bit(truth, dtype))]

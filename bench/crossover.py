@@ -1,23 +1,24 @@
-"""From which M on it is as fast to dequantize W for the vendor's GEMM: measured on this GPU, and stored for the table.
+"""From which M on the next path is as fast: measured on this GPU, and stored for the table.
 
     python -m lowrank.bench.crossover
 
-What competes is what the table of `kernels.dispatch` has: of each format the path for few rows, and scratch + GEMM.
+What competes is what the table of `kernels.dispatch` has: a path for few rows, of 4 bits the fused one, scratch + GEMM.
 """
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from ..kernels import crossover, dispatch, ops, run
+from ..kernels import crossover, dispatch, ops
 from ..kernels.formats import QuantizedWeight
 
 SHAPES = ((4096, 4096), (11008, 4096), (4096, 11008))  # N, K: the linears of a block of Llama-2-7B
 ROWS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-FORMATS = ("int8",)  # those for which the table has a path for few rows
-
+FORMATS = ("nf4", "nf4-dq", "fp4", "fp4-dq", "int8")
 Stopwatch = Callable[[Callable[[], Tensor]], float]
 
 
@@ -27,27 +28,31 @@ def first_as_fast(few: Iterable[float], many: Iterable[float], rows: tuple[int, 
     return next((m for m in rows if m > max(slower, default=0)), rows[-1] + 1)
 
 
-def measure(format: str, dtype: torch.dtype, device: torch.device, stopwatch: Stopwatch) -> int:
-    """The crossover of a format, over the times of all SHAPES together."""
-    few, many = ([0.0] * len(ROWS) for _ in range(2))
+def measure(format: str, op: str, dtype: torch.dtype, device: torch.device, stopwatch: Stopwatch) -> dict[str, int]:
+    """The two crossovers of an operation in a format, over the times of all SHAPES together.
+
+    Scratch is held against the better of the other two at every M, so that fused is never above scratch.
+    """
+    times: dict[str, list[float]] = {}
     for n, k in SHAPES:
-        weight = ops.quantize(torch.randn(n, k, device=device), format)
+        weight = ops.arrange(ops.quantize(torch.randn(n, k, device=device), format), dtype)
         for place, m in enumerate(ROWS):
-            x = torch.randn(m, k, dtype=dtype, device=device)
-            few[place] += stopwatch(_product(x, weight, few_rows=True))
-            many[place] += stopwatch(_product(x, weight, few_rows=False))
-    return first_as_fast(few, many)
+            x = torch.randn(m, k if op == dispatch.FORWARD else n, dtype=dtype, device=device)
+            for name, call in _products(op, x, weight).items():
+                times.setdefault(name, [0.0] * len(ROWS))[place] += stopwatch(call)
+    few, scratch = times["few"], times["scratch"]
+    fused = times.get("fused", few)
+    least = first_as_fast(map(min, few, fused), scratch)
+    return {"fused": min(first_as_fast(few, fused) if "fused" in times else least, least), "scratch": least}
 
 
-def _product(x: Tensor, weight: QuantizedWeight, few_rows: bool) -> Callable[[], Tensor]:
-    """x W^T by the path of the table for few rows, or for many, whatever the crossover is now."""
-    case = run.linear_case(x, weight)
-    (path,) = (
-        path
-        for path in dispatch.TABLE
-        if path.is_for(case) and path.rules and (dispatch.below_the_crossover in path.rules) == few_rows
-    )
-    return lambda: path.run(x, weight)
+def _products(op: str, x: Tensor, weight: QuantizedWeight) -> dict[str, Callable[[], Tensor]]:
+    """The product by each path that the table has for the weight on a GPU, whatever the crossovers are now."""
+    n, k = weight.shape
+    case = dispatch.Case(op, len(x), n, k, x.dtype, x.device, weight.name, type(weight))
+    names = {dispatch.FUSED: "fused", dispatch.SCRATCH: "scratch"}
+    paths = {names.get(path.name, "few"): path for path in dispatch.TABLE if path.is_for(case) and path.rules}
+    return {name: partial(path.run, x, weight) for name, path in paths.items()}
 
 
 def main() -> None:
@@ -56,9 +61,9 @@ def main() -> None:
     device = torch.device("cuda")
     name = torch.cuda.get_device_name(device)
     stored = json.loads(crossover.FILE.read_text(encoding="utf-8"))
-    for format in FORMATS:
-        stored.setdefault(name, {})[format] = measure(
-            format, torch.bfloat16, device, lambda call: float(do_bench(call, return_mode="median"))
+    for format, op in product(FORMATS, (dispatch.FORWARD, dispatch.DX)):
+        stored.setdefault(name, {}).setdefault(format, {})[op] = measure(
+            format, op, torch.bfloat16, device, lambda call: float(do_bench(call, return_mode="median"))
         )
     crossover.FILE.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     print(f"{name}: {stored[name]} -> {crossover.FILE}")

@@ -30,6 +30,8 @@ from .rows import Row
 
 REPETITIONS = 50
 WARM_CALLS = 3
+# What a peer may raise where it does not take a case, or where another version of it takes other arguments.
+REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class KernelRun:
                         held = provider.hold(inputs.w) if held is None else held
                         # A copy, because bitsandbytes' layer repacks itself at its first call.
                         yield check(provider, copy.deepcopy(held), case, inputs)
-                    except (RuntimeError, ValueError, NotImplementedError) as error:
+                    except REFUSALS as error:
                         if provider is self.providers[0]:
                             raise
                         self._refused.add((provider.name, case))
@@ -135,7 +137,7 @@ class KernelRun:
         """A provider ready to be timed: everything is compiled, captured and warm."""
         stored = provider.stored_bytes(provider.hold(copies[0]) if case.op == "quantize" else copies[0])
         rotation = Rotation([_call(provider, case, weight, x, self.dtype) for weight in copies])
-        stopwatch, timing = self._stopwatch(rotation, case)
+        stopwatch, timing = self._stopwatch(rotation, provider.captured and case.op != "quantize")
         return Entry(stopwatch, timing, rotation.length, work(case, stored, self.dtype.itemsize))
 
     def _rows(
@@ -159,12 +161,12 @@ class KernelRun:
             rows.append(row | about)
         return rows
 
-    def _stopwatch(self, rotation: Rotation, case: Case) -> tuple[Stopwatch, str]:
+    def _stopwatch(self, rotation: Rotation, capture: bool) -> tuple[Stopwatch, str]:
+        """capture: not for quantize, which is done once a weight and looks at it to refuse NaN, and not every peer"""
         if self.device.type == "cpu":
             for _ in range(WARM_CALLS):
                 rotation.step()
             return wall_stopwatch(rotation), "wall"
-        capture = case.op != "quantize"  # done once a weight, and it looks at the weight to refuse NaN
         try:
             return cuda_stopwatch(rotation, capture)
         except RuntimeError:  # there are other things that cannot be captured: the row says "events"
@@ -174,7 +176,7 @@ class KernelRun:
 def _call(provider: Provider, case: Case, weight: Any, x: Tensor | None, dtype: torch.dtype) -> Call:
     """The op on one copy of the weight. For a gradient, the forward pass is done here, once."""
     if x is None:
-        return lambda: provider.hold(weight) if case.op == "quantize" else provider.dequantize(weight, dtype)
+        return lambda: provider.quantize(weight) if case.op == "quantize" else provider.dequantize(weight, dtype)
     if case.op == "forward":
         return lambda: provider.linear(weight, x)
     at = torch.zeros(len(x), case.k, dtype=dtype, device=x.device, requires_grad=True)

@@ -24,9 +24,13 @@ class Provider(Protocol):
     name: str
     ops: frozenset[str]
     four_bit: bool
+    captured: bool  # whether its calls may be captured in a CUDA graph
+
+    def quantize(self, w: Tensor) -> Any:
+        """The weight [N, K] in this provider's format."""
 
     def hold(self, w: Tensor) -> Any:
-        """The weight [N, K] as this provider stores it."""
+        """The same, laid out as this provider computes with it."""
 
     def stored_bytes(self, held: Any) -> int:
         """Bytes of what is held."""
@@ -41,10 +45,13 @@ class Provider(Protocol):
 class Ours:
     """`lowrank.kernels.ops`"""
 
-    name, ops, four_bit = "ours", frozenset({"quantize", "dequantize", "forward", "dX"}), True
+    name, ops, four_bit, captured = "ours", frozenset({"quantize", "dequantize", "forward", "dX"}), True, True
+
+    def quantize(self, w: Tensor) -> Any:
+        return ops.quantize(w, FORMAT)
 
     def hold(self, w: Tensor) -> Any:
-        return ops.quantize(w, FORMAT)
+        return ops.arrange(self.quantize(w), w.dtype)
 
     def stored_bytes(self, held: Any) -> int:
         return stored_bytes(held)
@@ -59,10 +66,12 @@ class Ours:
 class Dense:
     """The full-precision weight in the dtype of x, and the vendor's matrix product (cuBLAS on a GPU)."""
 
-    name, ops, four_bit = "dense", frozenset({"forward", "dX"}), False
+    name, ops, four_bit, captured = "dense", frozenset({"forward", "dX"}), False, True
 
-    def hold(self, w: Tensor) -> Any:
+    def quantize(self, w: Tensor) -> Any:
         return w
+
+    hold = quantize
 
     def stored_bytes(self, held: Tensor) -> int:
         return held.numel() * held.element_size()
@@ -80,18 +89,20 @@ class BitsAndBytes:
     On a CPU the layer repacks its weight at the first call without a gradient, and rounds the block maxima to bfloat16.
     """
 
-    name, ops, four_bit = "bitsandbytes", frozenset({"quantize", "dequantize", "forward", "dX"}), True
+    name, ops, four_bit, captured = "bitsandbytes", frozenset({"quantize", "dequantize", "forward", "dX"}), True, True
 
     def __init__(self, library: Any) -> None:
         self._library = library
 
-    def hold(self, w: Tensor) -> Any:
+    def quantize(self, w: Tensor) -> Any:
         layer = self._library.nn.Linear4bit(w.shape[1], w.shape[0], bias=False, device="meta")
         # Its parameter quantizes when it is moved to a device, also to the one that it is on.
         layer.weight = self._library.nn.Params4bit(
             w, requires_grad=False, quant_type="nf4", blocksize=64, compress_statistics=True
         ).to(w.device)
         return layer.eval()
+
+    hold = quantize
 
     def stored_bytes(self, held: Any) -> int:
         state = held.weight.quant_state
@@ -119,13 +130,15 @@ class BitsAndBytesDequantize(BitsAndBytes):
 class TorchAO:
     """torchao's NF4Tensor, whose block maxima are in 8 bits too."""
 
-    name, ops, four_bit = "torchao", frozenset({"quantize", "dequantize", "forward", "dX"}), True
+    name, ops, four_bit, captured = "torchao", frozenset({"quantize", "dequantize", "forward", "dX"}), True, True
 
     def __init__(self, library: Any) -> None:
         self._library = library
 
-    def hold(self, w: Tensor) -> Any:
+    def quantize(self, w: Tensor) -> Any:
         return self._library.to_nf4(w, 64, 256)
+
+    hold = quantize
 
     def stored_bytes(self, held: Any) -> int:
         names = ("quantized_data", "quantized_scalers", "quantization_factor", "scaler_mean")
@@ -139,16 +152,17 @@ class TorchAO:
         return nn.functional.linear(x, held)
 
 
-# Distribution, the module to import, the oldest version that counts, and what is made of it.
-INSTALLABLE: dict[str, tuple[str, tuple[int, int], tuple[type[Any], ...]]] = {
+# Distribution, the module to import, the oldest version that counts, and what is made of it: a class of this room or,
+# by name, of `gpu_peers`.
+MARLIN = "vllm.model_executor.layers.quantization.utils.marlin_utils_test"
+INSTALLABLE: dict[str, tuple[str, tuple[int, int], tuple[type[Any] | str, ...]]] = {
     "bitsandbytes": ("bitsandbytes", (0, 50), (BitsAndBytes, BitsAndBytesDequantize)),
     "torchao": ("torchao.quantization", (0, 18), (TorchAO,)),
+    "unsloth": ("unsloth.kernels.utils", (2025, 1), ("Unsloth",)),
+    "vllm": (MARLIN, (0, 10), ("Marlin",)),
 }
 # Peers that this bench knows of and does not time, with the reason.
-NOT_TIMED = {
-    "unsloth": "its kernels go to the stream that it saw when it was imported, which a CUDA graph cannot capture",
-    "liger_kernel": "it has no 4-bit product; its fused ops are not among those of this bench",
-}
+NOT_TIMED = {"liger_kernel": "it has no 4-bit product; python -m lowrank.bench.bench_fused times its fused operations"}
 PEERS = ("dense", *INSTALLABLE, *NOT_TIMED)
 
 
@@ -170,8 +184,13 @@ def find(wanted: Collection[str]) -> tuple[list[Provider], dict[str, str]]:
             absent[peer] = reason
         else:
             module, _, classes = INSTALLABLE[peer]
-            present += [make(import_module(module)) for make in classes]
+            library = import_module(module)
+            present += [_class(made)(library) for made in classes]
     return present, absent
+
+
+def _class(made: type[Any] | str) -> Any:
+    return getattr(import_module(".gpu_peers", __package__), made) if isinstance(made, str) else made
 
 
 def _absence(peer: str) -> str | None:
@@ -187,8 +206,8 @@ def _absence(peer: str) -> str | None:
         return f"{version} is installed, but at least {'.'.join(map(str, oldest))} is needed"
     try:
         import_module(module)
-    except ImportError as error:
-        return f"{version} is installed, but does not import: {error}"
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:  # one that finds no GPU raises what it likes
+        return f"{version} is installed, but does not import: {' '.join(str(error).split())[:200]}"
     return None
 
 

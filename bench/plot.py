@@ -17,9 +17,9 @@ from ..files import write_text
 from .rows import Row, latest, read
 
 # A provider's colour by the order of this list, on light and on dark paper: told apart by the colour-blind as well.
-PROVIDERS = ("ours", "bitsandbytes", "bitsandbytes-dequantize", "torchao", "dense")
-LIGHT = ("#24558a", "#c4561a", "#8f6b00", "#8a3f86", "#6d6e72")
-DARK = ("#82b1e2", "#ee9a63", "#d9b84a", "#d193cd", "#a6a59f")
+PROVIDERS = ("ours", "bitsandbytes", "bitsandbytes-dequantize", "torchao", "dense", "unsloth", "marlin")
+LIGHT = ("#24558a", "#c4561a", "#8f6b00", "#8a3f86", "#6d6e72", "#1f7a5c", "#a32638")
+DARK = ("#82b1e2", "#ee9a63", "#d9b84a", "#d193cd", "#a6a59f", "#6fcfaa", "#f08a98")
 
 WIDTH, LEFT, RIGHT = 720, 64, 700
 PANEL_WIDTH, PANEL_HEIGHT, GAP = 340, 190, 40

@@ -1,84 +1,78 @@
 """The kernels whose static cost is known: one entry each. `static_cost` compiles them and counts.
 
-An entry is a kernel with its arguments as the compiler sees them: a string is a type ("*bf16", "i32"), anything else
-the value of a constant. Pointers, and the integers in `aligned`, are multiples of 16.
+Here those of quantized weights; `static_fused_cases` has those of Llama's other operations.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
-Argument = str | int | bool | None
-NVIDIA = ("sm_80", "sm_90", "sm_100")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A kernel, for certain types and constants, and what is needed to count its cost by the element.
-
-    elements  weights, or whatever is counted, that a program takes in a turn of its inner loop, or in all without one
-    bytes     per element, what has to be moved to and from memory
-    flops     per element, what is computed in tensor cores
-    """
-
-    name: str
-    kernel: str  # "module:function", below lowrank
-    arguments: dict[str, Argument]
-    elements: int
-    bytes: float
-    flops: float = 0.0
-    aligned: tuple[str, ...] = ()
-    targets: tuple[str, ...] = (*NVIDIA, "gfx942")
-    options: dict[str, Any] = field(default_factory=dict)
-
+from .static_case import NVIDIA, Argument, Case
+from .static_fused_cases import FUSED_CASES
 
 QUANTIZE_TILE = 4096  # of kernels.quantize and kernels.int8, which cannot be imported without Triton
 INT8_BLOCKS = (32, 32, 64)
 NESTED_BITS = 8 / 64 + 32 / (64 * 256)  # the statistics of a weight with nested maxima
 
 
-def decode_linear(block_m: int, block_n: int, num_warps: int, dtype: str = "bf16", nested: bool = True) -> Case:
-    """Blocks of 64 in groups of four, x with contiguous rows, the sum shared by several programs."""
-    group = 4
+def decode_linear(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64) -> Case:
+    """Groups of 256 weights, x with contiguous rows, the sum shared by several programs."""
+    block_n, warps = (2048 // blocksize, 2) if dtype == "fp32" else (64, 2 if m < 64 else 4)
+    tile = (m, block_n, warps, 3)
+    case = _from_4_bits("decode_linear", "decode_kernels:decode_linear_kernel", tile, dtype, nested, blocksize)
+    of_a_group: dict[str, Argument] = {"absmax_ptr": "*i32" if blocksize == 64 else "*i16"} if nested else {}
+    return replace(case, arguments={**case.arguments, **of_a_group}, elements=256 * block_n)
+
+
+def decode_dx(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True) -> Case:
+    """The same for the gradient; whole: N is a multiple of the tile."""
+    tile = (m, 2048 // blocksize if dtype == "fp32" else 64, 2, 3)
+    return _from_4_bits("decode_dx", "decode_kernels:decode_dx_kernel", tile, dtype, nested, blocksize, whole)
+
+
+def fused_linear(dtype: str = "bf16", nested: bool = True, blocksize: int = 64) -> Case:
+    """128 rows of x, W scaled in registers."""
+    return _from_4_bits("fused_linear", "fused_kernels:fused_linear_kernel", (128, 128, 8, 3), dtype, nested, blocksize)
+
+
+def fused_dx(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True) -> Case:
+    """The same for the gradient: 128 rows on the GPUs whose matrix units take both operands from shared memory."""
+    case = _from_4_bits("fused_dx", "fused_kernels:fused_dx_kernel", (m, 64, 8, 2), dtype, nested, blocksize, whole)
+    targets = ("sm_90", "sm_100") if m == 128 else case.targets
+    return replace(case, targets=targets, elements=256 * 64)  # all blocks of a group at a time
+
+
+def _from_4_bits(
+    name: str,
+    kernel: str,
+    tile: tuple[int, int, int, int],
+    dtype: str,
+    nested: bool,
+    blocksize: int,
+    whole: bool | None = None,
+) -> Case:
+    """A kernel of `decode` or `fused_linear`, all of which take the same arguments; whole: for those of dX alone."""
+    block_m, block_n, warps, stages = tile
+    x, *strides = ("x_ptr", "stride_xm", "stride_xk") if whole is None else ("dy_ptr", "stride_dym", "stride_dyn")
+    absmax = "*fp32" if not nested else "*u8"
+    arguments: dict[str, Argument] = {"out_ptr": "*fp32", x: f"*{dtype}", "codes_ptr": "*u8", "absmax_ptr": absmax}
+    arguments |= {"levels_ptr": f"*{dtype}", "table_ptr": "*i32"}
+    arguments |= dict.fromkeys(("dynamic8_ptr", "nested_absmax_ptr", "offset_ptr"), "*fp32")
+    arguments |= {**dict.fromkeys(("M", "N", "groups", "splits", strides[0]), "i32"), strides[1]: 1}
+    arguments |= {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCKSIZE": blocksize, "GROUP": 256 // blocksize}
+    arguments |= {"NESTED_BLOCKSIZE": 256 if nested else 0, "STAGES": stages, "ASSEMBLY": dtype != "fp32"}
+    if whole is not None:
+        arguments["WHOLE_TILES"] = whole
+    about = f"M{block_m} {dtype} {'nf4-dq' if nested else 'nf4'}" + (" blocks of 128" if blocksize == 128 else "")
     return Case(
-        name=f"decode_linear M{block_m} {dtype} {'nf4-dq' if nested else 'nf4'}",
-        kernel="kernels.decode_kernels:decode_linear_kernel",
-        arguments=_decode_arguments(dtype, "*i32" if nested else "*fp32", "x_ptr", "stride_xm", "stride_xk")
-        | _decode_constants(block_m, block_n, dtype, nested),
-        elements=group * 64 * block_n,
-        bytes=(4 + NESTED_BITS if nested else 4.5) / 8,
+        name=f"{name} {about}" + (" ragged" if whole is False else ""),
+        kernel=f"kernels.{kernel}",
+        arguments=arguments,
+        elements=blocksize * block_n,
+        bytes=(4 + (8 / blocksize + 32 / (256 * blocksize) if nested else 32 / blocksize)) / 8,
         flops=2 * block_m,
-        aligned=("N", "stride_xm"),
-        targets=NVIDIA,  # elsewhere the plain twin spills: a decode path of AMD's own is not written yet
-        options={"num_warps": num_warps, "enable_fp_fusion": True},
+        aligned=("N", strides[0]),
+        targets=NVIDIA,  # elsewhere the plain twin spills: a path of AMD's own is not written
+        options={"num_warps": warps, "enable_fp_fusion": True},
     )
-
-
-def decode_dx(block_m: int, block_n: int, num_warps: int, dtype: str = "bf16", nested: bool = True) -> Case:
-    """The same for the gradient."""
-    return Case(
-        name=f"decode_dx M{block_m} {dtype} {'nf4-dq' if nested else 'nf4'}",
-        kernel="kernels.decode_kernels:decode_dx_kernel",
-        arguments=_decode_arguments(dtype, "*u8" if nested else "*fp32", "dy_ptr", "stride_dym", "stride_dyn")
-        | _decode_constants(block_m, block_n, dtype, nested),
-        elements=64 * block_n,
-        bytes=(4 + NESTED_BITS if nested else 4.5) / 8,
-        flops=2 * block_m,
-        aligned=("N", "stride_dym"),
-        targets=NVIDIA,
-        options={"num_warps": num_warps, "enable_fp_fusion": True},
-    )
-
-
-def _decode_arguments(dtype: str, absmax: str, x: str, stride_m: str, stride_last: str) -> dict[str, Argument]:
-    pointers = {"out_ptr": "*fp32", x: f"*{dtype}", "codes_ptr": "*u8", "absmax_ptr": absmax}
-    pointers |= {"levels_ptr": f"*{dtype}", "table_ptr": "*i32"}
-    pointers |= dict.fromkeys(("dynamic8_ptr", "nested_absmax_ptr", "offset_ptr"), "*fp32")
-    return {**pointers, **dict.fromkeys(("M", "N", "groups", "splits", stride_m), "i32"), stride_last: 1}
-
-
-def _decode_constants(block_m: int, block_n: int, dtype: str, nested: bool) -> dict[str, Argument]:
-    constants: dict[str, Argument] = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCKSIZE": 64, "GROUP": 4}
-    return constants | {"NESTED_BLOCKSIZE": 256 if nested else 0, "STAGES": 3, "ASSEMBLY": dtype != "fp32"}
 
 
 def add_parts(splits: int) -> Case:
@@ -107,6 +101,32 @@ def dequantize(dtype: str, nested: bool, wide: bool = False) -> Case:
         elements=4096,
         bytes=(4 + NESTED_BITS if nested else 4.5) / 8 + (4 if dtype == "fp32" else 2),
         aligned=("count", "columns", "row_stride"),
+        options={"enable_fp_fusion": False},
+    )
+
+
+def dequantize_repacked(dtype: str, nested: bool) -> Case:
+    """From the layout of the decode kernels, into rows at any distance."""
+    pointers = {
+        "out_ptr": f"*{dtype}",
+        "codes_ptr": "*u8",
+        "levels_ptr": "*fp32",
+        "absmax_ptr": "*u8" if nested else "*fp32",
+    }
+    pointers |= dict.fromkeys(("dynamic8_ptr", "nested_absmax_ptr", "offset_ptr"), "*fp32")
+    constants: dict[str, Argument] = {
+        "BLOCKSIZE": 64,
+        "GROUP": 4,
+        "NESTED_BLOCKSIZE": 256 if nested else 0,
+        "BLOCK_N": 16,
+    }
+    return Case(
+        name=f"dequantize_repacked {dtype} {'nf4-dq' if nested else 'nf4'}",
+        kernel="kernels.dequantize:dequantize_repacked_kernel",
+        arguments={**pointers, **dict.fromkeys(("N", "groups", "row_stride"), "i32"), **constants},
+        elements=4096,
+        bytes=(4 + NESTED_BITS if nested else 4.5) / 8 + (4 if dtype == "fp32" else 2),
+        aligned=("N", "groups", "row_stride"),
         options={"enable_fp_fusion": False},
     )
 
@@ -146,23 +166,43 @@ def int8_product(dtype: str, forward: bool) -> Case:
 
 
 CASES = (
-    decode_linear(8, 64, 2),
-    decode_linear(8, 64, 2, nested=False),
-    decode_linear(8, 64, 2, dtype="fp16"),
-    decode_linear(16, 64, 2),
-    decode_linear(32, 64, 2),
-    decode_linear(64, 64, 4),
-    decode_linear(8, 32, 2, dtype="fp32"),
-    decode_dx(8, 64, 2),
-    decode_dx(16, 64, 2),
-    decode_dx(32, 64, 2),
-    decode_dx(64, 64, 4),
-    decode_dx(8, 32, 2, dtype="fp32"),
+    decode_linear(8),
+    decode_linear(8, nested=False),
+    decode_linear(8, "fp16"),
+    decode_linear(8, blocksize=128),
+    decode_linear(16),
+    decode_linear(32),
+    decode_linear(32, "fp16", nested=False, blocksize=128),
+    decode_linear(64),
+    decode_linear(64, "fp16", nested=False, blocksize=128),
+    decode_linear(8, "fp32"),
+    decode_linear(8, "fp32", blocksize=128),
+    decode_dx(8),
+    decode_dx(8, nested=False),
+    decode_dx(8, "fp16"),
+    decode_dx(8, whole=False),
+    decode_dx(16),
+    decode_dx(32),
+    decode_dx(32, "fp16", nested=False, blocksize=128, whole=False),
+    decode_dx(64),
+    decode_dx(64, "fp16", nested=False, whole=False),
+    decode_dx(8, "fp32"),
+    decode_dx(8, "fp32", blocksize=128, whole=False),
+    fused_linear(),
+    fused_linear(nested=False),
+    fused_linear("fp16", blocksize=128),
+    fused_dx(64),
+    fused_dx(64, "fp16", nested=False, blocksize=128, whole=False),
+    fused_dx(128),
+    fused_dx(128, "fp16", nested=False, blocksize=128, whole=False),
     add_parts(8),
     dequantize("bf16", nested=True),
     dequantize("bf16", nested=False),
     dequantize("bf16", nested=True, wide=True),
+    dequantize_repacked("bf16", nested=True),
+    dequantize_repacked("bf16", nested=False),
     quantize("bf16"),
     int8_product("bf16", forward=True),
     int8_product("bf16", forward=False),
+    *FUSED_CASES,
 )

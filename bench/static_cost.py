@@ -6,10 +6,12 @@ Per element (a weight, for most kernels) and lane of a warp: issue slots, instru
 cores, and loads, in the innermost loop, or in the whole kernel where it has none. From these, how long an H200 takes at
 least for a matrix of 11008 x 4096, and which of its limits says so. What no disassembly shows is left out: latencies,
 bank conflicts, the beginning and the end of a kernel. The table is kept in `results/static_cost.json`; a new kernel is
-an entry of `static_cases`, then --write.
+an entry of `static_cases`, then --write. Beside its rows the table keeps a hash of each kernel: --changed passes over
+those that are still what they were.
 """
 
 import argparse
+import hashlib
 import importlib
 import json
 import re
@@ -25,7 +27,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from .static_cases import CASES, Case
+from .static_case import Case
+from .static_cases import CASES
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -103,10 +106,20 @@ def roofline(case: Case, rates: dict[str, float]) -> tuple[float, str]:
     return round(seconds[bound] * ELEMENTS * 1e6, 2), bound
 
 
+def source(case: Case) -> str:
+    """A hash of all that a compiler gets: the kernel with what it calls, and the case. The versions are `versions`."""
+    what = f"{_function(case).cache_key} {case}"
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _function(case: Case) -> Any:
+    module, name = case.kernel.split(":")
+    return getattr(importlib.import_module(f"lowrank.{module}"), name)
+
+
 def compiled(case: Case, target: GPUTarget) -> Any:
     """The kernel for a target; elsewhere than on NVIDIA's, without assembly."""
-    module, name = case.kernel.split(":")
-    function = getattr(importlib.import_module(f"lowrank.{module}"), name)
+    function = _function(case)
     arguments = {name: case.arguments[name] for name in function.arg_names}
     if target.backend != "cuda" and "ASSEMBLY" in arguments:
         arguments["ASSEMBLY"] = False
@@ -210,14 +223,33 @@ def read() -> tuple[dict[str, str], list[Cost]]:
     return stored["versions"], [Cost(**row) for row in stored["rows"]]
 
 
-def write(costs: list[Cost]) -> None:
+def read_sources() -> dict[str, str]:
+    """The hash of each kernel of the committed table as it was when its rows were made."""
+    sources: dict[str, str] = json.loads(RESULTS.read_text(encoding="utf-8"))["sources"]
+    return sources
+
+
+def changed(cases: Iterable[Case]) -> list[Case]:
+    """Those that are not what the committed table was made of: the same source and versions cost the same."""
+    if read()[0] != versions():
+        return list(cases)
+    sources = read_sources()
+    return [case for case in cases if sources.get(case.name) != source(case)]
+
+
+def write(new: list[Cost]) -> None:
     """Puts rows into the table, in JSON and beside it in Markdown. Those of other versions, or of no case, fall out."""
     stored_versions, stored = read() if RESULTS.exists() else ({}, [])
     kept = {(row.kernel, row.target): row for row in (stored if stored_versions == versions() else [])}
-    kept |= {(row.kernel, row.target): row for row in costs}
+    kept |= {(row.kernel, row.target): row for row in new}
     costs = [kept[key] for case in CASES for target in case.targets if (key := (case.name, target)) in kept]
     rows = ",\n".join(json.dumps(asdict(row)) for row in costs)
-    RESULTS.write_text(f'{{"versions": {json.dumps(versions())}, "rows": [\n{rows}\n]}}\n', encoding="utf-8")
+    sources = read_sources() if stored_versions == versions() else {}
+    written = {(row.kernel, row.target) for row in new}
+    sources |= {case.name: source(case) for case in CASES if {(case.name, t) for t in case.targets} <= written}
+    sources = {case.name: sources.get(case.name, "") for case in CASES}
+    about = f'"versions": {json.dumps(versions())}, "sources": {json.dumps(sources)}'
+    RESULTS.write_text(f'{{{about}, "rows": [\n{rows}\n]}}\n', encoding="utf-8")
     made = f"Made by `python -m lowrank.bench.static_cost --write` with {versions()}.\n\n"
     RESULTS.with_suffix(".md").write_text(made + table(costs) + "\n", encoding="utf-8")
 
@@ -249,8 +281,10 @@ def main() -> int:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--write", action="store_true", help=f"keep these rows in results/{RESULTS.name}, and in .md")
     action.add_argument("--check", action="store_true", help=f"exit status 1 if worse than results/{RESULTS.name}")
+    parser.add_argument("--changed", action="store_true", help="only kernels whose source is not that of the table")
     arguments = parser.parse_args()
     wanted = [case for case in CASES if arguments.only in case.name]
+    wanted = changed(wanted) if arguments.changed else wanted
     costs = [cost(case, target) for case in wanted for target in arguments.targets if target in case.targets]
     print(table(costs))
     if arguments.write:

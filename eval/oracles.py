@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lowrank.kernels import ops
 from lowrank.kernels.formats import DENSE_DTYPES, Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from lowrank.kernels.repack import as_stored
 from lowrank.model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
 from lowrank.model.layout import in_layout
 from lowrank.model.llama import Llama
@@ -69,8 +70,8 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
     for path in (f"layers.{number}.{linear}" for number in range(config.n_layers) for linear in LINEARS):
         layer, module = ours.get_submodule(path), theirs.get_submodule(to_hf(path))
         if isinstance(layer, QuantLinear):
-            tensors = layer.quantized.tensors()
-            mine = layer.quantized.with_tensors({name: tensor.cpu() for name, tensor in tensors.items()})
+            stored = as_stored(layer.quantized)
+            mine = stored.with_tensors({name: tensor.cpu() for name, tensor in stored.tensors().items()})
             if checkpoint.is_quantized and config.rope_layout == "half":
                 differences[path] = _difference(mine, _codes_of(module))
             elif not checkpoint.is_quantized:

@@ -104,12 +104,15 @@ def decode_dx_kernel(
     BLOCKSIZE: tl.constexpr,
     GROUP: tl.constexpr,
     NESTED_BLOCKSIZE: tl.constexpr,
+    WHOLE_TILES: tl.constexpr,
     STAGES: tl.constexpr,
     ASSEMBLY: tl.constexpr,
 ):
     """Program (b, s, j) writes out[s, tile j of M, block b of K], the sum over part s of the tiles of N.
 
-    absmax_ptr: float32, or with NESTED_BLOCKSIZE uint8.
+    absmax_ptr: float32, or with NESTED_BLOCKSIZE uint8. WHOLE_TILES: N is a multiple of BLOCK_N, so no row is masked.
+    The tile of codes is read transposed, byte by byte out of shared memory: a byte is two weights, and to transpose the
+    levels instead would move four times as much.
     """
     half: tl.constexpr = BLOCKSIZE // 2
     block = tl.program_id(0)
@@ -121,7 +124,7 @@ def decode_dx_kernel(
     n_first = first + tl.arange(0, BLOCK_N)
     # In units of blocks: row n of this block's group is N * (block // GROUP) + n groups into the weight.
     place = ((block // GROUP).to(tl.int64) * N + n_first) * GROUP + block % GROUP
-    codes_ptrs = codes_ptr + (place * half)[:, None] + k
+    codes_ptrs = codes_ptr + (place * half)[None, :] + k[:, None]
     absmax_ptrs = absmax_ptr + place
     step = tl.cast(stride_dyn, tl.int64)
     dy_ptrs = dy_ptr + tl.minimum(m, M - 1).to(tl.int64)[None, :] * stride_dym + n_first[:, None] * step
@@ -130,14 +133,12 @@ def decode_dx_kernel(
     table = load_table(table_ptr, ASSEMBLY)
     total_low = tl.zeros((half, BLOCK_M), tl.float32)
     total_high = tl.zeros((half, BLOCK_M), tl.float32)
-    # Codes are looked up one turn early. For a tile carried into the turn the compiler chooses the layout by its own
-    # 16 bits; one looked up in the turn gets that of the 8-bit codes, and is shuffled to transpose it.
-    codes = tl.load(codes_ptrs, mask=(n_first < N)[:, None], other=0)
-    low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
     for start in tl.range(first, tl.minimum(first + share * BLOCK_N, N), BLOCK_N, num_stages=STAGES):
         n = start + tl.arange(0, BLOCK_N)
-        inside = n < N
+        inside = (n < N) | WHOLE_TILES
         dy = tl.load(dy_ptrs, mask=inside[:, None], other=0.0)
+        codes = tl.load(codes_ptrs, mask=inside[None, :], other=0)
+        low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
         if NESTED_BLOCKSIZE:
             code8 = tl.load(absmax_ptrs, mask=inside, other=0).to(tl.int32)
             scale = tl.load(
@@ -147,13 +148,11 @@ def decode_dx_kernel(
         else:
             absmax = tl.load(absmax_ptrs, mask=inside, other=0.0)
         scaled = (dy.to(tl.float32) * absmax[:, None]).to(dy_ptr.dtype.element_ty)
-        total_low = tl.dot(tl.trans(low), scaled, total_low, input_precision="ieee")
-        total_high = tl.dot(tl.trans(high), scaled, total_high, input_precision="ieee")
+        total_low = tl.dot(low, scaled, total_low, input_precision="ieee")
+        total_high = tl.dot(high, scaled, total_high, input_precision="ieee")
         codes_ptrs += BLOCK_N * GROUP * half
         absmax_ptrs += BLOCK_N * GROUP
         dy_ptrs += BLOCK_N * step
-        codes = tl.load(codes_ptrs, mask=(n + BLOCK_N < N)[:, None], other=0)
-        low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
     out = (
         out_ptr
         + (split.to(tl.int64) * M + m)[None, :] * (groups * GROUP * BLOCKSIZE)

@@ -19,7 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from .codebook import CODEBOOKS, Levels, dynamic8
-from .formats import KERNEL_DTYPES, Blockwise4bit, NestedAbsmax, check_stored
+from .formats import KERNEL_DTYPES, Blockwise4bit, FourBit, NestedAbsmax, Repacked4bit, check_stored
+from .register_table import code_order
 
 TILE = 4096  # weights a program: a whole number of blocks of every blocksize
 
@@ -80,31 +81,64 @@ def dequantize_4bit_kernel(
     tl.store(out_ptr + place, pairs, mask=weight < count)
 
 
+@triton.jit
+def dequantize_repacked_kernel(
+    out_ptr,
+    codes_ptr,
+    levels_ptr,
+    absmax_ptr,
+    dynamic8_ptr,
+    nested_absmax_ptr,
+    offset_ptr,
+    N,
+    groups,
+    row_stride,
+    BLOCKSIZE: tl.constexpr,
+    GROUP: tl.constexpr,
+    NESTED_BLOCKSIZE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Program (i, g) writes the blocks of group g of tile i of the rows. NESTED_BLOCKSIZE 0: absmax is float32.
+
+    levels_ptr: float32 [16], by repacked code. The blocks of a tile lie one behind another, so its codes and maxima are
+    a stretch of memory each; a row of it is GROUP blocks of W, written as halves of blocks.
+    """
+    half: tl.constexpr = BLOCKSIZE // 2
+    group = tl.program_id(1)
+    place = tl.arange(0, BLOCK_N * GROUP)
+    n = tl.program_id(0) * BLOCK_N + place // GROUP
+    block = group * GROUP + place % GROUP
+    there = n < N
+    lies = (group.to(tl.int64) * N + tl.program_id(0) * BLOCK_N) * GROUP + place
+    if NESTED_BLOCKSIZE == 0:
+        absmax = tl.load(absmax_ptr + lies, mask=there, other=0.0)
+    else:
+        code8 = tl.load(absmax_ptr + lies, mask=there, other=0).to(tl.int32)
+        of_row = n.to(tl.int64) * groups * GROUP + block
+        scale = tl.load(nested_absmax_ptr + of_row // NESTED_BLOCKSIZE, mask=there, other=0.0)
+        absmax = tl.load(dynamic8_ptr + code8) * scale + tl.load(offset_ptr)
+
+    k = tl.arange(0, half)[None, :]
+    packed = tl.load(codes_ptr + (lies * half)[:, None] + k, mask=there[:, None], other=0).to(tl.int32)
+    low = tl.load(levels_ptr + (packed & 15)) * absmax[:, None]
+    high = tl.load(levels_ptr + (packed >> 4)) * absmax[:, None]
+    out = out_ptr + (n.to(tl.int64) * row_stride + block * BLOCKSIZE)[:, None] + k
+    tl.store(out, low.to(out_ptr.dtype.element_ty), mask=there[:, None])
+    tl.store(out + half, high.to(out_ptr.dtype.element_ty), mask=there[:, None])
+
+
 def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
     """W [N, K] in `dtype`, on the device of the codes; written into `out` where that is given.
 
     out  [N, K] of `dtype`, neighbours in a row adjacent, rows any distance apart but not overlapping
     Raises ValueError for another dtype or `out`, and for stored tensors that do not fit their shape.
     """
-    if dtype not in KERNEL_DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(map(str, KERNEL_DTYPES))}, got {dtype}")
-    check_stored(weight)
-    device = weight.codes.device
-    if out is None:
-        out = torch.empty(weight.shape, dtype=dtype, device=device)
-    else:
-        _check_out(out, weight, dtype)
+    out = _place(weight, dtype, out)
     count, columns = math.prod(weight.shape), weight.shape[-1]
     if count == 0:
         return out
-    codebook = _on(CODEBOOKS[weight.format], device)
-    if isinstance(weight.absmax, NestedAbsmax):
-        nested = weight.absmax
-        statistics = (nested.codes, _on(dynamic8, device), nested.nested_absmax, nested.offset)
-        nested_blocksize = nested.nested_blocksize
-    else:
-        statistics = (weight.absmax, codebook, codebook, codebook)  # the last three are not read
-        nested_blocksize = 0
+    codebook = _on(CODEBOOKS[weight.format], out.device)
+    absmax, nested_blocksize = _statistics(weight)
     # The multiply-add of the nested maxima is kept as two roundings (`enable_fp_fusion`): fused, it would differ from
     # the reference in the last bit.
     with torch.cuda.device_of(out):  # Triton launches on the current device
@@ -112,7 +146,7 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, o
             out,
             weight.codes,
             codebook,
-            *statistics,
+            *absmax,
             count,
             columns,
             out.stride(0),
@@ -126,7 +160,52 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, o
     return out
 
 
-def _check_out(out: Tensor, weight: Blockwise4bit, dtype: torch.dtype) -> None:
+def dequantize_repacked(weight: Repacked4bit, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+    """W [N, K] in `dtype` out of the layout of the decode kernels: `dequantize_4bit` of the weight as it was before."""
+    out = _place(weight, dtype, out)
+    levels = _by_repacked_code(weight.format, out.device)
+    absmax, nested_blocksize = _statistics(weight)
+    groups, n, group, _ = weight.codes.shape
+    block_n = max(1, TILE // (group * weight.blocksize))
+    with torch.cuda.device_of(out):
+        dequantize_repacked_kernel[(triton.cdiv(n, block_n), groups)](
+            out,
+            weight.codes,
+            levels,
+            *absmax,
+            n,
+            groups,
+            out.stride(0),
+            BLOCKSIZE=weight.blocksize,
+            GROUP=group,
+            NESTED_BLOCKSIZE=nested_blocksize,
+            BLOCK_N=block_n,
+            enable_fp_fusion=False,
+        )
+    return out
+
+
+def _place(weight: Blockwise4bit | Repacked4bit, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+    """Where W is written.  Raises ValueError as `dequantize_4bit` says."""
+    if dtype not in KERNEL_DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, KERNEL_DTYPES))}, got {dtype}")
+    check_stored(weight)
+    if out is None:
+        return torch.empty(weight.shape, dtype=dtype, device=weight.codes.device)
+    _check_out(out, weight, dtype)
+    return out
+
+
+def _statistics(weight: Blockwise4bit | Repacked4bit) -> tuple[tuple[Tensor, ...], int]:
+    """absmax, dynamic8, nested_absmax and offset as the kernels take them, and the nested blocksize, 0 without."""
+    if not isinstance(weight.absmax, NestedAbsmax):
+        return (weight.absmax,) * 4, 0  # the last three are not read
+    nested = weight.absmax
+    levels = _on(dynamic8, nested.codes.device)
+    return (nested.codes, levels, nested.nested_absmax, nested.offset), nested.nested_blocksize
+
+
+def _check_out(out: Tensor, weight: Blockwise4bit | Repacked4bit, dtype: torch.dtype) -> None:
     """Raises ValueError unless the kernel can write W there."""
     place = (tuple(out.shape), out.dtype, out.device)
     wanted = (tuple(weight.shape), dtype, weight.codes.device)
@@ -135,6 +214,12 @@ def _check_out(out: Tensor, weight: Blockwise4bit, dtype: torch.dtype) -> None:
     rows, columns = out.shape
     if (columns > 1 and out.stride(1) != 1) or (rows > 1 and out.stride(0) < columns):
         raise ValueError(f"out must have adjacent columns and rows that do not overlap, got strides {out.stride()}")
+
+
+@cache
+def _by_repacked_code(format: FourBit, device: torch.device) -> Tensor:
+    """The levels, float32 [16], in the order of the codes of a repacked weight."""
+    return CODEBOOKS[format]()[list(code_order(format))].to(device)
 
 
 @cache

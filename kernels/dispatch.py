@@ -18,7 +18,8 @@ import torch
 
 from .cpu import binding
 from .crossover import crossover, is_here
-from .formats import BLOCKSIZES, KERNEL_DTYPES, QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, RowwiseInt8
+from .formats import KERNEL_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
+from .repack import obstacle
 
 
 class Case(NamedTuple):
@@ -32,6 +33,7 @@ class Case(NamedTuple):
     device: torch.device
     format: str
     layout: type[QuantizedWeight]
+    blocksize: int = 64
 
 
 Rule = Callable[[Case], str]  # why a path does not take a case, or nothing
@@ -53,8 +55,8 @@ DEVICES = {triton_runs: "cuda", c_was_compiled: "cpu"}  # a path whose first rul
 
 
 def in_a_kernel_dtype(case: Case) -> str:
-    names = ", ".join(_short(dtype) for dtype in KERNEL_DTYPES)
-    return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {_short(case.dtype)}"
+    names = ", ".join(short(dtype) for dtype in KERNEL_DTYPES)
+    return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {short(case.dtype)}"
 
 
 def with_weights(case: Case) -> str:
@@ -66,13 +68,44 @@ def with_rows(case: Case) -> str:
 
 
 def below_the_crossover(case: Case) -> str:
-    m, known = crossover(case.device, case.format)
-    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM is as fast ({known})"
+    found = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < found.scratch:
+        return ""
+    return f"M {case.m} is not below {found.scratch}, from where the vendor's GEMM is as fast ({found.known})"
+
+
+def below_the_fused_one(case: Case) -> str:
+    found = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < found.fused:
+        return ""
+    return f"M {case.m} is not below {found.fused}, from where tiles of 128 rows are as fast ({found.known})"
+
+
+def in_16_bits(case: Case) -> str:
+    return "" if case.dtype.itemsize == 2 else f"the matrix units have no IEEE product in {short(case.dtype)}"
 
 
 def below_the_panels(case: Case) -> str:
     m = PANELS_FROM[case.op]
     return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM on panels of W is as fast"
+
+
+def with_a_matrix_unit(case: Case) -> str:
+    if case.dtype != torch.bfloat16:
+        return f"the matrix unit takes bfloat16, this is {short(case.dtype)}"
+    name = binding.instruction_set()
+    return "" if name == binding.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
+
+
+def in_whole_blocks(case: Case) -> str:
+    if case.blocksize % 64:
+        return f"tiles are of blocks of 64 or more, this is of {case.blocksize}"
+    return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
+
+
+def from_some_rows_on(case: Case) -> str:
+    m = TILES_FROM[case.op]
+    return "" if case.m >= m else f"M {case.m} is below {m}, up to where looking up in registers is as fast"
 
 
 @dataclass(frozen=True)
@@ -85,6 +118,11 @@ class Path:
     layout: type[QuantizedWeight] | None  # None: every one
     why: str
     rules: tuple[Rule, ...] = ()
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether its kernels turn codes into levels as `lookup` does."""
+        return self.where.startswith(("decode.", "fused_linear."))
 
     def is_for(self, case: Case) -> bool:
         device = DEVICES[self.rules[0]] if self.rules else None
@@ -104,97 +142,71 @@ class Path:
 
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
-SCRATCH = "scratch + GEMM"
-PANELS = "panels + GEMM"
+DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
+REGISTERS, TILES, PANELS = "C", "C, matrix unit", "C panels + GEMM"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
 ONE_LAUNCH = "nested maxima are resolved in the one launch"
+FROM_4_BITS = "W is read in 4 bits and never written: its bytes are the limit"
+DECODED_ONCE = "W is read in 4 bits and becomes a matrix in registers, once for 128 rows"
 ROWS = "the codes go to the matrix units as they are"
 ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
 
+IN_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix unit wants them"
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
 
-# Rows from which panels win, on a 2-core Xeon with AVX-512 at 4096 x 4096; an adder of rows is slower backward.
+# Rows from which each wins over looking up in registers, on a 2-core Xeon at 4096 x 4096 (bench/README.md).
 PANELS_FROM = {FORWARD: 16, DX: 8}
+TILES_FROM = {FORWARD: 4, DX: 2}
 
 ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
-FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover)
+FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)
+MIDDLE_ROWS = (*ON_GPU, with_rows, in_16_bits, below_the_crossover)
+INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
 ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
 FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, below_the_panels)
+TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, in_whole_blocks, from_some_rows_on)
 ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
 
 TABLE = (
     Path(QUANTIZE, "Triton", "quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
-    Path(QUANTIZE, "C", "cpu.products.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
-    Path(QUANTIZE, "plain torch", "reference.quantize", None, NO_KERNEL),
+    Path(QUANTIZE, REGISTERS, "cpu.products.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
+    Path(QUANTIZE, PLAIN, "reference.quantize", None, NO_KERNEL),
     Path(DEQUANTIZE, "Triton", "dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
-    Path(DEQUANTIZE, "C", "cpu.products.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
-    Path(DEQUANTIZE, "C", "cpu.products.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
-    Path(DEQUANTIZE, "plain torch", "reference.dequantize", None, NO_KERNEL),
-    Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, FEW_ROWS),
+    Path(DEQUANTIZE, "Triton, repacked", "dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
+    Path(DEQUANTIZE, REGISTERS, "cpu.products.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
+    Path(DEQUANTIZE, REGISTERS, "cpu.products.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
+    Path(DEQUANTIZE, PLAIN, "reference.dequantize", None, NO_KERNEL),
+    Path(FORWARD, DECODE, "decode.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Path(FORWARD, FUSED, "fused_linear.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, INT8_ROWS),
     Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
-    Path(FORWARD, "C", "cpu.products.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(FORWARD, "C", "cpu.products.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, TILES, "cpu.products.tiled_linear", Blockwise4bit, IN_TILES, TILED_ROWS),
+    Path(FORWARD, REGISTERS, "cpu.products.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, REGISTERS, "cpu.products.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, PANELS, "cpu.products.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
     Path(FORWARD, PANELS, "cpu.products.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(FORWARD, "plain torch", "reference.linear", None, NO_KERNEL),
-    Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, FEW_ROWS),
+    Path(FORWARD, PLAIN, "reference.linear", None, NO_KERNEL),
+    Path(DX, DECODE, "decode.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Path(DX, FUSED, "fused_linear.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
     Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
-    Path(DX, "C", "cpu.products.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(DX, "C", "cpu.products.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, TILES, "cpu.products.tiled_linear_dx", Blockwise4bit, IN_TILES, TILED_ROWS),
+    Path(DX, REGISTERS, "cpu.products.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, REGISTERS, "cpu.products.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(DX, PANELS, "cpu.products.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
     Path(DX, PANELS, "cpu.products.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(DX, "plain torch", "reference.linear_dx", None, NO_KERNEL),
+    Path(DX, PLAIN, "reference.linear_dx", None, NO_KERNEL),
 )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The path that `op` takes, and the reason: the objections to the faster ones, or its own merit."""
-
-    op: str
-    path: str
-    reason: str
 
 
 @lru_cache(maxsize=4096)  # a prompt of every length is a case
 def choose(case: Case) -> Path:
     """The first path of the table that takes the case."""
     return next(path for path in TABLE if path.is_for(case) and not path.objection(case))
-
-
-def explain(
-    m: int,
-    n: int,
-    k: int,
-    *,
-    dtype: torch.dtype,
-    device: str | torch.device,
-    format: str = "nf4-dq",
-    blocksize: int = 64,
-) -> list[Choice]:
-    """The path of each operation for x [m, k] in `dtype` and W [n, k] in `format`, and why it is that one.
-
-    The device need not be there: "cuda" on a machine without a GPU says what a GPU would do that was not measured.
-    Raises ValueError for a negative size, and another device, format or blocksize than there are.
-    """
-    for name, size in (("m", m), ("n", n), ("k", k)):
-        if size < 0:
-            raise ValueError(f"{name} must be at least 0, got {size}")
-    if format not in QUANTIZED_NAMES:
-        raise ValueError(f"format must be one of {', '.join(QUANTIZED_NAMES)}, got {format!r}")
-    if blocksize not in BLOCKSIZES:
-        raise ValueError(f"blocksize must be a power of two from {BLOCKSIZES[0]} to {BLOCKSIZES[-1]}, got {blocksize}")
-    try:
-        where = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r}: {str(error).splitlines()[0]}") from None
-    layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
-    cases = [Case(op, m, n, k, dtype, where, format, layout) for op in OPS]
-    return [Choice(case.op, choose(case).name, reason(case)) for case in cases]
 
 
 @lru_cache(maxsize=4096)
@@ -205,5 +217,14 @@ def reason(case: Case) -> str:
     return "; ".join(dict.fromkeys(objections)) or chosen.why
 
 
-def _short(dtype: torch.dtype) -> str:
+def not_repacked(shape: tuple[int, ...], blocksize: int, format: str, dtype: torch.dtype, device: torch.device) -> str:
+    """Why a 4-bit weight stays on a device in the order of files; nothing if kernels there read the other one."""
+    if rule := obstacle(shape, blocksize):
+        return rule
+    case = Case(FORWARD, 1, shape[0], shape[1], dtype, device, format, Repacked4bit, blocksize)
+    return "" if choose(case).layout is Repacked4bit else reason(case)
+
+
+def short(dtype: torch.dtype) -> str:
+    """The name of a dtype without its module."""
     return str(dtype).removeprefix("torch.")

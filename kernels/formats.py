@@ -32,12 +32,8 @@ class NestedAbsmax:
 
 
 @dataclass(frozen=True)
-class Blockwise4bit:
-    """W.flatten()[i] = codebook[code i] * absmax[i // blocksize]    (QLoRA, arXiv 2305.14314, section 3)
-
-    codes   uint8 [ceil(N*K / 2)], two codes a byte, the first in the high nibble
-    absmax  float32 [ceil(N*K / blocksize)], or the same in 8 bits
-    """
+class _FourBitCodes:
+    """What every layout of 4-bit codes has; in which order they lie is the layout's own."""
 
     codes: Tensor
     absmax: Tensor | NestedAbsmax
@@ -76,6 +72,32 @@ class Blockwise4bit:
 
 
 @dataclass(frozen=True)
+class Blockwise4bit(_FourBitCodes):
+    """W.flatten()[i] = codebook[code i] * absmax[i // blocksize]    (QLoRA, arXiv 2305.14314, section 3)
+
+    codes   uint8 [ceil(N*K / 2)], two codes a byte, the first in the high nibble
+    absmax  float32 [ceil(N*K / blocksize)], or the same in 8 bits
+    As it is stored in files, and as it is quantized.
+    """
+
+
+@dataclass(frozen=True)
+class Repacked4bit(_FourBitCodes):
+    """W[n, k] = codebook[code_order[nibble of (n, k)]] * absmax[n, k // blocksize]
+
+    codes   uint8 [K / blocksize / group, N, group, blocksize / 2]
+    absmax  float32 [K / blocksize / group, N, group], or 8-bit codes of that shape in a NestedAbsmax, whose own maxima
+            stay one to 256 blocks, counted row by row
+    The order in which GPU kernels read: see `repack`. The same number of bytes, and the same numbers.
+    """
+
+    @property
+    def group(self) -> int:
+        """Blocks of a row that lie together. It divides K / blocksize, so a group is within one nested block."""
+        return self.codes.shape[2]
+
+
+@dataclass(frozen=True)
 class RowwiseInt8:
     """W[n, k] = codes[n, k] * scale[n] / 127    (LLM.int8(), arXiv 2208.07339, section 2)
 
@@ -100,7 +122,7 @@ class RowwiseInt8:
         return replace(self, **tensors)
 
 
-QuantizedWeight = Blockwise4bit | RowwiseInt8
+QuantizedWeight = Blockwise4bit | Repacked4bit | RowwiseInt8
 
 
 def check_stored(weight: QuantizedWeight) -> None:
@@ -117,6 +139,11 @@ def check_stored(weight: QuantizedWeight) -> None:
             raise ValueError(f"{name} must be on {weight.codes.device}, where the codes are, got {tensor.device}")
         if not tensor.is_contiguous():
             raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
+    if isinstance(weight, Repacked4bit):
+        n, k = weight.shape
+        wanted = (k // weight.blocksize // weight.group, n, weight.group, weight.blocksize // 2)
+        if tuple(weight.codes.shape) != wanted:
+            raise ValueError(f"codes must be {wanted} for W {(n, k)}, got shape {tuple(weight.codes.shape)}")
 
 
 def _stored_parts(weight: QuantizedWeight) -> dict[str, tuple[torch.dtype, int]]:

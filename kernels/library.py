@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from . import run
-from .formats import Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from .formats import Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, Repacked4bit, RowwiseInt8
 
+FOUR_BIT_LAYOUTS = {layout.__name__: layout for layout in (Blockwise4bit, Repacked4bit)}
 NESTED_BLOCKSIZE = 256  # of a weight that is quantized here; a stored one may have another
 
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
     nested_blocksize = NESTED_BLOCKSIZE if format.endswith("-dq") else 0
-    return _assembled(_quantize(w, format, blocksize, name), format, blocksize, nested_blocksize, w.shape)
+    layout = "RowwiseInt8" if format == "int8" else "Blockwise4bit"
+    stored = _quantize(w, format, blocksize, name)
+    return _assembled(stored, layout, format, blocksize, nested_blocksize, w.shape)
 
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype) -> Tensor:
@@ -31,25 +34,33 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     return y
 
 
-def _taken_apart(weight: QuantizedWeight) -> tuple[list[Tensor], str, int, int, list[int]]:
-    """The stored tensors of a weight, and format, blocksizes and shape."""
+def _taken_apart(weight: QuantizedWeight) -> tuple[list[Tensor], str, str, int, int, list[int]]:
+    """The stored tensors of a weight, and layout, format, blocksizes and shape."""
     blocksize = nested_blocksize = 0
-    if isinstance(weight, Blockwise4bit):
+    if not isinstance(weight, RowwiseInt8):
         blocksize = weight.blocksize
         if isinstance(weight.absmax, NestedAbsmax):
             nested_blocksize = weight.absmax.nested_blocksize
-    return list(weight.tensors().values()), weight.name, blocksize, nested_blocksize, list(weight.shape)
+    stored = list(weight.tensors().values())
+    return stored, type(weight).__name__, weight.name, blocksize, nested_blocksize, list(weight.shape)
 
 
 def _assembled(
-    stored: list[Tensor], format: str, blocksize: int, nested_blocksize: int, shape: tuple[int, ...] | list[int]
+    stored: list[Tensor],
+    layout: str,
+    format: str,
+    blocksize: int,
+    nested_blocksize: int,
+    shape: tuple[int, ...] | list[int],
 ) -> QuantizedWeight:
     """The inverse of `_taken_apart`."""
-    if format == "int8":
+    if layout == "RowwiseInt8":
         return RowwiseInt8(*stored)
     codes, absmax = stored[:2]
     statistics = NestedAbsmax(absmax, stored[2], stored[3], nested_blocksize) if nested_blocksize else absmax
-    return Blockwise4bit(codes, statistics, "nf4" if format.startswith("nf4") else "fp4", blocksize, tuple(shape))
+    four_bit: FourBit = "nf4" if format.startswith("nf4") else "fp4"
+    make = FOUR_BIT_LAYOUTS[layout]
+    return make(codes, statistics, four_bit, blocksize, tuple(shape))
 
 
 @torch.library.custom_op("lowrank::quantize", mutates_args=())
@@ -71,39 +82,55 @@ def _(w: Tensor, format: str, blocksize: int, name: str) -> list[Tensor]:
 
 @torch.library.custom_op("lowrank::dequantize", mutates_args=())
 def _dequantize(
-    stored: list[Tensor], format: str, blocksize: int, nested_blocksize: int, shape: list[int], dtype: torch.dtype
+    stored: list[Tensor],
+    layout: str,
+    format: str,
+    blocksize: int,
+    nested_blocksize: int,
+    shape: list[int],
+    dtype: torch.dtype,
 ) -> Tensor:
-    return run.dequantize(_assembled(stored, format, blocksize, nested_blocksize, shape), dtype)
+    return run.dequantize(_assembled(stored, layout, format, blocksize, nested_blocksize, shape), dtype)
 
 
 @_dequantize.register_fake
 def _(
-    stored: list[Tensor], format: str, blocksize: int, nested_blocksize: int, shape: list[int], dtype: torch.dtype
+    stored: list[Tensor],
+    layout: str,
+    format: str,
+    blocksize: int,
+    nested_blocksize: int,
+    shape: list[int],
+    dtype: torch.dtype,
 ) -> Tensor:
     return stored[0].new_empty(shape, dtype=dtype)
 
 
 @torch.library.custom_op("lowrank::linear", mutates_args=())
 def _linear(
-    x: Tensor, stored: list[Tensor], format: str, blocksize: int, nested_blocksize: int, shape: list[int]
+    x: Tensor, stored: list[Tensor], layout: str, format: str, blocksize: int, nested_blocksize: int, shape: list[int]
 ) -> Tensor:
-    return run.linear(x, _assembled(stored, format, blocksize, nested_blocksize, shape)).contiguous()
+    return run.linear(x, _assembled(stored, layout, format, blocksize, nested_blocksize, shape)).contiguous()
 
 
 @torch.library.custom_op("lowrank::linear_dx", mutates_args=())
 def _linear_dx(
-    dy: Tensor, stored: list[Tensor], format: str, blocksize: int, nested_blocksize: int, shape: list[int]
+    dy: Tensor, stored: list[Tensor], layout: str, format: str, blocksize: int, nested_blocksize: int, shape: list[int]
 ) -> Tensor:
-    return run.linear_dx(dy, _assembled(stored, format, blocksize, nested_blocksize, shape)).contiguous()
+    return run.linear_dx(dy, _assembled(stored, layout, format, blocksize, nested_blocksize, shape)).contiguous()
 
 
 @_linear.register_fake
-def _(x: Tensor, stored: list[Tensor], format: str, blocksize: int, nested_blocksize: int, shape: list[int]) -> Tensor:
+def _(
+    x: Tensor, stored: list[Tensor], layout: str, format: str, blocksize: int, nested_blocksize: int, shape: list[int]
+) -> Tensor:
     return x.new_empty((*x.shape[:-1], shape[0]))
 
 
 @_linear_dx.register_fake
-def _(dy: Tensor, stored: list[Tensor], format: str, blocksize: int, nested_blocksize: int, shape: list[int]) -> Tensor:
+def _(
+    dy: Tensor, stored: list[Tensor], layout: str, format: str, blocksize: int, nested_blocksize: int, shape: list[int]
+) -> Tensor:
     return dy.new_empty((*dy.shape[:-1], shape[1]))
 
 
@@ -115,7 +142,7 @@ def _keep_the_weight(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gradient_is(product: Any) -> Any:
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         stored = list(ctx.saved_tensors)
-        return product(dy, stored, *ctx.description), [None] * len(stored), None, None, None, None
+        return product(dy, stored, *ctx.description), [None] * len(stored), *[None] * len(ctx.description)
 
     return backward
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from . import library, run, training
-from .dispatch import SCRATCH, choose, reason
-from .dispatch import Choice as Choice
-from .dispatch import explain as explain
-from .formats import QUANTIZED_NAMES, QuantizedWeight
+from .dispatch import SCRATCH, choose, not_repacked, reason
+from .explain import Choice as Choice
+from .explain import explain as explain
+from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
+from .repack import repack
 
 
 def quantize(
@@ -33,6 +34,19 @@ def quantize(
     if torch.compiler.is_compiling():
         return library.quantize(w, format, blocksize, name)
     return run.quantize(w, format, blocksize, name)
+
+
+def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
+    """The weight in the layout that the fastest paths of its device read, for x in `dtype`: the same bytes, moved once
+
+    On a GPU 4-bit codes are repacked where they can be; anything else is returned as it is. `repack.as_stored` is the
+    way back.
+    """
+    if isinstance(weight, Blockwise4bit):
+        about = (weight.shape, weight.blocksize, weight.name, dtype, weight.codes.device)
+        if not not_repacked(*about):
+            return repack(weight)
+    return weight
 
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .codebook import CODEBOOKS, dynamic8
 from .formats import BLOCKSIZES, Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from .repack import as_stored
 
 # Elements that are quantized at a time: bounds the temporaries (eight bytes a weight) whatever the size of W.
 # A multiple of every blocksize.
@@ -27,6 +28,7 @@ def quantize(
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
     """W [N, K] in `dtype`, written into `out` where that is given."""
+    weight = as_stored(weight)
     if isinstance(weight, RowwiseInt8):
         return dequantize_int8(weight, dtype, out)
     w = dequantize_4bit(weight, dtype)

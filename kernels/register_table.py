@@ -17,6 +17,7 @@ with it shows.
 No numbering does this for NF4 in float16. Its tables hold A and B as they are, and `lookup` chooses by bit 3 of x.
 """
 
+import os
 from functools import cache
 
 import torch
@@ -26,6 +27,12 @@ from .codebook import CODEBOOKS
 from .formats import FourBit
 
 TOP_BITS = 0x8080  # of the two bytes of a level
+
+
+def by_prmt(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether codes become levels of `dtype` by PRMT: levels of 16 bits, on a GPU of NVIDIA, not interpreted."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return device.type == "cuda" and torch.version.hip is None and dtype.itemsize == 2 and not interpreted
 
 
 def bits(levels: Tensor) -> list[int]:

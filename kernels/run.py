@@ -45,7 +45,8 @@ def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
 
 
 def _case(op: str, m: int, weight: QuantizedWeight, dtype: torch.dtype, device: torch.device) -> Case:
-    return Case(op, m, *_matrix(weight.shape), dtype, device, weight.name, type(weight))
+    blocksize = 1 if isinstance(weight, RowwiseInt8) else weight.blocksize
+    return Case(op, m, *_matrix(weight.shape), dtype, device, weight.name, type(weight), blocksize)
 
 
 def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -154,4 +154,6 @@ class _Wanted:
             return CastLinear(value.to(device, DENSE_DTYPES.get(self.format or "", value.dtype), copy=True))
         else:
             quantized = quantize_slabs(value, self.format, device, where)
-        return CastLinear(ops.dequantize(quantized, dtype)) if self.dequantized else QuantLinear(quantized)
+        if self.dequantized:
+            return CastLinear(ops.dequantize(quantized, dtype))
+        return QuantLinear(ops.arrange(quantized, dtype))

@@ -12,13 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from .kernels import codebook, ops
-from .kernels.formats import BLOCKSIZES, DENSE_DTYPES, Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from .kernels.formats import (
+    BLOCKSIZES,
+    DENSE_DTYPES,
+    Blockwise4bit,
+    NestedAbsmax,
+    QuantizedWeight,
+    Repacked4bit,
+    RowwiseInt8,
+)
+from .kernels.repack import as_stored, repack
 
 
 class QuantLinear(nn.Module):
     """y = x W^T, W [N, K] stored in 4 or 8 bits and dequantized to the dtype of x where it is used
 
-    x [*, K] -> [*, N]. W has no gradient; dX = dY W. The stored tensors are buffers, so `.to(device)` moves them.
+    x [*, K] -> [*, N]. W has no gradient; dX = dY W. The stored tensors are buffers, so `.to(device)` moves them. In
+    whichever layout W is held, `state_dict` and `to_stored` have that of files.
     """
 
     def __init__(self, weight: QuantizedWeight) -> None:
@@ -58,6 +68,21 @@ class QuantLinear(nn.Module):
             self._buffers[name] = tensor.to(fn(tensor).device)
         return self
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """In the layout of files, whichever W is held in: a state of one device is a state of another."""
+        for name, tensor in as_stored(self.quantized).tensors().items():
+            destination[prefix + name] = tensor
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """The inverse: W is laid out anew if it was before."""
+        repacked = isinstance(self.stored_as, Repacked4bit)
+        self.hold(as_stored(self.quantized))
+        super()._load_from_state_dict(*arguments)
+        if repacked:
+            weight = self.quantized
+            assert isinstance(weight, Blockwise4bit)
+            self.hold(repack(weight))
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, weights={self.format}"
 
@@ -93,6 +118,7 @@ def to_stored(weight: QuantizedWeight) -> dict[str, Tensor]:
     4 bit: `.weight` uint8 [n/2, 1], `.weight.absmax`, `.weight.quant_map`, and a JSON in bytes that holds what is no
     tensor (the offset of the nested maxima among it). int8: `.weight` int8 [N, K], `.SCB` float32 [N].
     """
+    weight = as_stored(weight)
     if isinstance(weight, RowwiseInt8):
         return {".weight": weight.codes, ".SCB": weight.scale}
     state: dict[str, object] = {

@@ -15,6 +15,8 @@ from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
+LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
+MATRIX_UNIT = "amx"
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
 
 _pointer, _long, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -64,7 +66,9 @@ class Part(ctypes.Structure):
 
 
 def file() -> Path | None:
-    """The compiled library, if it was built when the package was installed."""
+    """The compiled library, if it was built when the package was installed; or another one that the environment names."""
+    if named := os.environ.get(LIBRARY):
+        return Path(named)
     return next(iter(sorted(Path(__file__).parent.glob("_native*.so"))), None)
 
 

@@ -2,13 +2,14 @@
 
     quantize, dequantize           to the byte what `reference` gives
     linear, linear_dx              few rows: W is looked up in registers
+    tiled_linear, tiled_linear_dx  bfloat16, from a few rows on: W becomes tiles of the matrix unit
     panel_linear, panel_linear_dx  many: a panel of W at a time, dequantized into the cache, and the vendor's GEMM
 
 M rows of x, N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -78,12 +79,12 @@ def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
 
 def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
     """y = x W^T;  x bfloat16 [*, K] -> [*, N]"""
-    return _tiled("linear_tiles", x, weight, weight.shape[0])
+    return _call_with("linear_tiles", x, weight, weight.shape[0])
 
 
 def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
-    return _tiled("linear_dx_tiles", dy, weight, weight.shape[1])
+    return _call_with("linear_dx_tiles", dy, weight, weight.shape[1])
 
 
 def panel_linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
@@ -91,8 +92,9 @@ def panel_linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     n, k = weight.shape
     rows = x.reshape(-1, k)
     y = rows.new_empty(len(rows), n)
+    memory = rows.new_empty(_step(k, x.dtype) * k)
     for first, count in _panels(n, k, x.dtype):
-        panel = rows.new_empty(count, k)
+        panel = memory[: count * k].view(count, k)
         _dequantize(weight, Part(first, count, 0, k), panel)
         y[:, first : first + count] = rows @ panel.T
     return y.view(*x.shape[:-1], n)
@@ -103,18 +105,24 @@ def panel_linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     n, k = weight.shape
     rows = dy.reshape(-1, n)
     dx = rows.new_empty(len(rows), k)
+    memory = rows.new_empty(_step(n, dy.dtype) * n)
     for first, count in _panels(k, n, dy.dtype):
-        panel = rows.new_empty(n, count)
+        panel = memory[: n * count].view(n, count)
         _dequantize(weight, Part(0, n, first, count), panel)
         dx[:, first : first + count] = rows @ panel
     return dx.view(*dy.shape[:-1], k)
 
 
 def _panels(length: int, across: int, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
-    """(first, count) of each panel, in steps of 64, which begin a block where blocks are no longer than that."""
-    step = max(64, PANEL_BYTES // (across * dtype.itemsize) // 64 * 64)
+    """(first, count) of each panel."""
+    step = _step(across, dtype)
     for first in range(0, length, step):
         yield first, min(step, length - first)
+
+
+def _step(across: int, dtype: torch.dtype) -> int:
+    """Rows or columns of a panel: a multiple of 64, which begins a block where blocks are no longer than that."""
+    return max(64, PANEL_BYTES // (across * dtype.itemsize) // 64 * 64)
 
 
 def _dequantize(weight: QuantizedWeight, part: Part, out: Tensor) -> None:
@@ -124,17 +132,12 @@ def _dequantize(weight: QuantizedWeight, part: Part, out: Tensor) -> None:
 
 
 def _product(name: str, x: Tensor, weight: QuantizedWeight, columns: int) -> Tensor:
-    rows = x.contiguous()
-    y = x.new_empty(*x.shape[:-1], columns)
-    m = rows.numel() // rows.shape[-1]
     suffix = "_int8" if isinstance(weight, RowwiseInt8) else ""
-    call(name + suffix, ctypes.byref(describe(weight)), rows.data_ptr(), m, DTYPES[x.dtype], y.data_ptr())
-    return y
+    return _call_with(name + suffix, x, weight, columns, DTYPES[x.dtype])
 
 
-def _tiled(name: str, x: Tensor, weight: Blockwise4bit, columns: int) -> Tensor:
+def _call_with(name: str, x: Tensor, weight: QuantizedWeight, columns: int, *dtype: int) -> Tensor:
     rows = x.contiguous()
     y = x.new_empty(*x.shape[:-1], columns)
-    m = rows.numel() // rows.shape[-1]
-    call(name, ctypes.byref(describe(weight)), rows.data_ptr(), m, y.data_ptr())
+    call(name, ctypes.byref(describe(weight)), rows.data_ptr(), rows.numel() // x.shape[-1], *dtype, y.data_ptr())
     return y

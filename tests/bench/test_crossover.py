@@ -5,6 +5,7 @@ import torch
 
 from lowrank.bench import crossover
 from lowrank.kernels import dispatch
+from lowrank.kernels.repack import repack
 
 
 @pytest.mark.parametrize(
@@ -16,22 +17,50 @@ def test_the_least_number_of_rows_from_which_on_many_is_never_slower(many: tuple
     assert crossover.first_as_fast((2, 2, 2), many, (16, 32, 64)) == m
 
 
-@pytest.mark.parametrize("format", crossover.FORMATS)
-def test_what_is_timed_are_the_two_paths_of_the_table(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("op", [dispatch.FORWARD, dispatch.DX])
+@pytest.mark.parametrize(
+    ("format", "names"),
+    [
+        ("nf4-dq", {"few": "Triton decode", "fused": "Triton fused", "scratch": "scratch + GEMM"}),
+        ("int8", {"few": "Triton int8", "scratch": "scratch + GEMM"}),
+    ],
+    ids=["nf4-dq", "int8"],
+)
+def test_what_is_timed_are_the_paths_of_the_table(format, names, op, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = crossover.ops.quantize(torch.eye(64), format)
-    x, timed = torch.eye(64), []
+    weight = repack(weight) if format != "int8" else weight
     for path in dispatch.TABLE:
-        monkeypatch.setitem(path.__dict__, "run", lambda x, weight, path=path: timed.append((path.op, path.name)))
-    for few_rows in (True, False):
-        crossover._product(x, weight, few_rows)()
-    assert timed == [("linear forward", "Triton int8"), ("linear forward", "scratch + GEMM")]
+        monkeypatch.setitem(path.__dict__, "run", lambda x, weight, path=path: (path.op, path.name))
+    products = crossover._products(op, torch.eye(64), weight)
+    assert {name: run() for name, run in products.items()} == {name: (op, path) for name, path in names.items()}
 
 
-def test_times_are_summed_over_the_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def times(few: float, fused: float, scratch: float):
+    """Milliseconds by path and M: the first two take theirs for each row, scratch the same whatever M is."""
+    return {"few": lambda m: few * m, "fused": lambda m: 64 + fused * m, "scratch": lambda m: scratch}
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (times(4, 1, 300), {"fused": 32, "scratch": 256}),
+        (times(4, 9, 300), {"fused": 96, "scratch": 96}),
+        ({name: time for name, time in times(4, 0, 300).items() if name != "fused"}, {"fused": 96, "scratch": 96}),
+        (times(4, 0, 9), {"fused": 16, "scratch": 16}),
+    ],
+    ids=["three", "fused-never", "two", "scratch-always"],
+)
+def test_the_two_crossovers(paths, found, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crossover, "SHAPES", ((64, 64), (128, 64)))
-    monkeypatch.setattr(crossover, "_product", lambda x, weight, few_rows: (len(x), weight.shape[0], few_rows))
-    # Few rows take M, many a hundred; on the larger weight both take twice as long.
-    found = crossover.measure(
-        "int8", torch.float32, torch.device("cpu"), lambda case: (case[0] if case[2] else 100) * case[1] / 64
+    monkeypatch.setattr(
+        crossover,
+        "_products",
+        lambda op, x, weight: {name: (time, len(x), weight.shape[0]) for name, time in paths.items()},
     )
-    assert found == 128
+
+    def stopwatch(call) -> float:
+        time, m, n = call
+        return time(m) * n / 64  # the larger weight takes twice as long
+
+    cpu = torch.device("cpu")
+    assert crossover.measure("nf4", dispatch.FORWARD, torch.float32, cpu, stopwatch) == found

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from lowrank.bench import static_cost
 from lowrank.bench.static_cases import CASES
-from lowrank.bench.static_cost import Cost, complaints, inner_loop, read, sass, versions
+from lowrank.bench.static_cost import Cost, changed, complaints, inner_loop, read, sass, versions
 
 ROW = Cost("kernel", "sm_90", 64, 0, 1024, 4.0, 2.0, 0.125, 0.25, 6.0, "alu")
 
@@ -28,16 +29,33 @@ def test_the_decode_loop_keeps_its_goals_on_hopper():
         assert row.alu <= 2.8 and row.slots <= 4.0
 
 
-def test_no_kernel_costs_more_than_the_table_says(tmp_path):
-    """sm_90 only, as the others follow it: making the whole table takes a minute and a half."""
+@pytest.mark.parametrize("which", [("--changed",), ("--only", "decode_linear M8 bf16 nf4-dq", "--targets", "sm_90")])
+def test_no_kernel_costs_more_than_the_table_says(which, tmp_path):
+    """What the table was made of costs what it says: compiled are the kernels that have changed since, and one more."""
     done = subprocess.run(
-        [sys.executable, "-m", "lowrank.bench.static_cost", "--targets", "sm_90", "--check"],
+        [sys.executable, "-m", "lowrank.bench.static_cost", "--check", *which],
         env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         cwd="/",
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_kernel_that_is_not_what_the_table_was_made_of_is_compiled_again(monkeypatch):
+    known = [case for case in CASES if case not in changed(CASES)]
+    assert known, "every kernel has changed: make the table anew with --write"
+    case = replace(known[0], options={**known[0].options, "num_warps": 16})
+    assert changed([known[0], case]) == [case]
+    monkeypatch.setattr(static_cost, "versions", lambda: {"triton": "0"})
+    assert changed([known[0]]) == [known[0]]
+
+
+def test_a_change_of_what_a_kernel_calls_is_seen(monkeypatch):
+    case = next(case for case in CASES if "decode_linear" in case.name)
+    before = static_cost.source(case)
+    monkeypatch.setattr(static_cost._function(case), "hash", "another look-up")
+    assert static_cost.source(case) != before
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Checks of the decode kernels. test_decode.py runs each in a process of its own: decode_checks.py CHECK DEVICE FOLDER.
+"""Checks of the kernels that read repacked weights: decode_checks.py CHECK DEVICE FOLDER.
+
+test_decode.py runs each in a process of its own.
 
 On the device "cpu" with TRITON_INTERPRET=1, which Triton reads when a kernel is decorated, else on a GPU.
 """
@@ -6,6 +8,7 @@ On the device "cpu" with TRITON_INTERPRET=1, which Triton reads when a kernel is
 import itertools
 import math
 import sys
+from dataclasses import replace
 
 import numpy
 import torch
@@ -14,13 +17,23 @@ from triton.runtime import interpreter
 
 from lowrank.kernels import reference
 from lowrank.kernels.codebook import CODEBOOKS, dynamic8
-from lowrank.kernels.decode import _constants, decode_dx, decode_linear
+from lowrank.kernels.decode import decode_dx, decode_linear
 from lowrank.kernels.decode_kernels import decode_dx_kernel, decode_linear_kernel
 from lowrank.kernels.formats import Blockwise4bit, NestedAbsmax
+from lowrank.kernels.fused_kernels import fused_dx_kernel, fused_linear_kernel
+from lowrank.kernels.fused_linear import fused_dx, fused_linear
+from lowrank.kernels.launch import constants
 from lowrank.kernels.repack import repack
 
 _, CHECK, DEVICE, FOLDER = sys.argv
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+DECODE, FUSED = (decode_linear, decode_dx), (fused_linear, fused_dx)
+
+
+def products(dtype):
+    """Every (y = x W^T, dX = dY W) that takes the dtype."""
+    return (DECODE,) if dtype == torch.float32 else (DECODE, FUSED)
+
 
 # Two things that Triton's interpreter does otherwise than a GPU. It cuts float32 off where it makes a bfloat16, and it
 # multiplies the bit patterns of bfloat16 matrices.
@@ -70,13 +83,14 @@ def check_error():
         exact = reference.dequantize_4bit(weight).double()
         dense = reference.dequantize_4bit(weight, dtype)
         x, dy = (torch.randn(m, columns, generator=generator).to(dtype) for columns in (k, n))
-        for ours, truth, peer in (
-            (decode_linear(x.to(DEVICE), packed), x.double() @ exact.T, x @ dense.T),
-            (decode_dx(dy.to(DEVICE), packed), dy.double() @ exact, dy @ dense),
+        for (linear, linear_dx), (which, truth, peer) in itertools.product(
+            products(dtype), [(0, x.double() @ exact.T, x @ dense.T), (1, dy.double() @ exact, dy @ dense)]
         ):
+            ours = linear_dx(dy.to(DEVICE), packed) if which else linear(x.to(DEVICE), packed)
             assert ours.dtype == dtype
             error, bound = (ours.cpu().double() - truth).abs().max(), (peer.double() - truth).abs().max()
-            assert error <= 2 * bound + ulp(peer), (m, n, k, blocksize, format, nested, dtype, error, bound)
+            case = (linear.__name__, which, m, n, k, blocksize, format, nested, dtype, error, bound)
+            assert error <= 2 * bound + ulp(peer), case
 
 
 def integer_weight(n, k, blocksize, nested, generator):
@@ -107,10 +121,10 @@ def check_exact():
         for m, splits in ((1, None), (9, 3), (66, 1)):
             small = (torch.randint(-3, 4, (m, columns), generator=generator) for columns in (k, n))
             rows.append((*small, splits))
-        for x, dy, splits in rows:
-            y = decode_linear(x.to(DEVICE, dtype), packed, splits)
-            dx = decode_dx(dy.to(DEVICE, dtype), packed, splits)
-            case = (n, k, blocksize, nested, dtype, len(x), splits)
+        for (x, dy, splits), (linear, linear_dx) in itertools.product(rows, products(dtype)):
+            y = linear(x.to(DEVICE, dtype), packed, splits)
+            dx = linear_dx(dy.to(DEVICE, dtype), packed, splits)
+            case = (linear.__name__, n, k, blocksize, nested, dtype, len(x), splits)
             assert torch.equal(y.cpu(), (x.double() @ exact.T).to(dtype)), case
             assert torch.equal(dx.cpu(), (dy.double() @ exact).to(dtype)), case
 
@@ -132,18 +146,25 @@ def check_inputs():
         "no rows": wide[:0, :128],
         "no rows in three dimensions": wide.new_zeros(2, 0, 128),
     }
-    for name, x in views.items():
-        y = decode_linear(x, packed)
+    for (name, x), (linear, linear_dx) in itertools.product(views.items(), (DECODE, FUSED)):
+        y = linear(x, packed)
         assert y.shape == (*x.shape[:-1], 70) and y.dtype == x.dtype, name
         assert torch.equal(y.cpu(), (x.cpu().double() @ exact.T).bfloat16()), name
         dy = x[..., :70]
-        dx = decode_dx(dy, packed)
+        dx = linear_dx(dy, packed)
         assert dx.shape == (*x.shape[:-1], 128), name
         assert torch.equal(dx.cpu(), (dy.cpu().double() @ exact).bfloat16()), name
     refused = {
         "x must end in in_features 128, got shape (3, 70)": lambda: decode_linear(wide[:3, :70], packed),
         "dy must end in out_features 70, got shape (3, 128)": lambda: decode_dx(wide[:3, :128], packed),
-        "x must be bfloat16, float16 or float32, got torch.float64": lambda: decode_linear(wide.double(), packed),
+        "x must be of torch.float32, torch.bfloat16, torch.float16, got torch.float64": lambda: decode_linear(
+            wide.double(), packed
+        ),
+        "x must be of torch.bfloat16, torch.float16, got torch.float32": lambda: fused_linear(wide.float(), packed),
+        "dy must end in out_features 70, got shape (5, 128)": lambda: fused_dx(wide[:5, :128], packed),
+        "codes must be (1, 70, 2, 32) for W (70, 128), got shape (70, 1, 2, 32)": lambda: decode_linear(
+            wide[:3, :128], replace(packed, codes=packed.codes.view(70, 1, 2, 32))
+        ),
         f"x must be on the device of the weight, {packed.codes.device}, got meta": lambda: decode_linear(
             wide[:3, :128].to("meta"), packed
         ),
@@ -173,23 +194,27 @@ def check_addresses():
     codes[3, :64, 0] = tile
     absmax = sparse("absmax", groups * n, torch.float32).view(groups, n, 1)
     absmax[3, :64, 0] = 2.0 ** torch.randint(-2, 3, (64,), generator=generator)
-    levels, table, levels8 = _constants("nf4", torch.float32, torch.device("cpu"))
+    levels, table, levels8 = constants("nf4", torch.float32, torch.device("cpu"))
     far = 1 << 31
     rows = sparse("rows", m * far, torch.float32).as_strided((m, 64 * groups), (far, 1))  # x, and dY with N = 64
     rows[:] = torch.randint(-3, 4, rows.shape, generator=generator).float()
     low, high = (levels[(tile >> shift & 15).int()] for shift in (0, 4))
     w = torch.cat([low, high], dim=1) * absmax[3, :64]
 
-    constants = {"BLOCK_M": 8, "BLOCK_N": 64, "BLOCKSIZE": 64, "GROUP": 1, "NESTED_BLOCKSIZE": 0, "STAGES": 1}
+    sizes = {"BLOCK_M": 8, "BLOCK_N": 64, "BLOCKSIZE": 64, "GROUP": 1, "NESTED_BLOCKSIZE": 0, "STAGES": 1}
+    sizes["ASSEMBLY"] = False
     rest = (levels, table, levels8, levels8, levels8, m, n, groups, *rows.stride())
     y = sparse("y", groups * m * n, torch.float32).view(groups, m, n)
-    decode_linear_kernel[(1, groups, 1)](y, rows, codes, absmax, *rest, groups, **constants, ASSEMBLY=False)
-    torch.testing.assert_close(y[3, :, :64], rows[:, 192:] @ w.T)
+    for kernel in (decode_linear_kernel, fused_linear_kernel):
+        y[3, :, :64] = math.nan
+        kernel[(1, groups, 1)](y, rows, codes, absmax, *rest, groups, **sizes)
+        torch.testing.assert_close(y[3, :, :64], rows[:, 192:] @ w.T)
 
-    dx = torch.empty(1, m, 64 * groups)
     splits = n // 64  # the first of them is run: rows 0 to 63 of W
-    decode_dx_kernel[(groups, 1, 1)](dx, rows, codes, absmax, *rest, splits, **constants, ASSEMBLY=False)
-    torch.testing.assert_close(dx[0, :, 192:], rows[:, :64] @ w)
+    for kernel in (decode_dx_kernel, fused_dx_kernel):
+        dx = torch.empty(1, m, 64 * groups)
+        kernel[(groups, 1, 1)](dx, rows, codes, absmax, *rest, splits, **sizes, WHOLE_TILES=True)
+        torch.testing.assert_close(dx[0, :, 192:], rows[:, :64] @ w)
 
 
 {"error": check_error, "exact": check_exact, "inputs": check_inputs, "addresses": check_addresses}[CHECK]()

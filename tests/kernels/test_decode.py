@@ -1,4 +1,4 @@
-"""The decode kernels against float64: interpreted, compiled for three targets, on a GPU.
+"""The decode kernels and the fused ones against float64: interpreted, compiled for three targets, on a GPU.
 
 Triton reads TRITON_INTERPRET when a kernel is decorated, so each of these runs in a process of its own. What is checked
 is in decode_checks.py.
@@ -17,10 +17,10 @@ CHECKS = ["error", "exact", "inputs", "addresses"]
 COMPILED = """
 import sys
 from dataclasses import replace
-from lowrank.bench.static_cases import decode_dx, decode_linear
+from lowrank.bench.static_cases import decode_dx, decode_linear, fused_dx, fused_linear
 from lowrank.bench.static_cost import TARGETS, compiled
 
-for case in (decode_linear(8, 64, 2), decode_dx(8, 64, 2)):
+for case in (decode_linear(8), decode_dx(8), fused_linear(), fused_dx(64)):
     # As a launch with one row, one output or one group has it: an integer that is 1 is a constant to the compiler.
     ones = {name: 1 for name in sys.argv[2].split(",") if name}
     kernel = compiled(replace(case, arguments=case.arguments | ones), TARGETS[sys.argv[1]])

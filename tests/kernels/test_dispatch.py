@@ -11,7 +11,9 @@ import torch
 
 from lowrank.kernels import crossover, dispatch
 from lowrank.kernels.cpu import binding
-from lowrank.kernels.dispatch import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case, Choice, explain
+from lowrank.kernels.crossover import Crossover
+from lowrank.kernels.dispatch import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case
+from lowrank.kernels.explain import LOOK_UP, Choice, explain
 from lowrank.kernels.formats import Blockwise4bit
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine whose GPU nobody has measured: none")
@@ -28,10 +30,20 @@ def paths(**options) -> dict[str, str]:
 
 def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "absence", lambda: "")
+    monkeypatch.setattr(binding, "instruction_set", lambda: "avx2")
     assert paths(m=1) == dict.fromkeys(OPS, "C")
-    assert paths(m=512) == {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "panels + GEMM", DX: "panels + GEMM"}
+    assert paths(m=512) == {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C panels + GEMM", DX: "C panels + GEMM"}
     assert paths(m=1, format="int8") == {QUANTIZE: "plain torch", DEQUANTIZE: "C", FORWARD: "C", DX: "C"}
     assert set(paths(dtype=torch.float64).values()) == {"plain torch"}
+
+
+def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "absence", lambda: "")
+    monkeypatch.setattr(binding, "instruction_set", lambda: "amx")
+    assert paths(m=4)[FORWARD] == paths(m=4)[DX] == "C, matrix unit"
+    assert [paths(m=2)[FORWARD], paths(m=2)[DX]] == ["C", "C, matrix unit"]
+    for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
+        assert "matrix unit" not in paths(m=4, **options)[FORWARD]
 
 
 def test_on_a_cpu_without_the_c_library_everything_is_plain_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,14 +53,72 @@ def test_on_a_cpu_without_the_c_library_everything_is_plain_torch_and_says_why(m
 
 
 @NO_GPU
-@pytest.mark.parametrize("m", [1, 16, 256, 8192])
-def test_four_bits_on_a_gpu(m: int) -> None:
-    assert {op: choice.path for op, choice in explained(m).items()} == {
+@pytest.mark.parametrize(
+    ("m", "forward", "dx"),
+    [
+        (1, "Triton decode", "Triton decode"),
+        (33, "Triton decode", "Triton fused"),
+        (64, "Triton decode", "Triton fused"),
+        (65, "Triton fused", "Triton fused"),
+        (255, "Triton fused", "Triton fused"),
+        (256, "scratch + GEMM", "scratch + GEMM"),
+    ],
+    ids="M{}".format,
+)
+def test_four_bits_on_a_gpu_are_repacked(m: int, forward: str, dx: str) -> None:
+    assert {op: choice.path for op, choice in explained(m).items() if op != LOOK_UP} == {
         QUANTIZE: "Triton",
-        DEQUANTIZE: "Triton",
-        FORWARD: "scratch + GEMM",
-        DX: "scratch + GEMM",
+        DEQUANTIZE: "Triton, repacked",
+        FORWARD: forward,
+        DX: dx,
     }
+
+
+@NO_GPU
+def test_float32_is_not_fused_and_says_why() -> None:
+    choices = {m: explained(m, dtype=torch.float32)[FORWARD] for m in (24, 25)}
+    assert [choice.path for choice in choices.values()] == ["Triton decode", "scratch + GEMM"]
+    assert choices[25].reason == (
+        "M 25 is not below 25, from where the vendor's GEMM is as fast (derived for float32); "
+        "the matrix units have no IEEE product in float32"
+    )
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"k": 11000}, "K must be a multiple of blocksize 64, got K 11000"),
+        ({"blocksize": 256}, "blocksize must be 64 or 128, got 256"),
+    ],
+    ids=["ragged-K", "blocksize"],
+)
+def test_four_bits_that_cannot_be_repacked_say_why(options: dict, rule: str) -> None:
+    choices = explained(1, **options)
+    for op in (FORWARD, DX):
+        assert choices[op].path == "scratch + GEMM" and choices[op].reason.endswith(f"; not repacked: {rule}")
+    assert (choices[DEQUANTIZE].path, LOOK_UP in choices) == ("Triton", False)
+
+
+@NO_GPU
+def test_what_was_run_of_the_look_up_is_said() -> None:
+    assert explained(1)[LOOK_UP].path == "assembly, emulated"
+    assert "no such GPU here" in explained(1)[LOOK_UP].reason
+    assert explained(1, dtype=torch.float32)[LOOK_UP].path == "gather"
+    assert LOOK_UP not in explained(512) and LOOK_UP not in explained(1, device="cpu")
+
+
+def test_a_look_up_on_a_gpu_that_is_here_was_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    choice = explained(1, device="cuda:6")[LOOK_UP]
+    assert (choice.path, choice.reason) == ("assembly, run on this GPU", "NVIDIA X")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert explained(1, device="cuda:6")[LOOK_UP].path == "gather"
+    crossover.crossover.cache_clear()
+    dispatch.choose.cache_clear()
+    dispatch.reason.cache_clear()
 
 
 @NO_GPU
@@ -67,19 +137,23 @@ def test_a_crossover_that_was_not_measured_is_said_to_be_none() -> None:
 
 def test_a_crossover_that_was_measured_is_taken(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "crossover.json"
-    file.write_text(json.dumps({"NVIDIA X": {"int8": 48}}))
+    file.write_text(json.dumps({"NVIDIA X": {"nf4-dq": {FORWARD: {"fused": 33, "scratch": 48}}}}))
     monkeypatch.setattr(crossover, "FILE", file)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
-    gpu = torch.device("cuda", 7)
-    assert crossover.crossover(gpu, "int8") == (48, "measured on NVIDIA X")
-    assert crossover.crossover(gpu, "nf4") == (256, "not measured on NVIDIA X")
+    about = torch.device("cuda", 7), "nf4-dq"
+    assert crossover.crossover(*about, FORWARD, torch.float16) == Crossover(33, 48, "measured on NVIDIA X")
+    assert crossover.crossover(*about, DX, torch.bfloat16) == Crossover(33, 256, "not measured on NVIDIA X")
+    assert crossover.crossover(*about, FORWARD, torch.float32) == Crossover(25, 25, "derived for float32")
     crossover.crossover.cache_clear()
 
 
-def test_what_is_stored_is_a_number_of_rows_for_a_format_of_a_gpu() -> None:
+def test_what_is_stored_is_two_numbers_of_rows_for_an_operation_of_a_format_of_a_gpu() -> None:
     for formats in json.loads(crossover.FILE.read_text(encoding="utf-8")).values():
-        assert all(format in dispatch.QUANTIZED_NAMES and m >= 1 for format, m in formats.items())
+        for format, ops in formats.items():
+            for op, found in ops.items():
+                assert format in dispatch.QUANTIZED_NAMES and op in (FORWARD, DX)
+                assert 1 <= found["fused"] <= found["scratch"] and len(found) == 2
 
 
 @NO_GPU

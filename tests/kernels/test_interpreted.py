@@ -13,7 +13,7 @@ import pytest
 HERE = Path(__file__).parent / "interpreted"
 
 
-@pytest.mark.parametrize("file", ["storage.py", "products.py"])
+@pytest.mark.parametrize("file", ["storage.py", "products.py", "repacked.py"])
 def test_under_the_interpreter(file: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / file, "--basetemp", tmp_path / "own"],

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from lowrank.kernels import library, ops
+from lowrank.kernels.repack import repack
 from lowrank.lora import AdapterConfig, LoRALinear
 from lowrank.qlinear import QuantLinear
 
@@ -74,6 +75,19 @@ def test_a_layer_with_an_adapter_is_compiled_whole(backend: str) -> None:
     layer(x).sum().backward()
     torch.testing.assert_close(y, layer(x))
     torch.testing.assert_close(gradient, layer.lora_A["hat"].grad)
+
+
+def test_a_repacked_weight_goes_in_whole() -> None:
+    weight = repack(ops.quantize(normal(5, 128), "nf4-dq"))
+    x = normal(3, 128).double().requires_grad_()
+    torch.library.opcheck(torch.ops.lowrank.linear.default, (x, *library._taken_apart(weight)))
+    assert torch.autograd.gradcheck(lambda x: library.linear(x, weight), x)
+    layer = QuantLinear(weight)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    (gradient,) = torch.autograd.grad(compiled(x).sum(), x)
+    assert torch.equal(compiled(x), layer(x))
+    assert torch.equal(gradient, torch.autograd.grad(layer(x).sum(), x)[0])
+    assert torch.equal(torch.compile(layer.dequantize, backend="eager", fullgraph=True)(), layer.dequantize())
 
 
 @EVERY_BACKEND

@@ -14,7 +14,7 @@ from lowrank.qlinear import QuantLinear
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SHAPES = [(1, 48, 96), (3, 5, 77), (64, 4096, 1024), (300, 1024, 4096)]
+SHAPES = [(1, 48, 96), (3, 5, 77), (64, 4096, 1024), (200, 4096, 1024), (300, 1024, 4096)]
 EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 EVERY_SHAPE = pytest.mark.parametrize(("m", "n", "k"), SHAPES, ids=[f"M{m}-N{n}-K{k}" for m, n, k in SHAPES])
 EVERY_FORMAT = pytest.mark.parametrize("format", QUANTIZED_NAMES)
@@ -26,6 +26,11 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def on_gpu(weight: QuantizedWeight) -> QuantizedWeight:
     return weight.with_tensors({name: tensor.cuda() for name, tensor in weight.tensors().items()})
+
+
+def arranged(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
+    """As a base is loaded: repacked where it can be."""
+    return ops.arrange(on_gpu(weight), dtype)
 
 
 def assert_as_exact_as_matmul(ours: Tensor, theirs: Tensor, exact: Tensor) -> None:
@@ -48,6 +53,13 @@ def test_bytes_and_bits(shape: tuple[int, int], format: str, dtype: torch.dtype)
     assert torch.equal(ops.dequantize(ours, dtype), reference.dequantize_4bit(truth, dtype))
 
 
+@EVERY_DTYPE
+@pytest.mark.parametrize("format", ["nf4", "nf4-dq", "fp4"])
+def test_bits_of_a_repacked_weight(format: str, dtype: torch.dtype) -> None:
+    weight = ops.quantize(normal(37, 512), format)
+    assert torch.equal(ops.dequantize(arranged(weight, dtype), dtype).cpu(), reference.dequantize(weight, dtype))
+
+
 @pytest.mark.parametrize("exponent", [-149, -128, -127, -126, 0, 127])
 def test_denormal_and_large_blocks_have_the_bytes_of_the_cpu(exponent: int) -> None:
     w = normal(4, 64).clamp(-1, 1) * 2.0**exponent
@@ -60,7 +72,7 @@ def test_denormal_and_large_blocks_have_the_bytes_of_the_cpu(exponent: int) -> N
 @EVERY_SHAPE
 @EVERY_FORMAT
 def test_product_and_gradient_are_as_exact_as_matmul(format: str, m: int, n: int, k: int, dtype: torch.dtype) -> None:
-    weight = on_gpu(ops.quantize(normal(n, k), format))
+    weight = arranged(ops.quantize(normal(n, k), format), dtype)
     exact, w = reference.dequantize(weight).double(), reference.dequantize(weight, dtype)
     x, dy = normal(m, k, seed=1).cuda().to(dtype).requires_grad_(), normal(m, n, seed=2).cuda().to(dtype)
     y = ops.linear(x, weight)
@@ -105,9 +117,11 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
         assert_as_exact_as_matmul(*part)
 
 
+@pytest.mark.parametrize("m", [1, 100, 300], ids="M{}".format)
 @EVERY_FORMAT
-def test_a_step_is_captured_as_a_graph(format: str) -> None:
-    layer, x = QuantLinear(on_gpu(ops.quantize(normal(48, 96), format))), normal(300, 96).cuda()
+def test_a_step_is_captured_as_a_graph(format: str, m: int) -> None:
+    layer = QuantLinear(arranged(ops.quantize(normal(48, 128), format), torch.float16))
+    x = normal(m, 128).cuda().half()
     expected = layer(x)  # and everything that is made once is made
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

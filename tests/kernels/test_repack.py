@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lowrank.kernels import reference
-from lowrank.kernels.formats import Blockwise4bit, NestedAbsmax
+from lowrank.kernels import ops, reference
+from lowrank.kernels.formats import Blockwise4bit, NestedAbsmax, stored_bytes
 from lowrank.kernels.register_table import code_order
-from lowrank.kernels.repack import repack, repackable, unpack
+from lowrank.kernels.repack import as_stored, obstacle, repack, unpack
 
 
 def quantized(shape, format="nf4", blocksize=64, nested=False):
@@ -50,12 +50,14 @@ def test_a_byte_holds_weights_half_a_block_apart_under_new_numbers():
     [
         (quantized((3, 96)), "repack: K must be a multiple of blocksize 64, got K 96"),
         (quantized((3, 256), blocksize=256), "repack: blocksize must be 64 or 128, got 256"),
+        (quantized((0, 64)), r"repack: a weight must hold something, got shape \(0, 64\)"),
         (quantized((192,)), r"repack: a weight must be \[N, K\], got shape \(192,\)"),
     ],
-    ids=["ragged-K", "blocksize", "one-dimension"],
+    ids=["ragged-K", "blocksize", "no-rows", "one-dimension"],
 )
 def test_other_weights_are_refused_by_rule_and_value(weight, message):
-    assert not repackable(weight)
+    assert obstacle(weight.shape, weight.blocksize) == message.removeprefix("repack: ").replace("\\", "")
+    assert ops.arrange(weight, torch.bfloat16) is weight
     with pytest.raises(ValueError, match=message):
         repack(weight)
 
@@ -63,7 +65,26 @@ def test_other_weights_are_refused_by_rule_and_value(weight, message):
 def test_a_nested_maximum_never_changes_inside_a_group():
     weight = quantized((40, 768), nested=True)  # 12 blocks a row: rows begin anywhere in the 256 of a nested block
     packed = repack(weight)
-    assert repackable(weight) and packed.group == 4
+    assert packed.group == 4
     assert isinstance(weight, Blockwise4bit) and isinstance(packed.absmax, NestedAbsmax)
     blocks = torch.arange(40 * 12).view(-1, packed.group) // 256
     assert torch.equal(blocks[:, 0], blocks[:, -1])
+
+
+@pytest.mark.parametrize("format", ["nf4", "fp4"])
+def test_a_repacked_weight_is_its_tensors_and_the_same_numbers(format):
+    weight = quantized((5, 128), format, nested=True)
+    packed = repack(weight)
+    copy = packed.with_tensors({name: tensor.clone() for name, tensor in packed.tensors().items()})
+    assert (copy.name, copy.shape, copy.group) == (weight.name, (5, 128), 2)
+    assert stored_bytes(copy) == stored_bytes(weight)
+    x, dy = torch.randn(3, 128).requires_grad_(), torch.randn(3, 5)
+    y = ops.linear(x, copy)
+    assert torch.equal(y, ops.linear(x, weight)) and torch.equal(ops.dequantize(copy), ops.dequantize(weight))
+    assert torch.equal(torch.autograd.grad(y, x, dy)[0], dy @ ops.dequantize(weight))
+
+
+def test_what_lies_as_in_a_file_stays_as_it_is():
+    weight = quantized((5, 128))
+    assert as_stored(weight) is weight
+    assert ops.arrange(weight, torch.bfloat16) is weight  # on a CPU no kernel reads the other layout

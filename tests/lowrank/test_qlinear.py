@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lowrank.kernels.formats import QUANTIZED_NAMES, NestedAbsmax
+from lowrank.kernels.formats import QUANTIZED_NAMES, Blockwise4bit, NestedAbsmax, Repacked4bit
 from lowrank.kernels.ops import dequantize, linear, quantize
 from lowrank.kernels.reference import dequantize_absmax
+from lowrank.kernels.repack import repack
 from lowrank.qlinear import CastLinear, QuantLinear, from_stored, to_stored
 
 EVERY_FORMAT = pytest.mark.parametrize("format", QUANTIZED_NAMES)
@@ -51,6 +52,22 @@ def test_the_stored_tensors_are_the_state(format: str) -> None:
     one, other = QuantLinear(quantize(normal(6, 70), format)), QuantLinear(quantize(normal(6, 70, seed=9), format))
     other.load_state_dict(one.state_dict())
     assert torch.equal(other.dequantize(), one.dequantize())
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-dq", "fp4-dq"])
+def test_a_repacked_weight_is_saved_in_the_bytes_of_files(format: str) -> None:
+    weight = quantize(normal(6, 128), format)
+    dense, layer, plain = dequantize(weight), QuantLinear(repack(weight)), QuantLinear(weight)
+    for ours, truth in ((layer.state_dict(), plain.state_dict()), (to_stored(layer.quantized), to_stored(weight))):
+        assert list(ours) == list(truth)
+        for name, tensor in truth.items():
+            assert ours[name].shape == tensor.shape and torch.equal(ours[name], tensor), name
+    other = QuantLinear(quantize(normal(6, 128, seed=9), format))
+    other.load_state_dict(layer.state_dict())
+    layer.load_state_dict(QuantLinear(quantize(normal(6, 128, seed=9), format)).state_dict())
+    assert isinstance(layer.quantized, Repacked4bit) and isinstance(other.quantized, Blockwise4bit)
+    assert torch.equal(other.dequantize(), dense)
+    assert torch.equal(layer.dequantize(), dequantize(quantize(normal(6, 128, seed=9), format)))
 
 
 @EVERY_FORMAT

@@ -1,6 +1,7 @@
 """Where kernels run under Triton's interpreter: it rounds as a GPU does, and memory that is not written is seen."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
+
+from lowrank.kernels import dispatch
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +61,18 @@ def nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
         return tensor.fill_(torch.nan if tensor.is_floating_point() else 85)
 
     monkeypatch.setattr(torch, "empty", filled)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The table without the rule that keeps a CPU from Triton's kernels."""
+    table = [
+        replace(path, rules=tuple(rule for rule in path.rules if rule is not dispatch.on_a_gpu))
+        for path in dispatch.TABLE
+    ]
+    monkeypatch.setattr(dispatch, "TABLE", table)
+    for remembered in (dispatch.choose, dispatch.reason):
+        remembered.cache_clear()
+    yield
+    for remembered in (dispatch.choose, dispatch.reason):
+        remembered.cache_clear()

@@ -4,7 +4,6 @@ Not collected by itself: see `test_interpreted.py`.
 """
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -25,13 +24,8 @@ EVERY_RANK = pytest.mark.parametrize("rank", [1, 8, 11], ids="r{}".format)
 
 
 @pytest.fixture(autouse=True)
-def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The table without the rule that keeps a CPU from Triton's kernels."""
-    table = [replace(path, rules=tuple(set(path.rules) - {dispatch.on_a_gpu})) for path in dispatch.TABLE]
-    monkeypatch.setattr(dispatch, "TABLE", table)
-    dispatch.choose.cache_clear()
-    yield
-    dispatch.choose.cache_clear()
+def by_the_table_of_a_gpu(as_on_a_gpu: None) -> None:
+    pass
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
