@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
@@ -90,7 +91,9 @@ def library() -> ctypes.CDLL:
     loaded.lowrank_instruction_set.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
-        raise ValueError(f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}")
+        raise ValueError(
+            f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
+        )
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
         function.argtypes = signature
@@ -151,4 +154,3 @@ def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
     else:
         described.absmax = weight.absmax.data_ptr()
     return described
-
