@@ -67,7 +67,7 @@ class Part(ctypes.Structure):
 
 
 def file() -> Path | None:
-    """The compiled library, if it was built when the package was installed; or another one that the environment names."""
+    """The compiled library, if it was built when the package was installed; or one that the environment names."""
     if named := os.environ.get(LIBRARY):
         return Path(named)
     return next(iter(sorted(Path(__file__).parent.glob("_native*.so"))), None)
