@@ -1,0 +1,118 @@
+"""Why the levels of a 4-bit format are where they are: the distribution of w / absmax, and the best levels for it.
+
+NF4's levels are quantiles of a normal distribution that is cut off at 1.85 deviations (`kernels/codebook.py`): each
+would be equally likely if w / absmax were such a normal. It is not: the largest of 64 normal weights stands at some 2.4
+deviations, so that the rest lies closer to zero, and the largest itself is exactly 1. (Yoshida, arXiv 2306.06965.)
+
+u = w / absmax of its block, in [-1, 1].  A histogram has its bins around PLACES; the first and the last hold -1 and 1.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BINS = 8192
+PLACES = torch.linspace(-1, 1, BINS + 1, dtype=torch.float64)
+CHUNK_BLOCKS = 1 << 14
+ROUNDS, STILL = 20_000, 1e-9
+
+
+@dataclass
+class Distribution:
+    """Of u: how many weights lie at each place, and the same with each weighted by absmax^2
+
+    The second is what an error in u costs in w: sum (w - Q(w))^2 = sum absmax^2 (u - q(u))^2.
+    """
+
+    counts: Tensor
+    energy: Tensor
+
+    @classmethod
+    def empty(cls) -> "Distribution":
+        """Of nothing yet."""
+        return cls(torch.zeros_like(PLACES), torch.zeros_like(PLACES))
+
+    def add(self, w: Tensor, absmax: Tensor, blocksize: int) -> None:
+        """Takes in W, flattened into blocks with their maxima float32 [blocks]; a block of zeros says nothing."""
+        flat = w.flatten()
+        for start in range(0, len(absmax), CHUNK_BLOCKS):
+            maxima = absmax[start : start + CHUNK_BLOCKS]
+            part = flat[start * blocksize : (start + len(maxima)) * blocksize]
+            each = maxima.repeat_interleave(blocksize)[: len(part)]
+            there = each > 0
+            if not there.all():
+                part, each = part[there], each[there]
+            place = ((part / each + 1) * (BINS / 2)).round().long()
+            self.counts += torch.bincount(place, minlength=BINS + 1)
+            self.energy += torch.bincount(place, each.double().square(), minlength=BINS + 1)
+
+
+def normal_distribution(blocksize: int) -> Distribution:
+    """What u would be for independent normal weights
+
+    With M the largest |z| of a block, P(M < m) = erf(m / sqrt 2)^blocksize: one weight in `blocksize` is M itself, the
+    others are normal cut off at M. Integrated over m from 0 to 9 by the midpoint rule.
+    """
+    step = 0.01
+    m = torch.arange(step / 2, 9, step, dtype=torch.float64)
+    inside = torch.erf(m / math.sqrt(2))
+    density = blocksize * 2 * torch.exp(-(m**2) / 2) / math.sqrt(2 * math.pi) * inside ** (blocksize - 1) * step
+    edges = torch.cat([PLACES[:1], (PLACES[:-1] + PLACES[1:]) / 2, PLACES[-1:]])
+    masses = torch.diff(torch.erf(edges[:, None] * m / math.sqrt(2)) / 2, dim=0) / inside
+    found = []
+    for factor in (density, density * m**2):
+        mass = (1 - 1 / blocksize) * (masses @ factor)
+        mass[[0, -1]] += factor.sum() / blocksize / 2
+        found.append(mass)
+    return Distribution(*found)
+
+
+def lloyd_max(mass: Tensor, start: Tensor) -> Tensor:
+    """The levels nearest to which, in the mean square, the mass lies: each the centroid of what is nearest to it
+
+    (Lloyd, IEEE Trans. Inf. Theory 28, 1982; Max, IRE Trans. Inf. Theory 6, 1960.) `start`, ascending, has as many.
+    A level that nothing is nearest to stays where it is.
+    """
+    levels = start.double()
+    totals, moments = (torch.cat([torch.zeros(1).double(), part.cumsum(0)]) for part in (mass, mass * PLACES))
+    for _ in range(ROUNDS):
+        ends = torch.cat([torch.tensor([0]), _cell_ends(levels), torch.tensor([len(PLACES)])])
+        weight, moment = torch.diff(totals[ends]), torch.diff(moments[ends])
+        moved = torch.where(weight > 0, moment / weight.clamp(min=1e-300), levels)
+        if (moved - levels).abs().max() < STILL:
+            return moved
+        levels = moved
+    return levels
+
+
+def equal_shares(mass: Tensor, count: int) -> Tensor:
+    """`count` levels, each the median of an equally likely part: what a code of full entropy would have"""
+    wanted = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return PLACES[torch.searchsorted(mass.cumsum(0) / mass.sum(), wanted).clamp(max=BINS)]
+
+
+def shares(mass: Tensor, levels: Tensor) -> Tensor:
+    """The share of the mass that is nearest to each level; levels ascending"""
+    ends = torch.cat([torch.tensor([0]), _cell_ends(levels.double()), torch.tensor([len(PLACES)])])
+    totals = torch.cat([torch.zeros(1).double(), mass.cumsum(0)])
+    return torch.diff(totals[ends]) / mass.sum()
+
+
+def relative_error(mass: Tensor, levels: Tensor) -> float:
+    """sum mass (u - nearest level)^2 / sum mass u^2:  of `energy` this is sum (w - Q(w))^2 / sum w^2"""
+    levels = levels.double()
+    nearest = levels[torch.bucketize(PLACES, (levels[:-1] + levels[1:]) / 2)]
+    return float((mass * (PLACES - nearest).square()).sum() / (mass * PLACES.square()).sum())
+
+
+def entropy_bits(counts: Tensor) -> float:
+    """- sum p log2 p"""
+    share = counts[counts > 0].double() / counts.sum()
+    return max(0.0, float(-(share * share.log2()).sum()))
+
+
+def _cell_ends(levels: Tensor) -> Tensor:
+    """The first place beyond each midpoint of neighbouring levels."""
+    return torch.searchsorted(PLACES, (levels[:-1] + levels[1:]) / 2, right=True)
