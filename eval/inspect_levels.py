@@ -5,6 +5,7 @@ would be equally likely if w / absmax were such a normal. It is not: the largest
 deviations, so that the rest lies closer to zero, and the largest itself is exactly 1. (Yoshida, arXiv 2306.06965.)
 
 u = w / absmax of its block, in [-1, 1].  A histogram has its bins around PLACES; the first and the last hold -1 and 1.
+Within a bin the mass is taken to be spread evenly.
 """
 
 import math
@@ -15,6 +16,7 @@ from torch import Tensor
 
 BINS = 8192
 PLACES = torch.linspace(-1, 1, BINS + 1, dtype=torch.float64)
+EDGES = torch.cat([PLACES[:1], (PLACES[:-1] + PLACES[1:]) / 2, PLACES[-1:]])
 CHUNK_BLOCKS = 1 << 14
 ROUNDS, STILL = 20_000, 1e-9
 
@@ -59,8 +61,7 @@ def normal_distribution(blocksize: int) -> Distribution:
     m = torch.arange(step / 2, 9, step, dtype=torch.float64)
     inside = torch.erf(m / math.sqrt(2))
     density = blocksize * 2 * torch.exp(-(m**2) / 2) / math.sqrt(2 * math.pi) * inside ** (blocksize - 1) * step
-    edges = torch.cat([PLACES[:1], (PLACES[:-1] + PLACES[1:]) / 2, PLACES[-1:]])
-    masses = torch.diff(torch.erf(edges[:, None] * m / math.sqrt(2)) / 2, dim=0) / inside
+    masses = torch.diff(torch.erf(EDGES[:, None] * m / math.sqrt(2)) / 2, dim=0) / inside
     found = []
     for factor in (density, density * m**2):
         mass = (1 - 1 / blocksize) * (masses @ factor)
@@ -75,11 +76,9 @@ def lloyd_max(mass: Tensor, start: Tensor) -> Tensor:
     (Lloyd, IEEE Trans. Inf. Theory 28, 1982; Max, IRE Trans. Inf. Theory 6, 1960.) `start`, ascending, has as many.
     A level that nothing is nearest to stays where it is.
     """
-    levels = start.double()
-    totals, moments = (torch.cat([torch.zeros(1).double(), part.cumsum(0)]) for part in (mass, mass * PLACES))
+    levels, spread = start.double(), _Spread(mass)
     for _ in range(ROUNDS):
-        ends = torch.cat([torch.tensor([0]), _cell_ends(levels), torch.tensor([len(PLACES)])])
-        weight, moment = torch.diff(totals[ends]), torch.diff(moments[ends])
+        weight, moment = spread.cells(levels)
         moved = torch.where(weight > 0, moment / weight.clamp(min=1e-300), levels)
         if (moved - levels).abs().max() < STILL:
             return moved
@@ -95,9 +94,7 @@ def equal_shares(mass: Tensor, count: int) -> Tensor:
 
 def shares(mass: Tensor, levels: Tensor) -> Tensor:
     """The share of the mass that is nearest to each level; levels ascending"""
-    ends = torch.cat([torch.tensor([0]), _cell_ends(levels.double()), torch.tensor([len(PLACES)])])
-    totals = torch.cat([torch.zeros(1).double(), mass.cumsum(0)])
-    return torch.diff(totals[ends]) / mass.sum()
+    return _Spread(mass).cells(levels.double())[0] / mass.sum()
 
 
 def relative_error(mass: Tensor, levels: Tensor) -> float:
@@ -113,6 +110,26 @@ def entropy_bits(counts: Tensor) -> float:
     return max(0.0, float(-(share * share.log2()).sum()))
 
 
-def _cell_ends(levels: Tensor) -> Tensor:
-    """The first place beyond each midpoint of neighbouring levels."""
-    return torch.searchsorted(PLACES, (levels[:-1] + levels[1:]) / 2, right=True)
+class _Spread:
+    """A mass, spread evenly within each bin: how much there is from -1 up to anywhere, and its first moment."""
+
+    def __init__(self, mass: Tensor) -> None:
+        nothing = torch.zeros(1, dtype=torch.float64)
+        self._mass = mass.double()
+        self._totals = torch.cat([nothing, self._mass.cumsum(0)])
+        self._moments = torch.cat([nothing, (self._mass * (EDGES[:-1] + EDGES[1:]) / 2).cumsum(0)])
+
+    def cells(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """(mass, first moment) of what is nearest to each level; levels ascending"""
+        inner = ((levels[:-1] + levels[1:]) / 2).clamp(-1, 1)
+        bins = (torch.searchsorted(EDGES, inner, right=True) - 1).clamp(max=BINS)
+        low, width = EDGES[bins], EDGES[bins + 1] - EDGES[bins]
+        share = (inner - low) / width
+        totals = self._totals[bins] + share * self._mass[bins]
+        moments = self._moments[bins] + share * self._mass[bins] * (low + share * width / 2)
+        return _steps(self._totals, totals), _steps(self._moments, moments)
+
+
+def _steps(whole: Tensor, inner: Tensor) -> Tensor:
+    """Between the first of `whole`, those inside, and the last of `whole`."""
+    return torch.diff(torch.cat([whole[:1], inner, whole[-1:]]))

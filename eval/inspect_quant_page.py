@@ -179,8 +179,8 @@ def _levels(xray: QuantXray) -> Iterator[str]:
     yield figure(
         plot,
         f"Bars: these weights; line: normal ones. The maxima themselves, {study.share_at_ends:.2%} of the "
-        "weights, stand at -1 and 1 and are left out of the bars. Under the axis the levels of NF4 and FP4, the best for the mean "
-        "square (Lloyd-Max), and those that would be equally often used.",
+        "weights, stand at -1 and 1 and are left out of the bars. Under the axis the levels of NF4 and FP4, "
+        "the best for the mean square (Lloyd-Max), and those that would be equally often used.",
     )
     yield (
         '<p class="words">'
@@ -189,7 +189,7 @@ def _levels(xray: QuantXray) -> Iterator[str]:
         "not: the largest of 64 weights is further out, so the others lie closer to zero, and the codes near "
         "zero are used more. Full entropy is no aim in itself: levels that are equally often used leave the "
         "few large weights, which carry the energy, with the coarsest steps. The best levels for the mean "
-        "square go the other way: the inner ones stand further out than NF4’s, and neither zero nor the ends "
+        "square do the opposite: their outermost steps are finer than NF4’s, and neither zero nor the ends "
         "are exact. NF4 keeps these three, so that a weight of zero and the largest of a block are stored as "
         "they are.</p>"
     )

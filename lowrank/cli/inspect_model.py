@@ -36,8 +36,8 @@ def config_of(name: str) -> "ModelConfig":
     elif path.is_dir():
         config = read_config(path)
     else:
-        known = f"{', '.join(PRESETS)}, {EMBEDDED}, or a folder"
-        raise ValueError(f"--model must be one of {known}, or its config, got {name!r}")
+        known = f"{', '.join(PRESETS)}, {EMBEDDED}, a folder, or its config"
+        raise ValueError(f"--model must be one of {known}, got {name!r}")
     return config if config.vocab_size != -1 else replace(config, vocab_size=_vocabulary(path))
 
 
