@@ -64,11 +64,14 @@ def findings(xray: AdapterXray) -> Iterator[str]:
             f"vectors of W + delta W are intruders at a threshold of {found[0].threshold:g}, {way}"
             + (f"; {undecided} more are undecided." if undecided else ".")
         )
-    cosines = [linear.angles.cosine for linear in linears if linear.angles]
-    if cosines:
+    shared = [linear.angles for linear in linears if linear.angles]
+    if shared:
+        cosines = [part.cosine for part in shared]
         yield (
-            f"With {xray.other} it shares {len(cosines)} linears; the cosine between the two deltas runs from "
-            f"{min(cosines):+.3f} to {max(cosines):+.3f}."
+            f"With {xray.other} it shares {len(shared)} linears: cosines of the deltas from {min(cosines):+.3f} to "
+            f"{max(cosines):+.3f}; what they write overlaps by {fmean(part.out_overlap for part in shared):.3f} in the "
+            f"mean (by chance {fmean(part.chance_out for part in shared):.3f}), what they read by "
+            f"{fmean(part.in_overlap for part in shared):.3f} ({fmean(part.chance_in for part in shared):.3f})."
         )
 
 

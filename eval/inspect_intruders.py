@@ -3,13 +3,16 @@
 With singular vectors x_i of W and y_j of W + delta W, y_j intrudes where max_i |<x_i, y_j>| < threshold. They are the
 left ones where N <= K and the right ones else: on the smaller side those of W are a basis of the whole space.
 
-That asks for every singular vector of W, and the SVD of one linear of Llama 2 7B takes a minute or more on two cores:
-hours for all. Here W and W^T are only multiplied with, a few thousand times for a linear, in blocks:
+That asks for every singular vector of W, and the SVD of one linear of Llama 2 7B takes half a minute or more on two
+cores: hours for all. Here W and W^T are only multiplied with, a few thousand times for a linear, in blocks:
 
     y_j     the leading singular vectors of W + delta W, by block Krylov iteration; delta W is applied as factors
     c_i^2   = <x_i, y_j>^2 is the mass that the spectral measure of W W^T in y_j has at sigma_i^2. m steps of Lanczos
             from y_j give that measure's first orthonormal polynomials p_0 ... p_m-1, and no mass at lambda exceeds
             1 / sum_k p_k(lambda)^2, the Christoffel function: its maximum bounds every |<x_i, y_j>| from above.
+
+The bound is widened by how far a y_j may be from the true vector, which takes it that no singular value hides between
+those that were found. What is neither bounded below the threshold nor found above it is undecided.
 
 N out_features, K in_features; n = min(N, K), k leading vectors looked at, m steps.
 """

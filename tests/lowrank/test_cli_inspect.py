@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,6 +78,17 @@ def test_table_json_and_page(inspect, hats, tmp_path, arguments, printed):
     assert "<svg" in page and "nan" not in page and page.endswith("</html>\n")
     status, out, err = inspect(*arguments, "--json")
     assert status == 0 and json.loads(out) and err == ""
+
+
+def test_every_command_of_the_docs_runs(inspect, hats, tmp_path, monkeypatch):
+    text = (Path(__file__).resolve().parents[2] / "docs/inspect.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line)[2:] for line in text.splitlines() if line.startswith("    lowrank inspect ")]
+    commands = [command for command in commands if not {"DIR", "BASE"} & set(command) and command[0] != "params,"]
+    assert {command[0] for command in commands} == {"adapter", "quant", "base", "linear", "params", "sizes"}
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        status, out, _ = inspect(*(hats / "0" if part == "runs/quickstart/hat" else part for part in command))
+        assert status == 0 and out
 
 
 def test_the_bar_shows_progress(inspect, hats):
