@@ -98,35 +98,28 @@ def inspect_adapter(
     Raises ValueError for a hat of another base (unless `force`), hats of different shapes, intruders without a base,
     and a format asked for beside a base that is stored quantized already.
     """
+    if intruders is not None and not (intruders.count >= 1 and 0 < intruders.threshold < 1):
+        got = f"{intruders.count} and {intruders.threshold}"
+        raise ValueError(f"intruders: look at 1 or more, with a threshold between 0 and 1, got {got}")
+    if base is None and (intruders or weights):
+        raise ValueError("intruder dimensions and the error of a format need the base: name it behind the adapter")
     checkpoint = None if base is None else open_checkpoint(base)
-    if checkpoint is None:
-        if intruders or weights:
-            raise ValueError("intruder dimensions and the error of a format need the base: name it behind the adapter")
-        hat = read_adapter(folder)
-        second = None if other is None else read_adapter(other)
-    else:
-        source = None if force else {"fingerprint": provenance.fingerprint_of(checkpoint)}
-        hat = read_adapter(folder, checkpoint.config, source)
-        second = None if other is None else read_adapter(other, checkpoint.config, source)
-    _check_search(intruders)
-    stored_as, format = None, None
-    if checkpoint is not None:
-        stored_as, format = _formats(checkpoint, weights)
+    stored_as, format = (None, None) if checkpoint is None else _formats(checkpoint, weights)
+    hat, second = _hats(folder, other, checkpoint, force)
     linears = []
     for path, pair, parameter in _pairs(hat, checkpoint, progress):
         delta, config = factor(pair), pair.config
         shape = (len(pair.lora_B), pair.lora_A.shape[1])
         found = HatLinear(path, shape, config.rank, config.alpha, config.scaling, spectrum(delta))
         if second is not None and path in second.pairs:
-            found = replace(found, angles=_angles(delta, pair, second, path, checkpoint))
+            found = replace(found, angles=_angles(delta, shape, second, path, checkpoint))
         if parameter is not None:
             w = _dense(parameter, str(base))
-            beside = _beside(w, pair, found.spectrum.norm, format, f"{base}: {parameter.name}")
-            found = replace(found, beside=beside)
+            found = replace(found, beside=_beside(w, pair, found.spectrum.norm, format, f"{base}: {parameter.name}"))
             if intruders is not None:
                 sought = find_intruders(w, delta, intruders.count, intruders.threshold, intruders.exact)
                 found = replace(found, intruders=sought)
-            del w
+            del w  # before the next is read: two would be held otherwise
         linears.append(found)
     if second is not None and not any(linear.angles for linear in linears):
         raise ValueError(f"{folder} and {other} have no linear in common: there are no angles between them")
@@ -146,10 +139,16 @@ def sum_of_squares(values: Tensor) -> float:
     return sum(float(part.double().square().sum()) for part in values.split(1024))
 
 
-def _check_search(intruders: IntruderSearch | None) -> None:
-    if intruders is not None and not (intruders.count >= 1 and 0 < intruders.threshold < 1):
-        got = f"{intruders.count} and {intruders.threshold}"
-        raise ValueError(f"intruders: look at 1 or more, with a threshold between 0 and 1, got {got}")
+def _hats(
+    folder: str | Path, other: str | Path | None, checkpoint: Checkpoint | None, force: bool
+) -> tuple[StoredAdapter, StoredAdapter | None]:
+    """Both hats, held against the base if there is one."""
+    config, source = None, None
+    if checkpoint is not None:
+        config = checkpoint.config
+        source = None if force else {"fingerprint": provenance.fingerprint_of(checkpoint)}
+    hat = read_adapter(folder, config, source)
+    return hat, None if other is None else read_adapter(other, config, source)
 
 
 def _formats(checkpoint: Checkpoint, weights: str | None) -> tuple[str | None, str | None]:
@@ -214,13 +213,15 @@ def _beside(w: Tensor, pair: Pair, norm: float, format: str | None, where: str) 
     )
 
 
-def _angles(delta: Factored, pair: Pair, second: StoredAdapter, path: str, checkpoint: Checkpoint | None) -> Angles:
+def _angles(
+    delta: Factored, shape: tuple[int, int], second: StoredAdapter, path: str, checkpoint: Checkpoint | None
+) -> Angles:
     there = second.pairs[path] if checkpoint is None else second.in_layout(path, checkpoint.config)
-    shapes = [(len(one.lora_B), one.lora_A.shape[1]) for one in (pair, there)]
-    if shapes[0] != shapes[1]:
+    other = (len(there.lora_B), there.lora_A.shape[1])
+    if other != shape:
         raise ValueError(
-            f"{second.folder}: {path} is of a {shapes[1][0]} x {shapes[1][1]} linear, the other hat's of "
-            f"{shapes[0][0]} x {shapes[0][1]}: the hats are of different bases"
+            f"{second.folder}: {path} is of a {other[0]} x {other[1]} linear, the other hat's of "
+            f"{shape[0]} x {shape[1]}: the hats are of different bases"
         )
     return angles(delta, factor(there))
 

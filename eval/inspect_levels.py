@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lowrank.kernels import codebook
+
 BINS = 8192
 PLACES = torch.linspace(-1, 1, BINS + 1, dtype=torch.float64)
 EDGES = torch.cat([PLACES[:1], (PLACES[:-1] + PLACES[1:]) / 2, PLACES[-1:]])
@@ -133,3 +135,70 @@ class _Spread:
 def _steps(whole: Tensor, inner: Tensor) -> Tensor:
     """Between the first of `whole`, those inside, and the last of `whole`."""
     return torch.diff(torch.cat([whole[:1], inner, whole[-1:]]))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """16 levels on [-1, 1] for u = w / absmax
+
+    share     of the weights that are nearest to each, observed
+    expected  the same if the weights were independent normals
+    error     sum (w - Q(w))^2 / sum w^2 with these levels and exact maxima
+    """
+
+    levels: tuple[float, ...]
+    share: tuple[float, ...]
+    expected: tuple[float, ...]
+    entropy_bits: float
+    error: float
+
+
+@dataclass(frozen=True)
+class LevelStudy:
+    """u over all weights that were looked at, and what different levels make of it. density: of u, 64 bins over [-1, 1]
+
+    levels   "nf4" and "fp4", and the best for the observed u: "lloyd-max" in the mean square, "equal shares" in
+             entropy; "lloyd-max, normal" is the best for normal weights
+    """
+
+    density: tuple[float, ...]
+    normal_density: tuple[float, ...]
+    share_at_ends: float
+    levels: dict[str, Levels]
+
+
+def study(u: Distribution, blocksize: int) -> LevelStudy:
+    """The levels of both formats beside the best ones; u is of blocks of `blocksize`"""
+    normal = normal_distribution(blocksize)
+    nf4 = codebook.nf4().double()
+    candidates = {
+        "nf4": nf4,
+        "fp4": codebook.fp4().unique().double(),  # fifteen: zero has two codes
+        "lloyd-max": lloyd_max(u.energy, nf4),
+        "lloyd-max, normal": lloyd_max(normal.energy, nf4),
+        "equal shares": equal_shares(u.counts, 16),
+    }
+    studied = {}
+    for name, levels in candidates.items():
+        share = shares(u.counts, levels)
+        studied[name] = Levels(
+            tuple(levels.tolist()),
+            tuple(share.tolist()),
+            tuple(shares(normal.counts, levels).tolist()),
+            entropy_bits(share),
+            relative_error(u.energy, levels),
+        )
+    return LevelStudy(
+        _density(u.counts),
+        _density(normal.counts),
+        float((u.counts[0] + u.counts[-1]) / u.counts.sum()),
+        studied,
+    )
+
+
+def _density(counts: Tensor) -> tuple[float, ...]:
+    """Of u in 64 bins over [-1, 1], those at the very ends left out: they would hide the rest."""
+    inner = counts.clone()
+    inner[[0, -1]] = 0
+    bins = inner[:-1].view(64, -1).sum(dim=1)
+    return tuple((bins / counts.sum() * 32).tolist())

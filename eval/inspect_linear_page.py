@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from .charts import escape, table
-from .inspect_linear import Block, LinearXray
+from .inspect_block import Block
+from .inspect_linear import LinearXray
 from .page import render_page
 from .plots import STYLE, Line, figure, line_plot
 

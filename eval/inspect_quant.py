@@ -4,7 +4,7 @@ N out_features, K in_features, h head dim. One tensor is held at a time, in floa
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowrank.kernels import codebook, ops, reference
+from lowrank.kernels import ops, reference
 from lowrank.kernels.formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, stored_bytes
 from lowrank.loader import bytes_bar
 from lowrank.model.checkpoint import Parameter, open_checkpoint
@@ -20,15 +20,7 @@ from lowrank.model.config import ModelConfig
 from lowrank.model.names import is_block_linear
 from lowrank.slabs import BLOCKSIZE, quantize_slabs
 
-from .inspect_levels import (
-    Distribution,
-    entropy_bits,
-    equal_shares,
-    lloyd_max,
-    normal_distribution,
-    relative_error,
-    shares,
-)
+from .inspect_levels import Distribution, LevelStudy, entropy_bits, study
 
 FORMATS = ("nf4", "nf4-dq", "fp4", "int8")
 CPU = torch.device("cpu")
@@ -74,36 +66,6 @@ class TensorErrors:
 
 
 @dataclass(frozen=True)
-class Levels:
-    """16 levels on [-1, 1] for u = w / absmax
-
-    share     of the weights that are nearest to each, observed
-    expected  the same if the weights were independent normals
-    error     sum (w - Q(w))^2 / sum w^2 with these levels and exact maxima
-    """
-
-    levels: tuple[float, ...]
-    share: tuple[float, ...]
-    expected: tuple[float, ...]
-    entropy_bits: float
-    error: float
-
-
-@dataclass(frozen=True)
-class LevelStudy:
-    """u over all weights that were looked at, and what different levels make of it. density: of u, 64 bins over [-1, 1]
-
-    levels   "nf4" and "fp4", and the best for the observed u: "lloyd-max" in the mean square, "equal shares" in
-             entropy; "lloyd-max, normal" is the best for normal weights
-    """
-
-    density: tuple[float, ...]
-    normal_density: tuple[float, ...]
-    share_at_ends: float
-    levels: dict[str, Levels]
-
-
-@dataclass(frozen=True)
 class QuantXray:
     """All linears that were looked at, and all of them as one. absmax_histogram: of absmax over its tensor's mean."""
 
@@ -124,7 +86,8 @@ def inspect_quant(
 ) -> QuantXray:
     """Every linear of every block (of some `layers`) in every format.
 
-    Raises ValueError for a base that is stored quantized, a format that is none, and a layer that is not there.
+    Raises ValueError for a base that is stored quantized, a format that is none, a layer that is not there,
+    and a base of zeros.
     """
     checkpoint = open_checkpoint(base)
     for format in formats:
@@ -143,20 +106,20 @@ def inspect_quant(
         raise ValueError(
             f"{base}: is stored quantized: the weights that were lost are not there, name the full-precision base"
         )
-    u, maxima = Distribution.empty(), torch.zeros(ABSMAX_BINS, dtype=torch.float64)
-    sums = {format: _Sums() for format in formats}
-    tensors = []
+    totals, tensors = _Totals({format: _Sums() for format in formats}), []
     with bytes_bar("inspect", chosen, progress) as bar:
         for parameter in chosen:
-            tensors.append(_tensor(parameter, checkpoint.config, formats, sums, u, maxima, str(base)))
+            tensors.append(_tensor(parameter, checkpoint.config, totals, str(base)))
             bar.update(parameter.nbytes)
+    if not totals.u.counts.any():
+        raise ValueError(f"{base}: every weight is zero: there is nothing to look at")
     return QuantXray(
         str(base),
         sum(math.prod(tensor.shape) for tensor in tensors),
         tuple(tensors),
-        {format: part.figures(format) for format, part in sums.items()},
-        tuple((maxima / maxima.sum()).tolist()),
-        _study(u),
+        {format: part.figures(format) for format, part in totals.sums.items()},
+        tuple((totals.maxima / totals.maxima.sum()).tolist()),
+        study(totals.u, BLOCKSIZE),
     )
 
 
@@ -199,16 +162,17 @@ class _Sums:
         )
 
 
-def _tensor(
-    parameter: Parameter,
-    config: ModelConfig,
-    formats: Sequence[str],
-    sums: Mapping[str, _Sums],
-    u: Distribution,
-    maxima: Tensor,
-    base: str,
-) -> TensorErrors:
-    """One linear; what concerns all of them is added to `sums`, `u` and `maxima`."""
+@dataclass
+class _Totals:
+    """Of all linears so far: sums by format, the distribution of w / absmax, the histogram of the maxima"""
+
+    sums: dict[str, _Sums]
+    u: Distribution = field(default_factory=Distribution.empty)
+    maxima: Tensor = field(default_factory=lambda: torch.zeros(ABSMAX_BINS, dtype=torch.float64))
+
+
+def _tensor(parameter: Parameter, config: ModelConfig, totals: _Totals, base: str) -> TensorErrors:
+    """One linear; what concerns all of them is added to `totals`."""
     stored = parameter.read()
     assert isinstance(stored, Tensor)
     w = stored.to(torch.float32, copy=True)
@@ -216,7 +180,7 @@ def _tensor(
     path = parameter.name.removesuffix(".weight")
     energy = _HeadSums.of(w, path, config)
     found = {}
-    for format, weight, single in _quantized(w, formats, f"{base}: {parameter.name}"):
+    for format, weight, single in _quantized(w, list(totals.sums), f"{base}: {parameter.name}"):
         error = ops.dequantize(weight).sub_(w)
         heads = _HeadSums.of(error, path, config)
         part = _Sums(
@@ -228,15 +192,15 @@ def _tensor(
             stored_bytes(weight),
             code_counts(weight),
         )
-        sums[format].add(part)
+        totals.sums[format].add(part)
         snr = tuple(_snr_db(*pair) for pair in zip(energy.heads, heads.heads, strict=True))
         found[format] = replace(part.figures(format), head_snr_db=snr)
         del error
     absmax = _block_maxima(w)
-    u.add(w, absmax, BLOCKSIZE)
+    totals.u.add(w, absmax, BLOCKSIZE)
     mean = float(absmax.mean())
     if mean:
-        maxima += torch.histc((absmax / mean).clamp(max=ABSMAX_END), ABSMAX_BINS, 0, ABSMAX_END).double()
+        totals.maxima += torch.histc((absmax / mean).clamp(max=ABSMAX_END), ABSMAX_BINS, 0, ABSMAX_END).double()
     ranks = (torch.tensor(QUANTILES).double() * (len(absmax) - 1)).round().long()
     quantiles = tuple(absmax.sort().values[ranks].tolist())
     return TensorErrors(parameter.name, tuple(w.shape), math.sqrt(energy.total / w.numel()), quantiles, found)
@@ -298,40 +262,3 @@ def _block_maxima(w: Tensor) -> Tensor:
     flat = w.flatten()
     short = -flat.numel() % BLOCKSIZE
     return torch.nn.functional.pad(flat, (0, short)).view(-1, BLOCKSIZE).abs().amax(dim=1)
-
-
-def _study(u: Distribution) -> LevelStudy:
-    """The levels of both formats beside the best ones."""
-    normal = normal_distribution(BLOCKSIZE)
-    nf4 = codebook.nf4().double()
-    candidates = {
-        "nf4": nf4,
-        "fp4": codebook.fp4().unique().double(),  # fifteen: zero has two codes
-        "lloyd-max": lloyd_max(u.energy, nf4),
-        "lloyd-max, normal": lloyd_max(normal.energy, nf4),
-        "equal shares": equal_shares(u.counts, 16),
-    }
-    studied = {}
-    for name, levels in candidates.items():
-        share = shares(u.counts, levels)
-        studied[name] = Levels(
-            tuple(levels.tolist()),
-            tuple(share.tolist()),
-            tuple(shares(normal.counts, levels).tolist()),
-            entropy_bits(share),
-            relative_error(u.energy, levels),
-        )
-    return LevelStudy(
-        _density(u.counts),
-        _density(normal.counts),
-        float((u.counts[0] + u.counts[-1]) / u.counts.sum()),
-        studied,
-    )
-
-
-def _density(counts: Tensor) -> tuple[float, ...]:
-    """Of u in 64 bins over [-1, 1], those at the very ends left out: they would hide the rest."""
-    inner = counts.clone()
-    inner[[0, -1]] = 0
-    bins = inner[:-1].view(64, -1).sum(dim=1)
-    return tuple((bins / counts.sum() * 32).tolist())
