@@ -230,5 +230,5 @@ def _head_maps(xray: QuantXray) -> Iterator[str]:
         heads = [tensor.formats[format].head_snr_db for tensor in members]
         layers = [f"layer {tensor.name.split('.')[1]}" for tensor in members]
         columns = [str(head) for head in range(max(map(len, heads)))]
-        drawing = heat_map(layers, columns, heads, f"SNR of the heads of {name}", ".1f")
+        drawing = heat_map(layers, columns, heads, f"SNR of the heads of {name}")
         yield figure(drawing, f"SNR in dB, {format}; columns are heads.", name)

@@ -169,6 +169,7 @@ def heat_map(
     drawing = [
         f'<text class="middle" x="{_LABEL_WIDTH + cell * (number + 0.5):.0f}" y="12">{escape(name)}</text>'
         for number, name in enumerate(columns)
+        if cell == _CELL_WIDTH or number % 4 == 0
     ]
     for number, (name, row) in enumerate(zip(rows, values, strict=True)):
         y = 20 + _CELL_HEIGHT * number
