@@ -34,7 +34,7 @@ def add(what: Any) -> None:
         "--threshold", type=float, default=0.5, help="an intruder's largest cosine is below it (default: %(default)s)"
     )
     parser.add_argument(
-        "--exact", action="store_true", help="with --intruders: by the SVD of W itself, minutes for a linear of a 7B"
+        "--exact", action="store_true", help="with --intruders: by SVDs, a minute or more for a linear of a 7B"
     )
     add_force(parser)
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")

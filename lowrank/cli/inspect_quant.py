@@ -20,7 +20,7 @@ def add(what: Any) -> None:
     parser.add_argument(
         "--weights", default="nf4,nf4-dq,fp4,int8", help="formats by commas, also fp4-dq (default: %(default)s)"
     )
-    parser.add_argument("--layers", help="only these, by commas (default: all): each of a 7B takes some 15 s")
+    parser.add_argument("--layers", help="only these, by commas (default: all): each of a 7B takes some 25 s")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
     parser.set_defaults(run=run)
