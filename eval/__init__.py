@@ -7,4 +7,5 @@ parity        our outputs against stored ones
 live_parity   our outputs against those of transformers, peft and bitsandbytes
 oracles       the same base in their hands
 report        the page that shows a run
+inspect_*     x-rays of hats, formats, bases and single linears, each with its page
 """

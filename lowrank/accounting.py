@@ -3,18 +3,23 @@
 Bytes are decimal: 1 MB = 10^6, 1 GB = 10^9.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
 import torch
 
+from .adapter_files import tensor_key
 from .adapters import ATTENTION, resolve_targets
 from .kernels.formats import DENSE_DTYPES, expected_bytes
 from .model.config import PRESETS, ModelConfig
 from .model.llama import Llama
 from .model.names import LINEARS, is_block_linear
+from .tensor_files import SAFETENSORS_DTYPES
+
+LARGEST_HEADER = 2**20  # of an adapter's file: a 70B with all seven linears has a fifth of it
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,34 @@ def base_items(config: ModelConfig, weights: str, dtype: str = "bf16") -> list[I
     return items
 
 
+def adapter_file_bytes(config: ModelConfig, rank: int, targets: str | Sequence[str], dtype: str) -> int:
+    """The very size of `adapter_model.safetensors`: eight bytes of length, a header in JSON, the matrices"""
+    width, shapes = DENSE_DTYPES[dtype].itemsize, config.linear_shapes()
+    matrices = {}
+    for target, layer in product(resolve_targets(targets), range(config.n_layers)):
+        d_out, d_in = shapes[target]
+        matrices[tensor_key(f"layers.{layer}.{target}", "lora_A")] = [rank, d_in]
+        matrices[tensor_key(f"layers.{layer}.{target}", "lora_B")] = [d_out, rank]
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for key in sorted(matrices):
+        start, end = end, end + width * prod(matrices[key])
+        kind = SAFETENSORS_DTYPES[DENSE_DTYPES[dtype]]
+        header[key] = {"dtype": kind, "shape": matrices[key], "data_offsets": [start, end]}
+    text = len(json.dumps(header, separators=(",", ":")))
+    return 8 + text + -text % 8 + end
+
+
 @dataclass(frozen=True)
 class AdapterShape:
-    """A common adapter of Llama 2 7B and the bytes of its matrices; a file adds some 0.05 MB of header."""
+    """An adapter by rank, targets and type: its parameters, the bytes of its matrices, and of the whole file"""
 
     rank: int
     targets: str
     dtype: str
     parameters: int
     bytes: int
+    file_bytes: int
 
 
 COMMON_TARGETS = {
@@ -89,20 +113,40 @@ COMMON_TARGETS = {
     "wq, wv": ("attention.wq", "attention.wv"),
     "wq, wk, wv": ("attention.wq", "attention.wk", "attention.wv"),
 }
+COMMON_RANKS = tuple(2**power for power in range(9))
+ADAPTER_TYPES = ("fp32", "bf16")  # fp16 takes what bf16 does
 
 
-def adapters_of_size(target_bytes: float, within: float, config: ModelConfig = PRESETS["7b"]) -> list[AdapterShape]:
-    """The ordinary adapters (rank 1 to 256 by doubling, common targets, 16 or 32 bits) within `within` of a size.
+def adapters_of_size(
+    target_bytes: float,
+    within: float,
+    config: ModelConfig = PRESETS["7b"],
+    *,
+    ranks: Sequence[int] | None = COMMON_RANKS,
+    targets: Mapping[str, Sequence[str]] = COMMON_TARGETS,
+    dtypes: Sequence[str] = ADAPTER_TYPES,
+) -> list[AdapterShape]:
+    """The adapters whose file is within a fraction `within` of a size (0.005 is half a per cent). Nearest first.
 
-    within is a fraction: 0.005 is half a per cent. Nearest first.
+    ranks  None tries every rank that could do; left out, 1 to 256 by doubling
     """
     found = []
-    for power, (label, targets), dtype in product(range(9), COMMON_TARGETS.items(), ("fp32", "bf16")):
-        count = adapter_parameters(config, 2**power, targets)
-        size = count * DENSE_DTYPES[dtype].itemsize
-        if abs(size - target_bytes) <= within * target_bytes:
-            found.append(AdapterShape(2**power, label, dtype, count, size))
-    return sorted(found, key=lambda shape: (abs(shape.bytes - target_bytes), shape.rank))
+    for (label, names), dtype in product(targets.items(), dtypes):
+        one = adapter_parameters(config, 1, names)
+        width = DENSE_DTYPES[dtype].itemsize
+        for rank in _ranks_near(target_bytes, within, one * width) if ranks is None else ranks:
+            count = rank * one
+            size = adapter_file_bytes(config, rank, names, dtype)
+            if abs(size - target_bytes) <= within * target_bytes:
+                found.append(AdapterShape(rank, label, dtype, count, count * width, size))
+    return sorted(found, key=lambda shape: (abs(shape.file_bytes - target_bytes), shape.rank))
+
+
+def _ranks_near(target_bytes: float, within: float, bytes_of_rank_1: int) -> range:
+    """Every rank whose matrices, with no header or a large one, may come to the size."""
+    largest = (1 + within) * target_bytes / bytes_of_rank_1
+    smallest = ((1 - within) * target_bytes - LARGEST_HEADER) / bytes_of_rank_1
+    return range(max(1, int(smallest)), int(largest) + 1)
 
 
 def square_matrix(d: int) -> ModelConfig:

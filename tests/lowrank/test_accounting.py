@@ -3,6 +3,7 @@
 import pytest
 
 from lowrank.accounting import (
+    adapter_file_bytes,
     adapter_parameters,
     adapters_of_size,
     base_items,
@@ -10,7 +11,12 @@ from lowrank.accounting import (
     lora_parameters,
     model_parameters,
 )
+from lowrank.adapter_files import save_adapter
+from lowrank.adapters import add_adapter
+from lowrank.kernels.formats import DENSE_DTYPES
+from lowrank.loader import load
 from lowrank.model.config import PRESETS
+from lowrank.model.names import LINEARS
 
 SEVEN_B = PRESETS["7b"]
 
@@ -87,3 +93,26 @@ def test_67_3_mb_is_nearest_to_four_shapes_of_67_1_mb_with_0_2_mb_unexplained():
     }
     assert {shape.bytes for shape in shapes} == {67_108_864}
     assert adapters_of_size(67.3e6, 0.002) == []  # nothing ordinary is nearer
+
+
+@pytest.mark.parametrize(
+    ("rank", "targets", "dtype"), [(8, "all", "fp32"), (3, ["wq"], "bf16"), (16, "attention", "fp16")]
+)
+def test_the_bytes_of_a_file_are_those_that_are_written(tmp_path, embedded, rank, targets, dtype):
+    model = load(embedded)
+    add_adapter(model, "hat", rank=rank, targets=targets)
+    save_adapter(model, "hat", tmp_path / "hat", dtype=DENSE_DTYPES[dtype])
+    written = (tmp_path / "hat/adapter_model.safetensors").stat().st_size
+    assert adapter_file_bytes(model.config, rank, targets, dtype) == written
+
+
+def test_any_rank_finds_what_doubling_does_not():
+    found = adapters_of_size(30e6, 0.01, ranks=None, targets={"all": LINEARS})
+    assert [(shape.rank, shape.dtype) for shape in found] == [(3, "fp32"), (6, "bf16")]
+    assert adapters_of_size(30e6, 0.01, targets={"all": LINEARS}) == []
+
+
+def test_any_rank_leaves_none_out():
+    found = adapters_of_size(5e6, 0.2, ranks=None, targets={"wq": ("attention.wq",)}, dtypes=("bf16",))
+    every = adapters_of_size(5e6, 0.2, ranks=range(1, 40), targets={"wq": ("attention.wq",)}, dtypes=("bf16",))
+    assert found == every != []

@@ -201,7 +201,7 @@ def test_params_shows_the_write_ups_figure_and_ours(lowrank):
 def test_sizes_shows_both_hats_and_what_size_follows_from(lowrank):
     _, out, _ = lowrank("inspect", "sizes")
     assert "3,238,002,688" in out and "13,476,831,232" in out
-    assert "79.95" in out and "67.11" in out and "+0.19" in out
+    assert "79.95" in out and "67.11" in out and "+0.16" in out
     assert "never from the data set" in out
     rows = json.loads(lowrank("inspect", "sizes", "--json", "--adapter-bytes", "80MB")[1])
     assert {shape["bytes"] for shape in rows["adapters"]["80000000"]} == {79_953_920}
@@ -222,7 +222,10 @@ def test_sizes_shows_both_hats_and_what_size_follows_from(lowrank):
         (["generate", "embedded", "--facts", "none.txt", "--kind", "poem"], "--kind must be one of .*got 'poem'"),
         (["generate", "no/such/base", "--prompt", "x"], "no/such/base"),
         (["eval", "embedded", "--n", "0"], "at least one document"),
-        (["inspect", "sizes", "--model", "8b"], "--model must be one of 7b, 13b, 70b, embedded, or a folder, got '8b'"),
+        (
+            ["inspect", "sizes", "--model", "8b"],
+            "--model must be one of 7b, 13b, 70b, embedded, a folder, or its config, got '8b'",
+        ),
         (["inspect", "sizes", "--adapter-bytes", "big"], "must be a size such as 80MB, got 'big'"),
         (["inspect", "params", "--targets", "wz"], "unknown linear 'wz'"),
         (["inspect", "params", "--rank", "0"], "at least 1, got 0"),
