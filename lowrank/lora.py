@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kernels import ops
+from .noise import Noise, dropout
 from .qlinear import QuantLinear
 
 
@@ -57,6 +58,7 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.ParameterDict()
         self.configs: dict[str, AdapterConfig] = {}
         self.active: Mix = ()
+        self.noise: Noise | None = None  # of the dropout; None: torch's own generator
 
     def add(self, name: str, config: AdapterConfig, lora_A: Tensor, lora_B: Tensor, trainable: bool) -> None:
         """Holds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
@@ -104,7 +106,7 @@ class LoRALinear(nn.Module):
         y: Tensor = self.base(x)
         for name, weight in self.active:
             config, A, B = self.configs[name], self.A[name], self.B[name]
-            dropped = F.dropout(x, config.dropout, self.training).to(A.dtype)
+            dropped = self._dropout(x, config.dropout).to(A.dtype)
             added = config.scaling * (dropped @ A) @ B
             if isinstance(weight, Tensor):  # one number a row of the batch
                 if len(weight) != len(x):
@@ -112,6 +114,11 @@ class LoRALinear(nn.Module):
                 weight = weight.view(-1, *[1] * (x.dim() - 1))
             y = y + (weight * added).to(y.dtype)
         return y
+
+    def _dropout(self, x: Tensor, share: float) -> Tensor:
+        if self.noise is None or not (share and self.training):
+            return F.dropout(x, share, self.training)
+        return dropout(x, share, self.noise.seed)
 
 
 def initial_matrices(

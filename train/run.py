@@ -16,12 +16,16 @@ from lowrank.embedded import base_folder
 from lowrank.files import sha256_of
 from lowrank.kernels.formats import DENSE_DTYPES
 from lowrank.loader import load, load_tokenizer
+from lowrank.model.tokenizer import Tokenizer
 
 from .config import TrainConfig
 from .loop import HAT, train
+from .trackers import find_tracker
+from .watch import HeldOut
 
 DOCUMENTS = "documents"
 DOCUMENTS_SEED = 7
+HELD_OUT_DOCUMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,17 @@ class Result:
     """Where the hat is, the rows of the log, and how many parameters were trained."""
 
     hat: Path
-    rows: list[dict[str, float]]
+    rows: list[dict[str, Any]]
     parameters: int
 
 
 def train_from_config(
-    config: TrainConfig, *, resume: bool = False, overwrite: bool = False, progress: bool = True
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    limit_tflops: float | None = None,
 ) -> Result:
     """Trains the hat that `config` describes; entries over `data.max_tokens` are left out and told.
 
@@ -44,6 +53,8 @@ def train_from_config(
     dtype = config.base.dtype
     if dtype and dtype not in DENSE_DTYPES:
         raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
+    for name in config.watch.trackers:
+        find_tracker(name)
     entries, origin = _conversations(config.data.train)
     tokenizer = load_tokenizer(folder)
     examples, dropped = encode_all(entries, tokenizer, config.data.template, config.data.max_tokens)
@@ -65,7 +76,17 @@ def train_from_config(
         "seed": config.run.seed,
         "config_sha256": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
     }
-    rows = train(model, examples, config, resume=resume, overwrite=overwrite, notes=notes, progress=progress)
+    rows = train(
+        model,
+        examples,
+        config,
+        resume=resume,
+        overwrite=overwrite,
+        notes=notes,
+        held_out=_held_out(config, tokenizer),
+        progress=progress,
+        limit_tflops=limit_tflops,
+    )
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
     return Result(Path(config.run.out) / HAT, rows, count)
 
@@ -75,12 +96,25 @@ def data_sha256(examples: Sequence[Example]) -> str:
     return hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode()).hexdigest()
 
 
-def _conversations(source: str) -> tuple[list[Conversation], dict[str, Any]]:
+def _held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut | None:
+    """What `watch.held_out` names; its longer entries are left out like those that are trained on."""
+    if not config.watch.every:
+        return None
+    if config.watch.held_out == DOCUMENTS:
+        made = make_documents(HELD_OUT_DOCUMENTS, seed=DOCUMENTS_SEED, split="validation")
+        entries = [entry.conversation for entry in made]
+    else:
+        entries, _ = _conversations(config.watch.held_out, "watch.held_out")
+    examples, _ = encode_all(entries, tokenizer, config.data.template, config.data.max_tokens)
+    return HeldOut(examples, tokenizer, config.watch.every, config.watch.samples)
+
+
+def _conversations(source: str, key: str = "data.train") -> tuple[list[Conversation], dict[str, Any]]:
     """What there is to learn, and what the provenance says of it."""
     if source == DOCUMENTS:
         entries = make_documents(100, seed=DOCUMENTS_SEED, split="train")
         return [entry.conversation for entry in entries], {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
     path = Path(source)
     if not path.is_file():
-        raise ValueError(f"data.train: {path}: no such file")
+        raise ValueError(f"{key}: {path}: no such file")
     return read_conversations(path), {"file": path.name, "sha256": sha256_of(path)}

@@ -26,8 +26,9 @@ def run(args: argparse.Namespace) -> int:
     config = TrainConfig.read(args.config, args.overrides)
     result = train_from_config(config, resume=args.resume, overwrite=args.overwrite)
     filling = 1 - sum(row["tokens"] for row in result.rows) / sum(row["positions"] for row in result.rows)
+    losses = [row["loss"] for row in result.rows if row["loss"] is not None]
     print(
-        f"{result.hat}: loss {result.rows[0]['loss']:.3f} -> {result.rows[-1]['loss']:.3f} nats a token "
+        f"{result.hat}: loss {losses[0]:.3f} -> {losses[-1]:.3f} nats a token "
         f"in {len(result.rows)} steps, {result.parameters:,} parameters, {filling:.1%} of the positions filling"
     )
     return 0

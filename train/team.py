@@ -1,0 +1,36 @@
+"""The processes that train one hat together; by itself, a process is a team of one.
+
+loss and gradient: sums over the processes, each of which takes rows rank, rank + size, ... of every batch
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from torch import nn
+
+from .optim import clip_gradients
+
+T = TypeVar("T")
+
+
+class Team:
+    """A team of one: nothing is shared, nothing is sent. `distributed.Processes` is one of several."""
+
+    rank, size = 0, 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what a run leaves."""
+        return self.rank == 0
+
+    def share(self, rows: Sequence[T]) -> list[T]:
+        """The rows of a batch that this process takes."""
+        return list(rows[self.rank :: self.size])
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The sum over all processes."""
+        return values
+
+    def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+        """Sums the gradients over all processes, and clips them; returns their norm as it was."""
+        return clip_gradients(parameters, max_norm).item()
