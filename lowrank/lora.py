@@ -4,6 +4,7 @@ K in_features (d), N out_features, r rank, B rows of a batch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kernels import ops
-from .noise import Noise, dropout
+from .kernels.noise import dropout
+from .kernels.shared_input import linears
+from .noise import Noise
 from .qlinear import QuantLinear
+from .shared_input import adapted, together
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class LoRALinear(nn.Module):
             ((name, weight),) = self.active
             scaling = self.configs[name].scaling * float(weight)
             return ops.lora_linear(x, self.base.quantized, self.lora_A[name], self.lora_B[name], scaling)
+        if (part := adapted(self, x)) is not None:
+            return linears(x, [part])[0]
         y: Tensor = self.base(x)
         for name, weight in self.active:
             config, A, B = self.configs[name], self.A[name], self.B[name]
@@ -114,6 +120,10 @@ class LoRALinear(nn.Module):
                 weight = weight.view(-1, *[1] * (x.dim() - 1))
             y = y + (weight * added).to(y.dtype)
         return y
+
+    def together(self, x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+        """The outputs of layers that share x, this one among them (`model.llama.shared_input`)."""
+        return together(x, layers)
 
     def _dropout(self, x: Tensor, share: float) -> Tensor:
         if self.noise is None or not (share and self.training):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from lowrank.adapter_files import save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter, lora_layers, use_adapter
 from lowrank.data.batching import Example
 from lowrank.files import write_json
+from lowrank.kernels.lean import LEAN
 from lowrank.model.llama import Llama
 from lowrank.noise import Clock, Noise
+from lowrank.selective import SelectiveOps, use_ops
 
 from .checkpoint import Checkpoints, Cursor
 from .config import TrainConfig
@@ -105,7 +108,17 @@ class Run:
             self.checkpoints.clear()
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(self.out / "config.json", self.config.to_dict())
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """The model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
         self.model.gradient_checkpointing = self.config.run.recompute == "full"
+        self._ops = self.model.norm.ops
+        ops = LEAN if self.model.tok_embeddings.weight.device.type == "cpu" else self._ops
+        if self.config.run.recompute == "selective":
+            ops = SelectiveOps(ops)
+        use_ops(self.model, ops)
+        self.kept = ops.hooks if isinstance(ops, SelectiveOps) else nullcontext
         self.model.train()
 
     def step(self, number: int, batches: Step, watch: Watch) -> None:
@@ -115,7 +128,8 @@ class Run:
         while self.under_way.batch < len(batches):
             batch = self.under_way.batch
             self.clock.batch = (number * run.accumulate + batch) * self.team.size + self.team.rank
-            take_batch(self.model, batches[batch], supervised, self.under_way, self.team)
+            with self.kept():
+                take_batch(self.model, batches[batch], supervised, self.under_way, self.team)
             if self.under_way.batch < len(batches) and self._overdue():
                 self.save()
         optimizer = self.config.optimizer
@@ -141,6 +155,7 @@ class Run:
         """The hat, in files."""
         self.model.eval()
         self.model.gradient_checkpointing = False
+        use_ops(self.model, self._ops)
         for layer in lora_layers(self.model).values():
             layer.noise = None
         self._save_hat(HAT)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lowrank.noise import Clock, Noise, dropout, dropped
+from lowrank.kernels.noise import dropout, dropped
+from lowrank.noise import Clock, Noise
 
 
 def test_a_seed_gives_one_mask_and_others_give_others() -> None:
