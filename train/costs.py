@@ -33,10 +33,17 @@ def training_flops(model: ModelConfig, config: TrainConfig, positions: int, pair
 
 def peak_bytes(device: torch.device) -> int:
     """The most memory so far: of the GPU's allocator, or the resident set of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+
+
+def resident_bytes() -> int:
+    """Of this process, now."""
+    return _resident("VmRSS")
+
+
+def _resident(key: str) -> int:
     status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if not status.exists():  # elsewhere than on Linux the system tells the peak alone
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024

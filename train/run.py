@@ -20,6 +20,7 @@ from lowrank.model.tokenizer import Tokenizer
 
 from .config import TrainConfig
 from .loop import HAT, train
+from .plan import shape_of
 from .trackers import find_tracker
 from .watch import HeldOut
 
@@ -50,6 +51,7 @@ def train_from_config(
     Raises ValueError for a base, data file or checkpoint that does not fit.
     """
     folder = base_folder(config.base.path)
+    shape_of(config)
     dtype = config.base.dtype
     if dtype and dtype not in DENSE_DTYPES:
         raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
@@ -63,6 +65,7 @@ def train_from_config(
             f"{len(dropped)} of {len(entries)} entries have over {config.data.max_tokens} tokens and are left out: "
             f"{name_some([example.id for example in dropped])}"
         )
+    _tell_difference(config, examples)
     model = load(folder, config.base.weights or None, DENSE_DTYPES.get(dtype), config.base.device, progress=progress)
     notes = {
         "template": find(config.data.template).to_json(),
@@ -91,9 +94,33 @@ def train_from_config(
     return Result(Path(config.run.out) / HAT, rows, count)
 
 
+def encoded_or_none(config: TrainConfig) -> list[Example] | None:
+    """The entries of a config as they would be trained on; None if the data or the base's tokenizer are not there."""
+    folder = base_folder(config.base.path)
+    if not (folder / "tokenizer.model").is_file() or not (
+        config.data.train == DOCUMENTS or Path(config.data.train).is_file()
+    ):
+        return None
+    entries, _ = _conversations(config.data.train)
+    return encode_all(entries, load_tokenizer(folder), config.data.template, config.data.max_tokens)[0]
+
+
 def data_sha256(examples: Sequence[Example]) -> str:
     """SHA-256 of the tokens and labels that are learned from, in their order."""
     return hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode()).hexdigest()
+
+
+def _tell_difference(config: TrainConfig, examples: Sequence[Example]) -> None:
+    """Says so where the data are not what the recipe states."""
+    counted = {
+        "entries": len(examples),
+        "tokens": sum(map(len, examples)),
+        "supervised": sum(example.supervised for example in examples),
+    }
+    for key, count in counted.items():
+        stated = getattr(config.data, key)
+        if stated and count != stated:
+            print(f"data.{key}: {count:,} an epoch, the recipe states {stated:,} ({count / stated - 1:+.1%})")
 
 
 def _held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut | None:
