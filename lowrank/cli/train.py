@@ -15,13 +15,19 @@ def add(verbs: Any) -> None:
         verbs, "train", "a new hat on a frozen base", "lowrank train documents-7b --plan run.epochs=5 optimizer.lr=1e-4"
     )
     parser.add_argument(
-        "recipe", metavar="RECIPE", help="the name of a recipe, or a TOML file; docs/training.md has every key"
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="the name of a recipe, or a TOML file; docs/training.md has every key",
     )
     parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="put over the file")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of run.out")
     mode.add_argument("--overwrite", action="store_true", help="start again where run.out holds a run already")
     mode.add_argument("--plan", action="store_true", help="say what the run would take; nothing is loaded or written")
+    mode.add_argument(
+        "--report", type=Path, metavar="RUN", help="draw the run in this folder as RUN/report.html, at any time"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=run)
 
@@ -31,6 +37,13 @@ def run(args: argparse.Namespace) -> int:
     from ..train.config import TrainConfig
     from ..train.run import train_from_config
 
+    if args.report:
+        from ..train.report import write_report
+
+        print(write_report(args.report))
+        return 0
+    if args.recipe is None:
+        raise ValueError("name a recipe or a TOML file; docs/training.md has both")
     config = TrainConfig.read(args.recipe, args.overrides)
     if args.plan:
         return train_plan.show(config, args.json)
