@@ -41,14 +41,15 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         rows, wide = x.reshape(-1, x.shape[-1]), wide_dtype(x)
-        y, rstd = torch.empty_like(rows), torch.empty(len(rows), 1, dtype=wide)
+        y, rstd = torch.empty(x.shape, dtype=x.dtype), torch.empty(len(rows), 1, dtype=wide)
+        y_rows = y.view(rows.shape)
         scale = weight.to(wide)
         for piece in _pieces(rows):
             h = rows[piece].to(wide)
             torch.rsqrt(h.square().mean(-1, keepdim=True).add_(eps), out=rstd[piece])
-            y[piece] = (h * rstd[piece]).mul_(scale)
+            y_rows[piece] = (h * rstd[piece]).mul_(scale)
         ctx.save_for_backward(x, rstd, weight)
-        return y.view(x.shape)
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable

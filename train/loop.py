@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lowrank.adapter_files import save_adapter
-from lowrank.adapters import adapter_parameters, add_adapter, lora_layers, use_adapter
+from lowrank.adapters import adapter_parameters, add_adapter, lora_layer, lora_layers, use_adapter
 from lowrank.data.batching import Example
 from lowrank.files import write_json
 from lowrank.kernels.lean import LEAN
@@ -26,7 +26,7 @@ from .optim import AdamW, learning_rate
 from .schedule import Schedule, Step
 from .step import UnderWay, culprit, finish, take_batch
 from .team import Team
-from .watch import HeldOut, Watch
+from .watch import HeldOut, Unwatched, Watch
 
 HAT, BEST = "hat", "hat-best"
 
@@ -50,19 +50,21 @@ def train(
     held_out: HeldOut | None = None,
     progress: bool = True,
     limit_tflops: float | None = None,
+    team: Team | None = None,
 ) -> list[Row]:
     """Trains the hat that `config` describes on a frozen base, and leaves it in use; returns the rows of the log.
 
     Writes OUT/train.jsonl, OUT/checkpoints/, OUT/config.json and the hat in OUT/hat, with `notes` in its provenance;
     where something is held out, also OUT/held_out.jsonl and the best hat in OUT/hat-best. `resume` goes on from the
     newest checkpoint: losses and weights are bit for bit those of a run that was not stopped.
-    limit_tflops: of this machine, for the share of it that is shown.
+    limit_tflops: of this machine, for the share of it that is shown. team: the processes that train together.
     Raises ValueError for nothing to resume, or a run in OUT that is neither to be resumed nor overwritten;
     FloatingPointError naming the layer where too many steps in a row were not finite; OSError for a full disk.
     """
-    run = Run(model, examples, config, notes=notes, held_out=held_out)
+    run = Run(model, examples, config, notes=notes, held_out=held_out, team=team)
     run.begin(resume, overwrite)
-    with Watch(run.out, config, run.schedule, model.config, run.log, progress, limit_tflops) as watch:
+    watching = Watch if run.team.first else Unwatched
+    with watching(run.out, config, run.schedule, model.config, run.log, progress, limit_tflops) as watch:
         for number, batches in run.schedule.from_step(run.cursor.step):
             run.step(number, batches, watch)
     run.end()
@@ -80,13 +82,14 @@ class Run:
         *,
         notes: dict[str, Any] | None = None,
         held_out: HeldOut | None = None,
+        team: Team | None = None,
     ) -> None:
         self.model, self.config, self.held_out = model, config, held_out
         self.notes = notes or {}
         self.out = Path(config.run.out)
         self.schedule = Schedule.of(examples, config)
-        self.checkpoints = Checkpoints(self.out, config.run.keep)
-        self.team = Team()
+        self.team = team or Team()
+        self.checkpoints = Checkpoints(self.out, config.run.keep, self.team)
         self.identity = identity(model, examples, config)
         self.log: list[Row] = []
         self.cursor, self.under_way = Cursor(), UnderWay()
@@ -100,14 +103,17 @@ class Run:
             raise ValueError(f"{self.out}: holds a run already: resume it, overwrite it, or name another run.out")
         torch.manual_seed(self.config.run.seed)
         self.clock = new_hat(self.model, self.config)
+        self.team.place(self.model)
         self.parameters = adapter_parameters(self.model, self.config.adapter.name)
         self.optimizer = new_optimizer(self.parameters, self.config)
         if resume:
-            self._restore(self.checkpoints.load(self.identity))
+            self._restore(*self.checkpoints.load(self.identity))
         elif self.team.first:
             self.checkpoints.clear()
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_json(self.out / "config.json", self.config.to_dict())
+        if self.team.first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.out / "config.json", self.config.to_dict())
+        self.team.wait()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -121,7 +127,7 @@ class Run:
         self.kept = ops.hooks if isinstance(ops, SelectiveOps) else nullcontext
         self.model.train()
 
-    def step(self, number: int, batches: Step, watch: Watch) -> None:
+    def step(self, number: int, batches: Step, watch: "Watch | Unwatched") -> None:
         """One step, from where it is under way."""
         run = self.config.run
         supervised = sum(row.supervised for batch in batches for row in batch)
@@ -148,7 +154,8 @@ class Run:
         """A checkpoint of this moment."""
         cursor = Cursor(self.cursor.step, self.under_way.batch)
         best = None if self.best is None else Cursor(self.best[1])
-        self.checkpoints.save(cursor, self._state(), best)
+        tensors = {**self._tensors(), **self.team.summed(self._gradients())}
+        self.checkpoints.save(cursor, self._state(), tensors, best)
         self.saved = time.monotonic()
 
     def end(self) -> None:
@@ -161,32 +168,47 @@ class Run:
         self._save_hat(HAT)
 
     def _state(self) -> dict[str, Any]:
-        held = self.parameters.items()
         return {
             "identity": self.identity,
-            "adapter": {name: parameter.detach() for name, parameter in held},
-            "gradient": {name: parameter.grad for name, parameter in held if self.under_way.batch},
-            "optimizer": self.optimizer.state_dict(),
-            "under_way": self.under_way.to_dict(),
+            "optimizer_steps": self.optimizer.steps,
+            "under_way": self.under_way.summed(self.team).to_dict(),
             "log": self.log,
             "skipped": self.skipped,
             "best": self.best,
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every tensor of a checkpoint as it is held, to be written, or to be written over."""
+        held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        kept = {name: self.team.like(*pair) for name, pair in self.optimizer.tensors().items()}
+        return {**held, **kept}
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """Of a step that is half done."""
+        return {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
+
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
+        """What is saved of half a step is a sum over processes: the first goes on with it, the others from zero."""
         self.cursor = Cursor(state["cursor"][0])
         self.under_way = UnderWay(**state["under_way"])
         self.log, self.skipped, self.best = state["log"], state["skipped"], state["best"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["adapter"][name])
-                if name in state["gradient"]:
-                    parameter.grad = state["gradient"][name].to(parameter.device)
+        self.optimizer.steps = state["optimizer_steps"]
+        if self.under_way.batch:
+            for parameter in self.parameters.values():
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = self._gradients()
+        self.checkpoints.fill(state, path, {**self._tensors(), **gradients})
+        if not self.team.first:
+            self.under_way = UnderWay(batch=self.under_way.batch)
+            if not self.team.shards:
+                for gradient in gradients.values():
+                    gradient.zero_()
 
     def _overdue(self) -> bool:
+        """Whether a checkpoint is due by the clock: by the first process's, so that all agree."""
         minutes = self.config.run.checkpoint_minutes
-        return minutes > 0 and time.monotonic() - self.saved >= 60 * minutes
+        due = self.team.first and time.monotonic() - self.saved >= 60 * minutes
+        return minutes > 0 and self.team.sum([float(due)]) != [0.0]
 
     def _skip(self, batches: Step, measured: Row) -> None:
         """Counts a step that was skipped, and stops the run after too many in a row."""
@@ -203,11 +225,11 @@ class Run:
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def _measure(self, watch: Watch) -> bool:
+    def _measure(self, watch: "Watch | Unwatched") -> bool:
         """The held-out loss, where it is time; whether it is the best so far, whose hat is then kept."""
         if self.held_out is None or not self.held_out.due(self.cursor.step, self.schedule.steps):
             return False
-        row = self.held_out.measure(self.model, self.cursor.step)
+        row = self.held_out.measure(self.model, self.cursor.step, self.team)
         self.log[-1]["held_out_loss"] = row["loss"]
         watch.held_out(row)
         improved = self.best is None or row["loss"] < self.best[0]
@@ -218,7 +240,7 @@ class Run:
 
     def _save_hat(self, folder: str) -> None:
         notes = {**self.notes, "training": self.config.to_dict(), "steps": self.cursor.step}
-        save_adapter(self.model, self.config.adapter.name, self.out / folder, notes=notes)
+        save_hat(self.model, self.config.adapter.name, self.out / folder, notes, self.team)
 
 
 def new_hat(model: Llama, config: TrainConfig) -> Clock:
@@ -238,6 +260,21 @@ def new_hat(model: Llama, config: TrainConfig) -> Clock:
     for number, layer in enumerate(lora_layers(model).values()):
         layer.noise = Noise(clock, number)
     return clock
+
+
+def save_hat(model: Llama, name: str, folder: Path, notes: dict[str, Any], team: Team) -> None:
+    """The hat's files, from the first process; one that is cut is put together on a base that holds nothing else."""
+    if team.shards:
+        with torch.device("meta"):
+            holder = Llama(model.config)
+        holder.source = model.source
+        for path, layer in lora_layers(model).items():
+            matrices = (team.whole(layer.lora_A[name].detach()).cpu(), team.whole(layer.lora_B[name].detach()).cpu())
+            lora_layer(holder, path).add(name, layer.configs[name], *matrices, trainable=False)
+        model = holder
+    if team.first:
+        save_adapter(model, name, folder, notes=notes)
+    team.wait()
 
 
 def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig) -> AdamW:

@@ -62,22 +62,24 @@ class AdamW:
             self.v[name].write(v)
             held.grad = None
 
+    def tensors(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """Every tensor that is kept, with its parameter: "m.layers.0.attention.wq.lora_A.value" ..."""
+        return {
+            f"{key}.{name}.{part}": (self.parameters[name], tensor)
+            for key, moments in {"m": self.m, "v": self.v}.items()
+            for name, moment in moments.items()
+            for part, tensor in moment.tensors().items()
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Steps and moments; `load_state_dict` takes them back."""
-        moments = {"m": self.m, "v": self.v}
-        return {
-            "steps": self.steps,
-            **{key: {name: moment.tensors() for name, moment in held.items()} for key, held in moments.items()},
-        }
+        return {"steps": self.steps, **{name: tensor for name, (_, tensor) in self.tensors().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict` of the same parameters."""
         self.steps = state["steps"]
-        for key, held in {"m": self.m, "v": self.v}.items():
-            assert state[key].keys() == held.keys()
-            for name, moment in held.items():
-                for part, tensor in moment.tensors().items():
-                    tensor.copy_(state[key][name][part])
+        for name, (_, tensor) in self.tensors().items():
+            tensor.copy_(state[name])
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -87,16 +89,19 @@ def local(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor | None = None) -> Tensor:
     """g = g min(1, max_norm / |g|), |g| the 2-norm over all parameters together; returns |g| as it was, float32 []
 
+    norm: |g| where it is known already, as it is of gradients that are cut over several processes.
     Gradients whose norm is not finite are left as they are: they tell where that came from.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm: Tensor = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
+    gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    if norm is None:
+        norm = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
     scale = torch.where(norm.isfinite(), (max_norm / (norm + 1e-6)).clamp(max=1.0), 1.0)
     for gradient in gradients:
         gradient.mul_(scale)
+    assert norm is not None
     return norm
 
 

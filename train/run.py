@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from lowrank.model.tokenizer import Tokenizer
 from .config import TrainConfig
 from .loop import HAT, train
 from .plan import shape_of
+from .team import Team
 from .trackers import find_tracker
 from .watch import HeldOut
 
@@ -50,23 +52,52 @@ def train_from_config(
 
     Raises ValueError for a base, data file or checkpoint that does not fit.
     """
-    folder = base_folder(config.base.path)
     shape_of(config)
     dtype = config.base.dtype
     if dtype and dtype not in DENSE_DTYPES:
         raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
     for name in config.watch.trackers:
         find_tracker(name)
+    team = join(config)
+    try:
+        return _train(config, team, resume, overwrite, progress and team.first, limit_tflops)
+    finally:
+        team.close()
+
+
+def join(config: TrainConfig) -> Team:
+    """The processes that torchrun has started, or this one alone.  Raises ValueError for more of them than rows."""
+    if not started():
+        return Team()
+    from .distributed import Processes
+
+    team = Processes(config.run.parallel == "shards")
+    if team.size > config.run.batch:
+        team.close()
+        raise ValueError(f"run.batch = {config.run.batch} rows cannot be shared by {team.size} processes")
+    return team
+
+
+def started() -> bool:
+    """Whether torchrun has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _train(
+    config: TrainConfig, team: Team, resume: bool, overwrite: bool, progress: bool, limit_tflops: float | None
+) -> Result:
+    folder, dtype = base_folder(config.base.path), DENSE_DTYPES.get(config.base.dtype)
     entries, origin = _conversations(config.data.train)
     tokenizer = load_tokenizer(folder)
     examples, dropped = encode_all(entries, tokenizer, config.data.template, config.data.max_tokens)
-    if dropped:
+    if dropped and team.first:
         print(
             f"{len(dropped)} of {len(entries)} entries have over {config.data.max_tokens} tokens and are left out: "
             f"{name_some([example.id for example in dropped])}"
         )
-    _tell_difference(config, examples)
-    model = load(folder, config.base.weights or None, DENSE_DTYPES.get(dtype), config.base.device, progress=progress)
+    if team.first:
+        _tell_difference(config, examples)
+    model = load(folder, config.base.weights or None, dtype, config.base.device, progress=progress)
     notes = {
         "template": find(config.data.template).to_json(),
         "data": {
@@ -88,7 +119,8 @@ def train_from_config(
         notes=notes,
         held_out=_held_out(config, tokenizer),
         progress=progress,
-        limit_tflops=limit_tflops,
+        limit_tflops=None if limit_tflops is None else limit_tflops * team.size,
+        team=team,
     )
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
     return Result(Path(config.run.out) / HAT, rows, count)

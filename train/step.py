@@ -8,7 +8,7 @@ A step whose loss or gradient is not finite changes nothing; `culprit` names the
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -34,7 +34,13 @@ class UnderWay:
     pairs: int = 0
     seconds: float = 0.0
 
+    def summed(self, team: Team) -> "UnderWay":
+        """That of all processes together."""
+        nats, positions, pairs = team.sum([self.nats, float(self.positions), float(self.pairs)])
+        return replace(self, nats=nats, positions=int(positions), pairs=int(pairs))
+
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
         return asdict(self)
 
 
@@ -80,18 +86,18 @@ def finish(
     """
     started = time.perf_counter()
     supervised = sum(row.supervised for batch in batches for row in batch)
-    nats, positions, pairs = team.sum([under_way.nats, float(under_way.positions), float(under_way.pairs)])
+    whole = under_way.summed(team)
     norm = team.clip(optimizer.parameters.values(), clip)
-    finite = math.isfinite(nats) and math.isfinite(norm)
+    finite = math.isfinite(whole.nats) and math.isfinite(norm)
     if finite:
         optimizer.step(rate)
     row: dict[str, Any] = {
-        "loss": nats / supervised if finite else None,
+        "loss": whole.nats / supervised if finite else None,
         "grad_norm": norm if finite else None,
         "supervised_tokens": supervised,
         "tokens": sum(len(row) for batch in batches for row in batch),
-        "positions": int(positions),
-        "pairs": int(pairs),
+        "positions": whole.positions,
+        "pairs": whole.pairs,
         "seconds": under_way.seconds + time.perf_counter() - started,
     }
     return row if finite else {**row, "skipped": True}

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from lowrank.data.batching import Example
-from lowrank.eval.perplexity import completion_loss
+from lowrank.data.packing import rows_of_one
 from lowrank.model.config import ModelConfig
 from lowrank.model.generate import generate_tokens
 from lowrank.model.llama import Llama
@@ -20,8 +20,11 @@ from lowrank.model.tokenizer import Tokenizer
 from .config import TrainConfig
 from .costs import peak_bytes, training_flops
 from .schedule import Schedule
+from .step import batch_loss
+from .team import Team
 from .trackers import find_tracker
 
+BATCH = 8  # held-out rows at a time
 LOG, HELD_OUT = "train.jsonl", "held_out.jsonl"
 
 TRACKED = ("loss", "grad_norm", "lr", "tokens", "seconds", "held_out_loss")
@@ -42,16 +45,28 @@ class HeldOut:
         """Every so many steps, and at the end."""
         return self.every > 0 and (step % self.every == 0 or step == steps)
 
-    def measure(self, model: Llama, step: int) -> Row:
-        """The loss in nats a supervised token, and the sample documents; the model trains on afterwards."""
+    def measure(self, model: Llama, step: int, team: Team) -> Row:
+        """The loss in nats a supervised token, and the sample documents; the model trains on afterwards.
+
+        A model that is cut over processes writes no documents: every token would gather all of it.
+        """
         model.eval()
+        supervised = sum(example.supervised for example in self.examples)
+        samples = [] if team.shards else self.examples[: self.samples]
         row = {
             "step": step,
-            "loss": completion_loss(model, self.examples, batch_size=8),
-            "samples": [self._sample(model, example) for example in self.examples[: self.samples]],
+            "loss": self._nats(model, team) / supervised,
+            "samples": [self._sample(model, example) for example in samples],
         }
         model.train()
         return row
+
+    @torch.no_grad()
+    def _nats(self, model: Llama, team: Team) -> float:
+        nats, rows = 0.0, rows_of_one(self.examples)
+        for start in range(0, len(rows), BATCH):
+            nats += batch_loss(model, team.share(rows[start : start + BATCH]))[0].item()
+        return team.sum([nats])[0]
 
     def _sample(self, model: Llama, example: Example) -> dict[str, str]:
         """The likeliest text behind an entry's prompt, half as long again as what it should be, at most."""
@@ -131,6 +146,25 @@ class Watch:
         if "held_out_loss" in row:
             shown["held out"] = f"{row['held_out_loss']:.3f}"
         return {**shown, "GB": f"{peak_bytes(self._device) / 1e9:.2f}"}
+
+
+class Unwatched:
+    """For the processes whose figures the first one shows."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def step(self, row: Row) -> None:
+        """Says nothing."""
+
+    def held_out(self, row: Row) -> None:
+        """Says nothing."""
 
 
 def read_rows(path: Path) -> list[Row]:

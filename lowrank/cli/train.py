@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         return train_plan.show(config, args.json)
     limit = train_plan.limit_tflops(config)
     result = train_from_config(config, resume=args.resume, overwrite=args.overwrite, limit_tflops=limit)
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes, of which the first tells
+        return 0
     return tell(result.hat, result.rows, result.parameters, args.json)
 
 

@@ -230,7 +230,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_changes_nothing(base, examples
     assert [row.get("skipped") for row in one] == [None, True, None]
     assert one[1]["loss"] is None and one[1]["grad_norm"] is None
     state = torch.load(newest(tmp_path / "a"), weights_only=True)
-    assert state["optimizer"]["steps"] == 2
+    assert state["optimizer_steps"] == 2
     json.loads((tmp_path / "a" / "train.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
 
 
