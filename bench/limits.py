@@ -16,10 +16,15 @@ def measure_limits(device: torch.device, dtype: torch.dtype, cache_bytes: int) -
     target = torch.empty_like(source)
     copy = _least_ms(lambda: target.copy_(source), device)
     read = _least_ms(source.sum, device)
+    product = measure_product(device, dtype)
+    return Limits(2 * size / copy / 1e6, size / read / 1e6, product, measured=True)
+
+
+def measure_product(device: torch.device, dtype: torch.dtype, repetitions: int = 10) -> float:
+    """10^12 multiplications and additions a second of a large square product, the best of several."""
     side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    product = _least_ms(lambda: left @ right.T, device)
-    return Limits(2 * size / copy / 1e6, size / read / 1e6, 2 * side**3 / product / 1e9, measured=True)
+    return 2 * side**3 / _least_ms(lambda: left @ right.T, device, repetitions) / 1e9
 
 
 def _least_ms(call: Call, device: torch.device, repetitions: int = 10) -> float:

@@ -65,7 +65,7 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
     if config.rope_layout == "half":
         theirs = need("transformers").LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     else:
-        theirs = _from_meta(checkpoint)
+        theirs = transformers_model(checkpoint)
     differences = {}
     for path in (f"layers.{number}.{linear}" for number in range(config.n_layers) for linear in LINEARS):
         layer, module = ours.get_submodule(path), theirs.get_submodule(to_hf(path))
@@ -87,7 +87,7 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
     return theirs.requires_grad_(False).eval(), differences
 
 
-def _from_meta(checkpoint: Checkpoint) -> Any:
+def transformers_model(checkpoint: Checkpoint) -> Any:
     """transformers' model around the tensors of a Meta folder."""
     transformers, config = need("transformers"), checkpoint.config
     theirs = transformers.LlamaForCausalLM(

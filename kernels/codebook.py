@@ -81,5 +81,18 @@ def dynamic8() -> Tensor:
     return torch.tensor(sorted(levels), dtype=torch.float32)
 
 
+@cache
+def dynamic8_unsigned() -> Tensor:
+    """The 256 levels of the unsigned dynamic 8-bit code, float32, ascending, for numbers that are never negative
+
+    The bit that the sign would take cuts every decade twice as fine: the decade 10^(i - 6) into 2^(i + 1) cells.
+    """
+    levels = [0.0, 1.0]
+    for i in range(7):
+        edges = torch.linspace(0.1, 1, 2 ** (i + 1) + 1, dtype=torch.float32)
+        levels += (10.0 ** (i - 6) * ((edges[:-1] + edges[1:]) / 2)).tolist()
+    return torch.tensor(sorted(levels), dtype=torch.float32)
+
+
 Levels = Callable[[], Tensor]
 CODEBOOKS: dict[str, Levels] = {"nf4": nf4, "fp4": fp4}

@@ -8,7 +8,7 @@ turned into dx at once. Held are [M, D] for dx and one chunk of logits, instead 
 their log-softmax, dz); the products are the same three.
 
 M rows, D model dim, V vocabulary. On a CUDA device a chunk goes through `cross_entropy`, Triton, elsewhere through
-`fused_reference`.
+`lean`.
 """
 
 from typing import Any
@@ -59,15 +59,16 @@ def in_chunks(
     if x.is_cuda:
         from .cross_entropy import cross_entropy_
     else:
-        cross_entropy_ = reference.cross_entropy_
+        from .lean import cross_entropy_
     targets, wide = targets.contiguous(), reference.wide_dtype(x)
     loss = torch.zeros((), dtype=wide, device=x.device)
     dx = x.new_empty(x.shape if with_dx else 0)
     dweight = torch.zeros(weight.shape if with_dweight else 0, dtype=wide, device=x.device)
     rows = rows_of_a_chunk(len(weight))
+    held = x.new_empty(min(rows, len(x)), len(weight))
     for start in range(0, len(x), rows):
         chunk = slice(start, start + rows)
-        logits = x[chunk] @ weight.T
+        logits = torch.matmul(x[chunk], weight.T, out=held[: len(x[chunk])])
         loss += cross_entropy_(logits, targets[chunk], with_dx or with_dweight).sum()
         if with_dx:
             torch.matmul(logits, weight, out=dx[chunk])

@@ -23,7 +23,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     aside.chmod(0o755)
     try:
         yield aside
-        _publish(aside, target)
+        publish_folder(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -41,7 +41,7 @@ def resumed_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
     aside.chmod(0o755)
     try:
         yield aside
-        _publish(aside, target)
+        publish_folder(aside, target)
     except ValueError:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -52,7 +52,7 @@ def partial_folder(target: Path) -> Path:
     return target.parent / f".{target.name}.partial"
 
 
-def _publish(aside: Path, target: Path) -> None:
+def publish_folder(aside: Path, target: Path) -> None:
     """Gives a folder that is complete its final name."""
     for file in aside.rglob("*"):
         if file.is_file():  # some libraries write for their own user alone

@@ -4,6 +4,7 @@ K in_features (d), N out_features, r rank, B rows of a batch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kernels import ops
+from .kernels.noise import dropout
+from .kernels.shared_input import linears
+from .noise import Noise
 from .qlinear import QuantLinear
+from .shared_input import adapted, together
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.ParameterDict()
         self.configs: dict[str, AdapterConfig] = {}
         self.active: Mix = ()
+        self.noise: Noise | None = None  # of the dropout; None: torch's own generator
 
     def add(self, name: str, config: AdapterConfig, lora_A: Tensor, lora_B: Tensor, trainable: bool) -> None:
         """Holds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
@@ -101,10 +107,12 @@ class LoRALinear(nn.Module):
             ((name, weight),) = self.active
             scaling = self.configs[name].scaling * float(weight)
             return ops.lora_linear(x, self.base.quantized, self.lora_A[name], self.lora_B[name], scaling)
+        if (part := adapted(self, x)) is not None:
+            return linears(x, [part])[0]
         y: Tensor = self.base(x)
         for name, weight in self.active:
             config, A, B = self.configs[name], self.A[name], self.B[name]
-            dropped = F.dropout(x, config.dropout, self.training).to(A.dtype)
+            dropped = self._dropout(x, config.dropout).to(A.dtype)
             added = config.scaling * (dropped @ A) @ B
             if isinstance(weight, Tensor):  # one number a row of the batch
                 if len(weight) != len(x):
@@ -112,6 +120,15 @@ class LoRALinear(nn.Module):
                 weight = weight.view(-1, *[1] * (x.dim() - 1))
             y = y + (weight * added).to(y.dtype)
         return y
+
+    def together(self, x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+        """The outputs of layers that share x, this one among them (`model.llama.shared_input`)."""
+        return together(x, layers)
+
+    def _dropout(self, x: Tensor, share: float) -> Tensor:
+        if self.noise is None or not (share and self.training):
+            return F.dropout(x, share, self.training)
+        return dropout(x, share, self.noise.seed)
 
 
 def initial_matrices(

@@ -53,7 +53,7 @@ class QuantLinear(nn.Module):
     @property
     def quantized(self) -> QuantizedWeight:
         """The weight as its stored tensors."""
-        return self.stored_as.with_tensors({name: part for name, part in self._buffers.items() if part is not None})
+        return self.stored_as.with_tensors({name: getattr(self, name) for name in self.stored_as.tensors()})
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """W [N, K] in `dtype`."""

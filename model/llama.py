@@ -5,6 +5,7 @@ S positions that a query can see: T of this call, or those in the cache.
 """
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -131,7 +132,8 @@ class Attention(nn.Module):
         self.ops = ops
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
-        q, k, v = (linear(x).unflatten(-1, (-1, self.head_dim)) for linear in (self.wq, self.wk, self.wv))
+        projected = shared_input(x, (self.wq, self.wk, self.wv))
+        q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in projected)
         q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
         k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
         v = v.transpose(1, 2)
@@ -140,6 +142,12 @@ class Attention(nn.Module):
         y = self.ops.attention(q, k, v, mask)
         out: Tensor = self.wo(y.transpose(1, 2).flatten(-2))
         return out
+
+
+def shared_input(x: Tensor, linears: Sequence[nn.Module]) -> Sequence[Tensor]:
+    """The outputs of several linears for one x: by `together` of the first, if it knows how to share what they read."""
+    together: Callable[[Tensor, Sequence[nn.Module]], Sequence[Tensor]] | None = getattr(linears[0], "together", None)
+    return [linear(x) for linear in linears] if together is None else together(x, linears)
 
 
 class FeedForward(nn.Module):
@@ -153,7 +161,8 @@ class FeedForward(nn.Module):
         self.ops = ops
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.w2(self.ops.swiglu(self.w1(x), self.w3(x)))
+        gate, up = shared_input(x, (self.w1, self.w3))
+        y: Tensor = self.w2(self.ops.swiglu(gate, up))
         return y
 
 

@@ -1,37 +1,148 @@
-"""What a run needs to go on bit for bit: adapter, optimizer, cursor, and the generators' states, in one file."""
+"""What a run needs to go on bit for bit: adapter, optimizer, the gradient of a step that is half done, the cursor, the
+log, and the generators' states.
+
+A checkpoint is one file; or, of a model that is cut over several processes, a folder to which each writes its own part
+(torch.distributed.checkpoint), and which any number of processes can read. It is written aside, flushed to disk, and
+renamed: it is whole or not there. The newest few are kept, and the one whose held-out loss is best.
+"""
 
 import pickle
+import re
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from lowrank.files import new_file
+from lowrank.files import new_file, publish_folder
 
-FILENAME = "checkpoint.pt"
+from .team import Team
 
-
-def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Writes the state aside, flushes it, and renames it over the last one: there is always one whole checkpoint."""
-    with new_file(folder / FILENAME) as aside:
-        torch.save({**state, "torch_rng": torch.get_rng_state()}, aside)
+FOLDER, STATE = "checkpoints", "state.pt"
 
 
-def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """The state that was saved last; the generators go on from where they were.
+class Cursor(NamedTuple):
+    """Where a run is: steps that are done, and batches of the next one."""
 
-    identity: what must be as it was when the run began (config, base, data), by dotted name.
-    Raises ValueError if there is none, it is damaged, or it belongs to another run.
-    """
-    path = folder / FILENAME
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint, so there is nothing to resume")
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: not a whole checkpoint: {str(error).splitlines()[0]}") from None
-    for key, value in identity.items():
-        if state["identity"].get(key) != value:
-            raise ValueError(f"{path}: belongs to a run with {key} = {state['identity'].get(key)!r}, not {value!r}")
-    torch.set_rng_state(state["torch_rng"])
-    return state
+    step: int = 0
+    batch: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"step-{self.step:08}" + (f"-batch-{self.batch:04}" if self.batch else "")
+
+
+class Checkpoints:
+    """The checkpoints of one run, in a folder of their own."""
+
+    def __init__(self, run: Path, keep: int, team: Team | None = None) -> None:
+        self.folder = run / FOLDER
+        self.keep = keep
+        self.team = team or Team()
+
+    def cursors(self) -> list[Cursor]:
+        """Of every checkpoint that is there, the oldest first."""
+        names = [path.name for path in self.folder.glob("step-*")] if self.folder.is_dir() else []
+        found = [re.fullmatch(r"step-(\d+)(?:-batch-(\d+))?\.(?:pt|parts)", name) for name in names]
+        return sorted({Cursor(int(match[1]), int(match[2] or 0)) for match in found if match})
+
+    def path(self, cursor: Cursor) -> Path:
+        """Of a checkpoint, in whichever form it is there."""
+        parts = self.folder / f"{cursor.name}.parts"
+        return parts if parts.is_dir() else self.folder / f"{cursor.name}.pt"
+
+    def save(
+        self, cursor: Cursor, state: dict[str, Any], tensors: dict[str, Tensor], best: Cursor | None = None
+    ) -> None:
+        """Writes state and tensors, and then removes what is neither among the newest nor the best.
+
+        Raises OSError if it cannot be written; the checkpoint before it is then as whole as it was.
+        """
+        before = self.cursors()
+        state = {**state, "cursor": tuple(cursor), "generators": generators()}
+        path = self.folder / f"{cursor.name}.{'parts' if self.team.shards else 'pt'}"
+        try:
+            if self.team.shards:
+                self._save_parts(path, state, tensors)
+            elif self.team.first:
+                with new_file(path) as aside, aside.open("wb") as file:
+                    torch.save({**state, "tensors": tensors}, file)
+        except (OSError, RuntimeError) as error:
+            whole = f"{self.path(before[-1]).name} before it is whole" if before else "there is none before it"
+            raise OSError(f"{path}: cannot be written ({error}): {whole}, and --resume goes on from there") from error
+        if self.team.first:
+            for old in self.cursors()[: -self.keep]:
+                if old != best:
+                    self._remove(old)
+        self.team.wait()
+
+    def load(self, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+        """The newest state, and where its tensors are (`fill`); the generators go on from where they were.
+
+        identity: what must be as it was when the run began (config, base, data), by dotted name.
+        Raises ValueError if there is none, it is damaged, or it belongs to another run.
+        """
+        if not (cursors := self.cursors()):
+            raise ValueError(f"{self.folder}: no such checkpoint, so there is nothing to resume")
+        path = self.path(cursors[-1])
+        try:
+            state: dict[str, Any] = torch.load(path / STATE if path.is_dir() else path, weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            hint = f"; remove it to go on from {self.path(cursors[-2]).name}" if len(cursors) > 1 else ""
+            raise ValueError(f"{path}: not a whole checkpoint: {str(error).splitlines()[0]}{hint}") from None
+        for key, value in identity.items():
+            if state["identity"].get(key) != value:
+                raise ValueError(f"{path}: belongs to a run with {key} = {state['identity'].get(key)!r}, not {value!r}")
+        restore_generators(state["generators"])
+        return state, path
+
+    @torch.no_grad()
+    def fill(self, state: dict[str, Any], path: Path, tensors: dict[str, Tensor]) -> None:
+        """Puts what was saved into the tensors, in this process's cut of them, whatever the cut was that saved it."""
+        if path.is_dir():
+            from torch.distributed.checkpoint.state_dict_loader import load
+
+            load(dict(tensors), checkpoint_id=path, no_dist=self.team.size == 1)
+            return
+        for name, tensor in tensors.items():
+            whole = state["tensors"][name].to(tensor.device)
+            tensor.copy_(self.team.cut(whole, tensor))
+
+    def clear(self) -> None:
+        """Removes every checkpoint: a run that is begun again must not go on from an older one."""
+        for cursor in self.cursors():
+            self._remove(cursor)
+
+    def _save_parts(self, path: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Every process its own part, into a folder aside, which the first one then names."""
+        from torch.distributed.checkpoint.state_dict_saver import save
+
+        aside = path.with_name(f".{path.name}")
+        if self.team.first:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            torch.save(state, aside / STATE)
+        self.team.wait()
+        save(tensors, checkpoint_id=aside)
+        if self.team.first:
+            publish_folder(aside, path)
+
+    def _remove(self, cursor: Cursor) -> None:
+        path = self.path(cursor)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def generators() -> dict[str, Any]:
+    """The states of torch's own generators. (Order and dropout have generators of their own, made from the seed.)"""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_generators(states: dict[str, Any]) -> None:
+    """Takes back what `generators` gave, as far as this machine has the devices."""
+    torch.set_rng_state(states["cpu"])
+    for device, state in zip(range(torch.cuda.device_count()), states["cuda"], strict=False):
+        torch.cuda.set_rng_state(state, device)

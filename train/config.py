@@ -1,23 +1,33 @@
-"""A training run as a TOML file: five tables, every key known or refused."""
+"""A training run as a TOML file: six tables, every key known or refused."""
 
-import difflib
+import math
 import tomllib
 import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from lowrank.data.template import TEMPLATES
+from lowrank.model.config import PRESETS
 
 from .optim import Schedule
+from .states import StateKind
+from .tables import known, read_table, toml_value
+
+RECIPES = Path(__file__).parent / "recipes"
+Recompute = Literal["none", "selective", "full"]
 
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """path: a folder of weights, or "embedded". weights, dtype, device: as `lowrank.load` takes them ("" = default)."""
+    """path: a folder of weights, or "embedded". weights, dtype, device: as `lowrank.load` takes them ("" = default).
+
+    shape: "7b", "13b" or "70b", which the folder must then be of; a plan needs no folder with it.
+    """
 
     path: str = "embedded"
+    shape: str = ""
     weights: str = ""
     dtype: str = ""
     device: str = "cpu"
@@ -40,6 +50,8 @@ class DataConfig:
     """train: a file in one of `data.formats`, or "documents" for our own 100. Longer entries are left out.
 
     group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
+    entries, tokens, supervised: what one epoch holds, as a recipe states it; a plan takes them where the data are not
+    at hand, a run says where the data differ. 0 = not stated.
     """
 
     train: str = "documents"
@@ -47,23 +59,38 @@ class DataConfig:
     max_tokens: int = 1024
     group_by_length: bool = False
     pack: int = 0
+    entries: int = 0
+    tokens: int = 0
+    supervised: int = 0
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """lr: peak rate. schedule: "constant" or "cosine". warmup: steps. clip: largest gradient norm."""
+    """lr: peak rate. schedule: "constant" or "cosine". warmup: steps. clip: largest gradient norm.
+
+    lora_plus: the rate of lora_B over that of lora_A. states: where and how the moments are kept (`states`).
+    max_skipped: steps in a row that may be skipped because loss or gradient is not finite.
+    """
 
     lr: float = 2e-4
+    lora_plus: float = 1.0
     schedule: Schedule = "constant"
     warmup: int = 0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     weight_decay: float = 0.0
     clip: float = 0.3
+    states: StateKind = "fp32"
+    max_skipped: int = 3
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A step takes `accumulate` batches of `batch` rows. checkpoint_every: in steps; the end is always kept."""
+    """A step takes `accumulate` batches of `batch` rows, over all processes together.
+
+    checkpoint_every: in steps; checkpoint_minutes: also when so long has passed, after any batch (0 = off); the end is
+    always kept. keep: of the newest checkpoints, the best beside them. recompute: what of the forward pass is computed
+    again backward. parallel: what several processes have of the model, a whole each or a part.
+    """
 
     out: str = "runs/hat"
     epochs: int = 3
@@ -71,7 +98,23 @@ class RunConfig:
     accumulate: int = 1
     seed: int = 0
     checkpoint_every: int = 50
-    gradient_checkpointing: bool = False
+    checkpoint_minutes: float = 0.0
+    keep: int = 2
+    recompute: Recompute = "none"
+    parallel: Literal["replicas", "shards"] = "replicas"
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """held_out: entries that are never trained on, a file, "documents" or "" for none; every: in steps, 0 = off.
+
+    samples: how many of them are written out by the model each time. trackers: "tensorboard", "wandb", "trackio".
+    """
+
+    held_out: str = ""
+    every: int = 0
+    samples: int = 2
+    trackers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -83,16 +126,15 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
-        """The config of a TOML file, with "table.key=value" overrides put over it.
+        """The config of a recipe's name or a TOML file, with "table.key=value" overrides put over it.
 
         Raises ValueError naming file (or override), table and key for what is unknown or of another type.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file")
+        path = recipe_path(path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:
@@ -102,15 +144,15 @@ class TrainConfig:
             table, dot, key = name.partition(".")
             if not (equals and dot):
                 raise ValueError(f"{override!r}: an override is table.key=value, such as run.epochs=3")
-            values.setdefault(table, {})[key] = _toml_value(text)
+            values.setdefault(table, {})[key] = toml_value(text)
         return cls.from_dict(values, str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "config") -> Self:
         """The config of plain values, checked like a file."""
         tables = typing.get_type_hints(cls)
-        _known(values, tables, where)
-        config = cls(**{name: _table(tables[name], table, f"{where}: {name}") for name, table in values.items()})
+        known(values, tables, where)
+        config = cls(**{name: read_table(tables[name], table, f"{where}: {name}") for name, table in values.items()})
         config.check(where)
         return config
 
@@ -119,13 +161,22 @@ class TrainConfig:
         return asdict(self)
 
     def check(self, where: str) -> None:
-        """Raises ValueError for a number out of range."""
-        for table, key in (("run", "epochs"), ("run", "batch"), ("run", "accumulate"), ("run", "checkpoint_every")):
-            if getattr(getattr(self, table), key) < 1:
-                raise ValueError(f"{where}: {table}.{key} must be at least 1, got {getattr(getattr(self, table), key)}")
-        data = self.data
-        if data.template not in TEMPLATES:
-            raise ValueError(f"{where}: data.template must be one of {', '.join(TEMPLATES)}, got {data.template!r}")
+        """Raises ValueError for a number out of range, naming table and key."""
+        for name, least in LEAST.items():
+            table, key = name.split(".")
+            value = getattr(getattr(self, table), key)
+            if not (value >= least and math.isfinite(value)):
+                raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
+        for name in ("optimizer.lr", "optimizer.lora_plus", "optimizer.clip"):
+            table, key = name.split(".")
+            value = getattr(getattr(self, table), key)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{where}: {name} must be above 0, got {value}")
+        data, betas = self.data, self.optimizer.betas
+        _one_of(data.template, TEMPLATES, f"{where}: data.template")
+        _one_of(self.base.shape, ("", *PRESETS), f"{where}: base.shape")
+        for tracker in self.watch.trackers:
+            _one_of(tracker, TRACKERS, f"{where}: watch.trackers")
         if data.pack and data.pack < data.max_tokens:
             raise ValueError(
                 f"{where}: data.pack must be 0 or at least data.max_tokens, got {data.pack} and {data.max_tokens}"
@@ -134,51 +185,49 @@ class TrainConfig:
             raise ValueError(
                 f"{where}: data.group_by_length must be false with data.pack: packed rows are full already"
             )
-        betas = self.optimizer.betas
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")
-        if not (self.optimizer.lr > 0 and self.optimizer.clip > 0):
+        if self.run.parallel == "shards" and self.optimizer.states.endswith("8bit"):
             raise ValueError(
-                f"{where}: optimizer.lr and optimizer.clip must be above 0, got "
-                f"{self.optimizer.lr} and {self.optimizer.clip}"
+                f"{where}: optimizer.states must be fp32 or paged with run.parallel = 'shards', got "
+                f"{self.optimizer.states!r}: blocks of 8 bits would be cut"
             )
+        if self.watch.every and not self.watch.held_out:
+            raise ValueError(f"{where}: watch.every needs watch.held_out: a file of entries, or 'documents'")
 
 
-def _table(kind: type, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} must be a table, got {values!r}")
-    hints = typing.get_type_hints(kind)
-    _known(values, hints, where)
-    return kind(**{key: _typed(value, hints[key], f"{where}.{key}") for key, value in values.items()})
+LEAST = {
+    "run.epochs": 1,
+    "run.batch": 1,
+    "run.accumulate": 1,
+    "run.checkpoint_every": 1,
+    "run.checkpoint_minutes": 0,
+    "run.keep": 1,
+    "data.max_tokens": 2,
+    "optimizer.warmup": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.max_skipped": 0,
+    "watch.every": 0,
+    "watch.samples": 0,
+}
+TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """The value if it is of the type that the field declares; a whole number will do for a float."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"{where} must be one of {', '.join(typing.get_args(hint))}, got {value!r}")
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    allowed = typing.get_args(hint) if origin is not list and typing.get_args(hint) else (hint,)
-    if type(value) not in tuple(typing.get_origin(kind) or kind for kind in allowed):
-        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
-        raise ValueError(f"{where} must be of type {names}, got {value!r}")
-    return value
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def _known(values: dict[str, Any], names: dict[str, Any], where: str) -> None:
-    for key in values:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-            raise ValueError(f"{where}: unknown key {key!r}: {hint}")
+def recipe_path(name: str | Path) -> Path:
+    """The file of a recipe, or the path itself.  Raises ValueError if neither is there."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    if str(name) in recipe_names():
+        return RECIPES / f"{name}.toml"
+    raise ValueError(f"{path}: no such file, and no recipe: {', '.join(recipe_names())}")
 
 
-def _toml_value(text: str) -> Any:
-    """The value as TOML reads it; a bare word is a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+def _one_of(value: str, names: Any, where: str) -> None:
+    if value not in names:
+        raise ValueError(f"{where} must be one of {', '.join(name or repr(name) for name in names)}, got {value!r}")

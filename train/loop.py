@@ -1,72 +1,42 @@
-"""One training run: a base, a new hat, entries to learn, and a folder with the hat, the log and a checkpoint.
-
-A step: loss = sum of -log p over its batches / supervised tokens of all of them together; gradient, clip, AdamW.
-"""
+"""One training run: a base, a new hat, entries to learn, and a folder with the hat, the log and the checkpoints."""
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from lowrank.adapter_files import save_adapter
-from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
-from lowrank.data.batching import Example, epoch_batches
-from lowrank.data.packing import Row, collate_rows, pack, rows_of_one
+from lowrank.adapters import adapter_parameters, add_adapter, lora_layer, lora_layers, use_adapter
+from lowrank.data.batching import Example
 from lowrank.files import write_json
-from lowrank.kernels.linear_cross_entropy import linear_cross_entropy
+from lowrank.kernels.lean import LEAN
 from lowrank.model.llama import Llama
-from lowrank.model.loss import next_token_loss
+from lowrank.noise import Clock, Noise
+from lowrank.selective import SelectiveOps, use_ops
 
-from .checkpoint import FILENAME, load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoints, Cursor
 from .config import TrainConfig
-from .optim import AdamW, clip_gradients, learning_rate
+from .optim import AdamW, learning_rate
+from .schedule import Schedule, Step
+from .step import UnderWay, culprit, finish, take_batch
+from .team import Team
+from .watch import HeldOut, Unwatched, Watch
 
-LOG = "train.jsonl"
-HAT = "hat"
+HAT, BEST = "hat", "hat-best"
 
-Step = list[list[Row]]  # the batches of one step
+Row = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Schedule:
-    """Which batches belong to which step, for the whole run."""
-
-    rows: Sequence[Row]
-    config: TrainConfig
-
-    @classmethod
-    def of(cls, examples: Sequence[Example], config: TrainConfig) -> Self:
-        """Every example in a row of its own, or packed into rows of `data.pack` tokens."""
-        return cls(pack(examples, config.data.pack) if config.data.pack else rows_of_one(examples), config)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The last step of an epoch may be short."""
-        batches = -(-len(self.rows) // self.config.run.batch)
-        return -(-batches // self.config.run.accumulate)
-
-    @property
-    def steps(self) -> int:
-        """Steps of all epochs."""
-        return self.steps_per_epoch * self.config.run.epochs
-
-    def from_step(self, first: int) -> Iterator[tuple[int, Step]]:
-        """(number, batches) of every step from `first` on."""
-        run = self.config.run
-        for epoch in range(first // self.steps_per_epoch, run.epochs):
-            batches = epoch_batches(
-                self.rows, run.batch, run.seed, epoch, group_by_length=self.config.data.group_by_length
-            )
-            for index in range(self.steps_per_epoch):
-                number = epoch * self.steps_per_epoch + index
-                if number >= first:
-                    yield number, batches[index * run.accumulate : (index + 1) * run.accumulate]
+# What may differ between a run and the one that goes on with it: nothing that is computed depends on it.
+FREE = (
+    *("run.out", "run.checkpoint_every", "run.checkpoint_minutes", "run.keep", "run.parallel"),
+    *("base.path", "base.shape", "watch.trackers", "data.entries", "data.tokens", "data.supervised"),
+)
 
 
 def train(
@@ -77,110 +47,250 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     notes: dict[str, Any] | None = None,
+    held_out: HeldOut | None = None,
     progress: bool = True,
-) -> list[dict[str, float]]:
+    limit_tflops: float | None = None,
+    team: Team | None = None,
+) -> list[Row]:
     """Trains the hat that `config` describes on a frozen base, and leaves it in use; returns the rows of the log.
 
-    Writes OUT/train.jsonl, OUT/checkpoint.pt every `checkpoint_every` steps and at the end, OUT/config.json and the
-    hat in OUT/hat, with `notes` in its provenance. `resume` goes on from OUT/checkpoint.pt: losses and weights are bit
-    for bit those of a run that was not stopped.
+    Writes OUT/train.jsonl, OUT/checkpoints/, OUT/config.json and the hat in OUT/hat, with `notes` in its provenance;
+    where something is held out, also OUT/held_out.jsonl and the best hat in OUT/hat-best. `resume` goes on from the
+    newest checkpoint: losses and weights are bit for bit those of a run that was not stopped.
+    limit_tflops: of this machine, for the share of it that is shown. team: the processes that train together.
     Raises ValueError for nothing to resume, or a run in OUT that is neither to be resumed nor overwritten;
-    FloatingPointError if loss or gradient is not finite.
+    FloatingPointError naming the layer where too many steps in a row were not finite; OSError for a full disk.
     """
-    out, name = Path(config.run.out), config.adapter.name
-    if (out / FILENAME).exists() and not (resume or overwrite):
-        raise ValueError(f"{out}: holds a run already: resume it, overwrite it, or name another run.out")
-    schedule = Schedule.of(examples, config)
+    run = Run(model, examples, config, notes=notes, held_out=held_out, team=team)
+    run.begin(resume, overwrite)
+    watching = Watch if run.team.first else Unwatched
+    with watching(run.out, config, run.schedule, model.config, run.log, progress, limit_tflops) as watch:
+        for number, batches in run.schedule.from_step(run.cursor.step):
+            run.step(number, batches, watch)
+    run.end()
+    return run.log
+
+
+class Run:
+    """The state of a run: what a checkpoint holds, and the objects that it is put back into."""
+
+    def __init__(
+        self,
+        model: Llama,
+        examples: Sequence[Example],
+        config: TrainConfig,
+        *,
+        notes: dict[str, Any] | None = None,
+        held_out: HeldOut | None = None,
+        team: Team | None = None,
+    ) -> None:
+        self.model, self.config, self.held_out = model, config, held_out
+        self.notes = notes or {}
+        self.out = Path(config.run.out)
+        self.schedule = Schedule.of(examples, config)
+        self.team = team or Team()
+        self.checkpoints = Checkpoints(self.out, config.run.keep, self.team)
+        self.identity = identity(model, examples, config)
+        self.log: list[Row] = []
+        self.cursor, self.under_way = Cursor(), UnderWay()
+        self.skipped = 0  # steps in a row
+        self.best: tuple[float, int] | None = None  # held-out loss, and after how many steps
+        self.saved = time.monotonic()
+
+    def begin(self, resume: bool, overwrite: bool) -> None:
+        """The hat, new or as the newest checkpoint has it."""
+        if self.checkpoints.cursors() and not (resume or overwrite):
+            raise ValueError(f"{self.out}: holds a run already: resume it, overwrite it, or name another run.out")
+        torch.manual_seed(self.config.run.seed)
+        self.clock = new_hat(self.model, self.config)
+        self.team.place(self.model)
+        self.parameters = adapter_parameters(self.model, self.config.adapter.name)
+        self.optimizer = new_optimizer(self.parameters, self.config)
+        if resume:
+            self._restore(*self.checkpoints.load(self.identity))
+        elif self.team.first:
+            self.checkpoints.clear()
+        if self.team.first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.out / "config.json", self.config.to_dict())
+        self.team.wait()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """The model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
+        self.model.gradient_checkpointing = self.config.run.recompute == "full"
+        self._ops = self.model.norm.ops
+        ops = LEAN if self.model.tok_embeddings.weight.device.type == "cpu" else self._ops
+        if self.config.run.recompute == "selective":
+            ops = SelectiveOps(ops)
+        use_ops(self.model, ops)
+        self.kept = ops.hooks if isinstance(ops, SelectiveOps) else nullcontext
+        self.model.train()
+
+    def step(self, number: int, batches: Step, watch: "Watch | Unwatched") -> None:
+        """One step, from where it is under way."""
+        run = self.config.run
+        supervised = sum(row.supervised for batch in batches for row in batch)
+        while self.under_way.batch < len(batches):
+            batch = self.under_way.batch
+            self.clock.batch = (number * run.accumulate + batch) * self.team.size + self.team.rank
+            with self.kept():
+                take_batch(self.model, batches[batch], supervised, self.under_way, self.team)
+            if self.under_way.batch < len(batches) and self._overdue():
+                self.save()
+        optimizer = self.config.optimizer
+        rate = learning_rate(number, self.schedule.steps, optimizer.lr, optimizer.warmup, optimizer.schedule)
+        measured = finish(batches, self.under_way, self.optimizer, rate, optimizer.clip, self.team)
+        self.log.append({"step": number + 1, "lr": rate, **measured})
+        self._skip(batches, measured)
+        self.cursor, self.under_way = Cursor(number + 1), UnderWay()
+        improved = self._measure(watch)
+        watch.step(self.log[-1])
+        last = number + 1 == self.schedule.steps
+        if last or improved or (number + 1) % run.checkpoint_every == 0 or self._overdue():
+            self.save()
+
+    def save(self) -> None:
+        """A checkpoint of this moment."""
+        cursor = Cursor(self.cursor.step, self.under_way.batch)
+        best = None if self.best is None else Cursor(self.best[1])
+        tensors = {**self._tensors(), **self.team.summed(self._gradients())}
+        self.checkpoints.save(cursor, self._state(), tensors, best)
+        self.saved = time.monotonic()
+
+    def end(self) -> None:
+        """The hat, in files."""
+        self.model.eval()
+        self.model.gradient_checkpointing = False
+        use_ops(self.model, self._ops)
+        for layer in lora_layers(self.model).values():
+            layer.noise = None
+        self._save_hat(HAT)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "optimizer_steps": self.optimizer.steps,
+            "under_way": self.under_way.summed(self.team).to_dict(),
+            "log": self.log,
+            "skipped": self.skipped,
+            "best": self.best,
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every tensor of a checkpoint as it is held, to be written, or to be written over."""
+        held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        kept = {name: self.team.like(*pair) for name, pair in self.optimizer.tensors().items()}
+        return {**held, **kept}
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """Of a step that is half done."""
+        return {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
+
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
+        """What is saved of half a step is a sum over processes: the first goes on with it, the others from zero."""
+        self.cursor = Cursor(state["cursor"][0])
+        self.under_way = UnderWay(**state["under_way"])
+        self.log, self.skipped, self.best = state["log"], state["skipped"], state["best"]
+        self.optimizer.steps = state["optimizer_steps"]
+        if self.under_way.batch:
+            for parameter in self.parameters.values():
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = self._gradients()
+        self.checkpoints.fill(state, path, {**self._tensors(), **gradients})
+        if not self.team.first:
+            self.under_way = UnderWay(batch=self.under_way.batch)
+            if not self.team.shards:
+                for gradient in gradients.values():
+                    gradient.zero_()
+
+    def _overdue(self) -> bool:
+        """Whether a checkpoint is due by the clock: by the first process's, so that all agree."""
+        minutes = self.config.run.checkpoint_minutes
+        due = self.team.first and time.monotonic() - self.saved >= 60 * minutes
+        return minutes > 0 and self.team.sum([float(due)]) != [0.0]
+
+    def _skip(self, batches: Step, measured: Row) -> None:
+        """Counts a step that was skipped, and stops the run after too many in a row."""
+        if "skipped" not in measured:
+            self.skipped = 0
+            return
+        self.skipped += 1
+        if self.skipped > self.config.optimizer.max_skipped:
+            source = culprit(self.model, batches, self.parameters, self.team)
+            raise FloatingPointError(
+                f"step {self.log[-1]['step']}: {source} is not finite, {self.skipped} steps in a row (optimizer."
+                f"max_skipped = {self.config.optimizer.max_skipped}): the hat is as it was before them"
+            )
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def _measure(self, watch: "Watch | Unwatched") -> bool:
+        """The held-out loss, where it is time; whether it is the best so far, whose hat is then kept."""
+        if self.held_out is None or not self.held_out.due(self.cursor.step, self.schedule.steps):
+            return False
+        row = self.held_out.measure(self.model, self.cursor.step, self.team)
+        self.log[-1]["held_out_loss"] = row["loss"]
+        watch.held_out(row)
+        improved = self.best is None or row["loss"] < self.best[0]
+        if improved:
+            self.best = (row["loss"], self.cursor.step)
+            self._save_hat(BEST)
+        return improved
+
+    def _save_hat(self, folder: str) -> None:
+        notes = {**self.notes, "training": self.config.to_dict(), "steps": self.cursor.step}
+        save_hat(self.model, self.config.adapter.name, self.out / folder, notes, self.team)
+
+
+def new_hat(model: Llama, config: TrainConfig) -> Clock:
+    """Puts the hat that a config describes on a base, in use; returns the clock of its dropout."""
+    table, clock = config.adapter, Clock(config.run.seed)
     add_adapter(
         model,
-        name,
-        rank=config.adapter.rank,
-        alpha=config.adapter.alpha,
-        targets=config.adapter.targets,
-        dropout=config.adapter.dropout,
-        rslora=config.adapter.rslora,
+        table.name,
+        rank=table.rank,
+        alpha=table.alpha,
+        targets=table.targets,
+        dropout=table.dropout,
+        rslora=table.rslora,
         seed=config.run.seed,
     )
-    use_adapter(model, name)
-    parameters = adapter_parameters(model, name)
-    b1, b2 = config.optimizer.betas
-    optimizer = AdamW(parameters, (b1, b2), weight_decay=config.optimizer.weight_decay)
-    rows: list[dict[str, float]] = []
-    identity = _identity(model, examples, config)
-    torch.manual_seed(config.run.seed)
-    if resume:
-        state = load_checkpoint(out, identity)
-        rows = state["log"]
-        optimizer.load_state_dict(state["optimizer"])
-        with torch.no_grad():
-            for key, parameter in parameters.items():
-                parameter.copy_(state["adapter"][key])
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", config.to_dict())
-    model.gradient_checkpointing = config.run.gradient_checkpointing
-    model.train()
-    bar = tqdm(total=schedule.steps, initial=len(rows), desc=f"train {name}", unit="step", disable=not progress)
-    with (out / LOG).open("w", encoding="utf-8") as log, bar:
-        log.writelines(json.dumps(row) + "\n" for row in rows)
-        for number, batches in schedule.from_step(len(rows)):
-            rate = learning_rate(
-                number, schedule.steps, config.optimizer.lr, config.optimizer.warmup, config.optimizer.schedule
-            )
-            row = {"step": number + 1, "lr": rate, **_step(model, batches, optimizer, rate, config.optimizer.clip)}
-            rows.append(row)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            bar.update()
-            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if (number + 1) % config.run.checkpoint_every == 0 or number + 1 == schedule.steps:
-                save_checkpoint(
-                    out,
-                    {
-                        "identity": identity,
-                        "adapter": {key: parameter.detach() for key, parameter in parameters.items()},
-                        "optimizer": optimizer.state_dict(),
-                        "log": rows,
-                    },
-                )
-    model.eval()
-    model.gradient_checkpointing = False
-    save_adapter(model, name, out / HAT, notes={**(notes or {}), "training": config.to_dict()})
-    return rows
+    use_adapter(model, table.name)
+    for number, layer in enumerate(lora_layers(model).values()):
+        layer.noise = Noise(clock, number)
+    return clock
 
 
-def _identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:
-    """What makes this run this run: every key of the config but where it writes, the base, and the data."""
+def save_hat(model: Llama, name: str, folder: Path, notes: dict[str, Any], team: Team) -> None:
+    """The hat's files, from the first process; one that is cut is put together on a base that holds nothing else."""
+    if team.shards:
+        with torch.device("meta"):
+            holder = Llama(model.config)
+        holder.source = model.source
+        for path, layer in lora_layers(model).items():
+            matrices = (team.whole(layer.lora_A[name].detach()).cpu(), team.whole(layer.lora_B[name].detach()).cpu())
+            lora_layer(holder, path).add(name, layer.configs[name], *matrices, trainable=False)
+        model = holder
+    if team.first:
+        save_adapter(model, name, folder, notes=notes)
+    team.wait()
+
+
+def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig) -> AdamW:
+    """AdamW as the config has it; with LoRA+ lora_B has a rate of its own."""
+    table = config.optimizer
+    b1, b2 = table.betas
+    rates = {name: table.lora_plus for name in parameters if name.endswith(".lora_B")}
+    return AdamW(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates)
+
+
+def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:
+    """What makes this run this run: every key of the config that something computed depends on, the base, the data."""
     keys = {f"{table}.{key}": value for table, values in config.to_dict().items() for key, value in values.items()}
-    del keys["run.out"], keys["run.checkpoint_every"], keys["base.path"]
     data = hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode())
-    return {**keys, "base.fingerprint": model.source.get("fingerprint"), "data.sha256": data.hexdigest()}
-
-
-def _step(model: Llama, batches: Step, optimizer: AdamW, rate: float, clip: float) -> dict[str, float]:
-    """One update; what it measured: nats a supervised token, gradient norm before clipping, tokens, seconds.
-
-    `positions` are those computed, filling among them: the share of filling is 1 - tokens / positions.
-    """
-    started = time.perf_counter()
-    device = model.tok_embeddings.weight.device
-    supervised = sum(row.supervised for batch in batches for row in batch)
-    loss, positions = 0.0, 0
-    for batch in batches:
-        tokens, labels, segments = collate_rows(batch)
-        positions += tokens.numel()
-        segments = None if segments is None else segments.to(device)
-        nats, _ = next_token_loss(model, tokens.to(device), labels.to(device), segments, linear_cross_entropy)
-        (nats / supervised).backward()
-        loss += nats.item() / supervised
-    norm = clip_gradients(optimizer.parameters.values(), clip).item()
-    if not (loss < float("inf") and norm < float("inf")):
-        raise FloatingPointError(f"loss {loss} and gradient norm {norm} must be finite: the last checkpoint is whole")
-    optimizer.step(rate)
     return {
-        "loss": loss,
-        "grad_norm": norm,
-        "supervised_tokens": supervised,
-        "tokens": sum(len(row) for batch in batches for row in batch),
-        "positions": positions,
-        "seconds": time.perf_counter() - started,
+        **{key: value for key, value in keys.items() if key not in FREE},
+        "base.fingerprint": model.source.get("fingerprint"),
+        "data.sha256": data.hexdigest(),
     }

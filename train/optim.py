@@ -1,11 +1,13 @@
 """AdamW, gradient clipping and the learning-rate schedule, each as its equation."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from .states import StateKind, new_moment
 
 Schedule = Literal["constant", "cosine"]
 
@@ -17,8 +19,8 @@ class AdamW:
     v = b2 v + (1 - b2) g^2                     vh = v / (1 - b2^t)
     p = p - lr decay p - lr mh / (sqrt(vh) + eps)
 
-    Moments are kept in the dtype of their parameter. A parameter without a gradient is an error: it would be left
-    behind in silence.
+    Moments are kept as `states` says. `rates` multiply lr by parameter (LoRA+, arXiv 2402.12354: B learns faster than
+    A). A parameter without a gradient is an error: it would be left behind in silence.
     """
 
     def __init__(
@@ -27,14 +29,17 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        states: StateKind = "fp32",
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         self.parameters = parameters
         self.betas = betas
         self.eps = eps
         self.weight_decay = weight_decay
+        self.rates = rates or {}
         self.steps = 0
-        self.m = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-        self.v = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        self.m = {name: new_moment(local(parameter), states, signed=True) for name, parameter in parameters.items()}
+        self.v = {name: new_moment(local(parameter), states, signed=False) for name, parameter in parameters.items()}
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -42,39 +47,61 @@ class AdamW:
         self.steps += 1
         b1, b2 = self.betas
         correction1, correction2 = 1 - b1**self.steps, 1 - b2**self.steps
-        for name, parameter in self.parameters.items():
-            gradient = parameter.grad
-            assert gradient is not None, name
-            m, v = self.m[name], self.v[name]
+        for name, held in self.parameters.items():
+            assert held.grad is not None, name
+            parameter, gradient = local(held), local(held.grad)
+            rate = lr * self.rates.get(name, 1.0)
+            m, v = self.m[name].read(), self.v[name].read()
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
             if parameter.dim() > 1:
-                parameter.mul_(1 - lr * self.weight_decay)
+                parameter.mul_(1 - rate * self.weight_decay)
             denominator = (v.sqrt() / math.sqrt(correction2)).add_(self.eps)
-            parameter.addcdiv_(m, denominator, value=-lr / correction1)
-            parameter.grad = None
+            parameter.addcdiv_(m, denominator, value=-rate / correction1)
+            self.m[name].write(m)
+            self.v[name].write(v)
+            held.grad = None
+
+    def tensors(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """Every tensor that is kept, with its parameter: "m.layers.0.attention.wq.lora_A.value" ..."""
+        return {
+            f"{key}.{name}.{part}": (self.parameters[name], tensor)
+            for key, moments in {"m": self.m, "v": self.v}.items()
+            for name, moment in moments.items()
+            for part, tensor in moment.tensors().items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Steps and moments; `load_state_dict` takes them back."""
-        return {"steps": self.steps, "m": self.m, "v": self.v}
+        return {"steps": self.steps, **{name: tensor for name, (_, tensor) in self.tensors().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict` of the same parameters."""
-        assert state["m"].keys() == self.m.keys()
         self.steps = state["steps"]
-        for moments, stored in ((self.m, state["m"]), (self.v, state["v"])):
-            for name, tensor in stored.items():
-                moments[name].copy_(tensor)
+        for name, (_, tensor) in self.tensors().items():
+            tensor.copy_(state[name])
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that is sharded over several; any other tensor itself."""
+    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return part
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """g = g min(1, max_norm / |g|), |g| the 2-norm over all parameters together; returns |g| as it was, float32 []"""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm: Tensor = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor | None = None) -> Tensor:
+    """g = g min(1, max_norm / |g|), |g| the 2-norm over all parameters together; returns |g| as it was, float32 []
+
+    norm: |g| where it is known already, as it is of gradients that are cut over several processes.
+    Gradients whose norm is not finite are left as they are: they tell where that came from.
+    """
+    gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    if norm is None:
+        norm = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
+    scale = torch.where(norm.isfinite(), (max_norm / (norm + 1e-6)).clamp(max=1.0), 1.0)
     for gradient in gradients:
         gradient.mul_(scale)
+    assert norm is not None
     return norm
 
 

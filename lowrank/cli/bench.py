@@ -1,9 +1,9 @@
-"""lowrank bench kernels, and the parser of `lowrank bench`, whose other bench is in `bench_load`"""
+"""lowrank bench kernels, and the parser of `lowrank bench`; the others are in `bench_load` and `bench_train`"""
 
 from typing import Any
 
 from ..bench import bench_kernels
-from . import bench_load
+from . import bench_load, bench_train
 from .arguments import add_verb
 
 
@@ -12,7 +12,7 @@ def add(verbs: Any) -> None:
     parser = add_verb(
         verbs,
         "bench",
-        "time the kernels beside their peers, or a Llama of true size",
+        "time the kernels or training beside their peers, or a Llama of true size",
         "lowrank bench kernels --peers --shapes quick",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
@@ -25,3 +25,4 @@ def add(verbs: Any) -> None:
     bench_kernels.add_arguments(kernels)
     kernels.set_defaults(run=bench_kernels.run)
     bench_load.add(benches)
+    bench_train.add(benches)

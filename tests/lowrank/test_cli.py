@@ -323,13 +323,13 @@ def test_ctrl_c_leaves_the_last_checkpoint_whole(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
     )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "out/checkpoint.pt").exists():
+    while not list((tmp_path / "out/checkpoints").glob("step-*.pt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "lowrank: interrupted" in err and "Traceback" not in err
-    state = torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)
-    assert len(state["log"]) >= 1
-    assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")] == []
+    newest = max((tmp_path / "out/checkpoints").glob("step-*.pt"))
+    assert len(torch.load(newest, weights_only=True)["log"]) >= 1
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")] == []

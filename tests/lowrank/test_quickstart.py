@@ -70,7 +70,7 @@ def test_the_same_training_seed_gives_the_same_first_losses(out, tmp_path):
 
     from lowrank.train import loop
 
-    original = loop._step
+    original = loop.finish
 
     def five(*args):
         if len(steps) == 5:
@@ -79,7 +79,7 @@ def test_the_same_training_seed_gives_the_same_first_losses(out, tmp_path):
         return steps[-1]
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
-        patch.setattr(loop, "_step", five)
+        patch.setattr(loop, "finish", five)
         train_from_config(TrainConfig.from_dict(recipe), progress=False)
     logged = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
     assert [row["loss"] for row in steps] == [row["loss"] for row in logged[:5]]

@@ -11,8 +11,9 @@ from lowrank.adapters import adapter_parameters
 from lowrank.data.batching import Example
 from lowrank.model.loss import IGNORED
 from lowrank.train import loop
-from lowrank.train.checkpoint import FILENAME
+from lowrank.train.checkpoint import FOLDER
 from lowrank.train.config import TrainConfig
+from lowrank.train.watch import Watch
 
 
 @pytest.fixture
@@ -57,9 +58,13 @@ def assert_same_hat(one, other):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def newest(run):
+    return max((run / FOLDER).iterdir())
+
+
 def stop_at(monkeypatch, step):
-    """Makes the training loop meet Ctrl-C in its `step`-th step."""
-    calls, original = [], loop._step
+    """Makes the training loop meet Ctrl-C at the update of its `step`-th step."""
+    calls, original = [], loop.finish
 
     def interrupted(*args):
         calls.append(None)
@@ -67,7 +72,7 @@ def stop_at(monkeypatch, step):
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "finish", interrupted)
 
 
 @BATCHING
@@ -89,7 +94,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(base, examples, tmp_pat
         stop_at(patched, stopped_in)
         with pytest.raises(KeyboardInterrupt):
             loop.train(base(), examples, config(tmp_path / "cut", data), progress=False)
-    assert (tmp_path / "cut" / FILENAME).exists() == (stopped_in > 2)
+    assert (tmp_path / "cut" / FOLDER).exists() == (stopped_in > 2)
     resume = stopped_in > 2  # before the first checkpoint there is nothing to go on from
     torch.manual_seed(99)  # the run's own generator state must come from the checkpoint
     resumed = loop.train(base(), examples, config(tmp_path / "cut", data), resume=resume, progress=False)
@@ -136,13 +141,13 @@ def test_the_log_counts_tokens_and_computed_positions(base, examples, tmp_path, 
 
 def test_gradient_checkpointing_changes_nothing(base, examples, tmp_path):
     plain = loop.train(base(), examples, config(tmp_path / "a"), progress=False)
-    lean = loop.train(base(), examples, config(tmp_path / "b", gradient_checkpointing=True), progress=False)
+    lean = loop.train(base(), examples, config(tmp_path / "b", recompute="full"), progress=False)
     assert [row["loss"] for row in lean] == pytest.approx([row["loss"] for row in plain], rel=1e-6)
 
 
 def test_every_layer_has_learned_after_one_step(base, examples, tmp_path):
     model = base()
-    loop.train(model, examples[:4], config(tmp_path, epochs=1, gradient_checkpointing=True), progress=False)
+    loop.train(model, examples[:4], config(tmp_path, epochs=1, recompute="full"), progress=False)
     assert all(
         parameter.abs().sum() > 0 for name, parameter in adapter_parameters(model, "hat").items() if "lora_B" in name
     )
@@ -160,16 +165,16 @@ def test_the_base_is_not_written_to(base, examples, tmp_path):
 
 def test_a_run_that_is_there_is_not_overwritten_unasked(base, examples, tmp_path):
     loop.train(base(), examples, config(tmp_path), progress=False)
-    kept = (tmp_path / FILENAME).read_bytes()
+    kept = newest(tmp_path).read_bytes()
     with pytest.raises(ValueError, match="holds a run already"):
         loop.train(base(), examples, config(tmp_path, seed=1), progress=False)
-    assert (tmp_path / FILENAME).read_bytes() == kept
+    assert newest(tmp_path).read_bytes() == kept
     loop.train(base(), examples, config(tmp_path, seed=1), overwrite=True, progress=False)
-    assert (tmp_path / FILENAME).read_bytes() != kept
+    assert newest(tmp_path).read_bytes() != kept
 
 
 def test_nothing_to_resume_is_told(base, examples, tmp_path):
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: no such checkpoint"):
+    with pytest.raises(ValueError, match=r"checkpoints: no such checkpoint"):
         loop.train(base(), examples, config(tmp_path), resume=True, progress=False)
 
 
@@ -198,15 +203,55 @@ def test_a_checkpoint_of_other_data_or_another_base_is_refused(base, examples, g
         loop.train(other, examples, config(tmp_path), resume=True, progress=False)
 
 
-def test_a_damaged_checkpoint_is_told(base, examples, tmp_path):
+def test_a_damaged_checkpoint_is_told_with_the_one_before_it(base, examples, tmp_path):
     loop.train(base(), examples, config(tmp_path), progress=False)
-    path = tmp_path / FILENAME
+    path = newest(tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole checkpoint"):
+    with pytest.raises(ValueError, match=r"step-00000009\.pt: not a whole checkpoint: .*from step-00000008\.pt"):
         loop.train(base(), examples, config(tmp_path), resume=True, progress=False)
+    path.unlink()
+    assert len(loop.train(base(), examples, config(tmp_path), resume=True, progress=False)) == 9
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(base, examples, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "clip_gradients", lambda *_: torch.tensor(float("nan")))
-    with pytest.raises(FloatingPointError, match="gradient norm nan must be finite"):
-        loop.train(base(), examples, config(tmp_path), progress=False)
+def damage(model, call):
+    """Makes the output of a layer not a number in one of its calls, or from the first of several on."""
+    calls, layer = [], model.layers[1].feed_forward.w2
+
+    def hook(_module, _inputs, output):
+        calls.append(None)
+        return output * float("nan") if len(calls) - 1 in call else output
+
+    layer.register_forward_hook(hook)
+    return model
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_changes_nothing(base, examples, tmp_path):
+    one = loop.train(damage(base(), {3}), examples, config(tmp_path / "a", epochs=1), progress=False)
+    assert [row.get("skipped") for row in one] == [None, True, None]
+    assert one[1]["loss"] is None and one[1]["grad_norm"] is None
+    state = torch.load(newest(tmp_path / "a"), weights_only=True)
+    assert state["optimizer_steps"] == 2
+    json.loads((tmp_path / "a" / "train.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
+
+
+def test_too_many_steps_that_are_not_finite_stop_the_run_with_the_layer(base, examples, tmp_path):
+    settings = config(tmp_path).to_dict()
+    settings["optimizer"]["max_skipped"] = 2
+    with pytest.raises(
+        FloatingPointError, match=r"step 5: the output of layers\.1\.feed_forward\.w2 is not finite, 3 st"
+    ):
+        loop.train(damage(base(), range(4, 99)), examples, TrainConfig.from_dict(settings), progress=False)
+
+
+def test_a_gradient_that_is_not_finite_names_its_layer(base, examples, tmp_path):
+    model = base()
+    settings = config(tmp_path).to_dict()
+    settings["optimizer"]["max_skipped"] = 0
+    run = loop.Run(model, examples, TrainConfig.from_dict(settings))
+    run.begin(resume=False, overwrite=False)
+    run.parameters["layers.0.attention.wo.lora_B"].register_hook(lambda gradient: gradient * float("inf"))
+    with (
+        pytest.raises(FloatingPointError, match=r"step 1: the gradient of layers\.0\.attention\.wo\.lora_B is not"),
+        Watch(tmp_path, run.config, run.schedule, model.config, [], False, None) as watch,
+    ):
+        run.step(*next(run.schedule.from_step(0)), watch)

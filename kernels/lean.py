@@ -1,0 +1,168 @@
+"""What Llama does between its products, for training on a CPU: in pieces that fit the cache, keeping what is needed.
+
+    kept       rms_norm: h and 1 / sqrt(mean(h^2) + eps)       rope: the angles       swiglu: gate and up
+
+Each is `fused_reference`'s equation, computed in float32 (float64 for float64) and rounded once, but a piece of rows at
+a time: the float32 copies of a piece never leave the cache. SwiGLU is torch's own operators, in the dtype of its input.
+`LEAN` holds them as `Llama(config, ops=...)` takes them; attention is torch's own.
+
+M rows, D channels, V vocabulary, B batch, T time, H heads, h head dim.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .fused import attention
+from .fused_reference import IGNORED, wide_dtype
+
+PIECE = 1 << 17  # numbers of a piece: half a megabyte in float32
+PIECE_OF_LOGITS = 1 << 19
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """y = x / sqrt(mean(x^2) + eps) * weight    (arXiv 1910.07467);  x [*, D], weight [D]"""
+    y: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    return y
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """h = x + residual;  (rms_norm(h), h)"""
+    h = x + residual
+    return rms_norm(h, weight, eps), h
+
+
+class _RMSNorm(torch.autograd.Function):
+    """dx = rstd * (weight dy - n * mean(weight dy n)),  dweight = sum of dy n over rows,  n = x rstd"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        rows, wide = x.reshape(-1, x.shape[-1]), wide_dtype(x)
+        y, rstd = torch.empty(x.shape, dtype=x.dtype), torch.empty(len(rows), 1, dtype=wide)
+        y_rows = y.view(rows.shape)
+        scale = weight.to(wide)
+        for piece in _pieces(rows):
+            h = rows[piece].to(wide)
+            torch.rsqrt(h.square().mean(-1, keepdim=True).add_(eps), out=rstd[piece])
+            y_rows[piece] = (h * rstd[piece]).mul_(scale)
+        ctx.save_for_backward(x, rstd, weight)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, rstd, weight = ctx.saved_tensors
+        rows, dy_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+        dx, scale = torch.empty_like(rows), weight.to(rstd.dtype)
+        dweight = torch.zeros_like(scale) if ctx.needs_input_grad[1] else None
+        for piece in _pieces(rows):
+            normed, wide_dy = rows[piece].to(rstd.dtype) * rstd[piece], dy_rows[piece].to(rstd.dtype)
+            if dweight is not None:
+                dweight += (wide_dy * normed).sum(0)
+            dnormed = wide_dy * scale
+            shared = (dnormed * normed).mean(-1, keepdim=True)
+            dx[piece] = dnormed.addcmul_(normed, shared, value=-1).mul_(rstd[piece])
+        return dx.view(x.shape), None if dweight is None else dweight.to(weight.dtype), None
+
+
+def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "half"]) -> Tensor:
+    """(a, b) -> (a cos - b sin, a sin + b cos) for each pair of channels    (arXiv 2104.09864)
+
+    x [B, T, H, h]; cos, sin float32 [B, T, 1, h/2]. A pair is a complex number a + ib, turned by cos + i sin.
+    """
+    y: Tensor = _Rope.apply(x, cos, sin, layout)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Rope(torch.autograd.Function):
+    """The gradient is turned back: by cos - i sin."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+        ctx.layout = layout
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, layout)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:
+        cos, sin = ctx.saved_tensors
+        y: Tensor = _Rope.apply(dy, cos, -sin, ctx.layout)  # type: ignore[no-untyped-call]
+        return y, None, None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+    wide = wide_dtype(x)
+    if layout == "interleaved":
+        pairs = x.to(wide, copy=True, memory_format=torch.contiguous_format).unflatten(-1, (-1, 2))
+        turn = torch.complex(cos.to(wide), sin.to(wide))
+        return torch.view_as_real(torch.view_as_complex(pairs).mul_(turn)).flatten(-2).to(x.dtype)
+    a, b = x.to(wide).chunk(2, dim=-1)
+    y = torch.empty(x.shape, dtype=x.dtype)
+    y[..., : a.shape[-1]] = (a * cos).addcmul_(b, sin, value=-1)
+    y[..., a.shape[-1] :] = (a * sin).addcmul_(b, cos)
+    return y
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
+    y: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _SwiGLU(torch.autograd.Function):
+    """dgate = dy up silu'(gate),  dup = dy silu(gate), which is computed again"""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(dy * up, gate), F.silu(gate).mul_(dy)
+
+
+def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tensor:
+    """loss[m] = log sum_v exp(logits[m, v]) - logits[m, target[m]];  dlogits = softmax(logits) - one_hot(target)
+
+    logits [M, V], which then hold dlogits; targets int64 [M], rows of -100 have loss and gradient 0. Returns [M].
+    """
+    losses = torch.empty(len(logits), dtype=wide_dtype(logits))
+    rows = max(1, PIECE_OF_LOGITS // logits.shape[1])
+    buffer = torch.empty(min(rows, len(logits)), logits.shape[1], dtype=losses.dtype)
+    for start in range(0, len(logits), rows):
+        piece = slice(start, start + rows)
+        z, target = buffer[: len(logits[piece])].copy_(logits[piece]), targets[piece, None]
+        ignored = target == IGNORED
+        column = target.masked_fill(ignored, 0)
+        largest, chosen = z.amax(1, keepdim=True), z.gather(1, column)
+        total = z.sub_(largest).exp_().sum(1, keepdim=True)
+        losses[piece] = (total.log() + largest - chosen).masked_fill_(ignored, 0.0)[:, 0]
+        if with_gradient:
+            z.mul_(torch.where(ignored, 0.0, 1 / total))
+            z.scatter_add_(1, column, ignored.to(z.dtype) - 1)
+            logits[piece] = z
+    return losses
+
+
+class LeanOps:
+    """The five operations under the names that Llama calls."""
+
+    rms_norm = staticmethod(rms_norm)
+    add_rms_norm = staticmethod(add_rms_norm)
+    rope = staticmethod(rope)
+    swiglu = staticmethod(swiglu)
+    attention = staticmethod(attention)
+
+
+LEAN = LeanOps()
+
+
+def _pieces(rows: Tensor) -> Iterator[slice]:
+    step = max(1, PIECE // rows.shape[1])
+    return (slice(start, start + step) for start in range(0, len(rows), step))

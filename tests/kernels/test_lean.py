@@ -1,0 +1,135 @@
+"""The operations for training on a CPU: equations, gradients, pieces, and what they keep."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowrank.kernels import fused_reference as reference
+from lowrank.kernels import lean
+
+LAYOUTS = pytest.mark.parametrize("layout", ["interleaved", "half"])
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def learned(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.requires_grad_() for tensor in tensors)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a small tensor is several of them, the last one shorter."""
+    monkeypatch.setattr(lean, "PIECE", 12)
+    monkeypatch.setattr(lean, "PIECE_OF_LOGITS", 33)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 6), (2, 3, 6)], ids=str)
+def test_gradients_of_the_norms_by_finite_differences(shape: tuple[int, ...]) -> None:
+    x, residual, weight = learned(normal(*shape), normal(*shape, seed=1), normal(shape[-1], seed=2))
+    assert torch.autograd.gradcheck(lambda x, w: lean.rms_norm(x, w, 1e-2), (x, weight))
+    assert torch.autograd.gradcheck(lambda x, r, w: lean.add_rms_norm(x, r, w, 1e-2), (x, residual, weight))
+
+
+@LAYOUTS
+def test_gradient_of_rope_by_finite_differences(layout: str) -> None:
+    angle = normal(2, 3, 1, 3, seed=9)
+    assert torch.autograd.gradcheck(
+        lambda x: lean.rope(x, angle.cos(), angle.sin(), layout), learned(normal(2, 3, 5, 6))
+    )
+
+
+def test_gradients_of_swiglu_by_finite_differences() -> None:
+    assert torch.autograd.gradcheck(lean.swiglu, learned(3 * normal(3, 7), normal(3, 7, seed=1)))
+
+
+def close_as_torch(ours: Tensor, plain: Tensor, truth: Tensor) -> None:
+    """At most twice the error of plain torch in that dtype, and one ulp at the largest."""
+    ulp = torch.finfo(ours.dtype).eps * truth.abs().max()
+    worst = (ours.double() - truth).abs().max()
+    assert worst <= 2 * (plain.double() - truth).abs().max() + ulp
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_outputs_and_gradients_are_as_close_as_plain_torch(dtype: torch.dtype) -> None:
+    x, weight, dy = normal(7, 10, dtype=dtype), normal(10, seed=1, dtype=dtype), normal(7, 10, seed=2, dtype=dtype)
+    angle = normal(1, 7, 1, 5, seed=3)
+    cases = {
+        "rms_norm": (lambda x: lean.rms_norm(x, weight.to(x.dtype), 1e-5), lambda x: _plain_norm(x, weight)),
+        "swiglu": (lambda x: lean.swiglu(x, dy.to(x.dtype)), lambda x: F.silu(x) * dy.to(x.dtype)),
+        "rope": (lambda x: _rope(lean.rope, x, angle), lambda x: _rope(reference_rope, x, angle)),
+    }
+    for name, (ours, plain) in cases.items():
+        print(name)
+        results = []
+        for function, kind in ((ours, dtype), (plain, dtype), (plain, torch.float64)):
+            (given,) = learned(x.to(kind).clone())
+            y = function(given)
+            y.backward(dy.to(kind))
+            results.append((y.detach(), given.grad))
+        for mine, theirs, truth in zip(*results, strict=True):
+            close_as_torch(mine, theirs, truth)
+
+
+def _plain_norm(x: Tensor, weight: Tensor) -> Tensor:
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5)
+    return normed.type_as(x) * weight.to(x.dtype)
+
+
+def reference_rope(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+    return reference.rope(x, cos, sin, layout == "interleaved", False)
+
+
+def _rope(rope, x: Tensor, angle: Tensor) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return rope(x.view(1, 7, 1, 10), angle.cos().to(wide), angle.sin().to(wide), "half").view(7, 10)
+
+
+@LAYOUTS
+def test_rope_is_the_reference(layout: str) -> None:
+    x, angle = normal(2, 3, 5, 6, dtype=torch.float32), normal(2, 3, 1, 3, seed=9, dtype=torch.float32)
+    torch.testing.assert_close(
+        lean.rope(x, angle.cos(), angle.sin(), layout), reference_rope(x, angle.cos(), angle.sin(), layout)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_the_loss_and_its_gradient_are_the_reference_s(dtype: torch.dtype, rows: int) -> None:
+    logits = 4 * normal(rows, 11, dtype=dtype)
+    targets = torch.tensor([3, -100, 0, 10, 5, -100, 2])[:rows]
+    ours, theirs = logits.clone(), logits.clone()
+    loss = lean.cross_entropy_(ours, targets, True)
+    torch.testing.assert_close(loss, reference.cross_entropy_(theirs, targets, True))
+    torch.testing.assert_close(ours, theirs)
+    again = logits.clone()
+    torch.testing.assert_close(lean.cross_entropy_(again, targets, False), loss)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    logits = torch.tensor([[1e4, 0.0, -1e4]])
+    assert lean.cross_entropy_(logits, torch.tensor([1]), True).tolist() == [1e4]
+    assert logits.tolist() == [[1.0, -1.0, 0.0]]
+
+
+def kept_bytes(function, *inputs: Tensor) -> int:
+    """Of the tensors that autograd keeps, each memory once, the inputs' own left out."""
+    held = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = function(*inputs)
+    del outputs
+    return sum(size for place, size in held.items() if place not in {x.untyped_storage().data_ptr() for x in inputs})
+
+
+def test_nothing_is_kept_but_what_the_derivation_needs() -> None:
+    x, weight, up = learned(*(normal(4, 6, seed=seed, dtype=torch.bfloat16) for seed in range(3)))
+    assert kept_bytes(lambda x: lean.rms_norm(x, weight[0].detach(), 1e-5), x) <= 4 * 4 + weight.nbytes
+    assert kept_bytes(lean.swiglu, x, up) == 0

@@ -1,0 +1,118 @@
+"""Several processes that train one hat, under torchrun.
+
+    replicas    each has the whole base; the gradient of the hat is summed once a step, in one message
+    shards      each has a part of every tensor (FSDP2): 4-bit codes and statistics are cut as they are, gathered for
+                one layer at a time, forward and again backward; the hat and its moments are cut likewise
+
+Each takes rows rank, rank + size, ... of every batch, and loss and gradient are sums over all: the run is that of one
+process, to the rounding of a sum.
+"""
+
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from lowrank.model.llama import Llama
+from lowrank.qlinear import QuantLinear
+
+from .optim import clip_gradients, local
+from .team import Team
+
+PATIENCE = timedelta(seconds=60)  # with a process that does not answer
+
+
+class Processes(Team):
+    """The team that torchrun has started; `close` it at the end."""
+
+    def __init__(self, shards: bool) -> None:
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.shards = shards
+        backend = "gloo"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            backend = "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, timeout=PATIENCE)
+
+    def sum(self, values: list[float]) -> list[float]:
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return [float(value) for value in total]
+
+    def summed(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.shards:  # they have been, on their way back
+            return gradients
+        copies = {name: gradient.clone() for name, gradient in gradients.items()}
+        if copies:
+            _sum_in_one_message(list(copies.values()))
+        return copies
+
+    def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+        held = list(parameters)
+        gradients = [local(parameter.grad) for parameter in held if parameter.grad is not None]
+        if not self.shards:
+            _sum_in_one_message(gradients)
+            return clip_gradients(held, max_norm).item()
+        square = sum((gradient.float().square().sum() for gradient in gradients), torch.zeros(()))
+        (total,) = self.sum([float(square)])
+        return clip_gradients(held, max_norm, norm=torch.tensor(total).sqrt().float()).item()
+
+    def place(self, model: Llama) -> None:
+        """Cuts the model into the parts of the processes, where it is to be cut."""
+        if not self.shards:
+            return
+        mesh = init_device_mesh(model.tok_embeddings.weight.device.type, (self.size,))
+        for module in model.modules():
+            if isinstance(module, QuantLinear):
+                _as_parameters(module)
+        for block in model.layers:
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh, reshard_after_forward=False)  # the head is read after the forward pass
+        register_fsdp_forward_method(model, "hidden")
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)  # the loss has been divided by the tokens of all
+                module.set_force_sum_reduction_for_comms(True)  # gloo knows the plain sum alone
+
+    def like(self, parameter: Tensor, value: Tensor) -> Tensor:
+        """A value that is cut as a parameter is, such as its moment, as a tensor that says so."""
+        if not isinstance(parameter, DTensor):
+            return value
+        mesh = init_device_mesh(value.device.type, (self.size,))
+        shape, stride = parameter.shape, parameter.stride()
+        return DTensor.from_local(value, mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
+
+    def cut(self, whole: Tensor, like: Tensor) -> Tensor:
+        return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """A tensor put together from all processes."""
+        full: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        return full
+
+    def wait(self) -> None:
+        dist.barrier()
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+
+def _sum_in_one_message(gradients: list[Tensor]) -> None:
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(summed.view(gradient.shape))
+
+
+def _as_parameters(layer: QuantLinear) -> None:
+    """Stored tensors as frozen parameters, which is what can be cut. A scalar stays with everybody."""
+    for name, tensor in list(layer.named_buffers(recurse=False)):
+        if tensor.dim() > 0:
+            delattr(layer, name)
+            layer.register_parameter(name, nn.Parameter(tensor, requires_grad=False))

@@ -1,0 +1,133 @@
+"""One step: the batches one after another, the gradient of their sum, and one update.
+
+    loss = sum over supervised t of -log p(token[t] | tokens[< t]) / S,   S the supervised tokens of the whole step
+
+A step whose loss or gradient is not finite changes nothing; `culprit` names the layer that it came from.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lowrank.data.packing import Row, collate_rows
+from lowrank.kernels.linear_cross_entropy import linear_cross_entropy
+from lowrank.model.llama import Llama
+from lowrank.model.loss import IGNORED, next_token_loss
+
+from .optim import AdamW, local
+from .schedule import Step
+from .team import Team
+
+
+@dataclass
+class UnderWay:
+    """What the batches of a step have come to; their gradient is in the parameters."""
+
+    batch: int = 0
+    nats: float = 0.0
+    positions: int = 0
+    pairs: int = 0
+    seconds: float = 0.0
+
+    def summed(self, team: Team) -> "UnderWay":
+        """That of all processes together."""
+        nats, positions, pairs = team.sum([self.nats, float(self.positions), float(self.pairs)])
+        return replace(self, nats=nats, positions=int(positions), pairs=int(pairs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+
+def take_batch(model: Llama, batch: list[Row], supervised: int, under_way: UnderWay, team: Team) -> None:
+    """Adds the gradient of one batch, of which this process takes its share of the rows.
+
+    supervised: S, of the whole step
+    """
+    started = time.perf_counter()
+    rows = team.share(batch)
+    nats, positions = batch_loss(model, rows)
+    (nats / supervised).backward()
+    under_way.nats += nats.item()
+    under_way.positions += positions
+    under_way.pairs += positions * max(map(len, rows), default=0)
+    under_way.batch += 1
+    under_way.seconds += time.perf_counter() - started
+
+
+def batch_loss(model: Llama, rows: list[Row]) -> tuple[Tensor, int]:
+    """Nats of the supervised tokens of a batch, and the positions computed for it.
+
+    A batch without rows is one token whose loss is an exact zero: processes that share a model run in step.
+    """
+    device = model.tok_embeddings.weight.device
+    if rows:
+        tokens, labels, segments = collate_rows(rows)
+    else:
+        tokens, labels, segments = torch.zeros(1, 2, dtype=torch.int64), torch.full((1, 2), IGNORED), None
+    segments = None if segments is None else segments.to(device)
+    nats, _ = next_token_loss(model, tokens.to(device), labels.to(device), segments, linear_cross_entropy)
+    return nats, tokens.numel() if rows else 0
+
+
+def finish(
+    batches: Step, under_way: UnderWay, optimizer: AdamW, rate: float, clip: float, team: Team
+) -> dict[str, Any]:
+    """The update, and what the step measured: nats a supervised token, gradient norm before clipping, tokens, seconds.
+
+    `positions` are those computed, filling among them: the share of filling is 1 - tokens / positions; `pairs` are the
+    sum of T^2 over rows of T positions. A step that is
+    not finite is "skipped": its row says so, and nothing has changed.
+    """
+    started = time.perf_counter()
+    supervised = sum(row.supervised for batch in batches for row in batch)
+    whole = under_way.summed(team)
+    norm = team.clip(optimizer.parameters.values(), clip)
+    finite = math.isfinite(whole.nats) and math.isfinite(norm)
+    if finite:
+        optimizer.step(rate)
+    row: dict[str, Any] = {
+        "loss": whole.nats / supervised if finite else None,
+        "grad_norm": norm if finite else None,
+        "supervised_tokens": supervised,
+        "tokens": sum(len(row) for batch in batches for row in batch),
+        "positions": whole.positions,
+        "pairs": whole.pairs,
+        "seconds": under_way.seconds + time.perf_counter() - started,
+    }
+    return row if finite else {**row, "skipped": True}
+
+
+def culprit(model: Llama, batches: Step, parameters: Mapping[str, nn.Parameter], team: Team) -> str:
+    """Where a step first stopped being finite: the first layer whose output is not, or else whose gradient is not.
+
+    The gradients must still be there. A gradient flows from the output back, so its first layer is the last.
+    """
+    found: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and not found and not torch.isfinite(output).all():
+            found.append(name)
+
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children()) and name]
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: look(name, output)) for name, module in leaves
+    ]
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                batch_loss(model, team.share(batch))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if found:
+        return f"the output of {found[0].removesuffix('.base')}"
+    for name, parameter in reversed(list(parameters.items())):
+        if parameter.grad is not None and not torch.isfinite(local(parameter.grad)).all():
+            return f"the gradient of {name}"
+    return "the loss"
