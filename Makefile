@@ -44,7 +44,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf,eval,lm-eval,docs]'
 	touch $@ $(VENV)/installed
 
 clean:

@@ -4,7 +4,8 @@
     the interval: the 2.5 and 97.5 percentiles of d
 
 A resample draws n of the n items with replacement, and both sides are scored on the same draw: what is hard for both
-cancels. With few items the interval is too narrow, at 20 by a few per cent. It says nothing of other seeds, hats or bases.
+cancels. With few items the interval is too narrow: that of a mean over 20 by a tenth (z for Student's t, n for n - 1).
+It says nothing of other seeds, hats or bases.
 """
 
 from dataclasses import dataclass

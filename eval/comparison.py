@@ -4,8 +4,8 @@
     cost        (hat, q) - (hat, full)             the same hat, on quantized and on full-precision weights
     arithmetic  (hat, q) - (hat, dequant:q)        the same numbers, multiplied from their codes and in full precision
 
-With `--weights bf16,dequant:nf4-dq,nf4-dq` the cost has two parts: what rounding the weights does (dequant:nf4-dq against
-bf16), and what the 4-bit product adds (arithmetic), which should be nothing but another order of additions.
+With `--weights bf16,dequant:nf4-dq,nf4-dq` the cost has two parts: what rounding the weights does (dequant:nf4-dq
+against bf16), and what the 4-bit product adds (arithmetic), which should be nothing but another order of additions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -3,10 +3,10 @@
 Sentiment (fingpt/FinGPT_Benchmark/benchmarks/tfns.py): "positive" anywhere in the answer is positive; else "negative"
 anywhere is negative; **anything else is neutral**, so a model that says nothing is right on every neutral tweet.
 
-Entities (benchmarks/ner.py): the answer in lower case, cut at every comma; a piece "X is a(n) T" marks the first place in
-the lower-case sentence, split at spaces, where X stands and nothing is marked yet. What is not in the sentence costs
-nothing, and a name with a comma cannot be read. An unknown T marks an entity of the type "O". The reference goes through
-the same reader. seqeval scores the tags.
+Entities (benchmarks/ner.py): the answer in lower case, cut at every comma; a piece "X is a(n) T" marks the first place
+in the lower-case sentence, split at spaces, where X stands and nothing is marked yet. What is not in the sentence costs
+nothing, and a name with a comma cannot be read. An unknown T marks an entity of the type "O". The reference goes
+through the same reader. seqeval scores the tags.
 """
 
 import re

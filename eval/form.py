@@ -13,7 +13,7 @@ FORMATS = ("markdown", "json", "html")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _BARE = re.compile(r"^ {0,3}(?:#{1,6}|[-*+]|\d{1,9}[.)])[ \t]*$")
 _DELIMITER = re.compile(r"^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$")
-_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
 
 def defects(text: str, format: str) -> list[str]:

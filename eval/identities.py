@@ -3,7 +3,7 @@
 For a derived fact y = f(x1, x2 ...) of the record ("gross_profit" from "revenue - cogs"):
 
     printed  the document states a figure under the label of y and of every x
-    held     some reading of them has y = f(x1, x2 ...) at the decimals that y is printed with, half a last digit each way
+    held     some reading of them has y = f(x1, x2 ...) within half a last digit of y as it is printed
 
 The record does not enter: a document with invented figures may hold together, and one that copies a figure wrongly
 does not. A figure has the sign it is written with; one in parentheses or after a word of falling may be negative too.

@@ -40,7 +40,7 @@ def macro_f1(sums: Array) -> Array:
     The confusion matrix has a row for what was right and a column for what was said; the last column is what was said
     and is no class.
     """
-    return _class_f1(sums)[0].mean(-1)
+    return np.asarray(_class_f1(sums)[0].mean(-1))
 
 
 def weighted_f1(sums: Array) -> Array:

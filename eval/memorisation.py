@@ -4,8 +4,8 @@
     copied_masked = the same after every figure has become one sign, so that a template with other figures shows
     from_training = wrong figures of the text that stand in a training text / wrong figures
 
-Documents of one kind share their wordings, so `copied_masked` is high where nothing is wrong; a high `copied`, and wrong
-figures that come from training, are what a memory looks like.
+Documents of one kind share their wordings, so `copied_masked` is high where nothing is wrong; a high `copied`, and
+wrong figures that come from training, are what a memory looks like.
 
 How the longest shared piece of every text is found at once: rank[k][i] numbers the pieces of 2^k characters that start
 at i, in their order (Karp, Miller and Rosenberg 1972). The last level sorts all suffixes; the best match of one is the

@@ -1,8 +1,8 @@
 """How much a text has in common with a reference, or with its neighbours: ROUGE, chrF, self-BLEU.
 
 The numbers are those of rouge-score (Google's, with its stemmer) and sacrebleu, whose signature goes into reports; both
-come with the extra `eval`. They count words, so a document with every figure wrong can score high: they are shown beside
-the figures' own measures, never alone.
+come with the extra `eval`. They count words, so a document with every figure wrong can score high: they are shown
+beside the figures' own measures, never alone.
 """
 
 from collections.abc import Sequence

@@ -75,10 +75,9 @@ def text_perplexity(
     """
     window = model.config.max_seq_len if window is None else window
     stride = window // 2 if stride is None else stride
-    if not 2 <= window <= model.config.max_seq_len or not 1 <= stride < window:
-        raise ValueError(
-            f"window must be in 2 .. {model.config.max_seq_len} and stride in 1 .. window - 1, got {window} and {stride}"
-        )
+    context = model.config.max_seq_len
+    if not 2 <= window <= context or not 1 <= stride < window:
+        raise ValueError(f"window must be in 2 .. {context} and stride in 1 .. window - 1, got {window} and {stride}")
     ids = torch.tensor(tokenizer.encode(text, bos=True, eos=False))
     if len(ids) < 2:
         raise ValueError(f"a text must have at least one token, got {text!r}")

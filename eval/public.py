@@ -1,7 +1,7 @@
 """The public sets that hats are tested on, out of local files: nothing is fetched, nothing is guessed.
 
-A folder holds either what `lowrank data mixture` writes (tfns-validation.jsonl, ner-test.jsonl) or the four data sets as
-they are upstream, one sub-folder each, as `data mixture --from` reads them. Questions need the second.
+A folder holds either what `lowrank data mixture` writes (tfns-validation.jsonl, ner-test.jsonl) or the four data sets
+as they are upstream, one sub-folder each, as `data mixture --from` reads them. Questions need the second.
 """
 
 import hashlib

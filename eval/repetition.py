@@ -1,8 +1,8 @@
 """Whether a text goes in circles.
 
-    rep-4       = 1 - different 4-grams of words / 4-grams of words                  (Welleck et al. 2019)
-    distinct-n  = different n-grams / n-grams, over all texts of a cell              (Li et al. 2016)
-    repeat      = words of the longest run of words that comes twice, apart / words
+rep-4       = 1 - different 4-grams of words / 4-grams of words                  (Welleck et al. 2019)
+distinct-n  = different n-grams / n-grams, over all texts of a cell              (Li et al. 2016)
+repeat      = words of the longest run of words that comes twice, apart / words
 """
 
 import re

@@ -1,7 +1,7 @@
 """The task `sentiment`: negative, neutral or positive, of the tweets of TFNS's validation split.
 
 An answer is one of the three words and nothing else (case and a full stop apart), or it is unparsable: wrong, and
-counted by itself. Two thirds of these tweets are neutral, so who always says so is right on 65.6 %: look at the macro F1.
+counted by itself. Two thirds of these tweets are neutral, and who always says so is right on 65.6 %: look at macro F1.
 
 FinGPT's own scoring is shown beside it, under its name, because published tables are made with it (`fingpt`).
 """
