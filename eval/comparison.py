@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .bootstrap import Interval, paired_interval
-from .grid import Cell, Column
+from .columns import Column
+from .grid import Cell
 from .measure import Measure
 
 FULL_PRECISION = ("fp32", "bf16", "fp16")

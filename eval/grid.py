@@ -14,16 +14,16 @@ import torch
 from tqdm import tqdm
 
 import lowrank
-from lowrank.adapter_files import load_adapter
 from lowrank.adapters import use_adapter
 from lowrank.data.batching import Example, encode
 from lowrank.data.template import find, render, template_for
-from lowrank.loader import find_device, load, load_tokenizer
+from lowrank.loader import find_device, load_tokenizer
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.provenance import read_record
 
+from .columns import Column, load_with_hats
 from .documents import Documents
 from .measure import Parts, stack
 from .perplexity import completion_losses
@@ -32,19 +32,6 @@ from .tasks import BITS, LOSS, Item, Task
 from .writing import Output, write
 
 BATCH = 25
-
-
-@dataclass(frozen=True)
-class Column:
-    """What is put to the tasks: a hat (None: the base alone) on a precision. Another axis is another field."""
-
-    adapter: str | None
-    weights: str
-
-    @property
-    def name(self) -> str:
-        """In a table's head: "finance, nf4-dq"."""
-        return f"{self.adapter or 'base'}, {self.weights}"
 
 
 @dataclass(frozen=True)
@@ -144,9 +131,7 @@ def evaluate_grid(
                         found = kept.read(number)
                         if found is None:
                             if model is None:
-                                model = load(base, precision, dtype, device)
-                                for name, path in adapters.items():
-                                    load_adapter(model, name, path, force=force)
+                                model = load_with_hats(base, adapters, precision, dtype, device, force)
                             use_adapter(model, adapter)
                             found = plan.run(model, tokenizer, items)
                             kept.write(number, found)

@@ -58,6 +58,9 @@ def render_grid(report: GridReport) -> str:
     body = [f"<h1>{TITLE}</h1>", *_answers(report.comparisons)]
     for name, cells in report.tasks.items():
         body += [*_scores(name, cells)]
+    for shown in report.tables:
+        head, rows = map(escape, shown.head), ([escape(cell) for cell in row] for row in shown.rows)
+        body += [f"<h2>{escape(shown.title)}</h2>", table(escape(shown.title), list(head), rows, words=2)]
     for name, cells in report.tasks.items():
         body += _documents(cells) if isinstance(cells[0].task, Documents) else _given(name, cells)
     body += [*_differences(report.comparisons), *_run(report)]

@@ -6,11 +6,21 @@ from itertools import groupby
 from typing import Any
 
 from .bootstrap import Interval
+from .columns import Column
 from .comparison import QUESTIONS, Comparison, Question, compare
-from .grid import Cell, Column
+from .grid import Cell
 from .measure import Measure
 
 WHOLE = {"distinct_1": "distinct words", "distinct_2": "distinct word pairs", "self_bleu": "self-BLEU"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Something measured beside the tasks, as text: the first columns are hat and precision."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -19,16 +29,18 @@ class GridReport:
 
     run    what was run: base, options, machine, versions; names and values
     cells  in the order of tasks, precisions and hats
+    tables what else was measured
     """
 
     run: Mapping[str, str]
     cells: Sequence[Cell]
     comparisons: Sequence[Comparison]
+    tables: Sequence[Table] = ()
 
     @classmethod
-    def of(cls, run: Mapping[str, str], cells: Sequence[Cell]) -> "GridReport":
+    def of(cls, run: Mapping[str, str], cells: Sequence[Cell], tables: Sequence[Table] = ()) -> "GridReport":
         """The report of cells, with every comparison that a question is about."""
-        return cls(run, cells, compare(cells))
+        return cls(run, cells, compare(cells), tables)
 
     @property
     def tasks(self) -> dict[str, list[Cell]]:
@@ -137,6 +149,8 @@ def markdown(report: GridReport) -> str:
         lines += [*_table(["measure", *(cell.column.name for cell in cells)], score_rows(cells)), ""]
         if left_out := cells[0].left_out:
             lines += [f"{len(left_out)} items do not fit into the context and are left out: {', '.join(left_out)}.", ""]
+    for shown in report.tables:
+        lines += [f"## {shown.title}", "", *_table(shown.head, shown.rows), ""]
     lines += ["## Differences", "", "95 % intervals: paired bootstrap over items. Shares are in points of 100.", ""]
     head = ["question", "task", "before", "after", "measure", "difference", "95 %", "verdict"]
     lines += _table(head, map(difference_row, report.comparisons))

@@ -2,19 +2,18 @@
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.template import TEMPLATES
 from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype, table
+from .eval_others import add_others, other_tables, prepare_others
+from .eval_tasks import DOCUMENTS, QUESTIONS, TASKS, build_tasks
 
 if TYPE_CHECKING:
     from ..eval.grid import Cell
-    from ..eval.tasks import Task
-
-TASKS = ("documents", "sentiment", "ner", "qa")
-DOCUMENTS, QUESTIONS = 20, 200
 
 
 def add(verbs: Any) -> None:
@@ -58,9 +57,7 @@ def add(verbs: Any) -> None:
         default=Path("runs/eval"),
         help="folder for grid.json, .md and .html, the texts, and what is kept to go on from (default: %(default)s)",
     )
-    parser.add_argument("--perplexity", metavar="FILE", type=Path, help="also of this text, through a sliding window")
-    parser.add_argument("--window", type=int, help="tokens of that window (default: the model's context)")
-    parser.add_argument("--stride", type=int, help="tokens that it moves on by (default: half of it)")
+    add_others(parser)
     parser.add_argument("--json", action="store_true", help="print grid.json")
     parser.set_defaults(run=run)
 
@@ -78,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     weights = args.weights.split(",")
     base = base_folder(args.base)
     tasks = build_tasks(args, adapters)
+    measure_others = prepare_others(args)
     common: dict[str, Any] = {
         "dtype": compute_dtype(args.dtype),
         "device": args.device,
@@ -87,10 +85,9 @@ def run(args: argparse.Namespace) -> int:
     cells = evaluate_grid(
         base, adapters, weights, tasks, template=args.template, batch=args.batch, state=args.out / "cells", **common
     )
-    report = GridReport.of(_about(args, base), cells)
-    figures = report.to_json()
-    if args.perplexity:
-        figures["perplexity"] = perplexities(args, base, adapters, weights)
+    others = measure_others(base, adapters, weights)
+    report = GridReport.of(_about(args, base), cells, other_tables(others))
+    figures = report.to_json() | others
     write_json(args.out / "grid.json", figures)
     write_text(args.out / "grid.md", markdown(report))
     write_text(args.out / "grid.html", render_grid(report))
@@ -103,11 +100,8 @@ def run(args: argparse.Namespace) -> int:
         print(score_table(group), end="\n\n")
         if left_out := group[0].left_out:
             print(f"{len(left_out)} items of {name} do not fit into the context and are left out\n")
-    for row in figures.get("perplexity", ()):
-        print(
-            f"{args.perplexity}, {row['adapter'] or 'base'} on {row['weights']}: perplexity {row['perplexity']:.3f} a "
-            f"token, {row['bits_per_byte']:.4f} bits a byte, {row['tokens']:,} tokens"
-        )
+    for shown in report.tables:
+        print(f"{shown.title}\n{table(shown.rows, shown.head)}", end="\n\n")
     for question, title in QUESTIONS.items():
         if rows := answer_rows(report.comparisons, question):
             print(f"{title}:")
@@ -117,99 +111,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def named_once(adapters: Sequence[tuple[str, Path]]) -> dict[str, Path]:
-    """The hats by name.  Raises ValueError for a name that is given twice."""
+    """The hats by name.  Raises ValueError for a name that is given twice, or that is no word."""
     names = [name for name, _ in adapters]
+    if odd := [name for name in names if not re.fullmatch(r"\w[\w-]*", name)]:
+        raise ValueError(f"--adapter: a name must be letters, digits, _ and -, got {odd[0]!r}")
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"--adapter {doubled[0]}=...: the name is given twice")
     return dict(adapters)
-
-
-def build_tasks(args: argparse.Namespace, adapters: Mapping[str, Path]) -> "list[Task]":
-    """The tasks of --tasks.  Raises ValueError for one that is unknown, or whose data is not at hand."""
-    from ..data.formats import read_conversations
-
-    names = args.tasks.split(",")
-    for name in names:
-        if name not in TASKS:
-            raise ValueError(f"--tasks must be of {', '.join(TASKS)}, got {name!r}")
-    if args.n is not None and args.n < 1:
-        raise ValueError(f"--n must leave at least one document or item, got {args.n}")
-    trained = [conversation for path in args.trained_on for conversation in read_conversations(path)]
-    outputs = [turn.output for conversation in trained for turn in conversation.turns if turn.output is not None]
-    questions = [turn.input for conversation in trained for turn in conversation.turns]
-    return [_task(name, args, adapters, outputs, questions) for name in names]
-
-
-def _task(
-    name: str, args: argparse.Namespace, adapters: Mapping[str, Path], outputs: list[str], questions: list[str]
-) -> "Task":
-    from ..data.documents import make_documents, read_jsonl
-    from ..eval import public
-    from ..eval.documents import Documents
-    from ..eval.entities import Entities
-    from ..eval.questions import Questions
-    from ..eval.sentiment import Sentiment
-
-    if name == "documents":
-        n = args.n or DOCUMENTS
-        entries = read_jsonl(args.data)[:n] if args.data else make_documents(n, seed=7, split="test")
-        if not entries:
-            raise ValueError(f"--data {args.data}: must hold at least one document, got none")
-        return Documents(entries, training=outputs or _own_training(adapters), overlap=args.overlap)
-    if args.public is None:
-        raise ValueError(f"--tasks {name} needs --from DIR: the public sets, which are not part of this package")
-    if name == "sentiment":
-        return Sentiment(public.some(public.sentiment_rows(args.public), args.n))
-    if name == "ner":
-        return Entities(public.some(public.ner_rows(args.public), args.n))
-    _check_trained_on(adapters, args.trained_on)
-    return Questions(public.some(public.question_rows(args.public, questions), args.n or QUESTIONS))
-
-
-def _own_training(adapters: Mapping[str, Path]) -> list[str]:
-    """The texts of our own documents that hats say they were trained on."""
-    from ..data.documents import make_documents
-    from ..provenance import read_record
-
-    data = [read_record(path).get("data", {}) for path in adapters.values()]
-    seeds = sorted({int(record["seed"]) for record in data if record.get("made_by") == "lowrank"})
-    return [entry.output for seed in seeds for entry in make_documents(100, seed=seed, split="train")]
-
-
-def _check_trained_on(adapters: Mapping[str, Path], files: Sequence[Path]) -> None:
-    """Raises ValueError for a hat whose training file is not named, so that no question of it could be left out."""
-    from ..files import sha256_of
-    from ..provenance import read_record
-
-    known = {sha256_of(path) for path in files}
-    for name, path in adapters.items():
-        data = read_record(path).get("data", {})
-        if data.get("made_by") != "lowrank" and data.get("sha256") not in known:
-            told = data.get("file", "an unknown file")
-            raise ValueError(f"--tasks qa: {name} was trained on {told}: name it by --trained-on, to leave it out")
-
-
-def perplexities(
-    args: argparse.Namespace, base: Path, adapters: Mapping[str, Path], weights: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The perplexity of a text in every column of the grid."""
-    from ..adapter_files import load_adapter
-    from ..adapters import use_adapter
-    from ..eval.perplexity import text_perplexity
-    from ..loader import load, load_tokenizer
-
-    text, tokenizer, rows = args.perplexity.read_text(encoding="utf-8"), load_tokenizer(base), []
-    for precision in weights:
-        model = load(base, precision, compute_dtype(args.dtype), args.device)
-        for name, path in adapters.items():
-            load_adapter(model, name, path, force=args.force)
-        for adapter in (None, *adapters):
-            use_adapter(model, adapter)
-            found = text_perplexity(model, tokenizer, text, window=args.window, stride=args.stride)
-            figures = {"tokens": found.tokens, "bytes": found.bytes, "nats": found.nats}
-            figures |= {"perplexity": found.per_token, "bits_per_byte": found.bits_per_byte}
-            rows.append({"adapter": adapter, "weights": precision, **figures})
-    return rows
 
 
 def write_texts(folder: Path, cells: "Sequence[Cell]") -> None:
