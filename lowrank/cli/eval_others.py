@@ -93,10 +93,9 @@ def _harness(args: argparse.Namespace) -> Any:
     manager_of = need("lm_eval.tasks", "lm-eval", "--lm-eval").TaskManager
     names = args.lm_eval.split(",")
     folder = str(args.include_path) if args.include_path else None
+    # The harness's own tasks are thousands of files, which take seconds to look through: only if they are asked for.
     manager = manager_of(include_path=folder, include_defaults=False)
-    if not all(
-        manager.match_tasks([name]) for name in names
-    ):  # the harness's own thousands take seconds to look through
+    if not all(manager.match_tasks([name]) for name in names):
         manager = manager_of(include_path=folder)
     if unknown := [name for name in names if not manager.match_tasks([name])]:
         raise ValueError(f"--lm-eval: the harness knows no task {unknown[0]!r}")

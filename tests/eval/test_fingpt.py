@@ -7,8 +7,15 @@ from lowrank.eval.fingpt import lenient_label, lenient_tags
 
 @pytest.mark.parametrize(
     ("text", "label"),
-    [("positive", "positive"), ("Negative", "negative"), ("not negative but positive", "positive")]
-    + [("POSITIVE", "neutral"), ("", "neutral"), ("banana", "neutral"), ("neutral, not negative", "negative")],
+    [
+        ("positive", "positive"),
+        ("Negative", "negative"),
+        ("not negative but positive", "positive"),
+        ("POSITIVE", "neutral"),
+        ("", "neutral"),
+        ("banana", "neutral"),
+        ("neutral, not negative", "negative"),
+    ],
 )
 def test_labels(text, label):
     assert lenient_label(text) == label

@@ -113,7 +113,7 @@ def test_sampling_is_done_where_a_task_asks_for_it(harness):
 def test_what_is_not_known_or_does_not_fit_is_told(harness):
     with pytest.raises(ValueError, match="no such option here: num_beams"):
         harness.generate_until(requests("generate_until", ("a", {"num_beams": 4})), True)
-    with pytest.raises(ValueError, match="max_gen_toks must be in 1 .. 4095, got 5000"):
+    with pytest.raises(ValueError, match=r"max_gen_toks must be in 1 \.\. 4095, got 5000"):
         harness.generate_until(requests("generate_until", ("a", {"max_gen_toks": 5000})), True)
     with pytest.warns(UserWarning, match="loses its beginning: 4095 fit"):
         harness.generate_until(requests("generate_until", ("a " * 5000, {"max_gen_toks": 1})), True)
@@ -129,7 +129,8 @@ TASKS = {
     "toy_rolling": {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{text}}",
                     "metric_list": [{"metric": "bits_per_byte"}]},
     "toy_until": {"output_type": "generate_until", "doc_to_text": "{{q}}", "doc_to_target": "{{choices[gold]}}",
-                  "generation_kwargs": {"until": ["\n"], "max_gen_toks": 12}, "metric_list": [{"metric": "exact_match"}]},
+                  "generation_kwargs": {"until": ["\n"], "max_gen_toks": 12},
+                  "metric_list": [{"metric": "exact_match"}]},
 }  # fmt: skip
 
 

@@ -28,8 +28,15 @@ def scores():
 
 @pytest.mark.parametrize(
     ("text", "label"),
-    [("positive", "positive"), (" Negative.\n", "negative"), ("it is neutral", UNPARSABLE), ("", UNPARSABLE)]
-    + [("positive negative", UNPARSABLE), ("positive..", UNPARSABLE), ("strong positive", UNPARSABLE)],
+    [
+        ("positive", "positive"),
+        (" Negative.\n", "negative"),
+        ("it is neutral", UNPARSABLE),
+        ("", UNPARSABLE),
+        ("positive negative", UNPARSABLE),
+        ("positive..", UNPARSABLE),
+        ("strong positive", UNPARSABLE),
+    ],
 )
 def test_an_answer_is_one_of_the_words_and_nothing_else(text, label):
     assert read_label(text) == label

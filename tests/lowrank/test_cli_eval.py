@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,10 @@ import lowrank as package
 from lowrank.cli import main
 from lowrank.data.documents import make_documents, write_jsonl
 from lowrank.files import sha256_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its libraries warn of one another while they are imported
+    from lm_eval.tasks import TaskManager
 
 _PATH = Path(__file__).parent / "data" / "mixture" / "conftest.py"
 _SPEC = importlib.util.spec_from_file_location("mixture_fixtures", _PATH)
@@ -135,7 +141,8 @@ def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the harness's own libraries
-def test_tasks_of_the_harness_run_on_every_column(lowrank, hat, tmp_path):
+def test_tasks_of_the_harness_run_on_every_column(lowrank, hat, tmp_path, monkeypatch):
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))  # thousands of files
     rows = [{"q": "cash: $3.1 million\nCash was", "choices": [" $8.8 million.", " $3.1 million."], "gold": 1}] * 2
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {"data_files": {"test": str(tmp_path / "rows.jsonl")}, "cache_dir": str(tmp_path / "cache")}
