@@ -12,12 +12,10 @@ from .comparison import QUESTIONS, Comparison, Question
 from .documents import Documents
 from .faithfulness import check
 from .grid import Cell
-from .grid_report import GridReport, answers, difference_row, pairs, score_rows, with_unit
+from .grid_report import GridReport, Table, answers, difference_row, pairs, score_rows, with_unit
 from .intervals_chart import Row, interval_panel
 from .page import render_page
 from .report import STYLE, Written, marked, record
-
-TITLE = "Every hat on every precision"
 
 _STYLE = (
     STYLE
@@ -55,16 +53,24 @@ _LEGEND = (
 
 def render_grid(report: GridReport) -> str:
     """The page, as text to be written in UTF-8."""
-    body = [f"<h1>{TITLE}</h1>", *_answers(report.comparisons)]
+    body = [f"<h1>{escape(report.title)}</h1>"]
+    for shown in report.lead:
+        body += _table(shown, words=len(shown.head))
+    body += _answers(report.comparisons)
     for name, cells in report.tasks.items():
         body += [*_scores(name, cells)]
     for shown in report.tables:
-        head, rows = map(escape, shown.head), ([escape(cell) for cell in row] for row in shown.rows)
-        body += [f"<h2>{escape(shown.title)}</h2>", table(escape(shown.title), list(head), rows, words=2)]
+        body += _table(shown, words=2)
     for name, cells in report.tasks.items():
         body += _documents(cells) if isinstance(cells[0].task, Documents) else _given(name, cells)
     body += [*_differences(report.comparisons), *_run(report)]
-    return render_page(TITLE, _STYLE, body)
+    return render_page(report.title, _STYLE, body)
+
+
+def _table(shown: Table, words: int) -> Iterator[str]:
+    rows = ([escape(cell) for cell in row] for row in shown.rows)
+    yield f"<h2>{escape(shown.title)}</h2>"
+    yield table(escape(shown.title), [escape(name) for name in shown.head], rows, words)
 
 
 def _answers(comparisons: Sequence[Comparison]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Self
 
 from .bootstrap import Interval
 from .columns import Column
@@ -16,7 +16,7 @@ WHOLE = {"distinct_1": "distinct words", "distinct_2": "distinct word pairs", "s
 
 @dataclass(frozen=True)
 class Table:
-    """Something measured beside the tasks, as text: the first columns are hat and precision."""
+    """Something measured beside the tasks, as text."""
 
     title: str
     head: Sequence[str]
@@ -30,17 +30,28 @@ class GridReport:
     run    what was run: base, options, machine, versions; names and values
     cells  in the order of tasks, precisions and hats
     tables what else was measured
+    lead   what comes before everything else
     """
 
     run: Mapping[str, str]
     cells: Sequence[Cell]
     comparisons: Sequence[Comparison]
     tables: Sequence[Table] = ()
+    title: str = "Every hat on every precision"
+    lead: Sequence[Table] = ()
 
     @classmethod
-    def of(cls, run: Mapping[str, str], cells: Sequence[Cell], tables: Sequence[Table] = ()) -> "GridReport":
+    def of(
+        cls,
+        run: Mapping[str, str],
+        cells: Sequence[Cell],
+        tables: Sequence[Table] = (),
+        *,
+        title: str = "Every hat on every precision",
+        lead: Sequence[Table] = (),
+    ) -> Self:
         """The report of cells, with every comparison that a question is about."""
-        return cls(run, cells, compare(cells), tables)
+        return cls(run, cells, compare(cells), tables, title, lead)
 
     @property
     def tasks(self) -> dict[str, list[Cell]]:
@@ -98,13 +109,17 @@ def answer_rows(comparisons: Sequence[Comparison], question: Question) -> list[l
     for before, after, group in pairs(asked):
         weights = after.weights if question == "gain" else f"{before.weights} -> {after.weights}"
         names = [group[0].task, after.adapter or "none", weights]
-        if all(one.interval == Interval(0, 0, 0) for one in group):
+        same = [one.measure.name for one in group if one.interval == Interval(0, 0, 0)]
+        if len(same) == len(group):
             rows.append([*names, "every score", "the same", "", ""])
             continue
         for one in group:
-            shown = one.measure.show(one.interval.difference, signed=True)
-            rows.append([*names, with_unit(one.measure, "points"), shown, show_span(one).strip(), one.verdict])
-            names = ["", "", ""]
+            if one.measure.name not in same:
+                shown = one.measure.show(one.interval.difference, signed=True)
+                rows.append([*names, with_unit(one.measure, "points"), shown, show_span(one).strip(), one.verdict])
+                names = ["", "", ""]
+        if same:
+            rows.append([*names, ", ".join(same), "the same", "", ""])
     return rows
 
 
@@ -141,7 +156,9 @@ def with_unit(measure: Measure, share: str = "") -> str:
 
 def markdown(report: GridReport) -> str:
     """grid.md: the answers, every score, every difference, and the run."""
-    lines = ["# Every hat on every precision", ""]
+    lines = [f"# {report.title}", ""]
+    for shown in report.lead:
+        lines += [f"## {shown.title}", "", *_table(shown.head, shown.rows), ""]
     for title, sentences in answers(report.comparisons):
         lines += [f"## {title}", "", *(f"- {sentence}" for sentence in sentences), ""]
     for name, cells in report.tasks.items():
