@@ -65,8 +65,8 @@ def mixture(raw, tmp_path_factory):
 @pytest.fixture(scope="module")
 def arguments(mixture, tmp_path_factory):
     out = tmp_path_factory.mktemp("reproduce") / "out"
-    more = ["--from", mixture, "--out", out, "--n", 2, "run.epochs=1"]
-    return [str(one) for one in ("reproduce", "embedded", "--mixture", mixture / "train.jsonl", *more)]
+    more = ["--from", mixture, "--out", out, "--n", 2]
+    return [str(one) for one in ("reproduce", "embedded", "run.epochs=1", "--mixture", mixture / "train.jsonl", *more)]
 
 
 @pytest.fixture(scope="module")
