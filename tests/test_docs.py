@@ -16,10 +16,10 @@ import pytest
 from lowrank.cli import build_parser, main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = ("lowrank", "make", "pip", "python", "torchrun", "hf")
 
-RUN = ("tutorial.md", "evaluation.md", "kernels-add.md")
+RUN = ("docs/tutorial.md", "docs/evaluation.md", "docs/kernels-add.md")
 
 # How a command of RUN begins -> what is put behind it to make it short.
 QUICK = {
@@ -41,6 +41,7 @@ NOT_RUN = (
     (r"^pip install", "changes the environment"),
     (r"--lm-eval", "needs the harness's own data sets; run on a local task by tests/lowrank/test_cli_eval.py"),
     (r"\b(BASE|OUT|HAT|FILE|DIR|KIND|REPO)\b|\[|\.\.\.", "is a form, with names to fill in"),
+    (r"^lowrank bench kernels( --peers| --device|$)", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/test_cli_data.py"),
     (r"^lowrank export OUT", "is a form, with names to fill in"),
 )
@@ -77,9 +78,9 @@ def commands(page: Path) -> list[Command]:
             continue
         indented = language is None and line.startswith("    ")
         if language == "sh" or indented:
-            text = re.sub(r"\s+#.*$", "", line).strip()
+            text = re.split(r"\s+#|\s{2,}", line.strip())[0]  # what follows is said of it
             if text.split(" ")[0] in COMMANDS:
-                found.append(Command(page.name, number, text))
+                found.append(Command(str(page.relative_to(ROOT)), number, text))
             else:
                 assert language != "sh" or not text, f"{page.name}:{number}: {text!r} starts with none of {COMMANDS}"
     return found
@@ -96,7 +97,7 @@ RUN_TEXTS = {command.text for command in ALL if command.page in RUN and command.
 
 
 def test_the_pages_have_commands_and_the_collector_finds_them():
-    assert {command.page for command in ALL} >= {"README.md", "tutorial.md", "llama-2.md", "evaluation.md"}
+    assert {command.page for command in ALL} >= {"README.md", "bench/README.md", "docs/llama-2.md", *RUN}
     assert len(ALL) > 30
 
 
@@ -127,7 +128,7 @@ def workplace(tmp_path_factory):
     """An empty folder with the files that the pages show."""
     folder = tmp_path_factory.mktemp("pages")
     for name in RUN:
-        for file, text in files(ROOT / "docs" / name).items():
+        for file, text in files(ROOT / name).items():
             (folder / file).write_text(text, encoding="utf-8")
     return folder
 
@@ -135,7 +136,7 @@ def workplace(tmp_path_factory):
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_runs_from_top_to_bottom(page, workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
-    run = [command for command in commands(ROOT / "docs" / page) if command.reason is None]
+    run = [command for command in commands(ROOT / page) if command.reason is None]
     assert run
     for command in run:
         quick = next((more for beginning, more in QUICK.items() if command.text.startswith(beginning)), "")
