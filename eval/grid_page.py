@@ -70,7 +70,7 @@ def render_grid(report: GridReport) -> str:
 def _table(shown: Table, words: int) -> Iterator[str]:
     rows = ([escape(cell) for cell in row] for row in shown.rows)
     yield f"<h2>{escape(shown.title)}</h2>"
-    yield table(escape(shown.title), [escape(name) for name in shown.head], rows, words)
+    yield table(escape(shown.note), [escape(name) for name in shown.head], rows, words)
 
 
 def _answers(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -115,7 +115,12 @@ def _interval_panel(group: Sequence[Comparison]) -> str:
         for one in sorted(group, key=lambda one: one.after.adapter or "")
     ]
     name = with_unit(measure, "points")
-    return f'<div><p class="panel-name">{escape(name.capitalize())}</p>{interval_panel(rows, name)}</div>'
+    return f'<div><p class="panel-name">{escape(_sentence_case(name))}</p>{interval_panel(rows, name)}</div>'
+
+
+def _sentence_case(text: str) -> str:
+    """ "weighted F1" -> "Weighted F1": not `capitalize`, which would make it f1."""
+    return text[:1].upper() + text[1:]
 
 
 def _scores(name: str, cells: Sequence[Cell]) -> Iterator[str]:
@@ -136,7 +141,7 @@ def _scores(name: str, cells: Sequence[Cell]) -> Iterator[str]:
         ]
         title = with_unit(measure)
         drawn = bar_panel(bars, title, measure.unit == "share")
-        panels.append(f'<div><p class="panel-name">{escape(title.capitalize())}</p>{drawn}</div>')
+        panels.append(f'<div><p class="panel-name">{escape(_sentence_case(title))}</p>{drawn}</div>')
     yield f'<div class="small">{"".join(panels)}</div>'
     head = ["measure", *(escape(cell.column.name) for cell in cells)]
     rows = [[escape(text) for text in row] for row in score_rows(cells)]

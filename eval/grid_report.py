@@ -16,11 +16,12 @@ WHOLE = {"distinct_1": "distinct words", "distinct_2": "distinct word pairs", "s
 
 @dataclass(frozen=True)
 class Table:
-    """Something measured beside the tasks, as text."""
+    """Something measured beside the tasks, as text, with a note on how to read it."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,15 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
         subject = f"{after.adapter or 'the base alone'} on {after.weights} instead of {before.weights}"
     if all(one.interval == Interval(0, 0, 0) for one in group):
         return f"{task}, {subject}, n = {group[0].n}: every score is the same."
+    same = [one.measure.name for one in group if one.interval == Interval(0, 0, 0)]
     told = [f"{one.measure.name} {show_difference(one)}" for one in group if one.interval.excludes_zero]
-    rest = [f"{one.measure.name} {show_difference(one)}" for one in group if not one.interval.excludes_zero]
-    changes = ", ".join(told) + (f"{'; ' if told else ''}not told apart from none: {', '.join(rest)}" if rest else "")
+    rest = [
+        f"{one.measure.name} {show_difference(one)}"
+        for one in group
+        if one.interval.low <= 0 <= one.interval.high and one.measure.name not in same
+    ]
+    parts = ((", ".join(told), ""), (", ".join(rest), "not told apart from none: "), (", ".join(same), "the same: "))
+    changes = "; ".join(beginning + part for part, beginning in parts if part)
     return f"{task}, {subject}, n = {group[0].n}: {changes}."
 
 
@@ -158,7 +165,7 @@ def markdown(report: GridReport) -> str:
     """grid.md: the answers, every score, every difference, and the run."""
     lines = [f"# {report.title}", ""]
     for shown in report.lead:
-        lines += [f"## {shown.title}", "", *_table(shown.head, shown.rows), ""]
+        lines += [f"## {shown.title}", "", shown.note, "", *_table(shown.head, shown.rows), ""]
     for title, sentences in answers(report.comparisons):
         lines += [f"## {title}", "", *(f"- {sentence}" for sentence in sentences), ""]
     for name, cells in report.tasks.items():
@@ -167,7 +174,7 @@ def markdown(report: GridReport) -> str:
         if left_out := cells[0].left_out:
             lines += [f"{len(left_out)} items do not fit into the context and are left out: {', '.join(left_out)}.", ""]
     for shown in report.tables:
-        lines += [f"## {shown.title}", "", *_table(shown.head, shown.rows), ""]
+        lines += [f"## {shown.title}", "", shown.note, "", *_table(shown.head, shown.rows), ""]
     lines += ["## Differences", "", "95 % intervals: paired bootstrap over items. Shares are in points of 100.", ""]
     head = ["question", "task", "before", "after", "measure", "difference", "95 %", "verdict"]
     lines += _table(head, map(difference_row, report.comparisons))

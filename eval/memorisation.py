@@ -25,6 +25,7 @@ from .faithfulness import Figure
 
 MASK = "\N{REPLACEMENT CHARACTER}"
 Ints = NDArray[np.int64]
+Ranks = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,24 @@ def _joined(texts: Sequence[str]) -> tuple[Ints, list[int]]:
     return np.concatenate(pieces), starts
 
 
-def _ranks(codes: Ints, longest: int) -> list[Ints]:
+def _ranks(codes: Ints, longest: int) -> list[Ranks]:
     """rank[k], k = 0, 1 ... until 2^k is at least `longest`: equal numbers, equal pieces of 2^k characters."""
-    ranks = [np.unique(codes, return_inverse=True)[1].astype(np.int64)]
+    ranks = [_numbered(codes)]
     length = 1
     while length < longest:
         behind = np.full(len(codes), -1)
         behind[:-length] = ranks[-1][length:]
-        ranks.append(np.unique(ranks[-1] * (len(codes) + 1) + behind, return_inverse=True)[1].astype(np.int64))
+        ranks.append(_numbered(ranks[-1].astype(np.int64) * (len(codes) + 1) + behind))
         length *= 2
     return ranks
 
 
-def _agreement(levels: Sequence[Ints], a: Ints, b: Ints) -> Ints:
+def _numbered(keys: Ints) -> Ranks:
+    """0 for the smallest key, 1 for the next: 32 bits, since there are some dozen of these over all training texts."""
+    return np.unique(keys, return_inverse=True)[1].astype(np.int32)
+
+
+def _agreement(levels: Sequence[Ranks], a: Ints, b: Ints) -> Ints:
     """How many characters agree from a and from b on; the signs between texts are all different, so it ends there."""
     agree = np.zeros(len(a), dtype=np.int64)
     for k in range(len(levels) - 1, -1, -1):

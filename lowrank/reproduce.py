@@ -106,7 +106,8 @@ def reproduce(
     hats = {name: result.hat for name, result in trained.items()}
     cells = evaluate_grid(folder, hats, (FOUR_BIT, full), tasks, device=device, state=out / "cells", progress=progress)
     found = [*claims(open_checkpoint(folder).config, _measured(folder, trained)), *_results(compare(cells))]
-    lead = Table("The write-up's numbers, and ours", Claim.HEAD, [claim.cells for claim in found])
+    rows = [claim.cells for claim in found]
+    lead = Table("The write-up's numbers, and ours", Claim.HEAD, rows, "What was found is of this base and machine.")
     told = _about(base, folder, mixture, public_sets, configs, device)
     report = GridReport.of(told, cells, title=TITLE, lead=[lead])
     result = Reproduction(hats, found, report)
@@ -155,8 +156,8 @@ def _results(comparisons: Sequence[Comparison]) -> list[Claim]:
         of_pair = [one for one in gains if (one.task, one.before, one.after) == (task, before, after)]
         better = [f"{one.measure.name} {show_difference(one)}" for one in of_pair if one.verdict == "better"]
         worse = [one.measure.name for one in of_pair if one.verdict == "worse"]
-        verdict = "told apart from none" if better else "not told apart from none"
-        verdict += f"; worse: {', '.join(worse)}" if worse else ""
+        said = ["told apart from none"] if better else [] if worse else ["not told apart from none"]
+        verdict = "; ".join([*said, *([f"worse: {', '.join(worse)}"] if worse else [])])
         what = f"{after.adapter} hat, {task}, {after.weights}"
         rows.append(Claim(what, "noticeable results", "", ", ".join(better) or "no measure is better", verdict))
     return rows

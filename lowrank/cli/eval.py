@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         if left_out := group[0].left_out:
             print(f"{len(left_out)} items of {name} do not fit into the context and are left out\n")
     for shown in report.tables:
-        print(f"{shown.title}\n{table(shown.rows, shown.head)}", end="\n\n")
+        print(f"{shown.title}. {shown.note}\n{table(shown.rows, shown.head)}", end="\n\n")
     for question, title in QUESTIONS.items():
         if rows := answer_rows(report.comparisons, question):
             print(f"{title}:")

@@ -73,15 +73,16 @@ def other_tables(figures: Measured) -> "list[Table]":
             (row["adapter"] or "none", row["weights"], f"{row['perplexity']:.3f}", f"{row['bits_per_byte']:.4f}")
             for row in rows
         ]
-        title = f"Perplexity of {rows[0]['file']}: {rows[0]['tokens']:,} tokens, {rows[0]['bytes']:,} bytes"
-        tables.append(Table(title, ("hat", "weights", "perplexity a token", "bits a byte"), cells))
+        note = f"{rows[0]['tokens']:,} tokens, {rows[0]['bytes']:,} bytes, each token once, through a sliding window."
+        head: tuple[str, ...] = ("hat", "weights", "perplexity a token", "bits a byte")
+        tables.append(Table(f"Perplexity of {rows[0]['file']}", head, cells, note))
     if rows := figures.get("lm_eval"):
-        named = [(row["adapter"] or "none", row["weights"], row["task"], row["metric"]) for row in rows]
-        numbers = [(f"{row['value']:.4f}", row["error"]) for row in rows]
+        harness = [
+            (row["adapter"] or "none", row["weights"], row["task"], row["metric"], f"{row['value']:.4f}", row["error"])
+            for row in rows
+        ]
         head = ("hat", "weights", "task", "metric", "value", "standard error")
-        tables.append(
-            Table("Tasks of lm-evaluation-harness", head, [(*a, *b) for a, b in zip(named, numbers, strict=True)])
-        )
+        tables.append(Table("Tasks of lm-evaluation-harness", head, harness, "As the harness scores them."))
     return tables
 
 

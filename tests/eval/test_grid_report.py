@@ -44,7 +44,9 @@ def report_of(hat="a"):
     ]
     said = [(None, "fp32", ["neutral", "neutral"], 9.0), (hat, "fp32", ["neutral", HOSTILE], 3.0)]
     cells += [cell(sentiment, adapter, w, texts, nats) for adapter, w, texts, nats in said]
-    return GridReport.of({"seed": HOSTILE}, cells, [Table("Beside", ("hat", "weights", "x"), [("a|b", "fp32", "1")])])
+    return GridReport.of(
+        {"seed": HOSTILE}, cells, [Table("Beside", ("hat", "weights", "x"), [("a|b", "fp32", "1")], "A note.")]
+    )
 
 
 @pytest.fixture(scope="module")
