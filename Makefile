@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test lint types bench-gpu base clean
+.PHONY: quickstart test lint types docs bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -17,6 +17,10 @@ lint: $(VENV)/installed-test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/site: open build/site/index.html.
+docs: $(VENV)/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Trains the embedded base from nothing, about an hour on two cores; interrupted, it goes on where it was.
 base: $(VENV)/installed
@@ -46,7 +50,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf,eval,lm-eval,docs]'
 	touch $@ $(VENV)/installed
 
 clean:

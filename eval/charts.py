@@ -26,7 +26,7 @@ _VISIBLE = (
 )
 _CURVE_WIDTH, _CURVE_HEIGHT = 640, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 624, 44, 270
-_PANEL_WIDTH, _ROW, _VALUE_WIDTH, _CHARACTER = 320, 20, 48, 6.6
+_PANEL_WIDTH, _ROW, _VALUE_WIDTH, CHARACTER = 320, 20, 48, 7.4
 _LONGEST_LABEL = 16
 
 
@@ -169,9 +169,9 @@ def loss_curve(points: Sequence[tuple[float, float]], reach: int, title: str, de
     steps, losses = zip(*points, strict=True)
     first, last = min(steps), max(max(steps), min(steps) + 1)
     top = _round_up(max(losses))
-    xs = [_between(step, first, last, _LEFT, _RIGHT) for step in steps]
-    ys = [_between(loss, 0, top, _BOTTOM, _TOP) for loss in losses]
-    means = [_between(mean, 0, top, _BOTTOM, _TOP) for mean in running_mean(losses, reach)]
+    xs = [between(step, first, last, _LEFT, _RIGHT) for step in steps]
+    ys = [between(loss, 0, top, _BOTTOM, _TOP) for loss in losses]
+    means = [between(mean, 0, top, _BOTTOM, _TOP) for mean in running_mean(losses, reach)]
     dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in zip(xs, ys, strict=True))
     line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, means, strict=True))
     drawing = [
@@ -181,7 +181,7 @@ def loss_curve(points: Sequence[tuple[float, float]], reach: int, title: str, de
         f'<path class="mean" d="{line}"/>',
         *_key(reach),
     ]
-    return _svg("curve", _CURVE_WIDTH, _CURVE_HEIGHT, title, description, drawing)
+    return svg("curve", _CURVE_WIDTH, _CURVE_HEIGHT, title, description, drawing)
 
 
 def bar_panel(bars: Sequence[Bar], title: str, percent: bool) -> str:
@@ -190,19 +190,19 @@ def bar_panel(bars: Sequence[Bar], title: str, percent: bool) -> str:
     percent  the values are shares of 1 and the axis ends at 100%; else it ends at the next round number
     """
     end = 1.0 if percent else _round_up(max((bar.value for bar in bars if bar.value is not None), default=0.0))
-    left = 8 + _CHARACTER * max(len(_shorten(bar.label)) for bar in bars)
+    left = 8 + CHARACTER * max(len(shorten(bar.label)) for bar in bars)
     right = _PANEL_WIDTH - _VALUE_WIDTH
     rows, y = [], 0.0
     for group, members in groupby(bars, key=lambda bar: bar.group):
         y += _ROW
-        rows.append(f'<text class="group" x="0" y="{y - 5:.0f}">{escape(_shorten(group, 36))}</text>')
+        rows.append(f'<text class="group" x="0" y="{y - 5:.0f}">{escape(shorten(group, 36))}</text>')
         for bar in members:
-            rows += _bar(bar, y, left, _between(bar.value or 0.0, 0, end, left, right))
+            rows += _bar(bar, y, left, between(bar.value or 0.0, 0, end, left, right))
             y += _ROW
         y += 4
     drawing = [*_value_axis(end, percent, left, right, y), *rows]
     said = "; ".join(f"{bar.group}, {bar.label}: {bar.shown}" for bar in bars)
-    return _svg("panel", _PANEL_WIDTH, y + 22, title, said, drawing)
+    return svg("panel", _PANEL_WIDTH, y + 22, title, said, drawing)
 
 
 def _panel(key: str, name: str, rows: Sequence[Mapping[str, Any]], percent: bool) -> str:
@@ -238,7 +238,8 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _svg(kind: str, width: float, height: float, title: str, description: str, drawing: Sequence[str]) -> str:
+def svg(kind: str, width: float, height: float, title: str, description: str, drawing: Sequence[str]) -> str:
+    """A drawing with its words, in a view box of the given size."""
     lines = "\n".join(drawing)
     return (
         f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">\n'
@@ -246,7 +247,7 @@ def _svg(kind: str, width: float, height: float, title: str, description: str, d
     )
 
 
-def _between(value: float, low: float, high: float, start: float, end: float) -> float:
+def between(value: float, low: float, high: float, start: float, end: float) -> float:
     """The place of a value on an axis that maps [low, high] to [start, end]."""
     return start + (value - low) / (high - low) * (end - start)
 
@@ -259,21 +260,22 @@ def _round_up(value: float) -> float:
     return math.ceil(value / step - 1e-9) * step
 
 
-def _shorten(label: str, longest: int = _LONGEST_LABEL) -> str:
+def shorten(label: str, longest: int = _LONGEST_LABEL) -> str:
+    """The label, or its beginning and an ellipsis."""
     return label if len(label) <= longest else label[: longest - 1] + "…"
 
 
 def _loss_axis(top: float) -> Iterator[str]:
     yield '<text class="name" x="0" y="18">loss, nats per supervised token</text>'
     for value in ticks(0, top):
-        y = _between(value, 0, top, _BOTTOM, _TOP)
+        y = between(value, 0, top, _BOTTOM, _TOP)
         yield f'<path class="{"rule" if value else "axis"}" d="M{_LEFT} {y:.1f}H{_RIGHT}"/>'
         yield f'<text class="tick end" x="{_LEFT - 8}" y="{y + 5:.1f}">{value:g}</text>'
 
 
 def _step_axis(first: float, last: float) -> Iterator[str]:
     for value in (tick for tick in ticks(first, last) if tick == int(tick)):
-        x = _between(value, first, last, _LEFT, _RIGHT)
+        x = between(value, first, last, _LEFT, _RIGHT)
         yield f'<path class="axis" d="M{x:.1f} {_BOTTOM}v5"/>'
         yield f'<text class="tick middle" x="{x:.1f}" y="{_BOTTOM + 24}">{value:,.0f}</text>'
     yield f'<text class="name middle" x="{(_LEFT + _RIGHT) / 2:.0f}" y="{_BOTTOM + 52}">step</text>'
@@ -290,7 +292,7 @@ def _key(reach: int) -> Iterator[str]:
 
 
 def _bar(bar: Bar, y: float, left: float, end: float) -> Iterator[str]:
-    yield f'<text class="tick" x="0" y="{y + 13:.0f}">{escape(_shorten(bar.label))}</text>'
+    yield f'<text class="tick" x="0" y="{y + 13:.0f}">{escape(shorten(bar.label))}</text>'
     shape = f'x="{left:.1f}" y="{y + 3:.0f}" width="{end - left:.1f}" height="{_ROW - 7}"'
     yield f'<rect class="{"strong" if bar.strong else "plain"}" {shape}/>'
     yield f'<text class="value" x="{end + 5:.1f}" y="{y + 13:.0f}">{escape(bar.shown)}</text>'
@@ -298,7 +300,7 @@ def _bar(bar: Bar, y: float, left: float, end: float) -> Iterator[str]:
 
 def _value_axis(end: float, percent: bool, left: float, right: float, bottom: float) -> Iterator[str]:
     for value in ticks(0, end, count=3):
-        x = _between(value, 0, end, left, right)
+        x = between(value, 0, end, left, right)
         yield f'<path class="{"rule" if value else "axis"}" d="M{x:.1f} {_ROW}V{bottom:.0f}"/>'
         shown = f"{100 * value:.0f}%" if percent else f"{value:g}"
         yield f'<text class="tick middle" x="{x:.1f}" y="{bottom + 16:.0f}">{shown}</text>'

@@ -45,6 +45,7 @@ class Figure:
     fact   the key of the fact it states, None if it states none
     right  whether it states one
     bound  whether it stands under that fact's label
+    label  the key of the fact under whose label it stands, right or not; None if it stands under none
     """
 
     start: int
@@ -54,6 +55,7 @@ class Figure:
     fact: str | None
     right: bool
     bound: bool
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
             fact=label if bound else stating[0] if stating else None,
             right=bool(stating),
             bound=bound,
+            label=label,
         )
 
 

@@ -1,123 +1,219 @@
-"""The grid: every hat, and none, on every precision of one base, over the same unseen documents.
+"""The grid: every hat, and none, on every precision of one base, over the same items of every task.
 
-It keeps two questions apart: what does the hat gain, and what does 4 bit cost.
+It keeps two questions apart: what does the hat gain, and what does 4 bit cost (`comparison`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from lowrank.adapter_files import load_adapter
+import lowrank
 from lowrank.adapters import use_adapter
-from lowrank.data.batching import encode_all
-from lowrank.data.documents import Entry
-from lowrank.data.template import render, template_for
-from lowrank.loader import load, load_tokenizer
-from lowrank.model.generate import generate
+from lowrank.data.batching import Example, encode
+from lowrank.data.template import find, render, template_for
+from lowrank.loader import find_device, load_tokenizer
+from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
+from lowrank.provenance import read_record
 
-from .faithfulness import check
-from .perplexity import completion_loss
+from .columns import Column, load_with_hats
+from .documents import Documents
+from .measure import Parts, stack
+from .perplexity import completion_losses
+from .state import CellState, base_sha256, hat_sha256
+from .tasks import BITS, LOSS, Item, Task
+from .writing import Output, write
 
-GENERATION_BATCH = 25
+BATCH = 25
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One hat (or None) on one precision, over n documents; the mean of each figure.
+    """A column on a task: what was written behind each item, and how well the reference was predicted.
 
-    loss is in nats a completion token, on the reference texts; the shares (0 to 1) are of greedy, free generation and
-    are defined in `faithfulness`.
+    nats      of each reference, end of text included
+    supervised  tokens of each reference, end of text included
+    left_out  ids of items that do not fit into the model's context
     """
 
-    adapter: str | None
-    weights: str
-    n: int
-    loss: float
-    sections: float
-    figure_precision: float
-    figure_recall: float
-    binding: float
+    task: Task
+    column: Column
+    outputs: tuple[Output, ...]
+    nats: tuple[float, ...]
+    supervised: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
 
+    @property
+    def texts(self) -> list[str]:
+        """What was written, in the order of the items."""
+        return [output.text for output in self.outputs]
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A cell and the texts it was measured on, in the order of the entries."""
+    @cached_property
+    def parts(self) -> Parts:
+        """Measure -> [items, parts]: see `measure`."""
+        rows = [dict(row) for row in self.task.parts(self.outputs)]
+        for row, item, nats, tokens in zip(rows, self.task.items, self.nats, self.supervised, strict=True):
+            row[LOSS.key] = (nats, tokens)
+            row[BITS.key] = (nats / math.log(2), len(item.reference.encode()))
+        return stack(rows, [measure.key for measure in self.task.all_measures])
 
-    cell: Cell
-    texts: list[str]
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Every measure over all items, and those of the cell as a whole; NaN for what has no value."""
+        scores = {measure.key: measure.value(self.parts[measure.key]) for measure in self.task.all_measures}
+        return scores | self.task.whole(self.outputs)
 
     def to_json(self) -> dict[str, Any]:
-        """The row of eval.json."""
-        return asdict(self.cell)
-
-
-def evaluate(
-    model: Llama, tokenizer: Tokenizer, entries: Sequence[Entry], *, adapter: str | None, weights: str, template: str
-) -> Evaluated:
-    """Measures one cell. A document may grow to twice the longest reference before it is cut.
-
-    Raises ValueError for an unknown adapter, or an entry that does not fit into the model's context.
-    """
-    use_adapter(model, adapter)
-    examples, too_long = encode_all(
-        [entry.conversation for entry in entries], tokenizer, template, model.config.max_seq_len
-    )
-    if too_long:
-        raise ValueError(f"entry {too_long[0].id}: {len(too_long[0].tokens)} tokens, room {model.config.max_seq_len}")
-    prompts = [render(template, entry.instruction, entry.input) for entry in entries]
-    longest = max(example.supervised for example in examples)
-    texts: list[str] = []
-    for start in range(0, len(prompts), GENERATION_BATCH):
-        batch = prompts[start : start + GENERATION_BATCH]
-        texts += generate(model, tokenizer, batch, max_new_tokens=2 * longest)
-    checks = [check(entry, text) for entry, text in zip(entries, texts, strict=True)]
-    cell = Cell(
-        adapter=adapter,
-        weights=weights,
-        n=len(entries),
-        loss=completion_loss(model, examples),
-        sections=fmean(result.sections for result in checks),
-        figure_precision=fmean(result.precision for result in checks),
-        figure_recall=fmean(result.recall for result in checks),
-        binding=fmean(result.binding for result in checks),
-    )
-    return Evaluated(cell, texts)
+        """A row of eval.json and grid.json; None for what has no value."""
+        scores = {key: None if math.isnan(value) else value for key, value in self.scores.items()}
+        return {"task": self.task.name, **asdict(self.column), "n": len(self.outputs), **scores}
 
 
 def evaluate_grid(
     base: Path,
     adapters: Mapping[str, Path],
     weights: Sequence[str],
-    entries: Sequence[Entry],
+    tasks: Sequence[Task],
     *,
     template: str | None = None,
     dtype: torch.dtype | None = None,
     device: str = "cpu",
     force: bool = False,
+    batch: int = BATCH,
+    state: Path | None = None,
     progress: bool = True,
-) -> list[Evaluated]:
-    """Every cell of {no hat, each adapter} x weights. Each precision of the base is loaded once.
+) -> list[Cell]:
+    """Every cell of {no hat, each adapter} x weights x tasks. Each precision of the base is loaded once, if at all.
 
     template  left out, the one that the hats were trained with
+    batch     items that are written at a time
+    state     a folder where finished batches are kept, and looked for first; without it nothing is kept
     Raises ValueError for a hat made for another base (unless `force`), or trained with another template than asked
-    for, or than another hat: a grid compares hats on the same prompts.
+    for, or than another hat: a grid compares hats on the same prompts; for an entry of ours that does not fit into the
+    model's context, and a precision or name that occurs twice.
     """
+    for what, names in (("--weights", weights), ("--tasks", [task.name for task in tasks])):
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{what}: {doubled[0]} is named twice")
+    if batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {batch}")
+    shared = template_for({str(path): read_record(path) for path in adapters.values()}, template)
     tokenizer = load_tokenizer(base)
+    room = open_checkpoint(base).config.max_seq_len
+    plans = [_Plan.of(task, tokenizer, shared, room, batch) for task in tasks]
+    dtype = dtype or (torch.float32 if find_device(device).type == "cpu" else torch.bfloat16)
+    common = {
+        "lowrank": lowrank.__version__,
+        "torch": torch.__version__,
+        "base": base_sha256(base),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": find_device(device).type,
+    }
+    hats = {None: None} | {name: hat_sha256(path) for name, path in adapters.items()}
     cells = []
-    with tqdm(total=len(weights) * (1 + len(adapters)), desc="evaluate", unit="cell", disable=not progress) as bar:
+    count = len(weights) * len(hats) * sum(len(plan.batches) for plan in plans)
+    with tqdm(total=count, desc="evaluate", unit="batch", disable=not progress) as bar:
         for precision in weights:
-            model = load(base, precision, dtype, device)
-            hats = {str(path): load_adapter(model, name, path, force=force) for name, path in adapters.items()}
-            shared = template_for(hats, template)
-            for adapter in (None, *adapters):
-                bar.set_postfix(weights=precision, adapter=adapter or "none")
-                cells.append(evaluate(model, tokenizer, entries, adapter=adapter, weights=precision, template=shared))
-                bar.update()
-    return cells
+            model: Llama | None = None
+            for plan in plans:
+                for adapter, sha256 in hats.items():
+                    bar.set_postfix(task=plan.task.name, weights=precision, adapter=adapter or "none")
+                    kept = CellState(state, {**common, "weights": precision, "hat": sha256, **plan.identity})
+                    rows: list[dict[str, Any]] = []
+                    for number, items in enumerate(plan.batches):
+                        found = kept.read(number)
+                        if found is None:
+                            if model is None:
+                                model = load_with_hats(base, adapters, precision, dtype, device, force)
+                            use_adapter(model, adapter)
+                            found = plan.run(model, tokenizer, items)
+                            kept.write(number, found)
+                        rows += found
+                        bar.update()
+                    cells.append(plan.cell(Column(adapter, precision), rows))
+    names = [task.name for task in tasks]
+    return sorted(cells, key=lambda cell: names.index(cell.task.name))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An item with its place in the task, its prompt, and its reference behind that as tokens."""
+
+    place: int
+    item: Item
+    prompt: str
+    example: Example
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a task is run: its items in batches, longest first so that rows of a batch are much of a length."""
+
+    task: Task
+    template: str
+    batches: tuple[tuple[_Asked, ...], ...]
+    most_tokens: int
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task, tokenizer: Tokenizer, template: str, room: int, batch: int) -> "_Plan":
+        examples = [encode(item.conversation, tokenizer, template) for item in task.items]
+        too_long = [place for place, example in enumerate(examples) if len(example) > room]
+        left_out = tuple(task.items[place].id for place in too_long)
+        if left_out and isinstance(task, Documents):
+            raise ValueError(f"entry {left_out[0]}: {len(examples[too_long[0]])} tokens, room {room}")
+        if len(left_out) == len(examples):
+            raise ValueError(f"task {task.name}: no item of {len(examples)} fits into {room} tokens")
+        task = task.without(too_long)
+        examples = [example for example in examples if len(example) <= room]
+        asked = [
+            _Asked(place, item, render(template, item.instruction, item.input), example)
+            for place, (item, example) in enumerate(zip(task.items, examples, strict=True))
+        ]
+        asked.sort(key=lambda one: one.example.supervised - len(one.example))  # the longest prompts first
+        batches = tuple(tuple(asked[start : start + batch]) for start in range(0, len(asked), batch))
+        most = task.most_tokens(max(example.supervised for example in examples))
+        return cls(task, template, batches, most, left_out)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What else than base, hat and machine decides what is written."""
+        return {
+            "task": self.task.name,
+            "items": self.task.sha256,
+            "template": find(self.template).to_json(),
+            "most_tokens": self.most_tokens,
+            "batch": len(self.batches[0]),
+        }
+
+    def run(self, model: Llama, tokenizer: Tokenizer, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
+        """One batch, as it is kept."""
+        outputs = write(model, tokenizer, [one.prompt for one in asked], self.most_tokens)
+        losses = completion_losses(model, [one.example for one in asked])
+        return [
+            {"id": one.item.id, **asdict(output), "nats": nats, "supervised": one.example.supervised}
+            for one, output, nats in zip(asked, outputs, losses, strict=True)
+        ]
+
+    def cell(self, column: Column, rows: Sequence[Mapping[str, Any]]) -> Cell:
+        """The rows of all batches, put in the order of the task's items.  Raises ValueError for rows of others."""
+        asked = [one for batch in self.batches for one in batch]
+        if [row["id"] for row in rows] != [one.item.id for one in asked]:
+            raise ValueError(f"task {self.task.name}: the kept batches are not of these items: name a new --out")
+        pairs = sorted(zip(asked, rows, strict=True), key=lambda pair: pair[0].place)
+        kept = [row for _, row in pairs]
+        return Cell(
+            self.task,
+            column,
+            tuple(Output(row["text"], row["tokens"], row["ended"]) for row in kept),
+            tuple(row["nats"] for row in kept),
+            tuple(row["supervised"] for row in kept),
+            self.left_out,
+        )

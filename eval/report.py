@@ -25,7 +25,7 @@ from .faithfulness import Check, Figure, check
 from .findings import findings
 from .page import render_page
 
-_STYLE = """
+STYLE = """
 figure { margin: 1.5rem 0; }
 figcaption, .shares, .instruction { color: var(--soft); font-size: .9375rem; line-height: 1.5; }
 figcaption { margin-top: .5rem; }
@@ -125,7 +125,7 @@ def render(report: Report) -> str:
         *_documents(report.documents),
         *_run(report.run),
     ]
-    return render_page(report.title, _STYLE, body)
+    return render_page(report.title, STYLE, body)
 
 
 def _notes(notes: Sequence[str]) -> Iterator[str]:
@@ -170,14 +170,18 @@ def _entry(place: str, written: Sequence[Written]) -> str:
     return (
         f'<article class="entry">\n<h3>{escape(entry.kind.replace("_", " ").capitalize())}</h3>\n'
         f'<p class="instruction">{escape(entry.id)}: {escape(entry.instruction)}</p>\n'
-        f'<div class="beside">\n{_record(place, entry, written, checks)}\n'
+        f'<div class="beside">\n{record(place, entry, written, checks)}\n'
         f"<fieldset><legend>Documents of {escape(entry.id)}</legend>\n{documents}\n</fieldset>\n</div>\n</article>"
     )
 
 
-def _record(place: str, entry: Entry, written: Sequence[Written], checks: Sequence[Check]) -> str:
+def record(place: str, entry: Entry, written: Sequence[Written], checks: Sequence[Check]) -> str:
+    """The table of an entry's facts, with a column for each document that says which of them it states.
+
+    place  what the ids of the rows start with, and the links of `marked` go to
+    """
     columns = "".join(
-        f'<th scope="col" class="state"><abbr title="{escape(_cell_name(document))}">{number}</abbr></th>'
+        f'<th scope="col" class="state"><abbr title="{escape(cell_name(document))}">{number}</abbr></th>'
         for number, document in enumerate(written, start=1)
     )
     rows = []
@@ -231,12 +235,13 @@ def _document(place: str, number: int, written: Written, result: Check, opened: 
         text = '<span class="nothing">Nothing was written.</span>'
     return (
         f'<input class="unseen" type="radio" name="{place}" id="{id}"{checked}>'
-        f'<label for="{id}">{number + 1}&ensp;{escape(_cell_name(written))}</label>\n'
+        f'<label for="{id}">{number + 1}&ensp;{escape(cell_name(written))}</label>\n'
         f'<div class="written"><div class="document">{text}</div>\n<p class="shares">{shares}</p></div>'
     )
 
 
-def _cell_name(written: Written) -> str:
+def cell_name(written: Written) -> str:
+    """ "finance, nf4-dq" """
     return f"{written.adapter or 'base'}, {written.weights}"
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from .cli.eval import grid_table
+from .cli.eval import score_table
 from .data.documents import Entry, make_documents, write_jsonl
 from .embedded import EMBEDDED, base_folder
+from .eval.documents import Documents
 from .eval.findings import findings
-from .eval.grid import Evaluated, evaluate_grid
+from .eval.grid import Cell, evaluate_grid
 from .eval.report import Report, Written, render
 from .files import write_json, write_text
 from .kernels.formats import stored_bytes
@@ -25,7 +26,7 @@ from .model.checkpoint import open_checkpoint
 from .qlinear import QuantLinear
 from .quantizer import quantize_folder
 from .train.config import TrainConfig
-from .train.run import train_from_config
+from .train.run import DOCUMENTS_SEED, train_from_config
 
 NAME = "finance"
 FOUR_BIT, FULL = "nf4-dq", "fp32"
@@ -51,7 +52,7 @@ NOTES = (
 )
 
 
-def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Evaluated]:
+def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Cell]:
     """Writes into `out` the NF4 base, the hat, the data, eval.json, the documents and report.html; returns the grid.
 
     The same seed gives the same figures on the same machine.
@@ -66,8 +67,10 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Evalu
     recipe = {**RECIPE, "run": {**RECIPE["run"], "out": str(out), "seed": seed}}
     trained = train_from_config(TrainConfig.from_dict(recipe), overwrite=True, progress=progress)
 
-    grid = evaluate_grid(base, {NAME: trained.hat}, (FOUR_BIT, FULL), entries, dtype=torch.float32, progress=progress)
-    rows = [result.to_json() for result in grid]
+    learned = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
+    tasks = [Documents(entries, training=learned)]
+    grid = evaluate_grid(base, {NAME: trained.hat}, (FOUR_BIT, FULL), tasks, dtype=torch.float32, progress=progress)
+    rows = [cell.to_json() for cell in grid]
     write_json(out / "eval.json", rows)
     write_documents(out / "documents", entries, grid)
     write_text(out / "facts.txt", entries[3].input + "\n")
@@ -79,14 +82,14 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Evalu
         grid=rows,
         parts=parts(base, quantized, trained.hat),
         documents=[
-            Written(entry, result.cell.adapter, result.cell.weights, result.texts[index])
+            Written(entry, cell.column.adapter, cell.column.weights, cell.texts[index])
             for index, entry in enumerate(entries[:SHOWN])
-            for result in grid
+            for cell in grid
         ],
         notes=NOTES,
     )
     write_text(out / "report.html", render(report))
-    print(grid_table(rows))
+    print(score_table(grid))
     print("\n".join(findings(rows)))
     print(f"\n{seconds:.0f} s. Open {out / 'report.html'}, or write a document:")
     print(
@@ -96,11 +99,11 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Evalu
     return grid
 
 
-def write_documents(folder: Path, entries: Sequence[Entry], grid: Sequence[Evaluated]) -> None:
+def write_documents(folder: Path, entries: Sequence[Entry], grid: Sequence[Cell]) -> None:
     """Every text of every cell as `ENTRY.HAT.WEIGHTS.md`."""
-    for result in grid:
-        for entry, text in zip(entries, result.texts, strict=True):
-            name = f"{entry.id}.{result.cell.adapter or 'base'}.{result.cell.weights}.md"
+    for cell in grid:
+        for entry, text in zip(entries, cell.texts, strict=True):
+            name = f"{entry.id}.{cell.column.adapter or 'base'}.{cell.column.weights}.md"
             write_text(folder / name, text)
 
 

@@ -31,7 +31,7 @@ def modules():
 
 def package_of(name):
     """The room of the house that a dotted name belongs to: the deepest of MAY_IMPORT; the front door is its own."""
-    if name.startswith(("lowrank.cli", "lowrank.quickstart", "lowrank.__main__")):
+    if name.startswith(("lowrank.cli", "lowrank.quickstart", "lowrank.reproduce", "lowrank.__main__")):
         return "front door"
     return max((package for package in MAY_IMPORT if f"{name}.".startswith(f"{package}.")), key=len)
 

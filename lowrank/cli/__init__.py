@@ -12,9 +12,9 @@ import warnings
 from typing import NoReturn
 
 from .. import __version__
-from . import bench, data, eval, export, fetch, generate, inspect, merge, parity, quantize, quickstart, train
+from . import bench, data, eval, export, fetch, generate, inspect, merge, parity, quantize, quickstart, reproduce, train
 
-VERBS = (quickstart, fetch, quantize, data, train, eval, generate, inspect, parity, merge, export, bench)
+VERBS = (quickstart, reproduce, fetch, quantize, data, train, eval, generate, inspect, parity, merge, export, bench)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -1,5 +1,6 @@
-"""Hats that do something, for the x-rays."""
+"""Hats that do something, for the x-rays; and the public data sets in small, which the tests of the mixture invent."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,14 @@ import torch
 from lowrank.adapter_files import save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter
 from lowrank.loader import load
+
+_PATH = Path(__file__).parent.parent / "lowrank" / "data" / "mixture" / "conftest.py"
+_SPEC = importlib.util.spec_from_file_location("mixture_fixtures", _PATH)
+assert _SPEC is not None and _SPEC.loader is not None
+_FIXTURES = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_FIXTURES)
+
+raw = _FIXTURES.raw
 
 
 @pytest.fixture(scope="session")

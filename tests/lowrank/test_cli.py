@@ -97,8 +97,9 @@ def test_documents_are_made_the_same_every_time(lowrank, tmp_path):
 def test_a_hat_is_trained_evaluated_and_used_from_the_command_line(lowrank, trained, tmp_path):
     hat, _ = trained
     use = ("--adapter", f"finance={hat}")
-    status, out, _ = lowrank("eval", "embedded", *use, "--n", 2, "--weights", "nf4-dq,fp32", "--json")
-    rows = json.loads(out)
+    more = ("--n", 2, "--weights", "nf4-dq,fp32", "--json", "--out", tmp_path / "eval")
+    status, out, _ = lowrank("eval", "embedded", *use, *more)
+    rows = json.loads(out)["cells"]
     assert status == 0
     assert [(row["adapter"], row["weights"], row["n"]) for row in rows] == [
         (None, "nf4-dq", 2), ("finance", "nf4-dq", 2), (None, "fp32", 2), ("finance", "fp32", 2)

@@ -145,7 +145,7 @@ def test_a_hat_of_another_base_is_refused_with_both_hashes_unless_it_is_insisted
     use = ("--adapter", f"a={hat}")
     commands = [
         ("generate", other, *use, "--prompt", "x", "--max-new-tokens", 1),
-        ("eval", other, *use, "--n", 1, "--weights", "fp32"),
+        ("eval", other, *use, "--n", 1, "--weights", "fp32", "--out", tmp_path / "eval"),
         ("merge", other, hat, tmp_path / "twice", "--into", "fp16", "--n", 0),
         ("export", hat, tmp_path / "hat.gguf", "--format", "gguf", "--base", other),
     ]
