@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adapter_files import load_adapter, save_adapter
-    from .adapters import add_adapter, drop_adapter, use_adapter
+    from .adapters import add_adapter, drop_adapter, use_adapter, using_adapter
     from .loader import load, load_tokenizer
     from .model.generate import generate
     from .model.tokenizer import Tokenizer
@@ -32,6 +32,7 @@ __all__ = [
     "quantize",
     "save_adapter",
     "use_adapter",
+    "using_adapter",
 ]
 
 _ROOMS = {
@@ -45,6 +46,7 @@ _ROOMS = {
     "quantize": "qlinear",
     "save_adapter": "adapter_files",
     "use_adapter": "adapters",
+    "using_adapter": "adapters",
 }
 
 
