@@ -15,7 +15,7 @@ _TEENS = (
     "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORDS = (
+NUMBER_WORDS = (
     {"zero": 0}
     | {word: number for number, word in enumerate(_ONES + _TEENS, start=1)}
     | {word: 10 * number for number, word in enumerate(_TENS, start=2)}
@@ -115,10 +115,10 @@ def _in_words(words: str) -> tuple[Decimal, int, int]:
             scale = _SCALES[word]
             total += group.scaleb(scale)
             last, group, decimals, behind_point = scale - decimals, Decimal(0), 0, False
-        elif word in _WORDS:
+        elif word in NUMBER_WORDS:
             scale = 0
             decimals += behind_point
-            group += Decimal(_WORDS[word]).scaleb(-decimals)
+            group += Decimal(NUMBER_WORDS[word]).scaleb(-decimals)
             last = -decimals
     return total + group, last, scale
 

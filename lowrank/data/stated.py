@@ -99,6 +99,10 @@ class Record:
             text = self._known.sub(lambda match: "_" * len(match[0]), text)
         return _ORDINAL.sub(lambda match: re.sub(r"\d", "_", match[0]), text)
 
+    def known(self, text: str) -> list[tuple[int, int]]:
+        """Where the record's names, dates and texts stand in a text."""
+        return [] if self._known is None else [match.span() for match in self._known.finditer(text)]
+
     def stated(self, number: Number) -> list[str]:
         """The keys of the facts that a number states, in their order."""
         with localcontext(ARITHMETIC):
