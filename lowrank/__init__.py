@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .adapter_files import load_adapter, save_adapter
     from .adapters import add_adapter, drop_adapter, use_adapter, using_adapter
+    from .grounding import Grounding, Vocabulary
     from .loader import load, load_tokenizer
     from .model.generate import generate
     from .model.tokenizer import Tokenizer
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Grounding",
     "Tokenizer",
+    "Vocabulary",
     "add_adapter",
     "drop_adapter",
     "generate",
@@ -36,7 +39,9 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Grounding": "grounding",
     "Tokenizer": "model.tokenizer",
+    "Vocabulary": "grounding",
     "add_adapter": "adapters",
     "drop_adapter": "adapters",
     "generate": "model.generate",

@@ -278,9 +278,9 @@ class Rules:
         if leads_on:
             return (Phase.ENOUGH if right else Phase.GOING), 0
         if rest and not self._extends(match, rest):
-            over = right and not self._cut(text, match.end(), begun=True)
+            over = right and not self._cut(text, match, begun=True)
             return (Phase.OVER if over else Phase.WRONG), match.end()
-        if right and not self._cut(text, match.end(), begun=False):
+        if right and not self._cut(text, match, begun=False):
             return Phase.ENOUGH, 0
         return (Phase.HELD if not rest and self._may_be_a_word(figure) else Phase.WRONG), 0
 
@@ -304,16 +304,20 @@ class Rules:
             return False
         return self.phase(figure._replace(text=before))[0] is Phase.ENOUGH
 
-    def _cut(self, text: str, end: int, *, begun: bool) -> bool:
-        """Whether one of the record's texts lies in a figure that ends at `end`, or has begun in it, and so cuts it."""
+    def _cut(self, text: str, match: re.Match[str], *, begun: bool) -> bool:
+        """Whether one of the record's texts takes a part of a figure away, or has begun to; all of it, it may."""
         low = text.lower()
-        for place in range(end):
+        first, last = match.span("number")
+        for place in range(match.end()):
             if low[place] not in self.initials or (place and is_word(low[place - 1])):
                 continue
             rest = low[place:]
             for name in self.texts:
-                whole = rest.startswith(name) and not is_word(rest[len(name) : len(name) + 1] or " ")
-                if (whole and place + len(name) < end + bool(place)) or (begun and place and name.startswith(rest)):
+                end = place + len(name)
+                whole = rest.startswith(name) and not is_word(low[end : end + 1] or " ")
+                if whole and end > match.start() and not (place <= first and last <= end):
+                    return True
+                if begun and place > first and name.startswith(rest):
                     return True
         return False
 

@@ -125,12 +125,12 @@ def _in_words(words: str) -> tuple[Decimal, int, int]:
 
 def in_words(number: int) -> str:
     """A whole number below 10^12 in words: 512 is "five hundred and twelve", 1200 "one thousand two hundred"."""
-    parts = []
+    parts: list[str] = []
     for name, size in (("billion", 10**9), ("million", 10**6), ("thousand", 10**3), ("", 1)):
         group, number = divmod(number, size)
-        if group or not (parts or number):
+        if group:
             parts.append(f"{_below_1000(group)} {name}".strip())
-    return " ".join(parts)
+    return " ".join(parts) or "zero"
 
 
 def _below_1000(number: int) -> str:
