@@ -77,6 +77,11 @@ def _endings(usd: bool) -> dict[tuple[str, int], tuple[str, ...]]:
     return endings
 
 
+def _in_each_case(endings: tuple[str, ...]) -> dict[str, None]:
+    """ "million", "Million", "MILLION": of the ways that the checker reads, those that are written."""
+    return dict.fromkeys(form for ending in endings for form in (ending, ending.title(), ending.upper()))
+
+
 _ENDINGS = {usd: _endings(usd) for usd in (False, True)}
 
 
@@ -143,7 +148,7 @@ class Rules:
             if any(map(str.isdecimal, low))
         ]
         self.endings = {
-            usd: {meaning: tuple(filter(self._is_whole, endings)) for meaning, endings in of.items()}
+            usd: {meaning: tuple(filter(self._is_whole, _in_each_case(endings))) for meaning, endings in of.items()}
             for usd, of in _ENDINGS.items()
         }
         self.numbers: dict[tuple[bool, tuple[int, ...]], tuple[list[str], dict[str, set[tuple[str, int]]]]] = {}
@@ -343,7 +348,7 @@ class Rules:
         match = _NUMBER.match(body)
         if match is None:
             return False
-        rest = body[match.end() :].lower()
+        rest = body[match.end() :]
         return any(
             (between + ending + behind).startswith(rest)
             for meaning in meant.get(match[0], ())

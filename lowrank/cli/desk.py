@@ -72,6 +72,7 @@ class Subject:
 class Desk:
     """The base, and all that the next text depends on.
 
+    base      what the base was called
     hats      name -> where it came from and its provenance
     use       what the next text is written in: one hat, or in `compare` several, a row each
     subject   the record of the next document, if there is one
@@ -79,6 +80,7 @@ class Desk:
 
     model: "Llama"
     tokenizer: "Tokenizer"
+    base: str
     hats: dict[str, tuple[Path, dict[str, Any]]]
     use: Use = None
     compare: list[Use] = field(default_factory=list)

@@ -111,6 +111,7 @@ def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> Desk:
     return Desk(
         model,
         tokenizer,
+        args.base,
         hats,
         template=args.template,
         grounded=args.grounded,
@@ -197,7 +198,7 @@ def write_page(path: Path, desk: Desk, texts: list[str]) -> None:
         for use, text in zip(desk.uses, texts, strict=True)
     ]
     settings = {name.replace("_", " "): str(value) for name, value in desk.sampling.items()}
-    run = {"base": desk.model.source.get("path", ""), "figures": how, **settings}
+    run = {"base": desk.base, "figures": how, **settings}
     notes = [
         "A figure is linked to the fact that it states. Facts with a formula follow from others by declared rules."
     ]

@@ -125,9 +125,9 @@ def test_one_sitting(generate, hats, facts, tmp_path: Path, monkeypatch) -> None
     folder = hats[1].partition("=")[2]
     lines = [
         "/set max_new_tokens 12", "Revenue", "/use a", "Revenue", "/use nobody", "/compare a,none", "Revenue",
-        f"/load c={folder}", "/use c", "Revenue", "/hats", "/drop c", "/use c", "/write", f"/facts {facts[1]} earnings_summary",
-        "/grounded on", "/set temperature 1.5", "/write", "/set temperature hot", "/set top_q 1", "/sing", "/help", "/quit",
-        "never",
+        f"/load c={folder}", "/use c", "Revenue", "/hats", "/drop c", "/use c", "/write",
+        f"/facts {facts[1]} earnings_summary", "/grounded on", "/set temperature 1.5", "/write", "/set temperature hot",
+        "/set top_q 1", "/sing", "/help", "/quit", "never",
     ]  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
     status, out, _ = generate(*hats, "--watch")
