@@ -5,14 +5,7 @@
     recall    = required figures that the text states    / required figures
     binding   = required figures under their own label   / required figures
 
-**What a figure is.** Every digit of the text belongs to a figure, with two exceptions: the record's own names, dates
-and texts ("Q3 2024", "31 March 2025", "account 4471") wherever the document repeats them, and the number that opens a
-list item or a heading ("2. "). A date or a year that is in no fact is therefore a figure, and a wrong one.
-
-**When it is right.** It has the dimension of a fact (dollars, per cent with basis points, multiples, plain counts) and
-equals it at the figure's own decimals, rounded half up, after rescaling: $0.8124 billion is $812.4 million. A derived
-fact may also be stated to more decimals than its record prints, as its declared formula gives them. A figure coarser
-than the print keeps two significant digits. In parentheses or after a word of falling it may stand for a negative fact.
+What a figure is, and when it is right, says `lowrank.data.stated`.
 
 **When it is bound.** In its sentence, the last key phrase before it is one of the fact's (with none before, the first
 one after). Its key phrases are its label and, for one of our kinds,
@@ -25,15 +18,11 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 from lowrank.data.documents import Entry
-from lowrank.data.facts import ARITHMETIC, UNITS, Fact, Facts, evaluate
-from lowrank.data.figures import FIGURE, quantity
+from lowrank.data.facts import ARITHMETIC
+from lowrank.data.figures import FIGURE
 from lowrank.data.kinds import KINDS
+from lowrank.data.stated import Record, read_number, sentence
 
-_FALLING = re.compile(
-    r"\b(?:fell|fall|down|declin|decreas|drop|lower|loss|below|short|negative|shr[aiu]nk)", re.IGNORECASE
-)
-_ORDINAL = re.compile(r"^[ \t]*(?:#+[ \t]+)?\d{1,2}[.)][ \t]", re.MULTILINE)
-_SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?:\d{1,2}[.)][ \t]+)?\**(.*?)[ \t#:*]*$", re.MULTILINE)
 
 
@@ -67,25 +56,6 @@ class Check:
     recall: float
     binding: float
     figures: tuple[Figure, ...]
-
-
-@dataclass(frozen=True)
-class _Number:
-    """A number as written: its magnitude and the place of its last digit, in its dimension, and its possible signs."""
-
-    magnitude: Decimal
-    quantum: Decimal
-    dimension: str
-    signs: tuple[int, ...]
-
-    def states(self, exact: Decimal) -> bool:
-        """Whether `exact`, in the same dimension, rounds half up to this number and has a sign it may have."""
-        if exact and (1 if exact > 0 else -1) not in self.signs:
-            return False
-        off = abs(exact) - self.magnitude
-        if off and self.magnitude < 10 * self.quantum:
-            return False
-        return -self.quantum <= 2 * off < self.quantum
 
 
 def check(entry: Entry, text: str) -> Check:
@@ -128,12 +98,13 @@ def _sections(required: tuple[str, ...], text: str) -> float:
 
 
 def _figures(entry: Entry, text: str) -> Iterator[Figure]:
-    masked = _mask(entry, text)
+    record = Record(entry.facts)
+    masked = record.mask(text)
     phrases = _phrases(entry, masked)
     for match in FIGURE.finditer(masked):
-        first, last = _sentence(masked, match.start())
-        number = _number(match, before=masked[first : match.start()], after=masked[match.end() : last])
-        stating = [key for key, fact in entry.facts.items() if fact.is_figure and _states(number, fact, entry.facts)]
+        first, last = sentence(masked, match.start())
+        number = read_number(match, before=masked[first : match.start()], after=masked[match.end() : last])
+        stating = record.stated(number)
         ahead = [key for place, key in phrases if first <= place < match.start()]
         behind = [key for place, key in phrases if match.end() <= place < last]
         label = ahead[-1] if ahead else behind[0] if behind else None
@@ -150,15 +121,6 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
         )
 
 
-def _mask(entry: Entry, text: str) -> str:
-    """The text with the record's names, dates and texts, and the numbers of lists, blanked out: same length."""
-    texts = [re.escape(fact.print) for fact in entry.facts.values() if not fact.is_figure and fact.print]
-    if texts:
-        known = rf"(?<!\w)(?:{'|'.join(sorted(texts, key=len, reverse=True))})(?!\w)"
-        text = re.sub(known, lambda match: "_" * len(match[0]), text, flags=re.IGNORECASE)
-    return _ORDINAL.sub(lambda match: re.sub(r"\d", "_", match[0]), text)
-
-
 def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
     """Where a key phrase of a figure stands in the text, and whose it is."""
     fields = KINDS[entry.kind].fields if entry.kind in KINDS else {}
@@ -170,34 +132,3 @@ def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
     longest_first = "|".join(map(re.escape, sorted(owners, key=len, reverse=True)))
     found = re.finditer(rf"(?<!\w)(?:{longest_first})(?!\w)", text, re.IGNORECASE)
     return [(match.start(), owners[match[0].casefold()]) for match in found]
-
-
-def _sentence(text: str, position: int) -> tuple[int, int]:
-    """Start and end of the sentence around a position."""
-    start = 0
-    for end in _SENTENCE_END.finditer(text):
-        if end.start() >= position:
-            return start, end.start()
-        start = end.end()
-    return start, len(text)
-
-
-def _number(match: re.Match[str], before: str, after: str) -> _Number:
-    """The number of a match, between the rest of its sentence before it and after it."""
-    written = quantity(match)
-    if written.negative:
-        signs: tuple[int, ...] = (-1,)
-    elif before.endswith("(") and after.startswith(")"):
-        signs = (-1, 1)
-    else:
-        signs = (1, -1) if _FALLING.search(before) else (1,)
-    return _Number(written.magnitude, written.quantum, written.dimension, signs)
-
-
-def _states(number: _Number, fact: Fact, facts: Facts) -> bool:
-    """Whether a number is a fact as printed or, if the fact is derived, as its formula gives it."""
-    unit = UNITS[fact.type]
-    if number.dimension != unit.dimension:
-        return False
-    exact = [fact.number] if fact.source is None else [fact.number, evaluate(fact.source, facts)]
-    return any(number.states(value * unit.scale) for value in exact)

@@ -117,7 +117,7 @@ def render(report: Report) -> str:
     """The page of a report, as text to be written in UTF-8. A part without data is left out."""
     body = [
         f"<h1>{escape(report.title)}</h1>",
-        *(f'<p class="lead">{escape(sentence)}</p>' for sentence in findings(report.grid)),
+        *(f'<p class="lead">{escape(sentence)}</p>' for sentence in _leads(report)),
         *_notes(report.notes),
         *grid_section(report.grid),
         *training_section(report.training),
@@ -126,6 +126,11 @@ def render(report: Report) -> str:
         *_run(report.run),
     ]
     return render_page(report.title, STYLE, body)
+
+
+def _leads(report: Report) -> list[str]:
+    """What the grid says; of documents without one, nothing."""
+    return [] if report.documents and not report.grid else findings(report.grid)
 
 
 def _notes(notes: Sequence[str]) -> Iterator[str]:

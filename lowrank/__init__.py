@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adapter_files import load_adapter, save_adapter
-    from .adapters import add_adapter, drop_adapter, use_adapter
+    from .adapters import add_adapter, drop_adapter, use_adapter, using_adapter
+    from .grounding import Grounding, Vocabulary
     from .loader import load, load_tokenizer
     from .model.generate import generate
     from .model.tokenizer import Tokenizer
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Grounding",
     "Tokenizer",
+    "Vocabulary",
     "add_adapter",
     "drop_adapter",
     "generate",
@@ -32,10 +35,13 @@ __all__ = [
     "quantize",
     "save_adapter",
     "use_adapter",
+    "using_adapter",
 ]
 
 _ROOMS = {
+    "Grounding": "grounding",
     "Tokenizer": "model.tokenizer",
+    "Vocabulary": "grounding",
     "add_adapter": "adapters",
     "drop_adapter": "adapters",
     "generate": "model.generate",
@@ -45,6 +51,7 @@ _ROOMS = {
     "quantize": "qlinear",
     "save_adapter": "adapter_files",
     "use_adapter": "adapters",
+    "using_adapter": "adapters",
 }
 
 

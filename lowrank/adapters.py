@@ -5,13 +5,14 @@ N out_features, K in_features, r rank.
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .lora import AdapterConfig, LoRALinear, initial_matrices
+from .lora import AdapterConfig, Choice, LoRALinear, Mix, PerRow, initial_matrices, wearing
 from .model.llama import Llama
 from .model.names import HF_LINEARS, LINEARS
 
@@ -46,32 +47,51 @@ def add_adapter(
         layer.add(name, config, lora_A, lora_B, trainable=True)
 
 
-def use_adapter(model: Llama, use: str | Mapping[str, float] | Sequence[str | None] | None) -> None:
-    """Which adapters are added from now on: None, one name, a weighted mix, or one name (or None) a row of the batch.
+Use = str | Mapping[str, float] | Sequence[str | Mapping[str, float] | None] | None
 
+
+def use_adapter(model: Llama, use: Use) -> None:
+    """Which adapters are added from now on, in every thread that has not chosen by `using_adapter`.
+
+    use  None, one name, a weighted mix {name: weight}, or one of these for each row of the batch
+    Nothing is loaded, copied or computed.  Raises ValueError for a name that is not held.
+    """
+    choice = _resolve(model, use)
+    for layer in lora_layers(model).values():
+        layer.active = choice
+
+
+@contextmanager
+def using_adapter(model: Llama, use: Use) -> Iterator[None]:
+    """`use_adapter` for a block: in this thread or asyncio task, and nobody else's; blocks may be nested.
+
+    A forward pass in the block keeps its choice when `gradient_checkpointing` runs it again, wherever and whenever the
+    backward pass is; a text that `generate` began in the block is finished with it.
     Raises ValueError for a name that is not held.
     """
-    if use is None:
-        weights: dict[str, float | Tensor] = {}
-    elif isinstance(use, str):
-        weights = {use: 1.0}
-    elif isinstance(use, Mapping):
-        weights = dict(use)
-    else:
-        device = model.tok_embeddings.weight.device
-        weights = {
-            name: torch.tensor([float(row == name) for row in use], device=device)
-            for name in dict.fromkeys(use)
-            if name is not None
-        }
+    choice = _resolve(model, use)
+    with wearing(dict.fromkeys(lora_layers(model).values(), choice)):
+        yield
+
+
+def _resolve(model: Llama, use: Use) -> Choice:
     held = adapter_names(model)
-    for name, weight in weights.items():
+    if use is None or isinstance(use, str | Mapping):
+        return _mix(use, held)
+    rows = [_mix(row, held) for row in use]
+    mixes = tuple(dict.fromkeys(rows))
+    index = torch.tensor([mixes.index(row) for row in rows], dtype=torch.int64)
+    return PerRow(mixes, index.to(model.tok_embeddings.weight.device))
+
+
+def _mix(use: str | Mapping[str, float] | None, held: Sequence[str]) -> Mix:
+    mix = {} if use is None else {use: 1.0} if isinstance(use, str) else dict(use)
+    for name, weight in mix.items():
         if name not in held:
-            raise ValueError(f"unknown adapter {name!r}: this model holds {held or 'none'}")
-        if not isinstance(weight, Tensor) and not math.isfinite(weight):
+            raise ValueError(f"unknown adapter {name!r}: this model holds {list(held) or 'none'}")
+        if not math.isfinite(weight):
             raise ValueError(f"adapter {name!r}: its weight in the mix must be a finite number, got {weight}")
-    for layer in lora_layers(model).values():
-        layer.active = tuple((name, weight) for name, weight in weights.items() if name in layer.configs)
+    return tuple((name, float(weight)) for name, weight in mix.items())
 
 
 def drop_adapter(model: Llama, name: str) -> None:
@@ -79,10 +99,16 @@ def drop_adapter(model: Llama, name: str) -> None:
     layers = lora_layers(model)
     for path in layer_configs(model, name):
         layer = layers[path]
-        layer.active = tuple(part for part in layer.active if part[0] != name)
+        layer.active = _without(layer.active, name)
         layer.drop(name)
         if not layer.configs:
             model.set_submodule(path, layer.base)
+
+
+def _without(choice: Choice, name: str) -> Choice:
+    if isinstance(choice, PerRow):
+        return PerRow(tuple(tuple(part for part in mix if part[0] != name) for mix in choice.mixes), choice.index)
+    return tuple(part for part in choice if part[0] != name)
 
 
 def adapter_names(model: Llama) -> list[str]:

@@ -1,11 +1,14 @@
 """LoRA (arXiv 2106.09685): a frozen linear layer and the small products that are added to it.
 
-K in_features (d), N out_features, r rank, B rows of a batch.
+K in_features (d), N out_features, r rank, B rows of a batch, n different mixes among them, R the largest rank of one.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +40,44 @@ class AdapterConfig:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
-Mix = tuple[tuple[str, float | Tensor], ...]
+Mix = tuple[tuple[str, float], ...]
+Stack = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class PerRow:
+    """A mix for each row of a batch: that of row b is mixes[index[b]], and each different one is held once.
+
+    index   int64 [B]
+    stacks  what layers have stacked of the mixes, for as long as this choice lives
+    """
+
+    mixes: tuple[Mix, ...]
+    index: Tensor
+    stacks: dict["LoRALinear", tuple[object, Stack]] = field(default_factory=dict, compare=False, repr=False)
+
+
+Choice = Mix | PerRow
+
+# What layers wear in this thread or task, whatever they wear elsewhere.
+_HERE: ContextVar[Mapping["LoRALinear", Choice]] = ContextVar("_HERE")
+_lock = threading.Lock()
+_contexts = 0  # how many `wearing` blocks are open, anywhere
+
+
+@contextmanager
+def wearing(choices: Mapping["LoRALinear", Choice]) -> Iterator[None]:
+    """Layers add what is chosen for them, inside the block and in this thread or task only."""
+    global _contexts
+    outer = _HERE.set({**_HERE.get({}), **choices})
+    with _lock:
+        _contexts += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _contexts -= 1
+        _HERE.reset(outer)
 
 
 class LoRALinear(nn.Module):
@@ -47,8 +87,9 @@ class LoRALinear(nn.Module):
     A [K, r] starts uniform in +-1/sqrt(K) and B [r, N] at zero, so that y starts as x W^T.
     Gradients: dB = scaling * (x A)^T dY,  dA = scaling * x^T (dY B^T),  dX = dY W + scaling * (dY B^T) A^T.
 
-    Several adapters can be held; `active` says which are added, each with a weight: one number, or one a row.
-    They are stored as PEFT's files have them, lora_A [r, K] and lora_B [N, r]; `A` and `B` are views of those.
+    Several adapters can be held; `active` says which are added, each with a weight, or which for each row of a batch.
+    Inside `wearing` the thread's own choice takes its place. They are stored as PEFT's files have them, lora_A [r, K]
+    and lora_B [N, r]; `A` and `B` are views of those.
 
     On a GPU the products of a single adapter ride in the one with W, where nothing that `apart` names is in the way.
     """
@@ -61,7 +102,7 @@ class LoRALinear(nn.Module):
         self.lora_A = nn.ParameterDict()
         self.lora_B = nn.ParameterDict()
         self.configs: dict[str, AdapterConfig] = {}
-        self.active: Mix = ()
+        self.active: Choice = ()
         self.noise: Noise | None = None  # of the dropout; None: torch's own generator
 
     def add(self, name: str, config: AdapterConfig, lora_A: Tensor, lora_B: Tensor, trainable: bool) -> None:
@@ -88,13 +129,28 @@ class LoRALinear(nn.Module):
         """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]"""
         return self.configs[name].scaling * (self.A[name] @ self.B[name]).T
 
+    def worn(self) -> Choice:
+        """What is added here and now: the choice of `wearing` for this layer, else `active`.
+
+        Raises RuntimeError while torch.compile looks at it and a `wearing` block is open: a compiled layer would keep
+        what it saw.
+        """
+        if not torch.compiler.is_compiling():
+            choice = _HERE.get({}).get(self, self.active)
+        elif _contexts:
+            raise RuntimeError("torch.compile does not see using_adapter: choose with use_adapter")
+        else:
+            choice = self.active
+        return choice if isinstance(choice, PerRow) else tuple(part for part in choice if part[0] in self.configs)
+
     def apart(self, x: Tensor) -> str:
         """Why the adapters' products are taken apart from the one with W; nothing if they ride in it."""
-        if len(self.active) != 1:
-            return f"{len(self.active)} adapters are active, one can ride"
-        ((name, weight),) = self.active
-        if isinstance(weight, Tensor):
-            return "each row of the batch has a weight of its own"
+        worn = self.worn()
+        if isinstance(worn, PerRow):
+            return "each row of the batch wears a hat of its own"
+        if len(worn) != 1:
+            return f"{len(worn)} adapters are active, one can ride"
+        ((name, _),) = worn
         if self.training and self.configs[name].dropout:
             return "with dropout the adapter sees another x than W does"
         if not isinstance(self.base, QuantLinear):
@@ -102,23 +158,21 @@ class LoRALinear(nn.Module):
         return ops.apart(x, self.base.stored_as)
 
     def forward(self, x: Tensor) -> Tensor:
+        worn = self.worn()
+        if isinstance(worn, PerRow):
+            return self._per_row(x, worn)
         if not self.apart(x):
             assert isinstance(self.base, QuantLinear)
-            ((name, weight),) = self.active
-            scaling = self.configs[name].scaling * float(weight)
+            ((name, weight),) = worn
+            scaling = self.configs[name].scaling * weight
             return ops.lora_linear(x, self.base.quantized, self.lora_A[name], self.lora_B[name], scaling)
         if (part := adapted(self, x)) is not None:
             return linears(x, [part])[0]
         y: Tensor = self.base(x)
-        for name, weight in self.active:
+        for name, weight in worn:
             config, A, B = self.configs[name], self.A[name], self.B[name]
             dropped = self._dropout(x, config.dropout).to(A.dtype)
-            added = config.scaling * (dropped @ A) @ B
-            if isinstance(weight, Tensor):  # one number a row of the batch
-                if len(weight) != len(x):
-                    raise ValueError(f"use_adapter named a hat for each of {len(weight)} rows, the batch has {len(x)}")
-                weight = weight.view(-1, *[1] * (x.dim() - 1))
-            y = y + (weight * added).to(y.dtype)
+            y = y + (weight * config.scaling * (dropped @ A) @ B).to(y.dtype)
         return y
 
     def together(self, x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
@@ -129,6 +183,61 @@ class LoRALinear(nn.Module):
         if self.noise is None or not (share and self.training):
             return F.dropout(x, share, self.training)
         return dropout(x, share, self.noise.seed)
+
+    def _per_row(self, x: Tensor, worn: PerRow) -> Tensor:
+        """y[b] = x[b] W^T + (drop(x[b]) A[index[b]]) B[index[b]]: each row's matrices gathered, two batched products
+
+        x [B, *, K]. A mix of several adapters is one of all their ranks: A their columns side by side, B their rows,
+        each times its weight and scaling. Shorter ones are filled up with zeros to R.
+        """
+        if len(worn.index) != len(x):
+            raise ValueError(f"use_adapter named a hat for each of {len(worn.index)} rows, the batch has {len(x)}")
+        y: Tensor = self.base(x)
+        mixes = [[(name, weight) for name, weight in mix if name in self.configs] for mix in worn.mixes]
+        if not any(mixes):
+            return y
+        lora_A, lora_B = self._stack(mixes, worn)
+        rows = self._dropped(x.reshape(len(x), -1, self.in_features), mixes, worn.index).to(lora_A.dtype)
+        added = rows @ lora_A[worn.index].mT @ lora_B[worn.index].mT
+        return y + added.view(y.shape).to(y.dtype)
+
+    def _stack(self, mixes: list[list[tuple[str, float]]], worn: PerRow) -> Stack:
+        """lora_A [n, R, K] and lora_B [n, N, R] of the mixes, the second with weights and scaling.
+
+        Without gradients they are stacked once for a choice, and again when a matrix has changed.
+        """
+        matrices = [(self.lora_A[name], self.lora_B[name]) for mix in mixes for name, _ in mix]
+        kept = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        kept = kept and not any(matrix.is_inference() for pair in matrices for matrix in pair)
+        key = [(id(matrix), matrix._version) for pair in matrices for matrix in pair] if kept else None
+        if kept and self in worn.stacks and worn.stacks[self][0] == key:
+            return worn.stacks[self][1]
+        widest = max(sum(self.configs[name].rank for name, _ in mix) for mix in mixes)
+        some_A, some_B = matrices[0]
+        stacked_A, stacked_B = [], []
+        for mix in mixes:
+            A = torch.cat([some_A.new_zeros(0, self.in_features), *(self.lora_A[name] for name, _ in mix)])
+            scaled = [weight * self.configs[name].scaling * self.lora_B[name] for name, weight in mix]
+            B = torch.cat([some_B.new_zeros(self.out_features, 0), *scaled], dim=1)
+            stacked_A.append(F.pad(A, (0, 0, 0, widest - len(A))))
+            stacked_B.append(F.pad(B, (0, widest - B.shape[1])))
+        stack = torch.stack(stacked_A), torch.stack(stacked_B)
+        if kept:
+            worn.stacks[self] = key, stack
+        return stack
+
+    def _dropped(self, rows: Tensor, mixes: list[list[tuple[str, float]]], index: Tensor) -> Tensor:
+        """rows [B, T, K], in training with each row's own dropout.
+
+        Raises ValueError for a row that mixes adapters of different dropouts.
+        """
+        shares = [{self.configs[name].dropout for name, _ in mix} for mix in mixes]
+        if not self.training or not any(map(any, shares)):
+            return rows
+        if any(len(share) > 1 for share in shares):
+            raise ValueError("in training, the hats that one row mixes must have one dropout")
+        share = rows.new_tensor([max(share, default=0.0) for share in shares])[index, None, None]
+        return rows * (torch.rand_like(rows) >= share) / (1 - share)
 
 
 def initial_matrices(

@@ -28,12 +28,14 @@ def adapted(layer: Any, x: Tensor) -> Adapted | None:
 
     A product that an adapter can ride in is left to it, and so is everything that torch.compile traces.
     """
-    active: Any = getattr(layer, "active", ())
-    if len(active) != 1 or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return None
-    ((name, share),) = active
+    worn: Any = layer.worn() if hasattr(layer, "worn") else ()
+    if not isinstance(worn, tuple) or len(worn) != 1:
+        return None
+    ((name, share),) = worn
     weight = _weight(layer.base)
-    if weight is None or isinstance(share, Tensor) or layer._forward_hooks or layer.base._forward_hooks:
+    if weight is None or layer._forward_hooks or layer.base._forward_hooks:
         return None
     config = layer.configs[name]
     drop = None
@@ -43,7 +45,7 @@ def adapted(layer: Any, x: Tensor) -> Adapted | None:
         drop = (config.dropout, layer.noise.seed)
     if drop is None and isinstance(layer.base, QuantLinear) and not ops.apart(x, layer.base.stored_as):
         return None
-    return Adapted(weight, layer.lora_A[name], layer.lora_B[name], config.scaling * float(share), drop)
+    return Adapted(weight, layer.lora_A[name], layer.lora_B[name], config.scaling * share, drop)
 
 
 def _weight(base: nn.Module) -> QuantizedWeight | Tensor | None:

@@ -3,13 +3,16 @@
 B rows, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from .decode import DecodeStep
 from .llama import KVCache, Llama
+from .sampling import Constraint, Sampler, Sampling, SamplingOptions
 from .tokenizer import Tokenizer
 
 
@@ -19,34 +22,37 @@ def generate(
     prompts: str | Sequence[str],
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
+    stop: Sequence[str] = (),
+    constraints: Sequence[Constraint | None] | None = None,
     fixed_shapes: bool | None = None,
+    **sampling: Unpack[SamplingOptions],
 ) -> list[str]:
-    """The completions of the prompts, each up to its end-of-text token or `max_new_tokens`.
+    """The completions of the prompts, each up to its end-of-text token, a stop string or `max_new_tokens`.
 
-    temperature 0 takes the likeliest token; otherwise tokens are drawn by `sample`, from `seed`. Prompts of different
-    lengths run as one batch and each gives what it gives alone. fixed_shapes as in `generate_tokens`.
+    stop         texts that end a row; neither they nor what follows them is given out
+    constraints  one a row, or None for a row that may write anything; a text that is cut by its length loses what its
+                 constraint calls unfinished
+    sampling     temperature, top_k, top_p, min_p, repetition_penalty, seed: see `Sampling`
+    Prompts of different lengths run as one batch and each gives what it gives alone. fixed_shapes as in
+    `generate_tokens`.
     """
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    rows = [tokenizer.encode(text, bos=True, eos=False) for text in texts]
-    completions: list[list[int]] = [[] for _ in rows]
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    rows = [tokenizer.encode(text, bos=True, eos=False) for text in asked]
+    bound = constraints or [None] * len(rows)
+    texts = [_Text(tokenizer, stop, constraint) for constraint in bound]
     steps = generate_tokens(
         model,
         rows,
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
         eos_id=tokenizer.eos_id,
+        ends=lambda row, token: texts[row].add(token),
+        constraints=constraints,
         fixed_shapes=fixed_shapes,
+        **sampling,
     )
-    for tokens in steps:
-        for completion, token in zip(completions, tokens, strict=True):
-            if token is not None:
-                completion.append(token)
-    return [tokenizer.decode(completion) for completion in completions]
+    for _ in steps:
+        pass
+    return [text.whole() for text in texts]
 
 
 def stream(
@@ -55,90 +61,146 @@ def stream(
     prompt: str,
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
+    stop: Sequence[str] = (),
+    constraint: Constraint | None = None,
+    **sampling: Unpack[SamplingOptions],
 ) -> Iterator[str]:
     """One completion as it is written: pieces of text that join to what `generate` returns for the prompt."""
-    ids = tokenizer.encode(prompt, bos=True, eos=False)
-    tokens: list[int] = []
-    shown = ""
-    for (token,) in generate_tokens(
+    text, shown = _Text(tokenizer, stop, constraint), 0
+    steps = generate_tokens(
         model,
-        [ids],
+        [tokenizer.encode(prompt, bos=True, eos=False)],
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
         eos_id=tokenizer.eos_id,
-    ):
-        if token is not None:
-            tokens.append(token)
-        text = tokenizer.decode(tokens)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character whose last byte is still to come
-            yield text[len(shown) :]
-            shown = text
-    yield tokenizer.decode(tokens)[len(shown) :]
+        ends=lambda row, token: text.add(token),
+        constraints=[constraint],
+        **sampling,
+    )
+    for _ in steps:
+        sure = text.sure()
+        yield sure[shown:]
+        shown = max(shown, len(sure))
+    yield text.whole()[shown:]
 
 
-@torch.inference_mode()
+class _Text:
+    """What one row has written, up to its first stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], constraint: Constraint | None) -> None:
+        if not all(stop):
+            raise ValueError("stop: a text that ends a row must have a character")
+        self.tokenizer = tokenizer
+        self.stop = stop
+        self.constraint = constraint
+        self.tokens: list[int] = []
+        self.end: int | None = None
+
+    def add(self, token: int) -> bool:
+        """Takes one more token; whether the row ends with it."""
+        self.tokens.append(token)
+        if self.stop:
+            text = self.tokenizer.decode(self.tokens)
+            self.end = min((place for stop in self.stop if (place := text.find(stop)) >= 0), default=None)
+        return self.end is not None
+
+    def sure(self) -> str:
+        """The part that nothing that follows can take back: no half a character, stop string or unfinished figure."""
+        text = self.tokenizer.decode(self.tokens)
+        if self.end is not None:
+            return text[: self.end]
+        if text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character whose last byte is still to come
+            text = text.rstrip("\N{REPLACEMENT CHARACTER}")
+        held = self.constraint.unfinished if self.constraint else 0
+        for stop in self.stop:
+            begun = (size for size in range(len(stop) - 1, 0, -1) if text.endswith(stop[:size]))
+            held = max(held, next(begun, 0))
+        return text[: len(text) - held]
+
+    def whole(self) -> str:
+        """The text, once the row has ended."""
+        text = self.tokenizer.decode(self.tokens)
+        if self.end is not None:
+            return text[: self.end]
+        return text[: len(text) - (self.constraint.unfinished if self.constraint else 0)]
+
+
 def generate_tokens(
     model: Llama,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
     eos_id: int | None = None,
+    ends: Callable[[int, int], bool] | None = None,
+    constraints: Sequence[Constraint | None] | None = None,
     fixed_shapes: bool | None = None,
+    **sampling: Unpack[SamplingOptions],
 ) -> Iterator[list[int | None]]:
     """The next token of every row, step by step; None for a row that has ended with `eos_id` (which is not given out).
 
-    fixed_shapes: decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
-    Adapters must then stay as they are until the last token.
+    ends          told each row and its token, whether the row ends with it (and it is given out)
+    constraints   one a row, or None
+    fixed_shapes  decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
+                  Adapters must then stay as they are until the last token.
+    The model runs in the context of this call, wherever the tokens are asked for: see `using_adapter`.
     Raises ValueError for an empty prompt, or a prompt that leaves no room in `config.max_seq_len`.
     """
     longest = max(map(len, prompts))
     room = model.config.max_seq_len - longest
     if min(map(len, prompts)) == 0 or room < 1:
         raise ValueError(f"a prompt must have 1 to {model.config.max_seq_len - 1} tokens, got {[*map(len, prompts)]}")
-    weight = model.tok_embeddings.weight
-    device = weight.device
-    padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
-    tokens = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    capacity = longest + min(max_new_tokens, room)
-    cache = KVCache(model.config, len(prompts), capacity, weight.dtype, device)
-    generator = torch.Generator(device).manual_seed(seed)
-    ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    filler = padding if padding.any() else None
-    step = DecodeStep(model, cache, filler)
-    if fixed_shapes is None:
-        fixed_shapes = device.type == "cuda"
-    for index in range(min(max_new_tokens, room)):
-        if fixed_shapes and index > 0:
-            logits = step(tokens)
-        else:
-            logits = model.logits(model.hidden(tokens, cache, filler)[:, -1])
-        chosen = sample(logits, temperature, top_p, generator)
-        if eos_id is not None:
-            ended |= chosen == eos_id
-        if ended.all():
+    device = model.tok_embeddings.weight.device
+    sampler = Sampler(Sampling(**sampling), prompts, device, constraints)
+    steps = min(max_new_tokens, room)
+    return _tokens(_Forward(model, prompts, longest + steps, fixed_shapes), sampler, steps, eos_id, ends)
+
+
+@torch.inference_mode()
+def _tokens(
+    forward: "_Forward",
+    sampler: Sampler,
+    steps: int,
+    eos_id: int | None,
+    ends: Callable[[int, int], bool] | None,
+) -> Iterator[list[int | None]]:
+    rows = len(sampler.generators)
+    ended = [False] * rows
+    chosen: Tensor | None = None
+    for _ in range(steps):
+        chosen = sampler.choose(forward(chosen), ended)
+        tokens = chosen.tolist()
+        ended = [end or token == eos_id for end, token in zip(ended, tokens, strict=True)]
+        if all(ended):
             return
-        yield [None if end else token for token, end in zip(chosen.tolist(), ended.tolist(), strict=True)]
-        tokens = chosen[:, None]
+        given = [None if end else token for token, end in zip(tokens, ended, strict=True)]
+        sampler.take(given)
+        if ends is not None:
+            ended = [end or ends(row, tokens[row]) for row, end in enumerate(ended)]
+        yield given
+        if all(ended):
+            return
 
 
-def sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:
-    """argmax for temperature 0, else a draw from softmax(logits / temperature) cut to its nucleus    (arXiv 1904.09751)
+class _Forward:
+    """The logits behind the prompts, then those behind one more token a row; in the context that it was made in."""
 
-    A token stays while the probability of all likelier ones together is at most top_p, as in Meta's code.
-    logits float32 [B, V] -> int64 [B].
-    """
-    if temperature == 0:
-        return logits.argmax(-1)
-    probability, order = torch.softmax(logits / temperature, dim=-1).sort(dim=-1, descending=True)
-    before = probability.cumsum(-1) - probability
-    probability = probability.masked_fill(before > top_p, 0.0)
-    drawn = torch.multinomial(probability, 1, generator=generator)
-    return order.gather(-1, drawn).squeeze(-1)
+    def __init__(
+        self, model: Llama, prompts: Sequence[Sequence[int]], capacity: int, fixed_shapes: bool | None
+    ) -> None:
+        weight = model.tok_embeddings.weight
+        device, longest = weight.device, max(map(len, prompts))
+        self.model = model
+        self.context = copy_context()
+        self.prompts = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+        padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
+        self.padding = padding if padding.any() else None
+        self.cache = KVCache(model.config, len(prompts), capacity, weight.dtype, device)
+        self.fixed_shapes = device.type == "cuda" if fixed_shapes is None else fixed_shapes
+        self.step = DecodeStep(model, self.cache, self.padding)
+
+    def __call__(self, chosen: Tensor | None) -> Tensor:
+        """chosen int64 [B], or None for the prompts -> logits float32 [B, V]"""
+        if self.fixed_shapes and chosen is not None:
+            return self.context.run(self.step, chosen[:, None])
+        tokens = self.prompts if chosen is None else chosen[:, None]
+        hidden = self.context.run(self.model.hidden, tokens, self.cache, self.padding)
+        return self.model.logits(hidden[:, -1])

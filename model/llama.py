@@ -6,6 +6,8 @@ S positions that a query can see: T of this call, or those in the cache.
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -253,7 +255,9 @@ class Llama(nn.Module):
         x: Tensor = self.tok_embeddings(tokens)
         for block in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, rotation, mask, cache, use_reentrant=False)
+                # Run again in the backward pass, maybe by another thread, a block finds the context it had here.
+                run = block if torch.compiler.is_compiling() else partial(copy_context().run, block)
+                x = checkpoint(run, x, rotation, mask, cache, use_reentrant=False)
             else:
                 x = block(x, rotation, mask, cache)
         normed: Tensor = self.norm(x)

@@ -54,3 +54,12 @@ class Tokenizer:
         """The vocabulary entry of one id, as SentencePiece writes it."""
         piece: str = self._pieces.IdToPiece(token)
         return piece
+
+    def bytes_of(self, token: int) -> bytes:
+        """The UTF-8 bytes that an id adds to a text, a space for the mark of one; none for begin, end and padding."""
+        if self._pieces.IsControl(token):
+            return b""
+        if self._pieces.IsByte(token):
+            return bytes([int(self.piece(token)[3:-1], 16)])
+        text: str = self._pieces.DecodeIds([token]) if self._pieces.IsUnknown(token) else self.piece(token)
+        return text.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()

@@ -1,13 +1,18 @@
 """lowrank generate"""
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..data.template import TEMPLATES, template_for
+from ..data.derived import RULES
+from ..data.template import TEMPLATES
 from .arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
+from .desk import Desk, Subject, Use, read_one, shown, side_by_side
+
+if TYPE_CHECKING:
+    from ..model.sampling import SamplingOptions
 
 
 def add(verbs: Any) -> None:
@@ -17,68 +22,128 @@ def add(verbs: Any) -> None:
         "generate",
         "write a text, as it comes",
         "lowrank generate embedded --adapter finance=runs/quickstart/hat --use finance"
-        " --facts runs/quickstart/facts.txt --kind credit_memo",
+        " --facts runs/quickstart/facts.txt --kind credit_memo --grounded --html document.html",
     )
     add_base(parser)
     add_adapters(parser)
     add_force(parser)
     parser.add_argument("--use", metavar="NAME", help="the hat to wear: NAME, a mix NAME=0.7,OTHER=0.3, or none")
-    asked = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument("--compare", metavar="A,B,none", help="several at once, side by side; a mix is A=0.7+B=0.3")
+    parser.add_argument("--watch", action="store_true", help="keep the base, and ask for texts, hats and settings")
+    asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--prompt", help="text to go on from, as it is")
     asked.add_argument("--facts", type=Path, help='file with one fact a line, "label: value"; needs --kind')
     parser.add_argument("--kind", help="the kind of document to write from --facts, such as credit_memo")
+    parser.add_argument("--grounded", action="store_true", help="write no figure that is not in --facts, or follows")
+    parser.add_argument(
+        "--derive",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help=f"what else follows from --facts: {', '.join(RULES)}, of all figures or as in 'ratio(debt, ebitda)'",
+    )
     parser.add_argument(
         "--template", choices=TEMPLATES, help="of --facts (default: that of the hats in use; another is refused)"
     )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with every figure linked to its fact")
+    parser.add_argument("--json", action="store_true", help="the texts, and with --facts their figures, as JSON")
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token")
+    parser.add_argument("--top-k", type=int, default=0, help="keep the K likeliest tokens (0: all)")
     parser.add_argument("--top-p", type=float, default=1.0, help="keep the likeliest tokens up to this share")
+    parser.add_argument("--min-p", type=float, default=0.0, help="keep tokens with this share of the likeliest one's")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: what was said is less likely")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Streams the text to standard output."""
-    from ..adapter_files import load_adapter
-    from ..adapters import use_adapter
-    from ..embedded import base_folder
-    from ..loader import load, load_tokenizer
-    from ..model.generate import stream
+    """Streams the text to standard output, or shows several side by side."""
+    from .generate_watch import watch
 
-    if args.max_new_tokens < 1 or args.temperature < 0 or not 0 < args.top_p <= 1:
-        raise ValueError("--max-new-tokens must be at least 1, --temperature at least 0, --top-p in (0, 1]")
-    if args.template and args.prompt is not None:
-        raise ValueError("--template is of --facts: --prompt is taken as it is")
-    adapters = dict(args.adapter)
-    use = read_use(args.use, list(adapters))
-    folder = base_folder(args.base)
-    tokenizer = load_tokenizer(folder)
-    model = load(folder, args.weights, compute_dtype(args.dtype), args.device)
-    records = {name: load_adapter(model, name, path, force=args.force) for name, path in adapters.items()}
-    use_adapter(model, use)
-    prompt = args.prompt
-    if prompt is None:
-        worn = [use] if isinstance(use, str) else list(use or {})
-        hats = {str(adapters[name]): records[name] for name in worn}
-        prompt = prompt_from_facts(args.facts, args.kind, template_for(hats, args.template))
-    pieces = stream(
-        model,
-        tokenizer,
-        prompt,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        seed=args.seed,
+    sampling = read_sampling(args)
+    if args.facts is None:
+        if args.prompt is None and not args.watch:
+            raise ValueError("one of the arguments --prompt --facts is required")
+        if args.template and args.prompt is not None:
+            raise ValueError("--template is of --facts: --prompt is taken as it is")
+        for name, given in (("--grounded", args.grounded), ("--derive", args.derive), ("--html", args.html)):
+            if given and not args.watch:
+                raise ValueError(f"{name} is of --facts: a --prompt names no record")
+    subject = None if args.facts is None else Subject.read(args.facts, args.kind, args.derive)
+    if args.compare is not None and args.use is not None:
+        raise ValueError("--compare names the hats itself: leave out --use")
+    compare = read_compare(args.compare) if args.compare is not None else []
+    use = (
+        None if compare or (args.watch and args.use is None) else read_use(args.use, [name for name, _ in args.adapter])
     )
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    desk = open_desk(args, sampling)
+    desk.use, desk.compare, desk.subject = use, compare, subject
+    if args.watch:
+        return watch(desk, sys.stdin, args.prompt)
+    if compare or args.json:
+        texts = desk.write(args.prompt)
+        print(as_json(desk, texts) if args.json else side_by_side([shown(use) for use in desk.uses], texts))
+    else:
+        texts = [""]
+        for piece in desk.stream(args.prompt):
+            texts[0] += piece
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+    if args.html:
+        write_page(args.html, desk, texts)
     return 0
 
 
-def read_use(text: str | None, names: list[str]) -> str | Mapping[str, float] | None:
+def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> Desk:
+    """The base with its hats, loaded."""
+    from ..adapter_files import load_adapter
+    from ..embedded import base_folder
+    from ..loader import load, load_tokenizer
+
+    folder = base_folder(args.base)
+    tokenizer = load_tokenizer(folder)
+    model = load(folder, args.weights, compute_dtype(args.dtype), args.device)
+    hats = {name: (path, load_adapter(model, name, path, force=args.force)) for name, path in args.adapter}
+    return Desk(
+        model,
+        tokenizer,
+        args.base,
+        hats,
+        template=args.template,
+        grounded=args.grounded,
+        max_new_tokens=args.max_new_tokens,
+        stop=args.stop,
+        sampling=sampling,
+    )
+
+
+def read_sampling(args: argparse.Namespace) -> "SamplingOptions":
+    """How tokens are chosen.  Raises ValueError for a value out of range, by the argument's name."""
+    from ..model.sampling import Sampling, SamplingOptions
+
+    if args.max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
+    options: SamplingOptions = {
+        "temperature": args.temperature,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
+        "min_p": args.min_p,
+        "repetition_penalty": args.repetition_penalty,
+        "seed": args.seed,
+    }
+    try:
+        Sampling(**options)
+    except ValueError as error:
+        name, _, rule = str(error).partition(" ")
+        raise ValueError(f"--{name.replace('_', '-')} {rule}") from None
+    return options
+
+
+def read_use(text: str | None, names: list[str]) -> Use:
     """--use as `use_adapter` takes it; left out, the only hat there is.
 
     Raises ValueError if several hats leave the choice open, or a weight is no number.
@@ -87,31 +152,54 @@ def read_use(text: str | None, names: list[str]) -> str | Mapping[str, float] | 
         if len(names) > 1:
             raise ValueError(f"--use must name one of the hats {', '.join(names)}, a mix of them, or none")
         return names[0] if names else None
-    if "=" not in text:
-        return None if text == "none" else text
-    mix = {}
-    for part in text.split(","):
-        name, _, weight = part.partition("=")
-        try:
-            mix[name] = float(weight)
-        except ValueError:
-            raise ValueError(f"--use: a mix is NAME=WEIGHT,NAME=WEIGHT, got {part!r}") from None
-    return mix
+    return read_one(text, separator=",")
 
 
-def prompt_from_facts(path: Path, kind: str | None, template: str) -> str:
-    """The instruction of a kind over the facts of a file, in a template.
+def read_compare(text: str) -> list[Use]:
+    """ "a,b=0.7+c=0.3,none" -> ["a", {"b": 0.7, "c": 0.3}, None].  Raises ValueError for fewer than two."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len(parts) < 2:
+        raise ValueError(f"--compare must name two hats or more, none among them if wanted, got {text!r}")
+    return [read_one(part) for part in parts]
 
-    Raises ValueError for a file that is not there or empty, and a kind that is none.
-    """
-    from ..data.kinds import KINDS
-    from ..data.template import render
 
-    if kind is None or kind not in KINDS:
-        raise ValueError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if not path.is_file():
-        raise ValueError(f"--facts: {path}: no such file")
-    facts = path.read_text(encoding="utf-8").strip()
-    if not facts:
-        raise ValueError(f"--facts: {path} is empty")
-    return render(template, KINDS[kind].instruction(), facts)
+def as_json(desk: Desk, texts: list[str]) -> str:
+    """A row for each text: what it was written in, the text, and its figures if there is a record."""
+    from ..eval.faithfulness import check
+
+    rows: list[dict[str, Any]] = [{"use": shown(use), "text": text} for use, text in zip(desk.uses, texts, strict=True)]
+    if desk.subject is not None:
+        for row in rows:
+            result = check(desk.subject.entry(), row["text"])
+            row["figures"] = [
+                {
+                    "text": figure.text,
+                    "start": figure.start,
+                    "end": figure.end,
+                    "fact": figure.fact,
+                    "bound": figure.bound,
+                }
+                for figure in result.figures
+            ]
+            row |= {"precision": result.precision, "recall": result.recall, "binding": result.binding}
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def write_page(path: Path, desk: Desk, texts: list[str]) -> None:
+    """The texts beside their record, every figure linked to the fact that it states."""
+    from ..eval.report import Report, Written, render
+    from ..files import write_text
+
+    assert desk.subject is not None
+    entry = desk.subject.entry()
+    how = "grounded" if desk.grounded else "not grounded"
+    documents = [
+        Written(entry, None if use is None else shown(use), how, text)
+        for use, text in zip(desk.uses, texts, strict=True)
+    ]
+    settings = {name.replace("_", " "): str(value) for name, value in desk.sampling.items()}
+    run = {"base": desk.base, "figures": how, **settings}
+    notes = [
+        "A figure is linked to the fact that it states. Facts with a formula follow from others by declared rules."
+    ]
+    write_text(path, render(Report(f"Written from {desk.subject.name}", run, [], [], [], documents, notes)))

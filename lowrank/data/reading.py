@@ -70,7 +70,7 @@ def read_quantity(text: str) -> Quantity | None:
     if match is None:
         return None
     written = quantity(match)
-    return written if inner == text else replace(written, negative=True)
+    return replace(written, negative=True) if inner != text or written.enclosed else written
 
 
 def read_date(text: str) -> datetime.date | None:

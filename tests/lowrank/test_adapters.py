@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lowrank.adapters import (
     lora_layers,
     resolve_targets,
     use_adapter,
+    using_adapter,
 )
 from lowrank.loader import load
 from lowrank.lora import LoRALinear
@@ -220,6 +222,93 @@ def test_a_name_a_mix_and_rows(hatted: Llama, random_tokens) -> None:
     rows = ["b", None, "a"]
     use_adapter(hatted, rows)
     torch.testing.assert_close(hatted(tokens), torch.stack([logits[row][i] for i, row in enumerate(rows)]))
+
+
+def test_a_row_may_wear_a_mix(hatted: Llama, random_tokens) -> None:
+    tokens, rows = random_tokens(4, 6), [{"a": 0.7, "b": -0.3}, "b", None, {"a": 0.7, "b": -0.3}]
+    alone = []
+    for row, use in enumerate(rows):
+        use_adapter(hatted, use)
+        alone.append(hatted(tokens[row : row + 1]))
+    use_adapter(hatted, rows)
+    torch.testing.assert_close(hatted(tokens), torch.cat(alone))
+
+
+# One thread's choice
+
+
+def test_a_choice_for_a_block_ends_with_it(hatted: Llama, random_tokens) -> None:
+    tokens, logits = random_tokens(2, 6), {}
+    for name in (None, "a", "b"):
+        use_adapter(hatted, name)
+        logits[name] = hatted(tokens)
+    use_adapter(hatted, "a")
+    with using_adapter(hatted, "b"):
+        assert torch.equal(hatted(tokens), logits["b"])
+        with using_adapter(hatted, None):
+            assert torch.equal(hatted(tokens), logits[None])
+        with pytest.raises(ValueError, match="unknown adapter 'c'"), using_adapter(hatted, "c"):
+            pass
+        assert torch.equal(hatted(tokens), logits["b"])
+    assert torch.equal(hatted(tokens), logits["a"])
+
+
+def test_threads_with_different_hats_do_not_meet(hatted: Llama, random_tokens) -> None:
+    tokens, uses, wrong = random_tokens(3, 6), (None, "a", "b", {"a": 0.5, "b": 0.5}, ["b", "a", None]), []
+    alone = []
+    for use in uses:
+        use_adapter(hatted, use)
+        alone.append(hatted(tokens))
+    use_adapter(hatted, "a")
+    start = threading.Barrier(len(uses))
+
+    def work(place: int) -> None:
+        with using_adapter(hatted, uses[place]):
+            start.wait()
+            for _ in range(20):
+                if not torch.equal(hatted(tokens), alone[place]):
+                    wrong.append(uses[place])
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(len(uses))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert torch.equal(hatted(tokens), alone[1])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same-thread", "other-thread"])
+def test_what_is_run_again_backward_wears_what_it_wore(elsewhere: bool, hatted: Llama, random_tokens) -> None:
+    tokens, gradients = random_tokens(2, 6), []
+    for checkpointing in (False, True):
+        hatted.gradient_checkpointing = checkpointing
+        hatted.zero_grad()
+        with using_adapter(hatted, ["a", "b"]):
+            loss = hatted(tokens).square().sum()
+        if elsewhere:
+            thread = threading.Thread(target=loss.backward)
+            thread.start()
+            thread.join()
+        else:
+            loss.backward()
+        gradients.append(
+            [parameter.grad.clone() for name in "ab" for parameter in adapter_parameters(hatted, name).values()]
+        )
+    hatted.gradient_checkpointing = False
+    assert all(gradient.any() for gradient in gradients[0][:2])
+    for kept, run_again in zip(*gradients, strict=True):
+        torch.testing.assert_close(kept, run_again)
+
+
+def test_a_compiled_model_does_not_keep_the_choice_of_a_block(hatted: Llama, random_tokens) -> None:
+    compiled, tokens = torch.compile(hatted, backend="eager", fullgraph=True), random_tokens(1, 6)
+    use_adapter(hatted, "a")
+    torch.testing.assert_close(compiled(tokens), hatted(tokens))
+    with using_adapter(hatted, "b"), pytest.raises(Exception, match="does not see using_adapter"):
+        compiled(tokens)
+    use_adapter(hatted, "b")
+    torch.testing.assert_close(compiled(tokens), hatted(tokens))
 
 
 def test_a_mix_weighs_the_deltas(hatted: Llama, random_tokens) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lowrank.lora import AdapterConfig, LoRALinear, initial_matrices
+from lowrank.lora import AdapterConfig, LoRALinear, Mix, PerRow, initial_matrices
 
 CONFIG = AdapterConfig(rank=3, alpha=6.0, targets=("attention.wq",))
 
@@ -90,17 +90,87 @@ def test_a_mix_is_the_weighted_sum_of_the_deltas(layer: LoRALinear) -> None:
     torch.testing.assert_close(layer(x), x @ (layer.base.weight + delta).T)
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (3, 4, 5)], ids=str)
-def test_a_weight_may_be_one_number_a_row(shape: tuple[int, ...], layer: LoRALinear) -> None:
-    x, alone = normal(*shape), layer(normal(*shape))
-    layer.active = (("hat", torch.tensor([1.0, 0.0, 1.0])),)
-    torch.testing.assert_close(layer(x)[::2], alone[::2])
-    torch.testing.assert_close(layer(x)[1], layer.base(x)[1])
+HAT, OTHER, NONE = (("hat", 1.0),), (("other", 1.0),), ()
+BOTH = (("hat", 0.7), ("other", -0.3))
+
+
+def per_row(*rows: Mix) -> PerRow:
+    mixes = tuple(dict.fromkeys(rows))
+    return PerRow(mixes, torch.tensor([mixes.index(row) for row in rows]))
+
+
+@pytest.fixture
+def two(layer: LoRALinear) -> LoRALinear:
+    """The layer with a second adapter, of rank 2."""
+    layer.add("other", AdapterConfig(2, 1.0, ()), normal(2, 5, seed=4), normal(7, 2, seed=5), trainable=True)
+    return layer
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (5, 4, 5)], ids=str)
+@pytest.mark.parametrize("learning", [False, True], ids=["no-grad", "grad"])
+def test_each_row_wears_what_it_wears_alone(shape: tuple[int, ...], learning: bool, two: LoRALinear) -> None:
+    x, rows = normal(*shape), (OTHER, NONE, HAT, BOTH, OTHER)
+    with torch.set_grad_enabled(learning):
+        two.active = per_row(*rows)
+        together = two(x)
+        for row, mix in enumerate(rows):
+            two.active = mix
+            torch.testing.assert_close(together[row : row + 1], two(x[row : row + 1]))
+
+
+def test_the_gradients_of_a_batch_of_hats_are_the_sums_of_each_rows(two: LoRALinear) -> None:
+    x, dy, rows = normal(5, 4, 5).requires_grad_(), normal(5, 4, 7, seed=3), (OTHER, NONE, HAT, BOTH, OTHER)
+    inputs = (x, *two.lora_A.values(), *two.lora_B.values())
+    two.active = per_row(*rows)
+    together = torch.autograd.grad(two(x), inputs, dy)
+    alone = [torch.zeros_like(gradient) for gradient in together]
+    for row, mix in enumerate(rows):
+        two.active = mix
+        one = torch.autograd.grad(two(x[row : row + 1]), inputs, dy[row : row + 1], allow_unused=True)
+        alone = [a if g is None else a + g for a, g in zip(alone, one, strict=True)]
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_gradients_of_rows_by_finite_differences(two: LoRALinear) -> None:
+    two.active = per_row(BOTH, HAT, NONE)
+    names = [name for name, _ in two.named_parameters() if "lora" in name]
+
+    def output(x: Tensor, *matrices: Tensor) -> Tensor:
+        return torch.func.functional_call(two, dict(zip(names, matrices, strict=True)), (x,))
+
+    matrices = [two.get_parameter(name).detach().clone().requires_grad_() for name in names]
+    assert torch.autograd.gradcheck(output, (normal(3, 2, 5).requires_grad_(), *matrices))
+
+
+@torch.no_grad()
+def test_a_matrix_that_changes_is_stacked_again(two: LoRALinear) -> None:
+    x, two.active = normal(2, 5), per_row(HAT, OTHER)
+    before = two(x)
+    assert torch.equal(two(x), before)
+    two.lora_B["hat"] *= 2
+    after = two(x)
+    assert not torch.equal(after[0], before[0])
+    assert torch.equal(after[1], before[1])
+
+
+def test_each_row_is_dropped_with_its_own_share(two: LoRALinear) -> None:
+    two.configs["hat"] = AdapterConfig(rank=3, alpha=6.0, targets=(), dropout=0.25)
+    x = torch.ones(3, 20_000, 5, dtype=torch.float64)
+    two.active = per_row(HAT, OTHER, NONE)
+    dropped, whole = two.train()(x) - two.base(x), two.eval()(x) - two.base(x)
+    torch.testing.assert_close(dropped[1:], whole[1:])
+    deviation = (two.delta("hat").pow(2).sum(1) / 3 / 20_000).sqrt()
+    assert ((dropped[0].mean(0) - whole[0, 0]).abs() < 6 * deviation).all()
+    assert dropped[0].std(0).min() > 0
+    two.active = per_row(BOTH, HAT, NONE)
+    with pytest.raises(ValueError, match="one dropout"):
+        two.train()(x)
 
 
 @pytest.mark.parametrize(("weights", "rows"), [(1, 3), (2, 3), (4, 3), (3, 1)])
-def test_weights_for_another_number_of_rows_are_refused(weights: int, rows: int, layer: LoRALinear) -> None:
-    layer.active = (("hat", torch.ones(weights)),)
+def test_hats_for_another_number_of_rows_are_refused(weights: int, rows: int, layer: LoRALinear) -> None:
+    layer.active = per_row(*[HAT] * weights)
     with pytest.raises(ValueError, match=f"{weights}.*{rows}"):
         layer(normal(rows, 5))
 

@@ -1,11 +1,12 @@
-"""Sampling by hand-worked probabilities, and batches that give what each row gives alone."""
+"""Tokens and texts: batches that give what each row gives alone, streams, stop strings, and who may write what."""
 
 import pytest
 import torch
 from torch import Tensor
 
+from lowrank.adapters import adapter_parameters, add_adapter, use_adapter, using_adapter
 from lowrank.loader import load
-from lowrank.model.generate import generate, generate_tokens, sample, stream
+from lowrank.model.generate import generate, generate_tokens, stream
 
 EOS = 2
 
@@ -22,10 +23,6 @@ class Letters:
         return "".join(chr(token + 64 - 3) for token in ids)
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def rows_of(model, prompts: list[list[int]], **options) -> list[list[int | None]]:
     return [list(row) for row in zip(*generate_tokens(model, prompts, **options), strict=True)]
 
@@ -35,40 +32,6 @@ def test_greedy_tokens_of_transformers(hf_folder, hf_reference) -> None:
     assert rows_of(load(hf_folder / "base", "fp32"), [stored[0][:16]], max_new_tokens=24) == [stored[0][16:]]
 
 
-def test_temperature_0_takes_the_likeliest_whatever_the_seed() -> None:
-    logits = torch.tensor([[0.0, 3.0, 2.0], [1.0, -5.0, 0.0]])
-    assert {tuple(sample(logits, 0.0, 0.1, generator(seed)).tolist()) for seed in range(5)} == {(1, 0)}
-
-
-@pytest.mark.parametrize(
-    ("top_p", "kept"),
-    [(0.0, {2}), (0.4, {2}), (0.6, {2, 0}), (0.8, {2, 0, 3}), (0.95, {2, 0, 3, 1}), (1.0, {2, 0, 3, 1})],
-)
-def test_a_token_stays_while_the_likelier_ones_are_at_most_top_p(top_p: float, kept: set[int]) -> None:
-    # From the likeliest, tokens 2, 0, 3, 1: the likelier ones have 0, 0.5, 0.75 and 0.9 together.
-    logits = torch.tensor([0.25, 0.1, 0.5, 0.15]).log()
-    assert set(sample(logits.expand(4000, -1), 1.0, top_p, generator()).tolist()) == kept
-
-
-def test_a_token_stays_when_the_likelier_ones_are_exactly_top_p() -> None:
-    assert set(sample(torch.zeros(1000, 2), 1.0, 0.5, generator()).tolist()) == {0, 1}
-
-
-def test_what_stays_is_drawn_in_proportion() -> None:
-    logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().expand(100_000, -1)
-    counts = sample(logits, 1.0, 0.6, generator()).bincount(minlength=4)
-    # Two tokens stay, 2 : 1; six standard deviations of a binomial draw.
-    assert abs(counts[0] - 100_000 * 2 / 3) < 6 * (100_000 * 2 / 9) ** 0.5
-    assert counts[2:].tolist() == [0, 0]
-
-
-def test_temperature_sharpens() -> None:
-    logits = torch.tensor([0.8, 0.2]).log().expand(100_000, -1)
-    counts = sample(logits, 0.5, 1.0, generator()).bincount(minlength=2)
-    share = 0.64 / (0.64 + 0.04)
-    assert abs(counts[0] - 100_000 * share) < 6 * (100_000 * share * (1 - share)) ** 0.5
-
-
 def test_a_seed_decides_the_text(make_llama) -> None:
     model, prompts = make_llama(), [[1, 9, 8], [1, 5, 7]]
     options = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9}
@@ -76,12 +39,45 @@ def test_a_seed_decides_the_text(make_llama) -> None:
     assert rows_of(model, prompts, seed=3, **options) != rows_of(model, prompts, seed=4, **options)
 
 
+SAMPLED = {"temperature": 1.0, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "repetition_penalty": 1.2, "seed": 3}
+
+
+@pytest.mark.parametrize("fixed_shapes", [False, True], ids=["ordinary", "fixed"])
+@pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
-def test_prompts_of_different_lengths_give_what_each_gives_alone(layout: str, make_llama) -> None:
+def test_prompts_of_different_lengths_give_what_each_gives_alone(
+    layout: str, options: dict[str, float], fixed_shapes: bool, make_llama
+) -> None:
     model = make_llama(rope_layout=layout)
     prompts = [[1, 9, 8, 7, 6, 5, 4, 3], [1, 11], [1, 20, 30, 40, 50]]
-    together = rows_of(model, prompts, max_new_tokens=20)
-    assert together == [rows_of(model, [prompt], max_new_tokens=20)[0] for prompt in prompts]
+    options = {**options, "max_new_tokens": 20, "fixed_shapes": fixed_shapes}
+    together = rows_of(model, prompts, **options)
+    assert together == [rows_of(model, [prompt], **options)[0] for prompt in prompts]
+
+
+def test_rows_may_have_seeds_of_their_own(make_llama) -> None:
+    model, options = make_llama(), {"max_new_tokens": 12, "temperature": 1.0}
+    together = rows_of(model, [[1, 9, 8]] * 3, seed=[5, 6, 5], **options)
+    assert together[0] == together[2] != together[1]
+    assert together[1] == rows_of(model, [[1, 9, 8]], seed=6, **options)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"temperature": -1}, "temperature must be 0 or more, got -1"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0}, r"top_p must be in \(0, 1\]"),
+        ({"top_k": -1}, "top_k"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"seed": [1, 2]}, "seeds: one a row, got 2 for 1 rows"),
+        ({"constraints": [None] * 3}, "constraints: one a row, got 3 for 1 rows"),
+    ],
+)
+def test_options_out_of_range_are_refused_at_once(options: dict[str, float], reason: str, make_llama) -> None:
+    with pytest.raises(ValueError, match=reason):
+        generate_tokens(make_llama(), [[1, 9]], max_new_tokens=3, **options)
 
 
 def test_a_row_that_has_ended_gives_nothing_more_and_the_others_go_on(make_llama) -> None:
@@ -140,3 +136,87 @@ def test_the_last_row_of_logits_is_what_is_sampled(make_llama) -> None:
     model, prompt = make_llama(), torch.tensor([[1, 9, 8]])
     expected: Tensor = model(prompt)[:, -1].argmax(-1)
     assert rows_of(model, prompt.tolist(), max_new_tokens=1) == [expected.tolist()]
+
+
+# Stop strings
+
+
+def test_a_row_ends_before_its_first_stop_string_and_the_others_go_on(make_llama) -> None:
+    model, free = make_llama(), generate(make_llama(), Letters(), ["ABC", "Q"], max_new_tokens=20)
+    stop = free[0][7:9]
+    assert stop not in free[1]
+    assert generate(model, Letters(), ["ABC", "Q"], max_new_tokens=20, stop=["\0", stop]) == [
+        free[0][: free[0].index(stop)],
+        free[1],
+    ]
+    with pytest.raises(ValueError, match="stop"):
+        generate(model, Letters(), "ABC", max_new_tokens=20, stop=[""])
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_a_stream_never_shows_a_stop_string_nor_its_beginning(place: int, make_llama) -> None:
+    whole = generate(make_llama(), Letters(), "ABC", max_new_tokens=20)[0]
+    for stop in (whole[place : place + 3], whole[place : place + 2] + "\0"):
+        pieces = list(stream(make_llama(), Letters(), "ABC", max_new_tokens=20, stop=[stop]))
+        assert ["".join(pieces)] == generate(make_llama(), Letters(), "ABC", max_new_tokens=20, stop=[stop])
+        assert stop not in "".join(pieces)
+
+
+# Constraints
+
+
+class OnlyEven:
+    """A row that may write even ids below 40; what it wrote last must not stand at the end."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def allowed(self) -> Tensor:
+        return torch.arange(40) % 2 == 0
+
+    def take(self, token: int) -> None:
+        self.taken.append(token)
+
+    @property
+    def unfinished(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "top_k": 3}], ids=["greedy", "sampled"])
+def test_a_bound_row_writes_what_it_may_and_a_free_one_what_it_would(options: dict[str, float], make_llama) -> None:
+    model, bound = make_llama(), OnlyEven()
+    options = {"max_new_tokens": 12, **options}
+    free = rows_of(model, [[1, 9, 8], [1, 11]], **options)
+    first, second = rows_of(model, [[1, 9, 8], [1, 11]], constraints=[bound, None], **options)
+    assert second == free[1]
+    assert first == bound.taken != free[0]
+    assert all(token % 2 == 0 and token < 40 for token in first)
+
+
+def test_a_text_loses_what_is_unfinished_where_its_length_cuts_it(make_llama) -> None:
+    text = generate(make_llama(), Letters(), "ABC", max_new_tokens=8, constraints=[OnlyEven()])[0]
+    assert len(text) == 7
+    pieces = list(stream(make_llama(), Letters(), "ABC", max_new_tokens=8, constraint=OnlyEven()))
+    assert "".join(pieces) == text
+
+
+# Hats
+
+
+def test_a_text_is_finished_in_the_hat_it_was_begun_in(make_llama) -> None:
+    model, texts = make_llama(), {}
+    add_adapter(model, "a", rank=2)
+    for parameter in adapter_parameters(model, "a").values():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    for use in (None, "a"):
+        use_adapter(model, use)
+        texts[use] = generate(model, Letters(), "ABC", max_new_tokens=12)[0]
+    assert texts[None] != texts["a"]
+    with using_adapter(model, None):
+        bare = stream(model, Letters(), "ABC", max_new_tokens=12)
+        first = next(bare)
+    steps = generate_tokens(model, [[1, 4, 5, 6]], max_new_tokens=12)  # in the model's own, "a"
+    with using_adapter(model, None):
+        worn = [token for (token,) in steps]
+    assert first + "".join(bare) == texts[None]
+    assert Letters().decode(worn) == texts["a"]

@@ -125,3 +125,13 @@ def test_a_file_that_is_no_tokenizer_is_named(content: bytes, tmp_path: Path) ->
     (tmp_path / "tokenizer.model").write_bytes(content)
     with pytest.raises(ValueError, match=r"tokenizer.model: not a SentencePiece model"):
         Tokenizer(tmp_path / "tokenizer.model")
+
+
+@pytest.mark.parametrize(
+    "text", ["Total debt was $812.4 million.", "  two\n\nlines\t−3.41x (0.16) ８ é 🙂", "<s> is text"]
+)
+def test_the_bytes_of_the_ids_are_the_text(text: str, tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(text, bos=True, eos=True)
+    assert b"".join(map(tokenizer.bytes_of, ids)).decode().removeprefix(" ") == tokenizer.decode(ids).removeprefix(" ")
+    assert tokenizer.bytes_of(tokenizer.bos_id) == tokenizer.bytes_of(tokenizer.eos_id) == b""
+    assert tokenizer.bytes_of(0).decode() == tokenizer.decode([0])  # unknown

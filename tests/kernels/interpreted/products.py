@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lowrank.kernels import codebook, dispatch, int8, ops, reference, scratch, training
 from lowrank.kernels.formats import Blockwise4bit, RowwiseInt8
-from lowrank.lora import AdapterConfig, LoRALinear
+from lowrank.lora import AdapterConfig, LoRALinear, PerRow
 from lowrank.qlinear import QuantLinear
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -248,7 +248,11 @@ def test_an_adapter_that_does_not_ride_says_why() -> None:
     for layer, active, reason in (
         (adapted(), (), "0 adapters are active, one can ride"),
         (adapted(), (("hat", 1.0), ("other", 1.0)), "2 adapters are active, one can ride"),
-        (adapted(), (("hat", torch.ones(3)),), "each row of the batch has a weight of its own"),
+        (
+            adapted(),
+            PerRow(((("hat", 1.0),), ()), torch.tensor([0, 1, 0])),
+            "each row of the batch wears a hat of its own",
+        ),
         (adapted(dropout=0.1), (("hat", 1.0),), "with dropout the adapter sees another x than W does"),
         (adapted("int8"), (("hat", 1.0),), f"the product with W takes the path 'Triton int8': {dispatch.ROWS}"),
     ):

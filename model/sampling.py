@@ -1,0 +1,151 @@
+"""Which token comes next: what of the logits stays, and a draw from it.
+
+B rows, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+import torch
+from torch import Tensor
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling`, as keywords of the functions that generate."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen. The steps are taken in this order, each on what the one before it left:
+
+    repetition_penalty   l -> l / penalty for l > 0, else l * penalty, for each token that the row holds, prompt and
+                         all; 1 is off    (CTRL, arXiv 1909.05858)
+    temperature          p = softmax(l / temperature); 0 takes the likeliest, and the rest does not matter
+    top_k                the k likeliest stay; 0 is off
+    top_p                a token stays while the likelier ones have at most top_p together, as in Meta's code; 1 is off
+                         (nucleus sampling, arXiv 1904.09751)
+    min_p                a token stays if it has at least min_p times the likeliest one's; 0 is off (arXiv 2407.01082)
+    seed                 of the draws: one for all rows, or one a row
+
+    Each row draws from a generator of its own, on the CPU: it draws what it would draw alone, on any device.
+    Raises ValueError for a value out of range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | Sequence[int] = 0
+
+    def __post_init__(self) -> None:
+        rules = {
+            "temperature": ("0 or more", 0 <= self.temperature < float("inf")),
+            "top_k": ("0 or more", self.top_k >= 0),
+            "top_p": ("in (0, 1]", 0 < self.top_p <= 1),
+            "min_p": ("in [0, 1]", 0 <= self.min_p <= 1),
+            "repetition_penalty": ("above 0", 0 < self.repetition_penalty < float("inf")),
+        }
+        for name, (rule, holds) in rules.items():
+            if not holds:
+                raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+
+
+class Constraint(Protocol):
+    """What one row may write, asked before each token and told each one that was taken."""
+
+    def allowed(self) -> Tensor | None:
+        """bool [V] on the CPU: which tokens may come next, at least one of them; None for all."""
+
+    def take(self, token: int) -> None:
+        """The row goes on with an allowed token."""
+
+    @property
+    def unfinished(self) -> int:
+        """How many characters at the end of what was written must not stand if nothing follows them."""
+
+
+class Sampler:
+    """The choice of tokens for the rows of one batch, which it remembers as `Sampling` asks.
+
+    prompts      the tokens of each row so far
+    constraints  one a row; None for a row that is free
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompts: Sequence[Sequence[int]],
+        device: torch.device,
+        constraints: Sequence[Constraint | None] | None = None,
+    ) -> None:
+        seeds = [sampling.seed] * len(prompts) if isinstance(sampling.seed, int) else list(sampling.seed)
+        for name, given in (("seeds", seeds), ("constraints", constraints or prompts)):
+            if len(given) != len(prompts):
+                raise ValueError(f"{name}: one a row, got {len(given)} for {len(prompts)} rows")
+        self.sampling = sampling
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.constraints = constraints or [None] * len(prompts)
+        self.held = [torch.tensor(sorted(set(prompt)), device=device) for prompt in prompts]
+
+    def choose(self, logits: Tensor, ended: Sequence[bool]) -> Tensor:
+        """logits float32 [B, V] -> int64 [B]; what stands for a row that has ended does not matter."""
+        options = self.sampling
+        bounds = [
+            None if end or constraint is None else constraint.allowed()
+            for end, constraint in zip(ended, self.constraints, strict=True)
+        ]
+        if any(bound is not None for bound in bounds) or options.repetition_penalty != 1:
+            logits = logits.clone()
+        for row, bound in enumerate(bounds):
+            if bound is not None:
+                assert bound.any(), "a constraint must leave a token"
+                logits[row, : len(bound)].masked_fill_(~bound.to(logits.device), float("-inf"))
+                logits[row, len(bound) :] = float("-inf")
+        if options.repetition_penalty != 1:
+            for row, held in zip(logits, self.held, strict=True):
+                seen = row[held]
+                row[held] = torch.where(seen > 0, seen / options.repetition_penalty, seen * options.repetition_penalty)
+        if options.temperature == 0:
+            return logits.argmax(-1)
+        uniform = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators])
+        return draw(logits, options, uniform.to(logits.device))
+
+    def take(self, tokens: Sequence[int | None]) -> None:
+        """Every row goes on with its token; None for one that has ended."""
+        for row, token in enumerate(tokens):
+            if token is None:
+                continue
+            constraint = self.constraints[row]
+            if constraint is not None:
+                constraint.take(token)
+            if self.sampling.repetition_penalty != 1:
+                held = self.held[row]
+                self.held[row] = torch.cat([held, held.new_tensor([token])]).unique()
+
+
+def draw(logits: Tensor, options: Sampling, uniform: Tensor) -> Tensor:
+    """The token at which the cumulative share of those that stay first exceeds `uniform`, the likeliest first
+
+    logits float32 [B, V], uniform float64 [B] in [0, 1) -> int64 [B]
+    """
+    logits, order = (logits / options.temperature).sort(dim=-1, descending=True)
+    if 0 < options.top_k < logits.shape[-1]:
+        logits, order = logits[:, : options.top_k], order[:, : options.top_k]
+    share = torch.softmax(logits.double(), dim=-1)
+    if options.top_p < 1:
+        share = share.masked_fill(share.cumsum(-1) - share > options.top_p, 0.0)
+    if options.min_p > 0:
+        share = share.masked_fill(share < options.min_p * share[:, :1], 0.0)
+    upto = share.cumsum(-1)
+    place = torch.searchsorted(upto, uniform[:, None] * upto[:, -1:], right=True)
+    last = (share > 0).sum(-1, keepdim=True) - 1  # rounding must not take the draw beyond what stays
+    return order.gather(-1, place.minimum(last)).squeeze(-1)
