@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lowrank.kernels import codebook, reference
 from lowrank.kernels.formats import Blockwise4bit, NestedAbsmax, QuantizedWeight
+from lowrank.kernels.repack import as_stored
 from lowrank.model.config import ModelConfig
 
 BLOCK = 64
@@ -61,6 +62,7 @@ def read_block(weight: QuantizedWeight, row: int, block: int, original: Tensor |
     A row that is no multiple of 64 has blocks that begin in the row before, and end in the row behind.
     """
     n, k = weight.shape
+    weight = as_stored(weight)
     if not isinstance(weight, Blockwise4bit):
         start, scale = row * k + BLOCK * block, float(weight.scale[row])
         end = min(start + BLOCK, (row + 1) * k)

@@ -34,7 +34,7 @@ from .eval.state import base_sha256
 from .eval.tasks import Task
 from .files import write_json, write_text
 from .model.checkpoint import open_checkpoint
-from .train.checkpoint import FILENAME as CHECKPOINT
+from .train.checkpoint import Checkpoints
 from .train.config import TrainConfig
 from .train.run import DOCUMENTS_SEED, Result, train_from_config
 
@@ -145,7 +145,7 @@ def _toml(table: str, values: Mapping[str, Any]) -> str:
 
 
 def _train(config: TrainConfig, progress: bool) -> Result:
-    return train_from_config(config, resume=(Path(config.run.out) / CHECKPOINT).is_file(), progress=progress)
+    return train_from_config(config, resume=bool(Checkpoints(Path(config.run.out), 1).cursors()), progress=progress)
 
 
 def _results(comparisons: Sequence[Comparison]) -> list[Claim]:

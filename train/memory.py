@@ -17,7 +17,8 @@ import torch
 
 from lowrank.accounting import Item, adapter_parameters, base_items
 from lowrank.adapters import resolve_targets
-from lowrank.kernels.dispatch import SCRATCH, explain
+from lowrank.kernels.dispatch import DX, PLAIN, SCRATCH
+from lowrank.kernels.explain import explain
 from lowrank.kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
 from lowrank.kernels.linear_cross_entropy import rows_of_a_chunk
 from lowrank.loader import DEFAULT_WEIGHTS, DEQUANT
@@ -132,8 +133,9 @@ def _scratch(model: ModelConfig, config: TrainConfig) -> int:
     n, k = max(model.linear_shapes().values(), key=math.prod)
     if weights not in QUANTIZED_NAMES:
         return 0 if weights == config.base.dtype else n * k * dtype.itemsize
-    path = explain(512, n, k, dtype=dtype, device=config.base.device, format=weights)[-1].path
-    return n * k * {"plain torch": PLAIN_SCRATCH, SCRATCH: dtype.itemsize}.get(path, 0)
+    choices = explain(512, n, k, dtype=dtype, device=config.base.device, format=weights)
+    path = next(choice.path for choice in choices if choice.op == DX)
+    return n * k * {PLAIN: PLAIN_SCRATCH, SCRATCH: dtype.itemsize}.get(path, 0)
 
 
 def _states(model: ModelConfig, config: TrainConfig) -> int:

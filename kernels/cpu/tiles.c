@@ -36,8 +36,8 @@
 #define HALF 64           /* weights of a row that become half a row of four tiles, beside the next row of W */
 #define STEPS 4           /* of 32 rows that are decoded before they are multiplied, likewise */
 #define AHEAD 16          /* rows of W that are fetched before they are looked up */
-#define AT_ONCE 8         /* tiles of rows that are multiplied with a panel of W while it is there */
-#define NEAR 4608         /* numbers of such a row that are summed before C is put aside: they stay in the second cache */
+#define AT_ONCE 16        /* tiles of rows that are multiplied with a panel of W while it is there */
+#define NEAR 2304         /* numbers of such a row that are summed before C is put aside: they stay in the second cache */
 #define INLINE static inline __attribute__((always_inline))
 
 /* The compiler is not told what the tile instructions read: without this it might store it later, or never. */
