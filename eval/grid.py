@@ -38,9 +38,9 @@ BATCH = 25
 class Cell:
     """A column on a task: what was written behind each item, and how well the reference was predicted.
 
-    nats      of each reference, end of text included
+    nats        of each reference, end of text included; NaN for what is not finite
     supervised  tokens of each reference, end of text included
-    left_out  ids of items that do not fit into the model's context
+    left_out    ids of items that do not fit into the model's context
     """
 
     task: Task
@@ -113,6 +113,7 @@ def evaluate_grid(
         "lowrank": lowrank.__version__,
         "torch": torch.__version__,
         "base": base_sha256(base),
+        "force": force,  # or a hat of another base, once let pass, would be let pass for ever
         "dtype": str(dtype).removeprefix("torch."),
         "device": find_device(device).type,
     }
@@ -198,7 +199,12 @@ class _Plan:
         outputs = write(model, tokenizer, [one.prompt for one in asked], self.most_tokens)
         losses = completion_losses(model, [one.example for one in asked])
         return [
-            {"id": one.item.id, **asdict(output), "nats": nats, "supervised": one.example.supervised}
+            {
+                "id": one.item.id,
+                **asdict(output),
+                "nats": nats if math.isfinite(nats) else None,  # JSON has no NaN
+                "supervised": one.example.supervised,
+            }
             for one, output, nats in zip(asked, outputs, losses, strict=True)
         ]
 
@@ -213,7 +219,7 @@ class _Plan:
             self.task,
             column,
             tuple(Output(row["text"], row["tokens"], row["ended"]) for row in kept),
-            tuple(row["nats"] for row in kept),
+            tuple(math.nan if row["nats"] is None else row["nats"] for row in kept),
             tuple(row["supervised"] for row in kept),
             self.left_out,
         )

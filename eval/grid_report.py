@@ -105,7 +105,7 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
         if one.interval.low <= 0 <= one.interval.high and one.measure.name not in same
     ]
     parts = ((", ".join(told), ""), (", ".join(rest), "not told apart from none: "), (", ".join(same), "the same: "))
-    changes = "; ".join(beginning + part for part, beginning in parts if part)
+    changes = "; ".join(beginning + part for part, beginning in parts if part) or "no score has a value"
     return f"{task}, {subject}, n = {group[0].n}: {changes}."
 
 

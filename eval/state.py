@@ -3,8 +3,8 @@
     STATE/<cell>/cell.json         what the cell is: hashes of base, hat, template and data, and every option
     STATE/<cell>/batch-0000.json   what was written and measured in its first batch
 
-<cell> is the hash of cell.json, so a changed hat, base or option is another cell, and nothing stale is ever taken. Each
-file is written aside and renamed.
+<cell> is the hash of cell.json, so a changed hat, base, option or version is another cell. Each file is written aside
+and renamed.
 """
 
 import hashlib

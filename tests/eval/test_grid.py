@@ -1,6 +1,7 @@
 """The grid: every cell there, measured as defined, a hat only with its own template, and nothing run twice."""
 
 import json
+import shutil
 
 import pytest
 
@@ -16,6 +17,12 @@ from lowrank.eval.writing import Output
 
 ENTRIES = make_documents(3, seed=5, split="test")
 KEYS = {"task", "adapter", "weights", "n", "loss", "sections", "figure_precision", "figure_recall", "binding"}
+
+
+@pytest.fixture(autouse=True)
+def short_texts(monkeypatch):
+    """Documents are cut after 40 tokens: what is looked at here is who writes, not what."""
+    monkeypatch.setattr(Documents, "most_tokens", lambda *_: 40)
 
 
 def answers(texts):
@@ -46,6 +53,14 @@ def test_a_model_that_writes_nothing_has_none_and_what_has_no_value_is_null(embe
     assert [row[key] for key in none] == [0] * len(none)
     assert row["identities_held"] is row["dates_right"] is row["distinct_1"] is None
     json.dumps(row, allow_nan=False)
+
+
+def test_a_loss_that_is_not_finite_has_no_value_and_spoils_nothing_else(embedded, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "write", answers(lambda _: ""))
+    monkeypatch.setattr(grid, "completion_losses", lambda _, examples: [float("inf")] + [1.0] * (len(examples) - 1))
+    for _ in range(2):  # run, and read back
+        row = run(embedded, state=tmp_path)[0].to_json()
+        assert (row["loss"], row["bits_per_byte"], row["ended"]) == (None, None, 1)
 
 
 def test_the_loss_is_that_of_all_references_and_items_keep_their_order_whatever_the_batch(embedded, tokenizer):
@@ -172,3 +187,15 @@ def test_what_does_not_fit_is_left_out_by_name_and_a_document_never_is(embedded,
 def test_what_makes_no_sense_is_refused(embedded, options, expected):
     with pytest.raises(ValueError, match=expected):
         run(embedded, **options)
+
+
+def test_a_hat_of_another_base_that_was_once_insisted_on_is_refused_again(embedded, hat, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "write", answers(lambda _: ""))
+    foreign = tmp_path / "hat"
+    shutil.copytree(hat, foreign)
+    record = json.loads((foreign / "lowrank.json").read_text())
+    record["base"]["fingerprint"] = "0" * 64
+    (foreign / "lowrank.json").write_text(json.dumps(record))
+    run(embedded, {"new": foreign}, entries=ENTRIES[:1], state=tmp_path / "state", force=True)
+    with pytest.raises(ValueError, match="made for the base 0000000000000000"):
+        run(embedded, {"new": foreign}, entries=ENTRIES[:1], state=tmp_path / "state")

@@ -11,6 +11,7 @@ import pytest
 import lowrank as package
 from lowrank.cli import main
 from lowrank.data.documents import make_documents, write_jsonl
+from lowrank.eval.documents import Documents
 from lowrank.files import sha256_of
 
 with warnings.catch_warnings():
@@ -23,6 +24,12 @@ assert _SPEC is not None and _SPEC.loader is not None
 _FIXTURES = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_FIXTURES)
 raw = _FIXTURES.raw
+
+
+@pytest.fixture(autouse=True)
+def short_texts(monkeypatch):
+    """Documents are cut after 60 tokens."""
+    monkeypatch.setattr(Documents, "most_tokens", lambda *_: 60)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from lowrank.claims import claims
 from lowrank.cli import main
+from lowrank.eval.documents import Documents
 from lowrank.model.config import PRESETS, ModelConfig
 from lowrank.train import loop
 from lowrank.train.config import TrainConfig
@@ -60,6 +61,14 @@ def mixture(raw, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixture") / "out"
     assert main(["data", "mixture", str(folder), "--from", str(raw), "--total", "60"]) == 0
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_texts():
+    """Documents are cut after 120 tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Documents, "most_tokens", lambda *_: 120)
+        yield
 
 
 @pytest.fixture(scope="module")
