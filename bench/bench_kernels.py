@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=tuple(FULL), default="cpu", help="where to run (default: %(default)s)")
     parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="of x, y and dequantized W")
     parser.add_argument(
-        "--shapes", choices=("quick", "full"), default="quick", help="one shape (default), or the six of Llama 2 7B"
+        "--shapes",
+        type=_shapes,
+        default="quick",
+        metavar="SHAPES",
+        help='"quick" (one shape, the default), "full" (the six of Llama 2 7B), or NxK,... such as 4096x4096',
     )
     parser.add_argument(
         "--peers",
@@ -152,8 +156,8 @@ def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "Kerne
             rows.append(path, measured)
     if thrown_away:
         _note(f"{thrown_away} of {len(cases)} cases ran on a busy machine: their rows are marked, and no file has them")
-    if args.device == "cuda" and not args.json:
-        print("\n".join(map(str, bars(kept))))
+    if not args.json:
+        print("\n".join(map(str, bars(kept, args.device))))
     return 0
 
 
@@ -191,6 +195,15 @@ def _shape(text: str) -> tuple[int, int, int]:
         raise argparse.ArgumentTypeError(f"must be MxNxK, such as 16x4096x11008, got {text!r}")
     m, n, k = map(int, text.split("x"))
     return m, n, k
+
+
+def _shapes(text: str) -> str | tuple[tuple[int, int], ...]:
+    """ "4096x4096,11008x4096" -> ((4096, 4096), (11008, 4096))"""
+    if text in ("quick", "full"):
+        return text
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*(,[1-9]\d*x[1-9]\d*)*", text):
+        raise argparse.ArgumentTypeError(f'must be "quick", "full" or NxK,NxK such as 4096x4096, got {text!r}')
+    return tuple((int(n), int(k)) for n, _, k in (shape.partition("x") for shape in text.split(",")))
 
 
 def _note(message: str) -> None:
