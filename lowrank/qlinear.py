@@ -52,8 +52,15 @@ class QuantLinear(nn.Module):
 
     @property
     def quantized(self) -> QuantizedWeight:
-        """The weight as its stored tensors."""
-        return self.stored_as.with_tensors({name: getattr(self, name) for name in self.stored_as.tensors()})
+        """The weight as its stored tensors: the same object as long as these are."""
+        held = self.stored_as
+        tensors = {name: getattr(self, name) for name in held.tensors()}
+        if all(tensors[name] is part for name, part in held.tensors().items()):
+            return held
+        moved = held.with_tensors(tensors)
+        if self._buffers.keys() >= tensors.keys():  # parameters are gathered for a moment and must not be kept
+            self.stored_as = moved
+        return moved
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """W [N, K] in `dtype`."""
