@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import library, run, training
-from .dispatch import SCRATCH, choose, not_repacked, reason
+from .dispatch import REGISTERS, SCRATCH, choose, not_repacked, reason
 from .explain import Choice as Choice
 from .explain import explain as explain
 from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
@@ -34,6 +34,11 @@ def quantize(
     if torch.compiler.is_compiling():
         return library.quantize(w, format, blocksize, name)
     return run.quantize(w, format, blocksize, name)
+
+
+def quantizes_in_place(w: Tensor, format: str) -> bool:
+    """Whether W is quantized from where it lies, a block at a time: plain torch makes copies of it in float32."""
+    return choose(run.quantize_case(w, format)).name == REGISTERS
 
 
 def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:

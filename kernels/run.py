@@ -14,11 +14,15 @@ from .formats import Blockwise4bit, QuantizedWeight, RowwiseInt8
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
     """W [N, K] in `format`, one of `formats.QUANTIZED_NAMES`."""
-    layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
-    case = Case(QUANTIZE, 1, *_matrix(w.shape), w.dtype, w.device, format, layout)
     four_bit, _, suffix = format.partition("-")
-    weight: QuantizedWeight = choose(case).run(w, four_bit, blocksize, suffix == "dq", name)
+    weight: QuantizedWeight = choose(quantize_case(w, format)).run(w, four_bit, blocksize, suffix == "dq", name)
     return weight
+
+
+def quantize_case(w: Tensor, format: str) -> Case:
+    """What `quantize` asks the table for."""
+    layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
+    return Case(QUANTIZE, 1, *_matrix(w.shape), w.dtype, w.device, format, layout)
 
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:

@@ -26,6 +26,8 @@ def quantize_slabs(w: Tensor, format: str, device: torch.device, where: str) -> 
     w [N, K], on the CPU or in a memory map. Blocks lie within a slab; the maxima of blocks, which double quantization
     looks at together, are put together first.  Raises ValueError naming `where` for NaN or infinity.
     """
+    if device.type == "cpu" and ops.quantizes_in_place(w, format):
+        return ops.quantize(w, format, name=where)
     single, _, nested = format.partition("-")
     whole = BLOCKSIZE // math.gcd(BLOCKSIZE, w.shape[1])  # so many rows, or a multiple, are a whole number of blocks
     rows = whole * max(1, SLAB // (whole * w.shape[1]))
