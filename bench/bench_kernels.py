@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .plan import FULL, H200, Case, Limits, expected_seconds, plan
+from .plan import FULL, H200, OPS, Case, Limits, expected_seconds, plan
 
 if TYPE_CHECKING:
     from ..kernels.ops import Choice
@@ -107,7 +107,8 @@ def _show_plan(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequ
     from .plan import work
 
     itemsize = _dtype(args.dtype).itemsize
-    seconds = expected_seconds(cases, args.device, limits, len(providers), REPETITIONS, itemsize)
+    able = {op: sum(op in provider.ops for provider in providers) for op in OPS}
+    seconds = expected_seconds(cases, args.device, limits, able, REPETITIONS, itemsize)
     least = [(case, *work(case, case.n * case.k // 2, itemsize).bound(case.op, limits)) for case in cases]
     if args.json:
         for case, bound, ms in least:

@@ -3,7 +3,7 @@
 M rows of x, N out_features, K in_features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 OPS = ("quantize", "dequantize", "forward", "dX")
@@ -88,14 +88,17 @@ def plan(device: str, shapes: str | Sequence[tuple[int, int]]) -> list[Case]:
 
 
 def expected_seconds(
-    cases: Sequence[Case], device: str, limits: Limits, providers: int, repetitions: int, itemsize: int
+    cases: Sequence[Case], device: str, limits: Limits, providers: Mapping[str, int], repetitions: int, itemsize: int
 ) -> float:
-    """A guess at the whole run, compilation included: what each call should take, and what surrounds it."""
+    """A guess at the whole run, compilation included: what each call should take, and what surrounds it.
+
+    providers  how many there are of each op
+    """
     total = SECONDS_OF_COMPILATION[device]
     for case in cases:
         _, ms = work(case, case.n * case.k // 2, itemsize).bound(case.op, limits)
         efficiency = (QUANTIZE_EFFICIENCY if case.op == "quantize" else EFFICIENCY)[device]
         call = ms / 1e3 / efficiency
         sample = max(call, 1e-3) if device == "cuda" else call  # a graph is at least a millisecond long
-        total += providers * (SECONDS_OF_A_CASE[device] + (repetitions + 5) * sample)
+        total += providers[case.op] * (SECONDS_OF_A_CASE[device] + (repetitions + 5) * sample)
     return total

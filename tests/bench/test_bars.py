@@ -21,6 +21,8 @@ def test_each_bar_is_read_off_the_rows_that_it_speaks_of():
         row("forward", "bitsandbytes", 64, ratio=0.98),
         row("forward", "bitsandbytes", 128, ratio=0.5),  # between the bars
         row("dX", "bitsandbytes", 1, ratio=0.5),
+        row("forward", "marlin", 1, ratio=0.96),
+        row("forward", "marlin", 2, ratio=0.5),  # a bar at one row alone
         row("forward", "bitsandbytes", 512, ratio=1.2),
         row("dX", "bitsandbytes", 8192, ratio=1.06),
         row("dX", "dense", 8192, ratio=0.9),
@@ -30,6 +32,7 @@ def test_each_bar_is_read_off_the_rows_that_it_speaks_of():
         (0.86, True),
         (pytest.approx(math.sqrt(2.0 * 0.98)), True),
         (0.98, False),
+        (0.96, True),
         (1.06, True),
         (0.9, False),
     ]
