@@ -131,9 +131,10 @@ class _Side:
 
     def close(self) -> None:
         """Ends the process."""
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
         self._log.close()
 
 

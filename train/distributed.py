@@ -25,7 +25,7 @@ from lowrank.qlinear import QuantLinear
 from .optim import clip_gradients, local
 from .team import Team
 
-PATIENCE = timedelta(seconds=60)  # with a process that does not answer
+PATIENCE = timedelta(minutes=10)  # with one that lives and is slow; of one that is dead torchrun tells at once
 
 
 class Processes(Team):

@@ -13,7 +13,7 @@ from .arguments import add_verb
 def add(verbs: Any) -> None:
     """The arguments of the verb."""
     parser = add_verb(
-        verbs, "train", "a new hat on a frozen base", "lowrank train documents-7b --plan run.epochs=5 optimizer.lr=1e-4"
+        verbs, "train", "a new hat on a frozen base", "lowrank train documents-7b run.epochs=5 optimizer.lr=1e-4 --plan"
     )
     parser.add_argument(
         "recipe",
