@@ -1,88 +1,34 @@
 """What may be written, a character at a time, so that every figure of a text states a fact of its record.
 
-The judge is `data.stated`, whole figures as it reads them. What is added here is foresight: while a figure is being
-written, only what can still become a right one may follow. For that, the numbers that state a fact are listed:
-
-    for each fact, each scale it can be put in (1, thousand, million, billion; per cent, basis points), and each count
-    of decimals up to two beyond its print: the one number that the value rounds to, with and without commas
-
-and, behind each, the scales and units that make it the fact again; in words as well, where it is a whole number.
+The judge is `data.stated`, of figures as it reads them. What is added here is foresight: while a figure is being
+written, only what can still become a right one may follow, of what `grounding_forms` lists; and none begins in a word.
 
 A state is a set of readings of what was written, one of which the checker will take: a figure that has begun, a name
 or date of the record that has a digit in it, the number of a list item, or nothing that is open.
 """
 
 import re
-from bisect import bisect_left
-from decimal import ROUND_FLOOR, Decimal, localcontext
 from enum import Enum
-from functools import cache
 from typing import NamedTuple
 
-from .data.facts import ARITHMETIC
-from .data.figures import FIGURE, NUMBER_WORDS, in_words
-from .data.stated import FALLING, Number, Record, read_number, sentence
-
-BEYOND_PRINT = 2  # decimals that a figure may have beyond those of its fact
-
-_SCALE_WORDS = {3: ("thousand", "k"), 6: ("million", "mn", "m"), 9: ("billion", "bn", "b")}
-_UNIT_WORDS = {
-    ("usd", 0): ("dollars",),
-    ("pct", 0): ("%", "percent", "per cent", "percentage points", "percentage point"),
-    ("pct", -2): ("bps", "bp", "basis points", "basis point"),
-    ("x", 0): ("x", "times"),
-}
-_SPOKEN_UNITS = {("usd", 0): "dollars", ("pct", 0): "percent", ("pct", -2): "basis points"}
-_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?")
-_PREFIX = re.compile(r"\(?[-−]?(?:(?:us)?\$|usd ?)?[-−]?\(?", re.IGNORECASE)
-_LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
-_WORDS_BESIDE = frozenset(
-    word
-    for phrases in (("hundred", "and", "point"), *_SCALE_WORDS.values(), *_UNIT_WORDS.values())
-    for phrase in phrases
-    for word in phrase.split(" ")
+from .data.figures import FIGURE, NUMBER_WORDS
+from .data.stated import FALLING, Record, read_number, sentence
+from .grounding_forms import (
+    BEHIND_NUMBER,
+    BEHIND_SCALE,
+    NUMBER,
+    WORD_BEGINNINGS,
+    WORDS_BESIDE,
+    Forms,
+    begins_one,
+    is_more,
+    next_letters,
 )
 
-
-def _beginnings(texts: list[str]) -> frozenset[str]:
-    """Everything that a text begins with, short of the whole of it and of nothing."""
-    return frozenset(text[:size] for text in texts for size in range(1, len(text)))
-
-
-def _spaced(words: list[str]) -> list[str]:
-    return [space + word for word in words for space in ("", " ")]
-
-
-_SCALES = _spaced([word for words in _SCALE_WORDS.values() for word in words])
-_UNITS = _spaced([word for words in _UNIT_WORDS.values() for word in words])
-_BEHIND_NUMBER, _BEHIND_SCALE = _beginnings(_SCALES + _UNITS), _beginnings(_UNITS)
-_ALL_ENDINGS = [*_SCALES, *_UNITS, *(scale + unit for scale in _SCALES for unit in _UNITS)]
+_PREFIX = re.compile(r"\(?[-−]?(?:(?:us)?\$|usd ?)?[-−]?\(?", re.IGNORECASE)
+_LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
 _MARKS = frozenset("0123456789 .,()%$-−\n\t")
-_WORD_BEGINNINGS = _beginnings([*NUMBER_WORDS, *_WORDS_BESIDE]) | NUMBER_WORDS.keys() | _WORDS_BESIDE
 _FIRST_LETTERS = frozenset(word[0] for word in NUMBER_WORDS)
-
-
-def _endings(usd: bool) -> dict[tuple[str, int], tuple[str, ...]]:
-    """What may follow a number, by the dimension and the power of ten that it then has."""
-    scaled = {0: [""]} | {exponent: _spaced(list(words)) for exponent, words in _SCALE_WORDS.items()}
-    endings = {("usd" if usd else "count", exponent): tuple(scales) for exponent, scales in scaled.items()}
-    if not usd:
-        dollars = _spaced(list(_UNIT_WORDS["usd", 0]))
-        for exponent, scales in scaled.items():
-            endings["usd", exponent] = tuple(
-                scale + unit for scale in scales for unit in dollars if not scale or unit[0] == " "
-            )
-        for key in (("pct", 0), ("pct", -2), ("x", 0)):
-            endings[key] = tuple(_spaced(list(_UNIT_WORDS[key])))
-    return endings
-
-
-def _in_each_case(endings: tuple[str, ...]) -> dict[str, None]:
-    """ "million", "Million", "MILLION": of the ways that the checker reads, those that are written."""
-    return dict.fromkeys(form for ending in endings for form in (ending, ending.title(), ending.upper()))
-
-
-_ENDINGS = {usd: _endings(usd) for usd in (False, True)}
 
 
 class Phase(Enum):
@@ -147,17 +93,9 @@ class Rules:
             for low in self.texts
             if any(map(str.isdecimal, low))
         ]
-        self.endings = {
-            usd: {meaning: tuple(filter(self._is_whole, _in_each_case(endings))) for meaning, endings in of.items()}
-            for usd, of in _ENDINGS.items()
-        }
-        self.numbers: dict[tuple[bool, tuple[int, ...]], tuple[list[str], dict[str, set[tuple[str, int]]]]] = {}
         self.phases: dict[Figure, tuple[Phase, int]] = {}
         self.opened: tuple[str, tuple[str, bool]] = ("", self._context(""))
-        with localcontext(ARITHMETIC):
-            printed = {key: exact for key, _, exact in reversed(record.exact)}
-            self.forms = [form for key, of, exact in record.exact for form in _forms(of, exact, printed[key])]
-            self.spoken = {signs: self._spoken(signs) for signs in ((1,), (-1,), (1, -1))}
+        self.forms = Forms(record)
 
     def step(self, state: State, letter: str) -> State | None:
         """The state behind one more character, None if it must not be written."""
@@ -212,13 +150,13 @@ class Rules:
                 case Text(text, size):
                     found.update(text[size : size + 1])
                 case Figure(text, _, True):
-                    found.update(_next_letters(_words(text)[-1], spelled=True))
+                    found.update(next_letters(_words(text)[-1], spelled=True))
                 case Figure(text, _, False):
                     low = text.lower()
-                    number = _NUMBER.search(low)
-                    found.update(_next_letters(low[number.end() :].lstrip(")") if number else "", spelled=False))
+                    number = NUMBER.search(low)
+                    found.update(next_letters(low[number.end() :].lstrip(")") if number else "", spelled=False))
                     for place in range(1, len(low)):
-                        found.update(name[len(low) - place] for name in self.texts if _is_more(name, low[place:]))
+                        found.update(name[len(low) - place] for name in self.texts if is_more(name, low[place:]))
         return _MARKS.union(found, map(str.upper, found))
 
     def may_end(self, state: State) -> bool:
@@ -230,13 +168,14 @@ class Rules:
         """All that decides which digit may follow a line with nothing open."""
         low = line.lower()
         texts = tuple(text for text, size in self.dated if _ends_with(low, text[:size]))
-        return (*self.context(line), texts, _LINE_START.fullmatch(line) is not None)
+        return (*self.context(line), texts, _LINE_START.fullmatch(line) is not None, line[-1:].isalpha())
 
     def _begun(self, line: str, digit: str) -> set[Reading]:
         """The readings of a line's next character, a digit, if nothing is open before it."""
         prefix, falling = self.context(line)
         figure, low = Figure(prefix + digit, falling, False), line.lower()
-        readings: set[Reading] = set() if self.phase(figure)[0] is Phase.WRONG else {figure}
+        in_a_word = not prefix and line[-1:].isalpha()
+        readings: set[Reading] = set() if in_a_word or self.phase(figure)[0] is Phase.WRONG else {figure}
         readings |= {
             Text(text, size + 1) for text, size in self.dated if text[size] == digit and _ends_with(low, text[:size])
         }
@@ -294,8 +233,8 @@ class Rules:
         if match["unit"]:
             return False
         if match["scale"]:
-            return rest in _BEHIND_SCALE
-        return rest in _BEHIND_NUMBER or (rest in (".", ",") and not match["open"])
+            return rest in BEHIND_SCALE
+        return rest in BEHIND_NUMBER or (rest in (".", ",") and not match["open"])
 
     def _right(self, match: re.Match[str], figure: Figure) -> bool:
         before = "fell " * figure.falling + figure.text[: match.start()]
@@ -312,7 +251,7 @@ class Rules:
     def _cut(self, text: str, match: re.Match[str], *, begun: bool) -> bool:
         """Whether one of the record's texts takes a part of a figure away, or has begun to; all of it, it may."""
         low = text.lower()
-        first, last = match.span("number")
+        first, last = match.span("number" if match["number"] else "words")
         for place in range(match.end()):
             if low[place] not in self.initials or (place and is_word(low[place - 1])):
                 continue
@@ -334,41 +273,11 @@ class Rules:
         bare = (-1,) if minus else (1, -1) if figure.falling else (1,)
         enclosed = (-1,) if minus else (1, -1)
         inner, outer = head.endswith("("), head.startswith("(")
-        if self._fits(body, usd and not (inner and not outer), bare):
+        if self.forms.fits(body, usd and not (inner and not outer), bare):
             return True
-        if outer and self._fits(body, usd, enclosed, behind=")"):
+        if outer and self.forms.fits(body, usd, enclosed, behind=")"):
             return True
-        return inner and self._fits(body, usd, enclosed, between=")")
-
-    def _fits(self, body: str, usd: bool, signs: tuple[int, ...], between: str = "", behind: str = "") -> bool:
-        """Whether body is the beginning of number + between + scale and unit + behind, for a number that is listed."""
-        numbers, meant = self._listed(usd, signs)
-        if _begins_one(numbers, body):
-            return True
-        match = _NUMBER.match(body)
-        if match is None:
-            return False
-        rest = body[match.end() :]
-        return any(
-            (between + ending + behind).startswith(rest)
-            for meaning in meant.get(match[0], ())
-            for ending in self.endings[usd].get(meaning, ())
-        )
-
-    def _listed(self, usd: bool, signs: tuple[int, ...]) -> tuple[list[str], dict[str, set[tuple[str, int]]]]:
-        """The numbers that state a fact, in order, and the (dimension, power of ten) that each must then have."""
-        if (usd, signs) not in self.numbers:
-            meant: dict[str, set[tuple[str, int]]] = {}
-            for form in self.forms:
-                if form.sign in (0, *signs) and (form.dimension == "usd" or not usd):
-                    for number in filter(self._is_whole, form.numbers):
-                        meant.setdefault(number, set()).add((form.dimension, form.exponent))
-            self.numbers[usd, signs] = sorted(meant), meant
-        return self.numbers[usd, signs]
-
-    def _is_whole(self, part: str) -> bool:
-        """Whether none of the record's texts is a part of a number, or of what follows it."""
-        return all(span == (0, len(part)) and part[0].isdecimal() for span in self.record.known(part))
+        return inner and self.forms.fits(body, usd, enclosed, between=")")
 
     # Figures in words
 
@@ -377,8 +286,8 @@ class Rules:
         words = _words(text)
         matches = list(FIGURE.finditer(f"{text[:-1]}_" if text[-1].isdecimal() else text))  # a digit is the next one's
         wrong = [match for match in matches if not self._right(match, figure)]
-        if all(word in NUMBER_WORDS or word in _WORDS_BESIDE for word in words[:-1]) and (
-            not words[-1] or words[-1] in _WORD_BEGINNINGS
+        if all(word in NUMBER_WORDS or word in WORDS_BESIDE for word in words[:-1]) and (
+            not words[-1] or words[-1] in WORD_BEGINNINGS
         ):
             if not wrong:
                 return Phase.ENOUGH, 0
@@ -387,38 +296,13 @@ class Rules:
             start = text[matches[-1].start() :].lower()
             head = _head(start)
             minus = "-" in head or "−" in head
-            spoken = self.spoken[(-1,) if minus else (1, -1) if figure.falling else (1,)]
-            if _begins_one(spoken, start[len(head) :]):
+            spoken = self.forms.spoken[(-1,) if minus else (1, -1) if figure.falling else (1,)]
+            if begins_one(spoken, start[len(head) :]):
                 return Phase.GOING, 0
             return (Phase.HELD if self._may_be_a_word(figure) else Phase.WRONG), 0
-        if wrong:
+        if wrong or any(self._cut(text, match, begun=True) for match in matches):
             return Phase.WRONG, 0
         return Phase.OVER, len(text) - 1
-
-    def _spoken(self, signs: tuple[int, ...]) -> list[str]:
-        """The facts in words, in order: "twelve million dollars", "one hundred and fifty basis points"."""
-        spoken = []
-        for form in self.forms:
-            if (
-                form.sign in (0, *signs)
-                and form.whole is not None
-                and form.whole < (1000 if form.exponent > 0 else 10**12)
-            ):
-                scale = _SCALE_WORDS[form.exponent][0] if form.exponent > 0 else ""
-                unit = _SPOKEN_UNITS.get((form.dimension, min(form.exponent, 0)), "")
-                spoken.append(" ".join(filter(None, (in_words(form.whole), scale, unit))))
-        return sorted(set(spoken))
-
-
-@cache
-def _next_letters(rest: str, *, spelled: bool) -> frozenset[str]:
-    """What comes next in the words of a figure, or in the scales and units behind it, that begin with what there is."""
-    endings = (*NUMBER_WORDS, *_WORDS_BESIDE) if spelled else _ALL_ENDINGS
-    return frozenset(ending[len(rest)] for ending in endings if _is_more(ending, rest))
-
-
-def _is_more(text: str, beginning: str) -> bool:
-    return len(text) > len(beginning) and text.startswith(beginning)
 
 
 def _last_word(text: str) -> str:
@@ -437,40 +321,6 @@ def _head(text: str) -> str:
     match = _PREFIX.match(text)
     assert match is not None, "it matches nothing, too"
     return match[0]
-
-
-class Form(NamedTuple):
-    """A value in one scale: the numbers that it may be written as, the whole one apart (None where there is none)."""
-
-    dimension: str
-    exponent: int
-    sign: int
-    numbers: tuple[str, ...]
-    whole: int | None
-
-
-def _forms(dimension: str, exact: Decimal, printed: Decimal) -> list[Form]:
-    """A value, in its dimension, in every scale and to every count of decimals that state it."""
-    size, sign = abs(exact), (exact > 0) - (exact < 0)
-    forms = []
-    for exponent in {"usd": (0, 3, 6, 9), "count": (0, 3, 6, 9), "pct": (0, -2), "x": (0,)}[dimension]:
-        numbers, whole = [], None
-        decimals = max(0, exponent - int(printed.normalize().as_tuple().exponent)) if printed else 0
-        for place in range(decimals + BEYOND_PRINT + 1):
-            quantum = Decimal((0, (1,), exponent - place))
-            digits = int((size / quantum + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
-            if Number(digits * quantum, quantum, dimension, (sign or 1,)).states(exact):
-                number = Decimal(digits).scaleb(-place)
-                numbers += [f"{number:.{place}f}", f"{number:,.{place}f}"]
-                whole = digits if place == 0 else whole
-        forms.append(Form(dimension, exponent, sign, tuple(dict.fromkeys(numbers)), whole))
-    return forms
-
-
-def _begins_one(texts: list[str], text: str) -> bool:
-    """Whether one of the texts, which are in order, begins with a text."""
-    place = bisect_left(texts, text)
-    return place < len(texts) and texts[place].startswith(text)
 
 
 def is_word(letter: str) -> bool:

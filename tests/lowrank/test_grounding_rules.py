@@ -197,6 +197,11 @@ def test_whatever_the_rules_let_through_is_right_and_leads_somewhere(name: str) 
     assert figures > 0 or name in ("no figures", "nothing")
 
 
+def test_no_figure_begins_in_a_word() -> None:
+    assert not passes(FACTS, "The rate7.5% and more.")
+    assert passes(FACTS, "The debt of USD812.4 million and Q3 2024.")
+
+
 def test_without_facts_no_digit_may_be_written_but_a_lists() -> None:
     assert not passes({}, "There are 3 of them.")
     assert passes({}, "1. There are three of them.")
