@@ -49,7 +49,7 @@ def measure(format: str, op: str, dtype: torch.dtype, device: torch.device, stop
 def _products(op: str, x: Tensor, weight: QuantizedWeight) -> dict[str, Callable[[], Tensor]]:
     """The product by each path that the table has for the weight on a GPU, whatever the crossovers are now."""
     n, k = weight.shape
-    case = dispatch.Case(op, len(x), n, k, x.dtype, x.device, weight.name, type(weight))
+    case = dispatch.Case(op, len(x), n, k, x.dtype, torch.device("cuda"), weight.name, type(weight))
     names = {dispatch.FUSED: "fused", dispatch.SCRATCH: "scratch"}
     paths = {names.get(path.name, "few"): path for path in dispatch.TABLE if path.is_for(case) and path.rules}
     return {name: partial(path.run, x, weight) for name, path in paths.items()}

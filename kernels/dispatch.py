@@ -128,7 +128,7 @@ class Path:
         return self.where.startswith(("decode.", "fused_linear."))
 
     def is_for(self, case: Case) -> bool:
-        device = DEVICES[self.rules[0]] if self.rules else None
+        device = DEVICES.get(self.rules[0]) if self.rules else None
         return self.op == case.op and self.layout in (None, case.layout) and device in (None, case.device.type)
 
     def objection(self, case: Case) -> str:

@@ -9,6 +9,7 @@ import re
 import shlex
 import tomllib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,9 @@ NOT_RUN = (
     (r"\b(BASE|OUT|HAT|FILE|DIR|KIND|REPO)\b|\[|\.\.\.", "is a form, with names to fill in"),
     (r"^lowrank bench kernels( --peers| --device|$)", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/test_cli_data.py"),
+    (r"^lowrank inspect", "run by tests/lowrank/test_cli_inspect.py"),
+    (r"^torchrun", "needs several GPUs; on the CPU by tests/train/test_distributed.py"),
+    (r"^python -m lowrank\.bench", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank export OUT", "is a form, with names to fill in"),
 )
 
@@ -114,6 +118,10 @@ def test_every_command_is_run_or_has_a_reason_and_a_parser_that_reads_it(command
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         asked = re.findall(r"lowrank\[([\w,-]+)\]", command.text)
         assert asked and set(asked[0].split(",")) <= extras.keys()
+    elif program == "torchrun":
+        build_parser().parse_args(arguments[arguments.index("lowrank") + 1 :])
+    elif program == "python":
+        assert arguments[0] == "-m" and find_spec(arguments[1])
     else:
         pytest.fail(f"{command}: how is {program} checked?")
 

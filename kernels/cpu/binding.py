@@ -6,6 +6,7 @@ It is called with plain pointers, so whatever it is given was checked before (`f
 import ctypes
 import math
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -120,14 +121,24 @@ def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
 
     Kept with the weight for as long as its tensors stay where they are.
     """
-    tensors = weight.tensors().values()
-    places = tuple(tensor.data_ptr() for tensor in tensors)
-    kept: tuple[tuple[int, ...], ctypes.Structure] | None = weight.__dict__.get("_described")
-    if kept is None or kept[0] != places:
+    places = tuple(tensor.data_ptr() for tensor in weight.tensors().values())
+    kept: _Kept | None = weight.__dict__.get("_described")
+    if kept is None or kept.places != places:
         check_stored(weight)
-        kept = places, _described(weight)
+        kept = _Kept(places, _described(weight))
         weight.__dict__["_described"] = kept
-    return kept[1]
+    return kept.structure
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A description, and where the tensors were that it points to. A copy of the weight gets none: it has others."""
+
+    places: tuple[int, ...]
+    structure: ctypes.Structure
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
 
 
 def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:

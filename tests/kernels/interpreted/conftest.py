@@ -65,10 +65,11 @@ def nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The table without the rule that keeps a CPU from Triton's kernels."""
+    """The table without what is for a CPU, and without the rule that keeps a CPU from Triton's kernels."""
     table = [
-        replace(path, rules=tuple(rule for rule in path.rules if rule is not dispatch.on_a_gpu))
+        replace(path, rules=tuple(rule for rule in path.rules if rule is not dispatch.triton_runs))
         for path in dispatch.TABLE
+        if dispatch.c_was_compiled not in path.rules
     ]
     monkeypatch.setattr(dispatch, "TABLE", table)
     for remembered in (dispatch.choose, dispatch.reason):
