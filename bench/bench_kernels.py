@@ -158,7 +158,8 @@ def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "Kerne
     if thrown_away:
         _note(f"{thrown_away} of {len(cases)} cases ran on a busy machine: their rows are marked, and no file has them")
     if not args.json:
-        print("\n".join(map(str, bars(kept, args.device))))
+        for bar in bars(kept, args.device):
+            print(bar)
     return 0
 
 
