@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..kernels import ops
+from ..kernels.formats import QuantizedWeight
 from . import machine
 from .checks import Inputs, Verdict, check
 from .harness import (
@@ -121,7 +123,12 @@ class KernelRun:
             provider.linear(first, inputs.w[:1])  # what is repacked at a first call is repacked before it is copied
         size = inputs.w.numel() * inputs.w.element_size() if op == "quantize" else provider.stored_bytes(first)
         most = repetitions + WARM_CALLS if self.device.type == "cpu" else None
-        return [first, *(copy.deepcopy(first) for _ in range(rotations(size, self.cache_bytes, most) - 1))]
+        return [first, *(self._copy(first) for _ in range(rotations(size, self.cache_bytes, most) - 1))]
+
+    def _copy(self, held: Any) -> Any:
+        """Another one in memory of its own, laid out as a base is when it is loaded if it is a weight of ours."""
+        other = copy.deepcopy(held)
+        return ops.arrange(other, self.dtype) if isinstance(other, QuantizedWeight) else other
 
     def _measure(
         self, case: Case, providers: list[Provider], held: dict[str, list[Any]], inputs: Inputs, repetitions: int

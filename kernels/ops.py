@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import library, run, training
+from .cpu import binding, products
 from .dispatch import REGISTERS, SCRATCH, choose, not_repacked, reason
 from .explain import Choice as Choice
 from .explain import explain as explain
@@ -44,13 +45,15 @@ def quantizes_in_place(w: Tensor, format: str) -> bool:
 def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
     """The weight in the layout that the fastest paths of its device read, for x in `dtype`: the same bytes, moved once
 
-    On a GPU 4-bit codes are repacked where they can be; anything else is returned as it is. `repack.as_stored` is the
-    way back.
+    On a GPU 4-bit codes are repacked where they can be, and `repack.as_stored` is the way back; on a CPU they move to
+    larger pages of memory, and the weight is the same.
     """
     if isinstance(weight, Blockwise4bit):
         about = (weight.shape, weight.blocksize, weight.name, dtype, weight.codes.device)
         if not not_repacked(*about):
             return repack(weight)
+    if weight.codes.device.type == "cpu" and not binding.absence():
+        products.arrange(weight)
     return weight
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
@@ -34,6 +35,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_tiles": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_tiles": (_pointer, _pointer, _long, _pointer, _int),
 }
+LARGE = 4 << 20  # bytes from which large pages are asked for
 _WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8")
 
 
@@ -95,6 +97,8 @@ def library() -> ctypes.CDLL:
         raise ValueError(
             f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
         )
+    loaded.lowrank_large_pages.argtypes = (_pointer, _long, _int)
+    loaded.lowrank_large_pages.restype = None
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
         function.argtypes = signature
@@ -114,6 +118,16 @@ def call(function: str, *arguments: Any) -> int:
     if status == -1:
         raise MemoryError(f"lowrank_{function}: no memory for its rows")
     return status or 0
+
+
+def large_pages(tensor: Tensor, *, filled: bool) -> Tensor:
+    """The tensor, its memory in pages of 2 MiB where it is large and the system grants that; `filled` or still empty.
+
+    Reading a weight then misses fewer page-table entries, and writing to fresh memory stops for fewer pages.
+    """
+    if tensor.nbytes >= LARGE:
+        library().lowrank_large_pages(tensor.data_ptr(), tensor.nbytes, filled)
+    return tensor
 
 
 def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:

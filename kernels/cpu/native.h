@@ -43,6 +43,9 @@ typedef struct {
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
 
+/* Asks for 2 MiB pages under what lies in them whole, where the system has such; filled: it holds something already. */
+API void lowrank_large_pages(void *memory, int64_t bytes, int filled);
+
 /* Functions that return int return 0, or -1 where there was no memory, if nothing else is said. */
 
 /* Codes and maxima of `count` weights. Returns 1, and leaves the rest undone, if one is NaN or infinite; else 0.

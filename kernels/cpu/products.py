@@ -2,6 +2,7 @@
 
     quantize, dequantize           to the byte what `reference` gives
     linear, linear_dx              few rows: W is looked up in registers
+    arrange                        the same weight in larger pages of memory
     tiled_linear, tiled_linear_dx  bfloat16, from a few rows on: W becomes tiles of the matrix unit
     panel_linear, panel_linear_dx  many: a panel of W at a time, dequantized into the cache, and the vendor's GEMM
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from .. import reference
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
-from .binding import DTYPES, Part, call, describe
+from .binding import DTYPES, Part, call, describe, large_pages
 
 NESTED_BLOCKSIZE = 256
 PANEL_BYTES = 1 << 20  # of dequantized weights: they are read from the second-level cache, where they were written
@@ -63,10 +64,15 @@ def dequantize(
 ) -> Tensor:
     """W [N, K] in `dtype`, written into `out` where that is given."""
     if out is None:
-        out = torch.empty(weight.shape, dtype=dtype)
+        out = large_pages(torch.empty(weight.shape, dtype=dtype), filled=False)
     rows = out.view(-1, out.shape[-1]) if out.dim() != 2 else out
     _dequantize(weight, Part(0, rows.shape[0], 0, rows.shape[1]), rows)
     return out
+
+
+def arrange(weight: Blockwise4bit | RowwiseInt8) -> None:
+    """Moves the codes to large pages, where they are large and the system has some: they are read whole each time."""
+    large_pages(weight.codes, filled=True)
 
 
 def linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
@@ -140,6 +146,6 @@ def _product(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, columns:
 
 def _call_with(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, columns: int, *dtype: int) -> Tensor:
     rows = x.contiguous()
-    y = x.new_empty(*x.shape[:-1], columns)
+    y = large_pages(x.new_empty(*x.shape[:-1], columns), filled=False)
     call(name, ctypes.byref(describe(weight)), rows.data_ptr(), rows.numel() // x.shape[-1], *dtype, y.data_ptr())
     return y
