@@ -17,7 +17,7 @@ from .cpu import binding, products
 from .dispatch import REGISTERS, SCRATCH, choose, not_repacked, reason
 from .explain import Choice as Choice
 from .explain import explain as explain
-from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
+from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, Repacked4bit
 from .repack import repack
 
 
@@ -52,7 +52,7 @@ def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
         about = (weight.shape, weight.blocksize, weight.name, dtype, weight.codes.device)
         if not not_repacked(*about):
             return repack(weight)
-    if weight.codes.device.type == "cpu" and not binding.absence():
+    if weight.codes.device.type == "cpu" and not isinstance(weight, Repacked4bit) and not binding.absence():
         products.arrange(weight)
     return weight
 
