@@ -97,7 +97,7 @@ def library() -> ctypes.CDLL:
         raise ValueError(
             f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
         )
-    loaded.lowrank_large_pages.argtypes = (_pointer, _long, _int)
+    loaded.lowrank_large_pages.argtypes = (_pointer, _long)
     loaded.lowrank_large_pages.restype = None
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
@@ -120,14 +120,13 @@ def call(function: str, *arguments: Any) -> int:
     return status or 0
 
 
-def large_pages(tensor: Tensor, *, filled: bool) -> Tensor:
-    """The tensor, its memory in pages of 2 MiB where it is large and the system grants that; `filled` or still empty.
+def large_pages(tensor: Tensor) -> None:
+    """Moves a large tensor to pages of 2 MiB, if the system grants that: reading it then misses fewer table entries.
 
-    Reading a weight then misses fewer page-table entries, and writing to fresh memory stops for fewer pages.
+    For what is kept. To write to such a page for the first time takes longer than to write to 512 small ones.
     """
     if tensor.nbytes >= LARGE:
-        library().lowrank_large_pages(tensor.data_ptr(), tensor.nbytes, filled)
-    return tensor
+        library().lowrank_large_pages(tensor.data_ptr(), tensor.nbytes)
 
 
 def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:

@@ -43,8 +43,8 @@ typedef struct {
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
 
-/* Asks for 2 MiB pages under what lies in them whole, where the system has such; filled: it holds something already. */
-API void lowrank_large_pages(void *memory, int64_t bytes, int filled);
+/* Moves what fills whole pages of 2 MiB to such pages, if the system grants that. */
+API void lowrank_large_pages(void *memory, int64_t bytes);
 
 /* Functions that return int return 0, or -1 where there was no memory, if nothing else is said. */
 

@@ -64,7 +64,7 @@ def dequantize(
 ) -> Tensor:
     """W [N, K] in `dtype`, written into `out` where that is given."""
     if out is None:
-        out = large_pages(torch.empty(weight.shape, dtype=dtype), filled=False)
+        out = torch.empty(weight.shape, dtype=dtype)
     rows = out.view(-1, out.shape[-1]) if out.dim() != 2 else out
     _dequantize(weight, Part(0, rows.shape[0], 0, rows.shape[1]), rows)
     return out
@@ -72,7 +72,7 @@ def dequantize(
 
 def arrange(weight: Blockwise4bit | RowwiseInt8) -> None:
     """Moves the codes to large pages, where they are large and the system has some: they are read whole each time."""
-    large_pages(weight.codes, filled=True)
+    large_pages(weight.codes)
 
 
 def linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
@@ -146,6 +146,6 @@ def _product(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, columns:
 
 def _call_with(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, columns: int, *dtype: int) -> Tensor:
     rows = x.contiguous()
-    y = large_pages(x.new_empty(*x.shape[:-1], columns), filled=False)
+    y = x.new_empty(*x.shape[:-1], columns)
     call(name, ctypes.byref(describe(weight)), rows.data_ptr(), rows.numel() // x.shape[-1], *dtype, y.data_ptr())
     return y
