@@ -14,15 +14,24 @@ from lowrank.model.llama import Llama
 
 @dataclass(frozen=True)
 class Column:
-    """What is put to the tasks: a hat (None: the base alone) on a precision. Another axis is another field."""
+    """What is put to the tasks: a hat (None: the base alone) on a precision, its figures left to it or grounded.
+
+    Another axis is another field.
+    """
 
     adapter: str | None
     weights: str
+    grounded: bool = False
+
+    @property
+    def setting(self) -> str:
+        """All but the hat: "nf4-dq", or "nf4-dq, grounded"."""
+        return f"{self.weights}, grounded" if self.grounded else self.weights
 
     @property
     def name(self) -> str:
         """In a table's head: "finance, nf4-dq"."""
-        return f"{self.adapter or 'base'}, {self.weights}"
+        return f"{self.adapter or 'base'}, {self.setting}"
 
 
 def load_with_hats(

@@ -1,15 +1,16 @@
-"""The two questions that a grid answers, each by itself: what does the hat gain, and what does 4 bit cost.
+"""The questions that a grid answers, each by itself: what does the hat gain, and what does 4 bit cost.
 
     gain        (hat, w) - (none, w)               the same precision, with the hat and without
     cost        (hat, q) - (hat, full)             the same hat, on quantized and on full-precision weights
     arithmetic  (hat, q) - (hat, dequant:q)        the same numbers, multiplied from their codes and in full precision
+    grounding   (hat, w, grounded) - (hat, w)      the same model, its figures held to the facts and left to it
 
 With `--weights bf16,dequant:nf4-dq,nf4-dq` the cost has two parts: what rounding the weights does (dequant:nf4-dq
 against bf16), and what the 4-bit product adds (arithmetic), which should be nothing but another order of additions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .bootstrap import Interval, paired_interval
@@ -19,11 +20,12 @@ from .measure import Measure
 
 FULL_PRECISION = ("fp32", "bf16", "fp16")
 DEQUANT = "dequant:"
-Question = Literal["gain", "cost", "arithmetic"]
+Question = Literal["gain", "cost", "arithmetic", "grounding"]
 QUESTIONS: Mapping[Question, str] = {
     "gain": "What the hat gains",
     "cost": "What 4 bit costs",
     "arithmetic": "What multiplying from the codes adds",
+    "grounding": "What grounding the figures changes",
 }
 
 
@@ -54,8 +56,8 @@ class Comparison:
             "question": self.question,
             "task": self.task,
             "measure": self.measure.key,
-            "before": {"adapter": self.before.adapter, "weights": self.before.weights},
-            "after": {"adapter": self.after.adapter, "weights": self.after.weights},
+            "before": asdict(self.before),
+            "after": asdict(self.after),
             "n": self.n,
             **{key: None if value != value else value for key, value in numbers.items()},
             "verdict": self.verdict,
@@ -89,11 +91,13 @@ def _pairs(question: Question, columns: Sequence[Column]) -> Iterator[tuple[Colu
     full = next((name for name in FULL_PRECISION if any(column.weights == name for column in columns)), None)
     for after in columns:
         if question == "gain":
-            before = Column(None, after.weights) if after.adapter is not None else None
+            before = replace(after, adapter=None) if after.adapter is not None else None
         elif question == "cost":
-            before = Column(after.adapter, full) if full and after.weights not in FULL_PRECISION else None
+            before = replace(after, weights=full) if full and after.weights not in FULL_PRECISION else None
+        elif question == "arithmetic":
+            before = replace(after, weights=DEQUANT + after.weights)
         else:
-            before = Column(after.adapter, DEQUANT + after.weights)
+            before = replace(after, grounded=False) if after.grounded else None
         if before in columns:
             assert before is not None
             yield before, after

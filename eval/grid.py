@@ -5,7 +5,7 @@ It keeps two questions apart: what does the hat gain, and what does 4 bit cost (
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import lowrank
 from lowrank.adapters import use_adapter
 from lowrank.data.batching import Example, encode
 from lowrank.data.template import find, render, template_for
+from lowrank.grounding import Grounding, Vocabulary
 from lowrank.loader import find_device, load_tokenizer
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.llama import Llama
@@ -87,6 +88,7 @@ def evaluate_grid(
     device: str = "cpu",
     force: bool = False,
     batch: int = BATCH,
+    grounded: bool = False,
     state: Path | None = None,
     progress: bool = True,
 ) -> list[Cell]:
@@ -94,6 +96,7 @@ def evaluate_grid(
 
     template  left out, the one that the hats were trained with
     batch     items that are written at a time
+    grounded  documents are written a second time, with figures that the facts allow only (`lowrank.Grounding`)
     state     a folder where finished batches are kept, and looked for first; without it nothing is kept
     Raises ValueError for a hat made for another base (unless `force`), or trained with another template than asked
     for, or than another hat: a grid compares hats on the same prompts; for an entry of ours that does not fit into the
@@ -108,6 +111,9 @@ def evaluate_grid(
     tokenizer = load_tokenizer(base)
     room = open_checkpoint(base).config.max_seq_len
     plans = [_Plan.of(task, tokenizer, shared, room, batch) for task in tasks]
+    if grounded:
+        vocabulary = Vocabulary(tokenizer)
+        plans += [replace(plan, vocabulary=vocabulary) for plan in plans if isinstance(plan.task, Documents)]
     dtype = dtype or (torch.float32 if find_device(device).type == "cpu" else torch.bfloat16)
     common = {
         "lowrank": lowrank.__version__,
@@ -138,7 +144,7 @@ def evaluate_grid(
                             kept.write(number, found)
                         rows += found
                         bar.update()
-                    cells.append(plan.cell(Column(adapter, precision), rows))
+                    cells.append(plan.cell(Column(adapter, precision, plan.vocabulary is not None), rows))
     names = [task.name for task in tasks]
     return sorted(cells, key=lambda cell: names.index(cell.task.name))
 
@@ -162,6 +168,7 @@ class _Plan:
     batches: tuple[tuple[_Asked, ...], ...]
     most_tokens: int
     left_out: tuple[str, ...]
+    vocabulary: Vocabulary | None = None  # with which documents are grounded
 
     @classmethod
     def of(cls, task: Task, tokenizer: Tokenizer, template: str, room: int, batch: int) -> "_Plan":
@@ -192,11 +199,16 @@ class _Plan:
             "template": find(self.template).to_json(),
             "most_tokens": self.most_tokens,
             "batch": len(self.batches[0]),
+            "grounded": self.vocabulary is not None,
         }
 
     def run(self, model: Llama, tokenizer: Tokenizer, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
         """One batch, as it is kept."""
-        outputs = write(model, tokenizer, [one.prompt for one in asked], self.most_tokens)
+        constraints = None
+        if self.vocabulary is not None:
+            assert isinstance(self.task, Documents)
+            constraints = [Grounding(self.task.entries[one.place].facts, self.vocabulary) for one in asked]
+        outputs = write(model, tokenizer, [one.prompt for one in asked], self.most_tokens, constraints)
         losses = completion_losses(model, [one.example for one in asked])
         return [
             {

@@ -44,6 +44,7 @@ _AGAINST: dict[Question, str] = {
     "gain": "With the hat, against the base alone on the same weights.",
     "cost": "On each quantized precision, against the finest full one of the grid.",
     "arithmetic": "On the 4-bit weights, against the same numbers dequantized beforehand.",
+    "grounding": "With figures held to the facts, against the same model left to itself.",
 }
 _LEGEND = (
     "A dot is the difference, its line the 95 % interval of a paired bootstrap over items. Green is for the better, "
@@ -105,7 +106,7 @@ def _interval_panel(group: Sequence[Comparison]) -> str:
     rows = [
         Row(
             group=show_hat(one.after.adapter),
-            label=one.after.weights,
+            label=one.after.setting,
             difference=scale * one.interval.difference,
             low=scale * one.interval.low,
             high=scale * one.interval.high,
@@ -132,7 +133,7 @@ def _scores(name: str, cells: Sequence[Cell]) -> Iterator[str]:
         bars = [
             Bar(
                 group=show_hat(cell.column.adapter),
-                label=cell.column.weights,
+                label=cell.column.setting,
                 value=None if (value := cell.scores[measure.key]) != value else value,
                 shown=measure.show(value),
                 strong=cell.column.adapter is not None,
@@ -166,7 +167,7 @@ def _documents(cells: Sequence[Cell]) -> Iterator[str]:
     )
     for index, entry in enumerate(task.entries):
         place = f"e{index + 1}"
-        written = [Written(entry, cell.column.adapter, cell.column.weights, cell.texts[index]) for cell in cells]
+        written = [Written(entry, cell.column.adapter, cell.column.setting, cell.texts[index]) for cell in cells]
         checks = [check(entry, document.text) for document in written]
         columns = []
         for cell, document, result in zip(cells, written, checks, strict=True):

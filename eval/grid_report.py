@@ -92,9 +92,9 @@ def answers(comparisons: Sequence[Comparison]) -> list[tuple[str, list[str]]]:
 
 def _sentence(question: str, task: str, before: Column, after: Column, group: Sequence[Comparison]) -> str:
     if question == "gain":
-        subject = f"{after.adapter} on {after.weights}"
+        subject = f"{after.adapter} on {after.setting}"
     else:
-        subject = f"{after.adapter or 'the base alone'} on {after.weights} instead of {before.weights}"
+        subject = f"{after.adapter or 'the base alone'} on {after.setting} instead of {before.setting}"
     if all(one.interval == Interval(0, 0, 0) for one in group):
         return f"{task}, {subject}, n = {group[0].n}: every score is the same."
     same = [one.measure.name for one in group if one.interval == Interval(0, 0, 0)]
@@ -114,7 +114,7 @@ def answer_rows(comparisons: Sequence[Comparison], question: Question) -> list[l
     rows = []
     asked = [one for one in comparisons if one.question == question and one.measure.primary]
     for before, after, group in pairs(asked):
-        weights = after.weights if question == "gain" else f"{before.weights} -> {after.weights}"
+        weights = after.setting if question == "gain" else f"{before.setting} -> {after.setting}"
         names = [group[0].task, after.adapter or "none", weights]
         same = [one.measure.name for one in group if one.interval == Interval(0, 0, 0)]
         if len(same) == len(group):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lowrank.model.generate import generate_tokens
 from lowrank.model.llama import Llama
+from lowrank.model.sampling import Constraint
 from lowrank.model.tokenizer import Tokenizer
 
 
@@ -21,8 +22,15 @@ class Output:
     ended: bool
 
 
-def write(model: Llama, tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int) -> list[Output]:
-    """The likeliest token each time, all prompts as one batch; each gives what it gives alone.
+def write(
+    model: Llama,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    constraints: Sequence[Constraint | None] | None = None,
+) -> list[Output]:
+    """The likeliest token each time, of those that a row's constraint permits, all prompts as one batch; each gives
+    what it gives alone.
 
     Raises ValueError for a prompt that leaves no room in the context.
     """
@@ -30,7 +38,9 @@ def write(model: Llama, tokenizer: Tokenizer, prompts: Sequence[str], max_new_to
     written: list[list[int]] = [[] for _ in rows]
     ended = [False] * len(rows)
     steps = 0
-    for tokens in generate_tokens(model, rows, max_new_tokens=max_new_tokens, eos_id=tokenizer.eos_id):
+    for tokens in generate_tokens(
+        model, rows, max_new_tokens=max_new_tokens, eos_id=tokenizer.eos_id, constraints=constraints
+    ):
         steps += 1
         for row, token in enumerate(tokens):
             if token is None:

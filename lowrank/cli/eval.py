@@ -49,6 +49,9 @@ def add(verbs: Any) -> None:
         "--n", type=int, help=f"items a task (default: {DOCUMENTS} documents, {QUESTIONS} questions, else all)"
     )
     parser.add_argument("--overlap", action="store_true", help="documents: ROUGE, chrF and self-BLEU too (extra eval)")
+    parser.add_argument(
+        "--grounded", action="store_true", help="documents: each a second time, no figure but what the facts allow"
+    )
     parser.add_argument("--template", choices=TEMPLATES, help="default: that of the hats; another is refused")
     parser.add_argument("--batch", type=int, default=25, help="items written at a time (default: %(default)s)")
     parser.add_argument(
@@ -83,7 +86,15 @@ def run(args: argparse.Namespace) -> int:
         "progress": not args.json,
     }
     cells = evaluate_grid(
-        base, adapters, weights, tasks, template=args.template, batch=args.batch, state=args.out / "cells", **common
+        base,
+        adapters,
+        weights,
+        tasks,
+        template=args.template,
+        batch=args.batch,
+        grounded=args.grounded,
+        state=args.out / "cells",
+        **common,
     )
     others = measure_others(base, adapters, weights)
     report = GridReport.of(_about(args, base), cells, other_tables(others))
@@ -125,7 +136,8 @@ def write_texts(folder: Path, cells: "Sequence[Cell]") -> None:
     from ..data.jsonl import write_lines
 
     for cell in cells:
-        name = f"{cell.task.name}.{cell.column.adapter or 'base'}.{cell.column.weights.replace(':', '-')}.jsonl"
+        setting = cell.column.setting.replace(":", "-").replace(", ", "-")
+        name = f"{cell.task.name}.{cell.column.adapter or 'base'}.{setting}.jsonl"
         pairs = zip(cell.task.items, cell.outputs, strict=True)
         write_lines(folder / name, ({"id": i.id, "text": o.text, "ended": o.ended} for i, o in pairs))
 
@@ -136,7 +148,7 @@ def score_table(cells: "Sequence[Cell]") -> str:
     rows = [
         (
             cell.column.adapter or "none",
-            cell.column.weights,
+            cell.column.setting,
             *(
                 "-"
                 if (value := cell.scores[measure.key]) != value

@@ -9,7 +9,9 @@ import lowrank
 from lowrank.data.documents import make_documents
 from lowrank.eval import grid
 from lowrank.eval.columns import Column
+from lowrank.eval.comparison import compare
 from lowrank.eval.documents import Documents
+from lowrank.eval.faithfulness import check
 from lowrank.eval.grid import evaluate_grid
 from lowrank.eval.perplexity import completion_loss
 from lowrank.eval.tasks import Item, Task
@@ -27,7 +29,7 @@ def short_texts(monkeypatch):
 
 def answers(texts):
     """A `write` that gives these texts, by prompt."""
-    return lambda _model, _tokenizer, prompts, _most: [Output(texts(prompt), 1, True) for prompt in prompts]
+    return lambda _model, _tokenizer, prompts, *_: [Output(texts(prompt), 1, True) for prompt in prompts]
 
 
 def run(base, adapters=None, weights=("nf4-dq",), entries=ENTRIES, **options):
@@ -98,7 +100,7 @@ def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded,
 def test_hats_are_measured_with_the_template_they_were_trained_with(embedded, hat, monkeypatch):
     prompts = []
 
-    def record(_model, _tokenizer, asked, _most):
+    def record(_model, _tokenizer, asked, *_):
         prompts.extend(asked)
         return [Output("", 0, True)] * len(asked)
 
@@ -132,6 +134,19 @@ def test_an_interrupted_grid_goes_on_at_its_batch_and_a_finished_one_loads_nothi
     monkeypatch.setattr(grid, "load_with_hats", None)  # would fail if it were called
     again = run(embedded, batch=1, state=tmp_path)[0]
     assert again.scores == pytest.approx(whole.scores, nan_ok=True)
+
+
+def test_grounded_is_a_column_beside_the_free_one_and_its_figures_are_right(embedded, tmp_path, monkeypatch):
+    monkeypatch.setattr(Documents, "most_tokens", lambda *_: 120)
+    free, grounded = run(embedded, grounded=True, state=tmp_path)
+    assert (free.column, grounded.column) == (Column(None, "nf4-dq"), Column(None, "nf4-dq", grounded=True))
+    assert free.texts == run(embedded, state=tmp_path)[0].texts  # what is kept of one is not taken for the other
+    figures = [
+        figure for entry, text in zip(ENTRIES, grounded.texts, strict=True) for figure in check(entry, text).figures
+    ]
+    assert figures and all(figure.right for figure in figures)
+    assert grounded.nats == free.nats
+    assert {one.question for one in compare([free, grounded])} == {"grounding"}
 
 
 @pytest.mark.parametrize("change", ["data", "template", "batch", "weights", "hat"])
