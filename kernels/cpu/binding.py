@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 MATRIX_UNIT = "amx"
+HUGE_FROM = 4 << 20  # bytes of codes from which pages of 2 MB are asked for
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
 
 _pointer, _long, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -31,8 +34,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_tiles": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_tiles": (_pointer, _pointer, _long, _pointer, _int),
+    "prefer_huge_pages": (_pointer, _long),
 }
-_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8")
+_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")
 
 
 class FourBit(ctypes.Structure):
@@ -112,6 +116,22 @@ def call(function: str, *arguments: Any) -> int:
     return status or 0
 
 
+def prefer_huge_pages(tensor: Tensor) -> None:
+    """Asks for pages of 2 MB under a tensor on the CPU that is large enough for them; no byte of it changes."""
+    if tensor.nbytes >= HUGE_FROM:
+        library().lowrank_prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
+
+
+class _Kept:
+    """A description and the places that it is of. A copy of the weight has other places: it is copied as nothing."""
+
+    def __init__(self, places: tuple[int, ...] = (), described: ctypes.Structure | None = None) -> None:
+        self.places, self.described = places, described
+
+    def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
+        return _Kept, ()
+
+
 def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
     """The weight as the library takes it.  Raises ValueError unless its tensors are what its shape asks for.
 
@@ -119,12 +139,13 @@ def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
     """
     tensors = weight.tensors().values()
     places = tuple(tensor.data_ptr() for tensor in tensors)
-    kept: tuple[tuple[int, ...], ctypes.Structure] | None = weight.__dict__.get("_described")
-    if kept is None or kept[0] != places:
+    kept: _Kept = weight.__dict__.get("_kept") or _Kept()
+    if kept.described is None or kept.places != places:
         check_stored(weight)
-        kept = places, _described(weight)
-        weight.__dict__["_described"] = kept
-    return kept[1]
+        kept = _Kept(places, _described(weight))
+        weight.__dict__["_kept"] = kept
+    assert kept.described is not None
+    return kept.described
 
 
 def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:

@@ -77,4 +77,7 @@ API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m,
 API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
+/* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
+API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
+
 #endif

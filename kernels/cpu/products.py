@@ -69,22 +69,22 @@ def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32, out:
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T;  x [*, K] -> [*, N]"""
-    return _product("linear", x, weight, weight.shape[0])
+    return _product("linear", x, weight, 1)
 
 
 def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]"""
-    return _product("linear_dx", dy, weight, weight.shape[1])
+    return _product("linear_dx", dy, weight, 0)
 
 
 def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
     """y = x W^T;  x bfloat16 [*, K] -> [*, N]"""
-    return _call_with("linear_tiles", x, weight, weight.shape[0])
+    return _call_with("linear_tiles", x, weight, 1)
 
 
 def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
-    return _call_with("linear_dx_tiles", dy, weight, weight.shape[1])
+    return _call_with("linear_dx_tiles", dy, weight, 0)
 
 
 def panel_linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
@@ -131,13 +131,15 @@ def _dequantize(weight: QuantizedWeight, part: Part, out: Tensor) -> None:
     call(name, ctypes.byref(describe(weight)), ctypes.byref(part), DTYPES[out.dtype], out.data_ptr(), stride)
 
 
-def _product(name: str, x: Tensor, weight: QuantizedWeight, columns: int) -> Tensor:
+def _product(name: str, x: Tensor, weight: QuantizedWeight, inner: int) -> Tensor:
     suffix = "_int8" if isinstance(weight, RowwiseInt8) else ""
-    return _call_with(name + suffix, x, weight, columns, DTYPES[x.dtype])
+    return _call_with(name + suffix, x, weight, inner, DTYPES[x.dtype])
 
 
-def _call_with(name: str, x: Tensor, weight: QuantizedWeight, columns: int, *dtype: int) -> Tensor:
-    rows = x.contiguous()
+def _call_with(name: str, x: Tensor, weight: QuantizedWeight, inner: int, *dtype: int) -> Tensor:
+    """x times W, summed over dimension `inner` of W [N, K]."""
+    assert x.shape[-1] == weight.shape[inner] and len(weight.shape) == 2 and x.device.type == "cpu"
+    rows, columns = x.contiguous(), weight.shape[1 - inner]
     y = x.new_empty(*x.shape[:-1], columns)
     call(name, ctypes.byref(describe(weight)), rows.data_ptr(), rows.numel() // x.shape[-1], *dtype, y.data_ptr())
     return y
