@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from . import library, run, training
-from .cpu import binding, products
+from .cpu import binding
 from .dispatch import REGISTERS, SCRATCH, choose, not_repacked, reason
 from .explain import Choice as Choice
 from .explain import explain as explain
-from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, Repacked4bit
+from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
 from .repack import repack
 
 
@@ -45,15 +45,15 @@ def quantizes_in_place(w: Tensor, format: str) -> bool:
 def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
     """The weight in the layout that the fastest paths of its device read, for x in `dtype`: the same bytes, moved once
 
-    On a GPU 4-bit codes are repacked where they can be, and `repack.as_stored` is the way back; on a CPU they move to
-    larger pages of memory, and the weight is the same.
+    On a GPU 4-bit codes are repacked where they can be; anything else is returned as it is. `repack.as_stored` is the
+    way back. On a CPU the codes stay where they are, and large ones are put in pages of 2 MB if the system has them.
     """
     if isinstance(weight, Blockwise4bit):
         about = (weight.shape, weight.blocksize, weight.name, dtype, weight.codes.device)
         if not not_repacked(*about):
             return repack(weight)
-    if weight.codes.device.type == "cpu" and not isinstance(weight, Repacked4bit) and not binding.absence():
-        products.arrange(weight)
+        if weight.codes.device.type == "cpu" and not binding.absence():
+            binding.prefer_huge_pages(weight.codes)
     return weight
 
 
@@ -97,7 +97,9 @@ def lora_linear(x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tens
 
 
 def _check(x: Tensor, weight: QuantizedWeight) -> None:
-    """Raises ValueError if x does not end in K, is not of a floating dtype, or is on another device than W."""
+    """Raises ValueError unless W is [N, K] and x a floating tensor on its device that ends in K."""
+    if len(weight.shape) != 2:
+        raise ValueError(f"W must be a matrix to be multiplied with, got shape {tuple(weight.shape)}")
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(f"x must end in in_features {weight.shape[1]}, got shape {tuple(x.shape)}")
     if not x.is_floating_point():

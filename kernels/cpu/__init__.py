@@ -4,6 +4,8 @@ native.h     what the C library offers, and how a weight is handed to it
 vector.inc   every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c, portable.c
 formats.c    quantize and dequantize
 linear.c     products for few rows
+pages.c      2 MB pages for large weights
+tiles.c      products by the matrix unit
 isa.c        which instruction set is used
 binding      finds the library, and describes weights to it
 products     the paths that `dispatch` chooses

@@ -6,7 +6,6 @@ It is called with plain pointers, so whatever it is given was checked before (`f
 import ctypes
 import math
 import os
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 MATRIX_UNIT = "amx"
+HUGE_FROM = 4 << 20  # bytes of codes from which pages of 2 MB are asked for
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
 
 _pointer, _long, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -34,9 +34,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_tiles": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_tiles": (_pointer, _pointer, _long, _pointer, _int),
+    "prefer_huge_pages": (_pointer, _long),
 }
-LARGE = 4 << 20  # bytes from which large pages are asked for
-_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8")
+_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")
 
 
 class FourBit(ctypes.Structure):
@@ -86,19 +86,20 @@ def absence() -> str:
 def library() -> ctypes.CDLL:
     """The library, with the instruction set chosen.
 
-    Raises ValueError if the environment names an instruction set that this processor does not have.
+    Raises ValueError for a file that is no library, and for an instruction set that this processor does not have.
     """
     found = file()
     assert found, absence()
-    loaded = ctypes.CDLL(str(found))
+    try:
+        loaded = ctypes.CDLL(str(found))
+    except OSError as error:
+        raise ValueError(f"{LIBRARY} or the installed library cannot be loaded: {error}") from None
     loaded.lowrank_instruction_set.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
         raise ValueError(
             f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
         )
-    loaded.lowrank_large_pages.argtypes = (_pointer, _long)
-    loaded.lowrank_large_pages.restype = None
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
         function.argtypes = signature
@@ -120,13 +121,20 @@ def call(function: str, *arguments: Any) -> int:
     return status or 0
 
 
-def large_pages(tensor: Tensor) -> None:
-    """Moves a large tensor to pages of 2 MiB, if the system grants that: reading it then misses fewer table entries.
+def prefer_huge_pages(tensor: Tensor) -> None:
+    """Asks for pages of 2 MB under a tensor on the CPU that is large enough for them; no byte of it changes."""
+    if tensor.nbytes >= HUGE_FROM:
+        library().lowrank_prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
 
-    For what is kept. To write to such a page for the first time takes longer than to write to 512 small ones.
-    """
-    if tensor.nbytes >= LARGE:
-        library().lowrank_large_pages(tensor.data_ptr(), tensor.nbytes)
+
+class _Kept:
+    """A description and the places that it is of. A copy of the weight has other places: it is copied as nothing."""
+
+    def __init__(self, places: tuple[int, ...] = (), described: ctypes.Structure | None = None) -> None:
+        self.places, self.described = places, described
+
+    def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
+        return _Kept, ()
 
 
 def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
@@ -134,24 +142,15 @@ def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
 
     Kept with the weight for as long as its tensors stay where they are.
     """
-    places = tuple(tensor.data_ptr() for tensor in weight.tensors().values())
-    kept: _Kept | None = weight.__dict__.get("_described")
-    if kept is None or kept.places != places:
+    tensors = weight.tensors().values()
+    places = tuple(tensor.data_ptr() for tensor in tensors)
+    kept: _Kept = weight.__dict__.get("_kept") or _Kept()
+    if kept.described is None or kept.places != places:
         check_stored(weight)
         kept = _Kept(places, _described(weight))
-        weight.__dict__["_described"] = kept
-    return kept.structure
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A description, and where the tensors were that it points to. A copy of the weight gets none: it has others."""
-
-    places: tuple[int, ...]
-    structure: ctypes.Structure
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()
+        weight.__dict__["_kept"] = kept
+    assert kept.described is not None
+    return kept.described
 
 
 def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:

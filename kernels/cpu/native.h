@@ -43,9 +43,6 @@ typedef struct {
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
 
-/* Moves what fills whole pages of 2 MiB to such pages, if the system grants that. */
-API void lowrank_large_pages(void *memory, int64_t bytes);
-
 /* Functions that return int return 0, or -1 where there was no memory, if nothing else is said. */
 
 /* Codes and maxima of `count` weights. Returns 1, and leaves the rest undone, if one is NaN or infinite; else 0.
@@ -79,5 +76,8 @@ API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m,
    rows of W are whole blocks of a multiple of 64. */
 API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+
+/* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
+API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 
 #endif

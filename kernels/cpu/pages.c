@@ -1,23 +1,28 @@
-/* Large pages: a weight that is read whole for every token should not need an entry of the page table for each 4 KiB. */
+/* Pages of 2 MB for large weights: a product that reads W once then seldom waits for an address to be translated. */
 
 #include "native.h"
 
-#if defined(__linux__)
+#ifdef __linux__
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LARGE (2 << 20)
-#define COLLAPSE 25 /* MADV_COLLAPSE, Linux 6.1: now, and not when the kernel comes round to it */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
-void lowrank_large_pages(void *memory, int64_t bytes)
+void lowrank_prefer_huge_pages(void *p, int64_t bytes)
 {
-    const uintptr_t first = ((uintptr_t)memory + LARGE - 1) / LARGE * LARGE, end = (uintptr_t)memory + (uintptr_t)bytes;
-    if (first + LARGE > end)
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p;
+    const uintptr_t first = (begin + page - 1) / page * page, end = (begin + (uintptr_t)bytes) / page * page;
+    if (first >= end)
         return;
-    const size_t length = (end - first) / LARGE * LARGE;
-    if (madvise((void *)first, length, MADV_HUGEPAGE) == 0)
-        (void)madvise((void *)first, length, COLLAPSE); /* a wish: where it is not granted the pages stay as they are */
+    /* Wishes both: what a kernel does not grant, or does not know, changes nothing. */
+    if (madvise((void *)first, end - first, MADV_HUGEPAGE) == 0)
+        madvise((void *)first, end - first, MADV_COLLAPSE);
 }
+
 #else
-void lowrank_large_pages(void *memory, int64_t bytes) { (void)memory, (void)bytes; }
+
+void lowrank_prefer_huge_pages(void *p, int64_t bytes) { (void)p, (void)bytes; }
+
 #endif

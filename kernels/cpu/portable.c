@@ -9,11 +9,12 @@
 
 typedef float four __attribute__((vector_size(16)));
 typedef uint32_t four_words __attribute__((vector_size(16)));
+typedef double four_doubles __attribute__((vector_size(32)));
 
 typedef const float *table16;
 #define load_table(p) (p)
 #define lookup(table, index) lookup_(table, (four_words)(index))
-#define fma_(a, b, c) ((a) * (b) + (c))
+#define fma_(a, b, c) fma_in_double(a, b, c)
 #define spread(p, lane) ((void)(lane), all(*(p))) /* a chunk of 32 weights is within a block */
 #define in_order(p) ((four_words){(p)[0] >> 4, (p)[0], (p)[1] >> 4, (p)[1]})
 #define half_to_float(p) half_to_float_(p)
@@ -22,6 +23,14 @@ typedef const float *table16;
 static inline four lookup_(const float *table, four_words index)
 {
     return (four){table[index[0] & 15], table[index[1] & 15], table[index[2] & 15], table[index[3] & 15]};
+}
+
+/* A product of two floats is exact in double: the sum is rounded to 53 bits and to 24, where one that is rounded twice in
+   24 would be less exact than a vendor's. */
+static inline __attribute__((always_inline)) four fma_in_double(four a, four b, four c)
+{
+    const four_doubles product = __builtin_convertvector(a, four_doubles) * __builtin_convertvector(b, four_doubles);
+    return __builtin_convertvector(product + __builtin_convertvector(c, four_doubles), four);
 }
 
 /* IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 mantissa bits. */

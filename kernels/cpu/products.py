@@ -2,7 +2,6 @@
 
     quantize, dequantize           to the byte what `reference` gives
     linear, linear_dx              few rows: W is looked up in registers
-    arrange                        the same weight in larger pages of memory
     tiled_linear, tiled_linear_dx  bfloat16, from a few rows on: W becomes tiles of the matrix unit
     panel_linear, panel_linear_dx  many: a panel of W at a time, dequantized into the cache, and the vendor's GEMM
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from .. import reference
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
-from .binding import DTYPES, Part, call, describe, large_pages
+from .binding import DTYPES, Part, call, describe
 
 NESTED_BLOCKSIZE = 256
 PANEL_BYTES = 1 << 20  # of dequantized weights: they are read from the second-level cache, where they were written
@@ -70,29 +69,24 @@ def dequantize(
     return out
 
 
-def arrange(weight: Blockwise4bit | RowwiseInt8) -> None:
-    """Moves the codes to large pages, where they are large and the system has some: they are read whole each time."""
-    large_pages(weight.codes)
-
-
 def linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """y = x W^T;  x [*, K] -> [*, N]"""
-    return _product("linear", x, weight, weight.shape[0])
+    return _product("linear", x, weight, 1)
 
 
 def linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]"""
-    return _product("linear_dx", dy, weight, weight.shape[1])
+    return _product("linear_dx", dy, weight, 0)
 
 
 def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
     """y = x W^T;  x bfloat16 [*, K] -> [*, N]"""
-    return _call_with("linear_tiles", x, weight, weight.shape[0])
+    return _call_with("linear_tiles", x, weight, 1)
 
 
 def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
-    return _call_with("linear_dx_tiles", dy, weight, weight.shape[1])
+    return _call_with("linear_dx_tiles", dy, weight, 0)
 
 
 def panel_linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
@@ -139,13 +133,15 @@ def _dequantize(weight: Blockwise4bit | RowwiseInt8, part: Part, out: Tensor) ->
     call(name, ctypes.byref(describe(weight)), ctypes.byref(part), DTYPES[out.dtype], out.data_ptr(), stride)
 
 
-def _product(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, columns: int) -> Tensor:
+def _product(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, inner: int) -> Tensor:
     suffix = "_int8" if isinstance(weight, RowwiseInt8) else ""
-    return _call_with(name + suffix, x, weight, columns, DTYPES[x.dtype])
+    return _call_with(name + suffix, x, weight, inner, DTYPES[x.dtype])
 
 
-def _call_with(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, columns: int, *dtype: int) -> Tensor:
-    rows = x.contiguous()
+def _call_with(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, inner: int, *dtype: int) -> Tensor:
+    """x times W, summed over dimension `inner` of W [N, K]."""
+    assert x.shape[-1] == weight.shape[inner] and len(weight.shape) == 2 and x.device.type == "cpu"
+    rows, columns = x.contiguous(), weight.shape[1 - inner]
     y = x.new_empty(*x.shape[:-1], columns)
     call(name, ctypes.byref(describe(weight)), rows.data_ptr(), rows.numel() // x.shape[-1], *dtype, y.data_ptr())
     return y

@@ -1,12 +1,9 @@
 """The linear product and its gradient: the rules that every path of the dispatcher is held to."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
-from lowrank.kernels import codebook, reference
 from lowrank.kernels.formats import QUANTIZED_NAMES, Blockwise4bit
 from lowrank.kernels.ops import dequantize, linear, quantize
 
@@ -57,15 +54,6 @@ def test_one_hot_rows_read_the_weight_back(format: str, dtype: torch.dtype) -> N
     assert torch.equal(linear(x, weight).T, dequantize(weight, dtype))
     y = torch.eye(5, dtype=dtype)
     assert torch.equal(torch.autograd.grad(linear(x[:5], weight), x, y)[0][:5], dequantize(weight, dtype))
-
-
-@pytest.fixture
-def integer_levels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Codes -8 .. 7 in place of the NF4 levels: every product of small integers is then exact in float32."""
-    monkeypatch.setitem(codebook.CODEBOOKS, "nf4", lambda: torch.arange(-8.0, 8.0))
-    reference._byte_to_pair.cache_clear()
-    yield
-    reference._byte_to_pair.cache_clear()
 
 
 @pytest.mark.parametrize(("n", "k"), [(16, 64), (5, 77), (3, 129)], ids=["even", "odd", "odd-rows"])
