@@ -51,7 +51,10 @@ def c_was_compiled(case: Case) -> str:
     return binding.absence()
 
 
-DEVICES = {triton_runs: "cuda", c_was_compiled: "cpu"}  # a path whose first rule this is is for no other device
+DEVICES: dict[Rule, str] = {
+    triton_runs: "cuda",
+    c_was_compiled: "cpu",
+}  # a path whose first rule this is is for no other device
 
 
 def in_a_kernel_dtype(case: Case) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .crossover import is_here
-from .dispatch import DX, FORWARD, OPS, PLAIN, QUANTIZE, Case, choose, not_repacked, reason, short
+from .dispatch import DX, FORWARD, OPS, QUANTIZE, Case, choose, not_repacked, reason, short
 from .formats import BLOCKSIZES, QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
 from .register_table import by_prmt
 from .repack import obstacle

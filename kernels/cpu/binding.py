@@ -70,7 +70,7 @@ class Part(ctypes.Structure):
 
 
 def file() -> Path | None:
-    """The compiled library, if it was built when the package was installed; or another one that the environment names."""
+    """The compiled library, if it was built when the package was installed; or one that the environment names."""
     if named := os.environ.get(LIBRARY):
         return Path(named)
     return next(iter(sorted(Path(__file__).parent.glob("_native*.so"))), None)
@@ -86,15 +86,20 @@ def absence() -> str:
 def library() -> ctypes.CDLL:
     """The library, with the instruction set chosen.
 
-    Raises ValueError if the environment names an instruction set that this processor does not have.
+    Raises ValueError for a file that is no library, and for an instruction set that this processor does not have.
     """
     found = file()
     assert found, absence()
-    loaded = ctypes.CDLL(str(found))
+    try:
+        loaded = ctypes.CDLL(str(found))
+    except OSError as error:
+        raise ValueError(f"{LIBRARY} or the installed library cannot be loaded: {error}") from None
     loaded.lowrank_instruction_set.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
-        raise ValueError(f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}")
+        raise ValueError(
+            f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
+        )
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
         function.argtypes = signature
@@ -172,4 +177,3 @@ def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
     else:
         described.absmax = weight.absmax.data_ptr()
     return described
-

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import reference
 from ..codebook import CODEBOOKS, dynamic8
-from ..formats import Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from ..formats import Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
 from .binding import DTYPES, Part, call, describe
 
 NESTED_BLOCKSIZE = 256
@@ -58,7 +58,9 @@ def quantize_absmax(absmax: Tensor) -> NestedAbsmax:
     return NestedAbsmax(codes, nested_absmax, offset, NESTED_BLOCKSIZE)
 
 
-def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
+def dequantize(
+    weight: Blockwise4bit | RowwiseInt8, dtype: torch.dtype = torch.float32, out: Tensor | None = None
+) -> Tensor:
     """W [N, K] in `dtype`, written into `out` where that is given."""
     if out is None:
         out = torch.empty(weight.shape, dtype=dtype)
@@ -67,12 +69,12 @@ def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32, out:
     return out
 
 
-def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """y = x W^T;  x [*, K] -> [*, N]"""
     return _product("linear", x, weight, 1)
 
 
-def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]"""
     return _product("linear_dx", dy, weight, 0)
 
@@ -87,7 +89,7 @@ def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     return _call_with("linear_dx_tiles", dy, weight, 0)
 
 
-def panel_linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def panel_linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """y = x W^T;  x [*, K] -> [*, N]"""
     n, k = weight.shape
     rows = x.reshape(-1, k)
@@ -100,7 +102,7 @@ def panel_linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     return y.view(*x.shape[:-1], n)
 
 
-def panel_linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+def panel_linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]. A panel has columns of W, so that each output is summed at once."""
     n, k = weight.shape
     rows = dy.reshape(-1, n)
@@ -125,18 +127,18 @@ def _step(across: int, dtype: torch.dtype) -> int:
     return max(64, PANEL_BYTES // (across * dtype.itemsize) // 64 * 64)
 
 
-def _dequantize(weight: QuantizedWeight, part: Part, out: Tensor) -> None:
+def _dequantize(weight: Blockwise4bit | RowwiseInt8, part: Part, out: Tensor) -> None:
     name = "dequantize_int8" if isinstance(weight, RowwiseInt8) else "dequantize"
     stride = out.stride(0) if len(out) > 1 else out.shape[1]
     call(name, ctypes.byref(describe(weight)), ctypes.byref(part), DTYPES[out.dtype], out.data_ptr(), stride)
 
 
-def _product(name: str, x: Tensor, weight: QuantizedWeight, inner: int) -> Tensor:
+def _product(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, inner: int) -> Tensor:
     suffix = "_int8" if isinstance(weight, RowwiseInt8) else ""
     return _call_with(name + suffix, x, weight, inner, DTYPES[x.dtype])
 
 
-def _call_with(name: str, x: Tensor, weight: QuantizedWeight, inner: int, *dtype: int) -> Tensor:
+def _call_with(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, inner: int, *dtype: int) -> Tensor:
     """x times W, summed over dimension `inner` of W [N, K]."""
     assert x.shape[-1] == weight.shape[inner] and len(weight.shape) == 2 and x.device.type == "cpu"
     rows, columns = x.contiguous(), weight.shape[1 - inner]

@@ -106,7 +106,13 @@ def test_more_than_256_nested_maxima_and_a_ragged_rest() -> None:
 def test_nothing_is_written_beside_the_part_that_is_asked_for(dtype: torch.dtype) -> None:
     for weight in (reference.quantize_4bit(normal(9, 200), "nf4", 64, True), reference.quantize_int8(normal(9, 200))):
         w = reference.dequantize(weight, dtype)
-        for row, rows, column, columns in [(0, 9, 0, 200), (2, 5, 64, 64), (8, 1, 199, 1), (1, 3, 33, 130), (4, 2, 7, 0)]:
+        for row, rows, column, columns in [
+            (0, 9, 0, 200),
+            (2, 5, 64, 64),
+            (8, 1, 199, 1),
+            (1, 3, 33, 130),
+            (4, 2, 7, 0),
+        ]:
             memory = torch.full((rows + 2, columns + 5), torch.nan, dtype=dtype)
             products._dequantize(weight, Part(row, rows, column, columns), memory[1:-1, 2 : 2 + columns])
             part = memory[1:-1, 2 : 2 + columns].clone()
