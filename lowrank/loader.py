@@ -1,7 +1,9 @@
 """A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -11,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
 from .kernels import ops
+from .kernels.cpu import binding
 from .kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
 from .kernels.fused import FUSED
 from .model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
@@ -48,6 +51,8 @@ def load(
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    if device.type == "cpu" and wanted.is_quantized and binding.absence():
+        _tell_of_plain_torch()
     with torch.device("meta"), _Uninitialised():
         model = Llama(checkpoint.config, ops=FUSED if device.type == "cuda" else PLAIN)
     fingerprint = Fingerprint()
@@ -75,6 +80,12 @@ def load(
         "fingerprint": fingerprint.hexdigest(checkpoint.folder),
     }
     return model.requires_grad_(False).eval()
+
+
+@cache
+def _tell_of_plain_torch() -> None:
+    """Once in a process: the weights are right, and slow."""
+    warnings.warn(f"4-bit and 8-bit weights in plain torch: {binding.absence()}", stacklevel=3)
 
 
 def bytes_bar(
@@ -126,6 +137,11 @@ class _Wanted:
 
     format: str | None
     dequantized: bool
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether weights are held in 4 or 8 bits."""
+        return not self.dequantized and (self.format is None or self.format in QUANTIZED_NAMES)
 
     @classmethod
     def parse(cls, weights: str | None, stored_quantized: bool) -> Self:

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lowrank import loader
+from lowrank.kernels.cpu import binding
 from lowrank.kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
 from lowrank.kernels.ops import dequantize, quantize
 from lowrank.loader import WEIGHTS, load, load_tokenizer
@@ -125,6 +127,17 @@ def test_the_fingerprint_is_that_of_the_base_in_every_precision(hf_folder, quant
 def test_another_base_has_another_fingerprint(golden: Path) -> None:
     folders = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
     assert len({load(golden / folder, "fp32").source["fingerprint"] for folder in folders}) == 3
+
+
+def test_a_cpu_without_the_c_library_is_told_of_once(hf_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader._tell_of_plain_torch.cache_clear()
+    monkeypatch.setattr(binding, "absence", lambda: "nobody compiled it")
+    load(hf_folder, weights="bf16")
+    with pytest.warns(UserWarning, match="4-bit and 8-bit weights in plain torch: nobody compiled it") as told:
+        load(hf_folder, weights="nf4")
+        load(hf_folder, weights="nf4")
+    assert len(told) == 1
+    loader._tell_of_plain_torch.cache_clear()
 
 
 def test_a_loaded_base_is_frozen_and_in_evaluation(hf_folder) -> None:
