@@ -132,10 +132,10 @@ def test_another_base_has_another_fingerprint(golden: Path) -> None:
 def test_a_cpu_without_the_c_library_is_told_of_once(hf_folder, monkeypatch: pytest.MonkeyPatch) -> None:
     loader._tell_of_plain_torch.cache_clear()
     monkeypatch.setattr(binding, "absence", lambda: "nobody compiled it")
-    load(hf_folder, weights="bf16")
+    load(hf_folder / "base", weights="bf16")
     with pytest.warns(UserWarning, match="4-bit and 8-bit weights in plain torch: nobody compiled it") as told:
-        load(hf_folder, weights="nf4")
-        load(hf_folder, weights="nf4")
+        load(hf_folder / "base", weights="nf4")
+        load(hf_folder / "base", weights="nf4")
     assert len(told) == 1
     loader._tell_of_plain_torch.cache_clear()
 

@@ -1,0 +1,199 @@
+/* Compares every instruction set of this processor with the portable one, function by function, on random data.
+
+   cc -I kernels/cpu tests/kernels/compare_sets.c kernels/cpu/(all).c; prints the sets that it compared, or fails. */
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "isa.h"
+
+#define MOST 4096
+#define FLOAT_EPSILON 0x1p-23
+
+static const char *comparing;
+
+static void require(int rule, const char *what, int64_t at)
+{
+    if (!rule) {
+        printf("%s: %s differs at %lld\n", comparing, what, (long long)at);
+        exit(1);
+    }
+}
+
+static uint32_t seed = 1;
+static uint32_t bits(void) { return seed = seed * 1664525u + 1013904223u, seed ^ seed >> 15; }
+static float uniform(void) { return (float)(int32_t)bits() * 0x1p-31f; }
+
+static int same_floats(float a, float b) { return (isnan(a) && isnan(b)) || !memcmp(&a, &b, sizeof a); }
+
+static float widened(uint16_t half, enum dtype dtype)
+{
+    float wide;
+    portable_set.widen(&half, dtype, 1, &wide);
+    return wide;
+}
+
+static void compare_conversions(const instruction_set *set)
+{
+    static uint16_t half[65536], other[65536];
+    static float wide[65536], wide_other[65536];
+    for (int i = 0; i < 65536; i++)
+        half[i] = (uint16_t)i;
+    for (enum dtype dtype = BFLOAT16; dtype <= FLOAT16; dtype++) {
+        set->widen(half, dtype, 65535, wide); /* an odd count: the rest goes another way */
+        portable_set.widen(half, dtype, 65535, wide_other);
+        for (int i = 0; i < 65535; i++)
+            require(same_floats(wide[i], wide_other[i]), "widen", i);
+        for (int round = 0; round < 32; round++) {
+            for (int i = 0; i < 65536; i++) { /* random patterns, and numbers around those of 16 bits and their middles */
+                uint32_t pattern = bits();
+                if (round % 2) {
+                    memcpy(&pattern, wide_other + (i < 65535 ? i : 0), 4);
+                    pattern += (dtype == FLOAT16 ? 1u << 12 : 1u << 15) * (round / 2 % 3) + round / 6 % 3 - 1;
+                }
+                memcpy(wide + i, &pattern, 4);
+            }
+            set->narrow(wide, 65535, dtype, half);
+            portable_set.narrow(wide, 65535, dtype, other);
+            for (int i = 0; i < 65535; i++)
+                require(half[i] == other[i] || (isnan(wide[i]) && isnan(widened(half[i], dtype))), "narrow", i);
+        }
+        for (int i = 0; i < 65536; i++)
+            half[i] = (uint16_t)i;
+    }
+}
+
+static uint8_t codes[2 * MOST + CODES_BEYOND];
+static float levels[16], table[256], x[MOST_ROWS * MOST], arranged[MOST_ROWS * MOST], one[MOST], other[MOST];
+static float maxima[2][MOST / 32 + MAXIMA_BEYOND];
+
+static double weight(int row, int64_t columns, int64_t k, int blocksize)
+{
+    const uint8_t byte = codes[(row * columns + k) / 2];
+    return (double)levels[k % 2 ? byte & 15 : byte >> 4] * maxima[row][k / blocksize];
+}
+
+/* Against double: an error of a few roundings of the sum of the magnitudes. */
+static void close_to_double(float y, int row, int64_t columns, int blocksize, const float *xs, const char *what)
+{
+    double sum = 0, magnitude = 0;
+    for (int64_t k = 0; k < columns; k++) {
+        const double product = weight(row, columns, k, blocksize) * xs[k];
+        sum += product;
+        magnitude += fabs(product);
+    }
+    require(fabs(y - sum) <= 4 * FLOAT_EPSILON * magnitude, what, columns);
+}
+
+static void compare_products(const instruction_set *set, int64_t columns, int blocksize)
+{
+    const int64_t stride = (columns + set->chunk - 1) / set->chunk * set->chunk;
+    float y[MOST_ROWS];
+    for (int m = 1; m <= MOST_ROWS; m++) {
+        for (int i = 0; i < m; i++)
+            set->arrange(x + i * columns, columns, arranged + i * stride);
+        set->dot(codes, columns, levels, maxima[0], blocksize, arranged, stride, m, y);
+        for (int i = 0; i < m; i++)
+            close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot");
+    }
+    set->dot_two(codes, columns, levels, maxima[0], maxima[1] - maxima[0], blocksize, arranged, y);
+    close_to_double(y[0], 0, columns, blocksize, x, "dot_two");
+    close_to_double(y[1], 1, columns, blocksize, x, "dot_two");
+
+    for (enum dtype dtype = FLOAT32; dtype <= FLOAT16; dtype++) {
+        set->decode(codes, columns, levels, maxima[0], blocksize, dtype, one);
+        portable_set.decode(codes, columns, levels, maxima[0], blocksize, dtype, other);
+        require(!memcmp(one, other, columns * size_of(dtype)), "decode", columns);
+    }
+    set->decode(codes, columns, levels, maxima[0], blocksize, FLOAT32, one);
+    set->dot_float(one, columns, x, columns, MOST_ROWS, y);
+    for (int i = 0; i < MOST_ROWS; i++)
+        close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot_float");
+}
+
+static void compare_rows(const instruction_set *set, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        one[i] = other[i] = x[count + i];
+    set->add(x, count, 0.3f, one);
+    for (int64_t i = 0; i < count; i++)
+        require(fabs(one[i] - (0.3f * (double)x[i] + other[i])) <= FLOAT_EPSILON * (fabs(x[i]) + fabs(other[i])), "add", i);
+
+    for (enum dtype dtype = FLOAT32; dtype <= FLOAT16; dtype++) {
+        set->decode_int8((const int8_t *)codes, count, 0.37f, dtype, one);
+        portable_set.decode_int8((const int8_t *)codes, count, 0.37f, dtype, other);
+        require(!memcmp(one, other, count * size_of(dtype)), "decode_int8", count);
+    }
+    require(set->largest(x, count) == portable_set.largest(x, count), "largest", count);
+    const float kept = x[count / 2];
+    for (int i = 0; i < 2; i++) {
+        x[count / 2] = i ? INFINITY : NAN;
+        require(set->largest(x, count) == portable_set.largest(x, count), "largest of what is not finite", count);
+    }
+    x[count / 2] = kept;
+}
+
+static void compare_statistics(const instruction_set *set, int64_t count, int64_t first)
+{
+    const float nested[] = {0.3f, 7, 1e-3f, 0.9f}, offset = 0.123f;
+    const blockwise_4bit w = {.absmax_codes = codes, .nested_absmax = nested, .offset = &offset, .dynamic8 = table,
+                              .nested_blocksize = 256};
+    set->maxima(&w, first, count, one);
+    portable_set.maxima(&w, first, count, other);
+    require(!memcmp(one, other, count * sizeof *one), "maxima", count);
+}
+
+static void compare_codes(const instruction_set *set)
+{
+    uint8_t order[16], mine[MOST / 2], theirs[MOST / 2];
+    float boundaries[15];
+    for (int i = 0; i < 16; i++)
+        order[i] = (uint8_t)(i * 5 % 16);
+    for (int i = 0; i < 15; i++)
+        boundaries[i] = -0.9f + 0.123f * (float)i;
+    for (int i = 0; i < 15; i++)
+        x[i] = boundaries[i]; /* ties */
+    for (int divide = 0; divide < 2; divide++) {
+        set->encode(x, MOST, 1, divide, boundaries, order, mine);
+        portable_set.encode(x, MOST, 1, divide, boundaries, order, theirs);
+        require(!memcmp(mine, theirs, sizeof mine), "encode", divide);
+        set->encode(x, 32, 0.77f, divide, boundaries, order, mine);
+        portable_set.encode(x, 32, 0.77f, divide, boundaries, order, theirs);
+        require(!memcmp(mine, theirs, 16), "encode", divide);
+    }
+}
+
+int main(void)
+{
+    static const char *const names[] = {"neon", "avx2", "avx512", "portable"};
+    for (size_t i = 0; i < sizeof codes; i++)
+        codes[i] = (uint8_t)(bits() >> 7);
+    for (int i = 0; i < 256; i++)
+        table[i] = uniform();
+    for (int i = 0; i < 16; i++)
+        levels[i] = uniform();
+    for (int i = 0; i < MOST_ROWS * MOST; i++)
+        x[i] = uniform();
+    for (int row = 0; row < 2; row++)
+        for (int i = 0; i < MOST / 32; i++)
+            maxima[row][i] = 1 + uniform();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (lowrank_choose(names[i]))
+            continue;
+        comparing = names[i];
+        const instruction_set *set = chosen_set();
+        compare_conversions(set);
+        for (int blocksize = 32; blocksize <= MOST; blocksize *= 2)
+            for (int64_t blocks = 1; blocks <= 5 && blocks * blocksize <= MOST / 2; blocks++)
+                compare_products(set, blocks * blocksize, blocksize);
+        for (int64_t count = 1; count < 140; count++) {
+            compare_rows(set, count);
+            compare_statistics(set, count, 3 * count);
+        }
+        compare_codes(set);
+        printf("%s\n", comparing);
+    }
+    return 0;
+}
