@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NATIVE := $(wildcard kernels/cpu/*.[ch] kernels/cpu/*.inc)
 
 export PYTHONSAFEPATH = 1
 
@@ -17,7 +18,7 @@ test: $(VENV)/installed-test
 NATIVE_TESTS = tests/kernels/test_cpu_formats.py tests/kernels/test_cpu_products.py tests/kernels/test_cpu_tiles.py
 SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 
-build/sanitized/native.so: $(wildcard kernels/cpu/*.[ch] kernels/cpu/*.inc)
+build/sanitized/native.so: $(NATIVE)
 	mkdir -p build/sanitized
 	$(CC) -shared -fPIC -g -O1 -std=gnu11 -fopenmp -ffp-contract=off -fvisibility=hidden -fno-omit-frame-pointer \
 		-fsanitize=address,undefined -fno-sanitize-recover=undefined -o $@ kernels/cpu/*.c
@@ -58,11 +59,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowrank needs Python 3.11 or later: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-$(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed-test: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf,eval,lm-eval,docs]'
 	touch $@ $(VENV)/installed
 
