@@ -12,6 +12,12 @@ from lowrank.slabs import SLAB, quantize_slabs
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no C library, which needs no slabs."""
+    monkeypatch.setattr(ops, "quantizes_in_place", lambda w, format: False)
+
+
 @pytest.mark.parametrize("format", QUANTIZED_NAMES)
 @pytest.mark.parametrize("shape", [(3000, 256), (130, 5000), (7, 33), (1, 64), (200, 2731)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -47,4 +53,15 @@ def test_the_place_of_a_weight_that_is_not_finite_is_told() -> None:
     assert w.numel() > SLAB
     w[1030, 7] = torch.inf
     with pytest.raises(ValueError, match=r"^w from row 1024 on: .* finite, got inf at \[6, 7\]"):
+        quantize_slabs(w, "nf4", CPU, "w")
+
+
+def test_what_is_quantized_from_where_it_lies_needs_no_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "quantizes_in_place", lambda w, format: True)
+    monkeypatch.setattr("lowrank.slabs._one_a_thread", None)  # would fail if it were called
+    w = torch.randn(2000, 512)
+    whole = ops.quantize(w, "nf4-dq")
+    assert all(map(torch.equal, quantize_slabs(w, "nf4-dq", CPU, "w").tensors().values(), whole.tensors().values()))
+    w[1030, 7] = torch.inf
+    with pytest.raises(ValueError, match=r"^w: .* finite, got inf at \[1030, 7\]"):
         quantize_slabs(w, "nf4", CPU, "w")
