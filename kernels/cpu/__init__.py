@@ -5,7 +5,7 @@ vector.inc   every kernel, once, over vectors of 4, 8 or 16 floats: compiled by 
 formats.c    quantize and dequantize
 linear.c     products for few rows
 pages.c      2 MB pages for large weights
-tiles.c      products by the matrix unit
+tiles.h      the matrix unit; tiles.c the product, tiles_dx.c its gradient
 isa.c        which instruction set is used
 binding      finds the library, and describes weights to it
 products     the paths that `dispatch` chooses

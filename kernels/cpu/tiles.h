@@ -1,0 +1,118 @@
+/* Products by the matrix unit (AMX): W becomes tiles of bfloat16 in the first-level cache, from codes, as it is wanted.
+
+   A tile is 16 rows of 64 bytes, a kilobyte. C += A B takes A as 16 rows of 32 numbers, B as 16 rows of 16 pairs, pair r
+   of a column being its numbers 2 r and 2 r + 1, and C as 16 x 16 in float32. Four tiles of C are summed at a time, from
+   two of A and two of B.
+
+       y^T = W x^T      A: rows of W, as they are decoded         B: x, packed once
+       dX  = dY W       A: dY, packed once                        B: pairs of rows of W, interleaved
+
+   Weights are rounded to bfloat16 as `dequantize` rounds them, through a table of the sixteen products of a block. The
+   unit takes denormal numbers for zero. Sums are in float32, in an order that only the shape decides.
+
+   Codes are looked up as words of 16 bits: look-up s finds nibble s of every word w, which is weight 4 w + (s ^ 1). So
+   tile s has every fourth weight, and what meets it is packed to match. */
+
+#ifndef LOWRANK_TILES_H
+#define LOWRANK_TILES_H
+
+#include "isa.h"
+#include "parallel.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+#define HAS_TILES
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")
+#endif
+#include <immintrin.h>
+#include <string.h>
+
+#define SIDE 16
+#define TILE 1024         /* bytes */
+#define FLOATS (TILE / 4) /* of a tile of C */
+#define AT_ONCE 16        /* tiles of rows that are multiplied with a panel of W while it is there */
+#define NEAR 2304         /* numbers of such a row that are summed before C is put aside: they stay in the second cache */
+#define INLINE static inline __attribute__((always_inline))
+
+/* The compiler is not told what the tile instructions read: without this it might store it later, or never. */
+#define MEMORY_IS_READ(p) __asm__ volatile("" : : "r"(p) : "memory")
+
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+} __attribute__((packed)) tile_shapes;
+
+static inline void whole_tiles(void)
+{
+    tile_shapes shapes = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        shapes.bytes[i] = 64;
+        shapes.rows[i] = SIDE;
+    }
+    MEMORY_IS_READ(&shapes);
+    _tile_loadconfig(&shapes);
+}
+
+/* `length` in as few stretches of at most `most` as will do, of much the same length. */
+static inline int64_t stretch(int64_t length, int64_t most)
+{
+    const int64_t stretches = up_to(length, most) / most;
+    return (length + stretches - 1) / stretches;
+}
+
+/* The maxima of all blocks, by the whole team. */
+static inline void all_maxima(const blockwise_4bit *w, float *maxima)
+{
+    const range mine = share(w->rows * w->columns / w->blocksize, 16);
+    chosen_set()->maxima(w, mine.first, mine.end - mine.first, maxima + mine.first);
+}
+
+/* C[2][columns] += A[2] B[columns] over `steps` tiles; the second of a pair is `..._next` bytes, or floats, on. */
+INLINE void multiply(const int columns, const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps,
+                     float *c, int64_t c_row, int64_t c_column)
+{
+    MEMORY_IS_READ(a);
+    _tile_loadd(0, c, 64);
+    _tile_loadd(2, c + c_row, 64);
+    if (columns == 2) {
+        _tile_loadd(1, c + c_column, 64);
+        _tile_loadd(3, c + c_row + c_column, 64);
+    }
+    for (int64_t i = 0; i < steps; i++, a += TILE, b += TILE) {
+        _tile_loadd(6, b, 64); /* from the second-level cache, so first */
+        if (columns == 2)
+            _tile_loadd(7, b + b_next, 64);
+        _tile_loadd(4, a, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (columns == 2)
+            _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, a + a_next, 64);
+        _tile_dpbf16ps(2, 5, 6);
+        if (columns == 2)
+            _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, 64);
+    _tile_stored(2, c + c_row, 64);
+    if (columns == 2) {
+        _tile_stored(1, c + c_column, 64);
+        _tile_stored(3, c + c_row + c_column, 64);
+    }
+}
+
+/* Sixteen numbers to bfloat16, to nearest even; a NaN stays one. */
+INLINE __m256i rounded(__m512 v)
+{
+    const __m512i bits = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_mask_set1_epi32(_mm512_srli_epi32(up, 16), nan, 0x7fc0));
+}
+
+INLINE __mmask16 lanes_below(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
+
+#endif
+#endif
