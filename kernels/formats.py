@@ -12,8 +12,9 @@ from torch import Tensor
 
 FourBit = Literal["nf4", "fp4"]
 
-# What the Triton kernels read and write; everything else goes through plain torch.
+# What the kernels in Triton and C read and write; everything else goes through plain torch.
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+NESTED_BLOCKSIZE = 256  # maxima that share one, of a weight that is quantized here; a stored one may have another
 BLOCKSIZES = tuple(2**power for power in range(5, 13))  # 32 ... 4096
 
 
@@ -28,7 +29,7 @@ class NestedAbsmax:
     codes: Tensor
     nested_absmax: Tensor
     offset: Tensor
-    nested_blocksize: int = 256
+    nested_blocksize: int = NESTED_BLOCKSIZE
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,9 @@ def stored_bytes(weight: QuantizedWeight) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in weight.tensors().values())
 
 
-def expected_bytes(shape: tuple[int, ...], name: str, blocksize: int = 64, nested_blocksize: int = 256) -> int:
+def expected_bytes(
+    shape: tuple[int, ...], name: str, blocksize: int = 64, nested_blocksize: int = NESTED_BLOCKSIZE
+) -> int:
     """Bytes that a weight of this shape takes in "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4" or "fp4-dq"."""
     count = math.prod(shape)
     if name in DENSE_DTYPES:

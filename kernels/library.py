@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from . import run
-from .formats import Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, Repacked4bit, RowwiseInt8
+from .formats import NESTED_BLOCKSIZE, Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, Repacked4bit, RowwiseInt8
 
 FOUR_BIT_LAYOUTS = {layout.__name__: layout for layout in (Blockwise4bit, Repacked4bit)}
-NESTED_BLOCKSIZE = 256  # of a weight that is quantized here; a stored one may have another
 
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .codebook import CODEBOOKS, dynamic8
-from .formats import BLOCKSIZES, Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, RowwiseInt8
+from .formats import BLOCKSIZES, NESTED_BLOCKSIZE, Blockwise4bit, FourBit, NestedAbsmax, QuantizedWeight, RowwiseInt8
 from .repack import as_stored
 
 # Elements that are quantized at a time: bounds the temporaries (eight bytes a weight) whatever the size of W.
@@ -81,7 +81,7 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32) -
     return blocks.mul_(absmax[:, None]).flatten()[:count].view(weight.shape).to(dtype)
 
 
-def quantize_absmax(absmax: Tensor, nested_blocksize: int = 256) -> NestedAbsmax:
+def quantize_absmax(absmax: Tensor, nested_blocksize: int = NESTED_BLOCKSIZE) -> NestedAbsmax:
     """codes[i] = nearest level of dynamic8 to (absmax[i] - offset) / nested_absmax[i // nested_blocksize]
 
     offset = mean(absmax), nested_absmax = max |absmax - offset| of each block of `nested_blocksize` maxima.

@@ -126,7 +126,7 @@ static int multiply_blocks(const blockwise_4bit *w, const float *x, int64_t stri
     return 0;
 }
 
-/* x in float32, in rows of `stride`, arranged for `dot` where that is more than `columns` or `arranged`. */
+/* x in float32, in rows of `stride`; `arranged` for `dot`, or as it is. */
 static float *wide_rows(const void *x, int64_t m, int64_t columns, enum dtype dtype, int64_t stride, int arranged)
 {
     const instruction_set *set = chosen_set();

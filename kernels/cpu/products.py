@@ -16,10 +16,9 @@ from torch import Tensor
 
 from .. import reference
 from ..codebook import CODEBOOKS, dynamic8
-from ..formats import Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
+from ..formats import NESTED_BLOCKSIZE, Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
 from .binding import DTYPES, Part, call, describe
 
-NESTED_BLOCKSIZE = 256
 PANEL_BYTES = 1 << 20  # of dequantized weights: they are read from the second-level cache, where they were written
 
 
