@@ -15,13 +15,14 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
-NATIVE_TESTS = tests/kernels/test_cpu_formats.py tests/kernels/test_cpu_products.py tests/kernels/test_cpu_tiles.py
+NATIVE_TESTS = tests/kernels/test_cpu_attention.py tests/kernels/test_cpu_formats.py tests/kernels/test_cpu_products.py \
+	tests/kernels/test_cpu_tiles.py
 SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 
 build/sanitized/native.so: $(NATIVE)
 	mkdir -p build/sanitized
 	$(CC) -shared -fPIC -g -O1 -std=gnu11 -fopenmp -ffp-contract=off -fvisibility=hidden -fno-omit-frame-pointer \
-		-fsanitize=address,undefined -fno-sanitize-recover=undefined -o $@ kernels/cpu/*.c
+		-fsanitize=address,undefined -fno-sanitize-recover=undefined -o $@ kernels/cpu/*.c -lm
 
 sanitize: $(VENV)/installed-test build/sanitized/native.so
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 LOWRANK_CPU_LIBRARY="$(CURDIR)/build/sanitized/native.so" \

@@ -4,7 +4,8 @@
 
 Each is `fused_reference`'s equation, computed in float32 (float64 for float64) and rounded once, but a piece of rows at
 a time: the float32 copies of a piece never leave the cache. SwiGLU is torch's own operators, in the dtype of its input.
-`LEAN` holds them as `Llama(config, ops=...)` takes them; attention is torch's own.
+`LEAN` holds them as `Llama(config, ops=...)` takes them; attention is `cpu.attention` where that has no objection, and
+torch's own elsewhere.
 
 M rows, D channels, V vocabulary, B batch, T time, H heads, h head dim.
 """
@@ -16,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fused import attention
+from . import fused
+from .cpu import attention as tiled
 from .fused_reference import IGNORED, wide_dtype
 
 PIECE = 1 << 17  # numbers of a piece: half a megabyte in float32
@@ -125,6 +127,14 @@ class _SwiGLU(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         return torch.ops.aten.silu_backward(dy * up, gate), F.silu(gate).mul_(dy)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one
+
+    q [B, H, T, h]; k, v [B, G, S, h]; mask [B, 1, T, S], true where a query may look. Returns [B, H, T, h].
+    """
+    return fused.attention(q, k, v, mask) if tiled.objection(q, k, mask) else tiled.attention(q, k, v)
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tensor:

@@ -6,9 +6,11 @@ formats.c    quantize and dequantize
 linear.c     products for few rows
 pages.c      2 MB pages for large weights
 tiles.h      the matrix unit; tiles.c the product, tiles_dx.c its gradient
+attention.h  causal attention by it; attention.c forward, attention_dx.c its gradients
 isa.c        which instruction set is used
 binding      finds the library, and describes weights to it
 products     the paths that `dispatch` chooses
+attention    what calls attention.c and attention_dx.c, and when
 
 A package that was installed without a C compiler has no library: then plain torch computes, as `binding.absence` says.
 """

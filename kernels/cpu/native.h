@@ -77,6 +77,26 @@ API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m,
 API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
+/* Heads of bfloat16 [batch, heads, time, channels]: the channels of a row are contiguous; strides are in numbers. */
+typedef struct {
+    const uint16_t *first;
+    int64_t batch, head, time;
+} head_tensor;
+
+/* `channels` is a multiple of 32, at most 128; `heads` a multiple of `kv_heads`. */
+typedef struct {
+    int64_t batch, heads, kv_heads, length, channels;
+    float scale;
+} attention_sizes;
+
+/* y = softmax(scale q k^T) v over the keys up to the query's own, only where the instruction set is "amx".
+   k and v have kv_heads heads, q and y all of them. logarithms [batch, heads, length], or NULL: see attention.h. */
+API int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k, const head_tensor *v,
+                          const head_tensor *y, float *logarithms, int threads);
+API int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                             const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
+                             const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads);
+
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 

@@ -70,16 +70,23 @@ static inline void all_maxima(const blockwise_4bit *w, float *maxima)
     chosen_set()->maxima(w, mine.first, mine.end - mine.first, maxima + mine.first);
 }
 
-/* C[2][columns] += A[2] B[columns] over `steps` tiles; the second of a pair is `..._next` bytes, or floats, on. */
-INLINE void multiply(const int columns, const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps,
-                     float *c, int64_t c_row, int64_t c_column)
+/* C[2][columns] (+)= A[2] B[columns] over `steps` tiles; the second of a pair is `..._next` bytes, or floats, on. */
+INLINE void multiply_tiles(const int columns, const int onto, const char *a, int64_t a_next, const char *b,
+                           int64_t b_next, int64_t steps, float *c, int64_t c_row, int64_t c_column)
 {
     MEMORY_IS_READ(a);
-    _tile_loadd(0, c, 64);
-    _tile_loadd(2, c + c_row, 64);
-    if (columns == 2) {
-        _tile_loadd(1, c + c_column, 64);
-        _tile_loadd(3, c + c_row + c_column, 64);
+    if (onto) {
+        _tile_loadd(0, c, 64);
+        _tile_loadd(2, c + c_row, 64);
+        if (columns == 2) {
+            _tile_loadd(1, c + c_column, 64);
+            _tile_loadd(3, c + c_row + c_column, 64);
+        }
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
     }
     for (int64_t i = 0; i < steps; i++, a += TILE, b += TILE) {
         _tile_loadd(6, b, 64); /* from the second-level cache, so first */
@@ -100,6 +107,20 @@ INLINE void multiply(const int columns, const char *a, int64_t a_next, const cha
         _tile_stored(1, c + c_column, 64);
         _tile_stored(3, c + c_row + c_column, 64);
     }
+}
+
+/* C[2][columns] += A[2] B[columns] */
+INLINE void multiply(const int columns, const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps,
+                     float *c, int64_t c_row, int64_t c_column)
+{
+    multiply_tiles(columns, 1, a, a_next, b, b_next, steps, c, c_row, c_column);
+}
+
+/* C[2][2] = A[2] B[2] */
+INLINE void product(const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps, float *c, int64_t c_row,
+                    int64_t c_column)
+{
+    multiply_tiles(2, 0, a, a_next, b, b_next, steps, c, c_row, c_column);
 }
 
 /* Sixteen numbers to bfloat16, to nearest even; a NaN stays one. */

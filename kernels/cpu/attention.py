@@ -1,0 +1,104 @@
+"""Causal attention by the matrix unit, with its gradients.
+
+B batch, T time, H query heads, G key/value heads, h head dim.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .binding import MATRIX_UNIT, absence, call, instruction_set
+
+WIDEST = 128  # channels of a head
+
+
+class Heads(ctypes.Structure):
+    """`head_tensor` of native.h."""
+
+    _fields_ = (
+        ("first", ctypes.c_void_p),
+        ("batch", ctypes.c_int64),
+        ("head", ctypes.c_int64),
+        ("time", ctypes.c_int64),
+    )
+
+
+class Sizes(ctypes.Structure):
+    """`attention_sizes` of native.h."""
+
+    _fields_ = (
+        ("batch", ctypes.c_int64),
+        ("heads", ctypes.c_int64),
+        ("kv_heads", ctypes.c_int64),
+        ("length", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("scale", ctypes.c_float),
+    )
+
+
+def objection(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
+    """Why attention is not computed here; nothing if it is."""
+    if q.device.type != "cpu" or torch.compiler.is_compiling():
+        return "it is called by hand, on a CPU"
+    if reason := absence():
+        return reason
+    if q.dtype != torch.bfloat16 or instruction_set() != MATRIX_UNIT:
+        return "it is for bfloat16 and a matrix unit"
+    if mask is not None or q.shape[2] != k.shape[2]:
+        return "it is causal over all positions, without another mask"
+    if not q.numel():
+        return "there is nothing to attend to"
+    return "" if q.shape[3] % 32 == 0 and q.shape[3] <= WIDEST else f"a head must have 32, 64, 96 or {WIDEST} channels"
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(h)) v over the keys up to the query's own, each G head serving H / G query heads
+
+    q [B, H, T, h], k, v [B, G, T, h], bfloat16, such that `objection` has none. Returns [B, H, T, h], which in memory
+    is [B, T, H, h], as are the gradients.
+    """
+    y: Tensor = _Attention.apply(q, k, v)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Attention(torch.autograd.Function):
+    """Kept: q, k, v, y, and a logarithm for each row of scores, from which backward computes them again."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (_with_whole_rows(x) for x in (q, k, v))
+        y, logarithms = _like(q), torch.empty(q.shape[:3], dtype=torch.float32)
+        call("attention", _sizes(q, k), _heads(q), _heads(k), _heads(v), _heads(y), logarithms.data_ptr())
+        ctx.save_for_backward(q, k, v, y, logarithms)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, y, logarithms = ctx.saved_tensors
+        dy, gradients = _with_whole_rows(dy), (_like(q), _like(k), _like(v))
+        inputs = [_heads(x) for x in (q, k, v, y)]
+        outputs = [_heads(x) for x in (dy, *gradients)]
+        call("attention_dx", _sizes(q, k), *inputs, logarithms.data_ptr(), *outputs)
+        return gradients
+
+
+def _with_whole_rows(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _like(x: Tensor) -> Tensor:
+    """[B, H, T, h], laid out as [B, T, H, h]."""
+    batch, heads, length, channels = x.shape
+    return torch.empty(batch, length, heads, channels, dtype=x.dtype).transpose(1, 2)
+
+
+def _heads(x: Tensor) -> Any:
+    return ctypes.byref(Heads(x.data_ptr(), *x.stride()[:3]))
+
+
+def _sizes(q: Tensor, k: Tensor) -> Any:
+    batch, heads, length, channels = q.shape
+    return ctypes.byref(Sizes(batch, heads, k.shape[1], length, channels, channels**-0.5))
