@@ -127,7 +127,7 @@ def test_the_number_of_threads_changes_no_result(threads: Any) -> None:
 
 
 def test_what_it_is_not_for_is_said() -> None:
-    q, k, v, _ = inputs(1, 2, 2, 8, 64)
+    q, k, *_ = inputs(1, 2, 2, 8, 64)
     mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
     assert objection(q, k, None) == ""
     assert "mask" in objection(q, k, mask) and "mask" in objection(q[:, :, :3], k, None)
