@@ -10,6 +10,7 @@ torch's own elsewhere.
 M rows, D channels, V vocabulary, B batch, T time, H heads, h head dim.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from . import fused
 from .cpu import attention as tiled
+from .cpu import binding
 from .fused_reference import IGNORED, wide_dtype
 
 PIECE = 1 << 17  # numbers of a piece: half a megabyte in float32
@@ -86,17 +88,26 @@ class _Rope(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
         ctx.layout = layout
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin, layout)
+        return _turned(x, cos, sin, layout, inverse=False)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
-        y: Tensor = _Rope.apply(dy, cos, -sin, ctx.layout)  # type: ignore[no-untyped-call]
-        return y, None, None, None
+        return _turned(dy, cos, sin, ctx.layout, inverse=True), None, None, None
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> Tensor:
+    """In C where that was compiled and takes the dtype; else in torch."""
     wide = wide_dtype(x)
+    if x.dtype in binding.DTYPES and cos.dtype == sin.dtype == torch.float32 and not binding.absence():
+        x, cos, sin = (tensor.contiguous() for tensor in (x, cos, sin))
+        y, (*positions, heads, channels) = torch.empty(x.shape, dtype=x.dtype), x.shape
+        sizes = math.prod(positions), heads, channels, layout == "interleaved", inverse
+        pointers = cos.data_ptr(), sin.data_ptr(), y.data_ptr()
+        binding.call("rope", x.data_ptr(), binding.DTYPES[x.dtype], *sizes, *pointers)
+        return y
+    sin = -sin if inverse else sin
     if layout == "interleaved":
         pairs = x.to(wide, copy=True, memory_format=torch.contiguous_format).unflatten(-1, (-1, 2))
         turn = torch.complex(cos.to(wide), sin.to(wide))

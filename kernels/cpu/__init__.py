@@ -4,6 +4,7 @@ native.h     what the C library offers, and how a weight is handed to it
 vector.inc   every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c, portable.c
 formats.c    quantize and dequantize
 linear.c     products for few rows
+rope.c       rotary positions
 pages.c      2 MB pages for large weights
 tiles.h      the matrix unit; tiles.c the product, tiles_dx.c its gradient
 attention.h  causal attention by it; attention.c forward, attention_dx.c its gradients

@@ -36,6 +36,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx_tiles": (_pointer, _pointer, _long, _pointer, _int),
     "attention": (*(_pointer,) * 6, _int),
     "attention_dx": (*(_pointer,) * 10, _int),
+    "rope": (_pointer, _int, _long, _long, _long, _int, _int, _pointer, _pointer, _pointer, _int),
     "prefer_huge_pages": (_pointer, _long),
 }
 _WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")

@@ -54,6 +54,11 @@ typedef struct {
     /* Codes of a whole block: the nearest level to w[i] * reciprocal, or w[i] / maximum where `divide`. */
     void (*encode)(const float *w, int count, float scale, int divide, const float *boundaries, const uint8_t *order,
                    uint8_t *codes);
+
+    /* y[i] = x[i] cos[i] + x[j] sin[i], j the other channel of the pair of i: (i, i + channels / 2), or (2 i, 2 i + 1)
+       where `interleaved`. */
+    void (*turn)(const void *x, enum dtype dtype, int64_t channels, int interleaved, const float *cos, const float *sin,
+                 void *y);
 } instruction_set;
 
 extern const instruction_set portable_set;

@@ -97,6 +97,11 @@ API int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q,
                              const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
                              const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads);
 
+/* y = x [positions, heads, channels] with its pairs of channels turned: (a cos - b sin, a sin + b cos), -sin where
+   `inverse`. cos, sin [positions, channels / 2]; pairs are (i, i + channels / 2), or (2 i, 2 i + 1). */
+API int lowrank_rope(const void *x, enum dtype dtype, int64_t positions, int64_t heads, int64_t channels,
+                     int interleaved, int inverse, const float *cos, const float *sin, void *y, int threads);
+
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 

@@ -165,6 +165,19 @@ static void compare_codes(const instruction_set *set)
     }
 }
 
+/* Against double: two products and their sum, rounded once or twice. */
+static void compare_turns(const instruction_set *set, int64_t channels, int interleaved)
+{
+    const int64_t half = channels / 2;
+    const float *cos = x + MOST, *sin = x + 2 * MOST;
+    set->turn(x, FLOAT32, channels, interleaved, cos, sin, one);
+    for (int64_t i = 0; i < channels; i++) {
+        const int64_t j = interleaved ? i ^ 1 : i < half ? i + half : i - half;
+        const double a = (double)x[i] * cos[i], b = (double)x[j] * sin[i];
+        require(fabs(one[i] - (a + b)) <= FLOAT_EPSILON * (fabs(a) + fabs(b)), "turn", i);
+    }
+}
+
 int main(void)
 {
     static const char *const names[] = {"neon", "avx2", "avx512", "portable"};
@@ -192,6 +205,9 @@ int main(void)
             compare_rows(set, count);
             compare_statistics(set, count, 3 * count);
         }
+        for (int64_t channels = 2; channels < 140; channels += 2)
+            for (int interleaved = 0; interleaved < 2; interleaved++)
+                compare_turns(set, channels, interleaved);
         compare_codes(set);
         printf("%s\n", comparing);
     }

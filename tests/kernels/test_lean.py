@@ -1,5 +1,7 @@
 """The operations for training on a CPU: equations, gradients, pieces, and what they keep."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,6 +96,34 @@ def test_rope_is_the_reference(layout: str) -> None:
     torch.testing.assert_close(
         lean.rope(x, angle.cos(), angle.sin(), layout), reference_rope(x, angle.cos(), angle.sin(), layout)
     )
+
+
+@LAYOUTS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("channels", [2, 6, 32, 62, 64, 128])
+@pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
+def test_rope_in_c_turns_as_exactly_as_the_reference(channels: int, dtype: torch.dtype, layout: str) -> None:
+    x, dy = (normal(2, 3, 5, channels, seed=seed, dtype=dtype) for seed in range(2))
+    angle = normal(2, 3, 1, channels // 2, seed=9, dtype=torch.float32)
+    cos, sin = angle.cos(), angle.sin()
+    (given,) = learned(x.clone())
+    y = lean.rope(given, cos, sin, layout)
+    (dx,) = torch.autograd.grad(y, given, dy.transpose(1, 2).contiguous().transpose(1, 2))
+    for ours, z, sine in ((y.detach(), x, sin), (dx, dy, -sin)):
+        close_as_torch(
+            ours, reference_rope(z, cos, sine, layout), reference_rope(z.double(), cos.double(), sine.double(), layout)
+        )
+
+
+@LAYOUTS
+@pytest.mark.usefixtures("instruction_set")
+def test_rope_in_c_is_exact_by_quarter_turns_on_any_number_of_threads(layout: str, threads: Any) -> None:
+    x = normal(1, 300, 4, 34, dtype=torch.bfloat16)
+    turn = torch.arange(300)[:, None].expand(300, 17)[None, :, None]
+    cos, sin = (torch.tensor(values)[turn % 4] for values in ([1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0]))
+    for count in (1, 2, 3):
+        threads(count)
+        assert torch.equal(lean.rope(x, cos, sin, layout), reference_rope(x, cos, sin, layout))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
