@@ -3,7 +3,8 @@
     kept       rms_norm: h and 1 / sqrt(mean(h^2) + eps)       rope: the angles       swiglu: gate and up
 
 Each is `fused_reference`'s equation, computed in float32 (float64 for float64) and rounded once, but a piece of rows at
-a time: the float32 copies of a piece never leave the cache. SwiGLU is torch's own operators, in the dtype of its input.
+a time: the float32 copies of a piece never leave the cache. RoPE and SwiGLU are in C where that
+was compiled; float64, and what is left without it, is torch's own operators.
 `LEAN` holds them as `Llama(config, ops=...)` takes them; attention is `cpu.attention` where that has no objection, and
 torch's own elsewhere.
 
@@ -100,7 +101,7 @@ class _Rope(torch.autograd.Function):
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> Tensor:
     """In C where that was compiled and takes the dtype; else in torch."""
     wide = wide_dtype(x)
-    if x.dtype in binding.DTYPES and cos.dtype == sin.dtype == torch.float32 and not binding.absence():
+    if _in_c(x) and cos.dtype == sin.dtype == torch.float32:
         x, cos, sin = (tensor.contiguous() for tensor in (x, cos, sin))
         y, (*positions, heads, channels) = torch.empty(x.shape, dtype=x.dtype), x.shape
         sizes = math.prod(positions), heads, channels, layout == "interleaved", inverse
@@ -131,12 +132,24 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        if not _in_c(gate, up):
+            return F.silu(gate).mul_(up)
+        gate, up = gate.contiguous(), up.contiguous()
+        y = torch.empty(gate.shape, dtype=gate.dtype)
+        kind, count = binding.DTYPES[gate.dtype], gate.numel()
+        binding.call("swiglu", gate.data_ptr(), up.data_ptr(), kind, count, y.data_ptr())
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
+        if _in_c(dy, gate, up):
+            dy, gate, up = (tensor.contiguous() for tensor in (dy, gate, up))
+            dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype) for _ in range(2))
+            given, kind = (dy.data_ptr(), gate.data_ptr(), up.data_ptr()), binding.DTYPES[gate.dtype]
+            binding.call("swiglu_dx", *given, kind, gate.numel(), dgate.data_ptr(), dup.data_ptr())
+            return dgate, dup
         return torch.ops.aten.silu_backward(dy * up, gate), F.silu(gate).mul_(dy)
 
 
@@ -182,6 +195,12 @@ class LeanOps:
 
 
 LEAN = LeanOps()
+
+
+def _in_c(*tensors: Tensor) -> bool:
+    """Whether the C library was built, and takes the tensors' one dtype."""
+    (dtype, *others) = {tensor.dtype for tensor in tensors}
+    return dtype in binding.DTYPES and not others and not binding.absence()
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:

@@ -37,6 +37,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "attention": (*(_pointer,) * 6, _int),
     "attention_dx": (*(_pointer,) * 10, _int),
     "rope": (_pointer, _int, _long, _long, _long, _int, _int, _pointer, _pointer, _pointer, _int),
+    "swiglu": (_pointer, _pointer, _int, _long, _pointer, _int),
+    "swiglu_dx": (_pointer, _pointer, _pointer, _int, _long, _pointer, _pointer, _int),
     "prefer_huge_pages": (_pointer, _long),
 }
 _WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")

@@ -59,6 +59,11 @@ typedef struct {
        where `interleaved`. */
     void (*turn)(const void *x, enum dtype dtype, int64_t channels, int interleaved, const float *cos, const float *sin,
                  void *y);
+
+    /* silu(gate) up, and its gradients by gate and up. */
+    void (*swiglu)(const void *gate, const void *up, enum dtype dtype, int64_t count, void *y);
+    void (*swiglu_dx)(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count, void *dgate,
+                      void *dup);
 } instruction_set;
 
 extern const instruction_set portable_set;

@@ -102,6 +102,11 @@ API int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q,
 API int lowrank_rope(const void *x, enum dtype dtype, int64_t positions, int64_t heads, int64_t channels,
                      int interleaved, int inverse, const float *cos, const float *sin, void *y, int threads);
 
+/* y = silu(gate) up; dgate = dy up silu'(gate), dup = dy silu(gate): `count` numbers each. */
+API int lowrank_swiglu(const void *gate, const void *up, enum dtype dtype, int64_t count, void *y, int threads);
+API int lowrank_swiglu_dx(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
+                          void *dgate, void *dup, int threads);
+
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 

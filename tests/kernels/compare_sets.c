@@ -178,6 +178,25 @@ static void compare_turns(const instruction_set *set, int64_t channels, int inte
     }
 }
 
+/* Against double. The argument of an exponential that is rounded is wrong by as much as it is large. */
+static void compare_swiglu(const instruction_set *set, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        other[i] = 20 * x[i];
+    set->swiglu(other, x + MOST, FLOAT32, count, one);
+    for (int64_t i = 0; i < count; i++) {
+        const double gate = other[i], y = gate / (1 + exp(-gate)) * x[MOST + i];
+        require(fabs(one[i] - y) <= 8 * FLOAT_EPSILON * fabs(y), "swiglu", i);
+    }
+    set->swiglu_dx(x + 2 * MOST, other, x + MOST, FLOAT32, count, one, arranged);
+    for (int64_t i = 0; i < count; i++) {
+        const double gate = other[i], s = 1 / (1 + exp(-gate)), dy = x[2 * MOST + i];
+        const double dgate = dy * x[MOST + i] * s, rest = 1 + gate * (1 - s);
+        require(fabs(one[i] - dgate * rest) <= 8 * FLOAT_EPSILON * fabs(dgate) * (1 + fabs(gate)), "swiglu_dx", i);
+        require(fabs(arranged[i] - dy * gate * s) <= 8 * FLOAT_EPSILON * fabs(dy * gate * s), "swiglu_dx", i);
+    }
+}
+
 int main(void)
 {
     static const char *const names[] = {"neon", "avx2", "avx512", "portable"};
@@ -208,6 +227,8 @@ int main(void)
         for (int64_t channels = 2; channels < 140; channels += 2)
             for (int interleaved = 0; interleaved < 2; interleaved++)
                 compare_turns(set, channels, interleaved);
+        for (int64_t count = 1; count < 140; count++)
+            compare_swiglu(set, count);
         compare_codes(set);
         printf("%s\n", comparing);
     }

@@ -98,6 +98,35 @@ def test_rope_is_the_reference(layout: str) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("count", [1, 7, 16, 33, 130, 70_001])
+@pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
+def test_swiglu_in_c_is_as_exact_as_the_reference(count: int, dtype: torch.dtype, threads: Any) -> None:
+    gate, up, dy = (normal(count, seed=seed, dtype=dtype) for seed in range(3))
+    gate[: count // 2] *= 30
+    exact = (
+        reference.swiglu(gate.double(), up.double()),
+        *reference.swiglu_backward(dy.double(), gate.double(), up.double()),
+    )
+    plain = reference.swiglu(gate, up), *reference.swiglu_backward(dy, gate, up)
+    results = []
+    for threads_used in (1, 2):
+        threads(threads_used)
+        given = learned(gate.clone(), up.clone())
+        y = lean.swiglu(*given)
+        results.append((y.detach(), *torch.autograd.grad(y, given, dy)))
+    for ours, again, theirs, truth in zip(*results, plain, exact, strict=True):
+        close_as_torch(ours, theirs, truth)
+        assert torch.equal(ours, again)
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_swiglu_in_c_of_what_is_not_finite() -> None:
+    gate = torch.tensor([torch.nan, torch.inf, 200.0, -200.0, 0.0])
+    y = lean.swiglu(gate, torch.ones(5))
+    assert y[0].isnan() and y[1] == torch.inf and y[2] == 200 and y[3].abs() < 1e-30 and y[4] == 0
+
+
 @LAYOUTS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("channels", [2, 6, 32, 62, 64, 128])
