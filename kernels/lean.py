@@ -3,7 +3,7 @@
     kept       rms_norm: h and 1 / sqrt(mean(h^2) + eps)       rope: the angles       swiglu: gate and up
 
 Each is `fused_reference`'s equation, computed in float32 (float64 for float64) and rounded once, but a piece of rows at
-a time: the float32 copies of a piece never leave the cache. RoPE and SwiGLU are in C where that
+a time: the float32 copies of a piece never leave the cache. They are in C where that
 was compiled; float64, and what is left without it, is torch's own operators.
 `LEAN` holds them as `Llama(config, ops=...)` takes them; attention is `cpu.attention` where that has no objection, and
 torch's own elsewhere.
@@ -30,47 +30,85 @@ PIECE_OF_LOGITS = 1 << 19
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """y = x / sqrt(mean(x^2) + eps) * weight    (arXiv 1910.07467);  x [*, D], weight [D]"""
-    y: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    if not _learned(x, weight):
+        return _normed(x, None, weight, eps)[0]
+    y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
     return y
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """h = x + residual;  (rms_norm(h), h)"""
-    h = x + residual
-    return rms_norm(h, weight, eps), h
+    if not _learned(x, residual, weight):
+        return _normed(x, residual, weight, eps)[:2]
+    y, h = _RMSNorm.apply(x, residual, weight, eps)  # type: ignore[no-untyped-call]
+    return y, h
 
 
 class _RMSNorm(torch.autograd.Function):
-    """dx = rstd * (weight dy - n * mean(weight dy n)),  dweight = sum of dy n over rows,  n = x rstd"""
+    """dx = rstd * (weight dy - n * mean(weight dy n)) + dh,  dweight = sum of dy n over rows,  n = h rstd"""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        rows, wide = x.reshape(-1, x.shape[-1]), wide_dtype(x)
-        y, rstd = torch.empty(x.shape, dtype=x.dtype), torch.empty(len(rows), 1, dtype=wide)
-        y_rows = y.view(rows.shape)
-        scale = weight.to(wide)
-        for piece in _pieces(rows):
-            h = rows[piece].to(wide)
-            torch.rsqrt(h.square().mean(-1, keepdim=True).add_(eps), out=rstd[piece])
-            y_rows[piece] = (h * rstd[piece]).mul_(scale)
-        ctx.save_for_backward(x, rstd, weight)
-        return y
+    def forward(ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> Any:
+        y, h, rstd = _normed(x, residual, weight, eps)
+        ctx.save_for_backward(h, rstd, weight)
+        return y if residual is None else (y, h)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        x, rstd, weight = ctx.saved_tensors
-        rows, dy_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
-        dx, scale = torch.empty_like(rows), weight.to(rstd.dtype)
-        dweight = torch.zeros_like(scale) if ctx.needs_input_grad[1] else None
-        for piece in _pieces(rows):
-            normed, wide_dy = rows[piece].to(rstd.dtype) * rstd[piece], dy_rows[piece].to(rstd.dtype)
-            if dweight is not None:
-                dweight += (wide_dy * normed).sum(0)
-            dnormed = wide_dy * scale
-            shared = (dnormed * normed).mean(-1, keepdim=True)
-            dx[piece] = dnormed.addcmul_(normed, shared, value=-1).mul_(rstd[piece])
-        return dx.view(x.shape), None if dweight is None else dweight.to(weight.dtype), None
+    def backward(ctx: Any, dy: Tensor, dh: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        h, rstd, weight = ctx.saved_tensors
+        dx, dweight = _normed_dx(dy, dh, h, rstd, weight, ctx.needs_input_grad[2])
+        return dx, dx if ctx.needs_input_grad[1] else None, dweight, None
+
+
+def _normed(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch."""
+    given = (x, weight) if residual is None else (x, residual, weight)
+    wide, channels = wide_dtype(x), x.shape[-1]
+    rstd = torch.empty(x.numel() // channels, 1, dtype=wide, device=x.device)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if _in_c(*given) and (residual is None or residual.shape == x.shape):
+        tensors = x, *others = [tensor.contiguous() for tensor in given]
+        h, added = x, None
+        if residual is not None:
+            h, added = torch.empty(x.shape, dtype=x.dtype), others[0].data_ptr()
+        sizes = binding.DTYPES[x.dtype], len(rstd), channels, eps
+        outputs = h.data_ptr(), rstd.data_ptr(), y.data_ptr()
+        binding.call("rms_norm", x.data_ptr(), added, tensors[-1].data_ptr(), *sizes, *outputs)
+        return y, h, rstd
+    h = x if residual is None else x + residual
+    rows, y_rows, scale = h.reshape(-1, channels), y.view(-1, channels), weight.to(wide)
+    for piece in _pieces(rows):
+        wide_h = rows[piece].to(wide)
+        torch.rsqrt(wide_h.square().mean(-1, keepdim=True).add_(eps), out=rstd[piece])
+        y_rows[piece] = (wide_h * rstd[piece]).mul_(scale)
+    return y, h, rstd
+
+
+def _normed_dx(
+    dy: Tensor, dh: Tensor | None, h: Tensor, rstd: Tensor, weight: Tensor, with_dweight: bool
+) -> tuple[Tensor, Tensor | None]:
+    if _in_c(dy, h, weight):
+        dy, h, weight = (tensor.contiguous() for tensor in (dy, h, weight))
+        dh = None if dh is None else dh.contiguous()
+        dx = torch.empty(h.shape, dtype=h.dtype)
+        dweight = torch.empty(weight.shape, dtype=torch.float32) if with_dweight else None
+        places = [None if tensor is None else tensor.data_ptr() for tensor in (dy, dh, h, rstd, weight, dx, dweight)]
+        sizes = binding.DTYPES[h.dtype], len(rstd), h.shape[-1]
+        binding.call("rms_norm_dx", *places[:5], *sizes, *places[5:])
+        return dx, None if dweight is None else dweight.to(weight.dtype)
+    rows, dy_rows = h.reshape(-1, h.shape[-1]), dy.reshape(-1, h.shape[-1])
+    dx, scale = torch.empty_like(rows), weight.to(rstd.dtype)
+    dweight = torch.zeros_like(scale) if with_dweight else None
+    for piece in _pieces(rows):
+        normed, wide_dy = rows[piece].to(rstd.dtype) * rstd[piece], dy_rows[piece].to(rstd.dtype)
+        if dweight is not None:
+            dweight += (wide_dy * normed).sum(0)
+        dnormed = wide_dy * scale
+        shared = (dnormed * normed).mean(-1, keepdim=True)
+        dx[piece] = dnormed.addcmul_(normed, shared, value=-1).mul_(rstd[piece])
+    dx = dx.view(h.shape) if dh is None else dx.view(h.shape) + dh
+    return dx, None if dweight is None else dweight.to(weight.dtype)
 
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "half"]) -> Tensor:
@@ -78,6 +116,8 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "ha
 
     x [B, T, H, h]; cos, sin float32 [B, T, 1, h/2]. A pair is a complex number a + ib, turned by cos + i sin.
     """
+    if not _learned(x):
+        return _turned(x, cos, sin, layout, inverse=False)
     y: Tensor = _Rope.apply(x, cos, sin, layout)  # type: ignore[no-untyped-call]
     return y
 
@@ -114,7 +154,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> 
         turn = torch.complex(cos.to(wide), sin.to(wide))
         return torch.view_as_real(torch.view_as_complex(pairs).mul_(turn)).flatten(-2).to(x.dtype)
     a, b = x.to(wide).chunk(2, dim=-1)
-    y = torch.empty(x.shape, dtype=x.dtype)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     y[..., : a.shape[-1]] = (a * cos).addcmul_(b, sin, value=-1)
     y[..., a.shape[-1] :] = (a * sin).addcmul_(b, cos)
     return y
@@ -122,6 +162,8 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
+    if not _learned(gate, up):
+        return _gated(gate, up)
     y: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
     return y
 
@@ -132,13 +174,7 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        if not _in_c(gate, up):
-            return F.silu(gate).mul_(up)
-        gate, up = gate.contiguous(), up.contiguous()
-        y = torch.empty(gate.shape, dtype=gate.dtype)
-        kind, count = binding.DTYPES[gate.dtype], gate.numel()
-        binding.call("swiglu", gate.data_ptr(), up.data_ptr(), kind, count, y.data_ptr())
-        return y
+        return _gated(gate, up)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -151,6 +187,16 @@ class _SwiGLU(torch.autograd.Function):
             binding.call("swiglu_dx", *given, kind, gate.numel(), dgate.data_ptr(), dup.data_ptr())
             return dgate, dup
         return torch.ops.aten.silu_backward(dy * up, gate), F.silu(gate).mul_(dy)
+
+
+def _gated(gate: Tensor, up: Tensor) -> Tensor:
+    if not _in_c(gate, up):
+        return F.silu(gate).mul_(up)
+    gate, up = gate.contiguous(), up.contiguous()
+    y = torch.empty(gate.shape, dtype=gate.dtype)
+    kind, count = binding.DTYPES[gate.dtype], gate.numel()
+    binding.call("swiglu", gate.data_ptr(), up.data_ptr(), kind, count, y.data_ptr())
+    return y
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -197,10 +243,17 @@ class LeanOps:
 LEAN = LeanOps()
 
 
+def _learned(*tensors: Tensor) -> bool:
+    """Whether a gradient is wanted: without one an operation is called by itself, past autograd."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def _in_c(*tensors: Tensor) -> bool:
-    """Whether the C library was built, and takes the tensors' one dtype."""
-    (dtype, *others) = {tensor.dtype for tensor in tensors}
-    return dtype in binding.DTYPES and not others and not binding.absence()
+    """Whether the C library was built, and takes the tensors' one dtype where they are."""
+    dtype = tensors[0].dtype
+    if dtype not in binding.DTYPES or binding.absence() or torch.compiler.is_compiling():
+        return False
+    return all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in tensors)
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:

@@ -5,6 +5,7 @@ vector.inc   every kernel, once, over vectors of 4, 8 or 16 floats: compiled by 
 formats.c    quantize and dequantize
 linear.c     products for few rows
 rope.c       rotary positions
+rmsnorm.c    RMSNorm, of a sum too, and its gradients
 swiglu.c     SwiGLU and its gradients
 pages.c      2 MB pages for large weights
 tiles.h      the matrix unit; tiles.c the product, tiles_dx.c its gradient

@@ -64,6 +64,12 @@ typedef struct {
     void (*swiglu)(const void *gate, const void *up, enum dtype dtype, int64_t count, void *y);
     void (*swiglu_dx)(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count, void *dgate,
                       void *dup);
+
+    /* A row of lowrank_rms_norm, which returns rstd, and of lowrank_rms_norm_dx, where dweight [channels] is added to. */
+    float (*norm)(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t channels,
+                  float eps, void *h, void *y);
+    void (*norm_dx)(const void *dy, const void *dh, const void *h, float rstd, const void *weight, enum dtype dtype,
+                    int64_t channels, void *dx, float *dweight);
 } instruction_set;
 
 extern const instruction_set portable_set;

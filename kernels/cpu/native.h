@@ -107,6 +107,16 @@ API int lowrank_swiglu(const void *gate, const void *up, enum dtype dtype, int64
 API int lowrank_swiglu_dx(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
                           void *dgate, void *dup, int threads);
 
+/* h = x + residual, or x where residual is NULL, and h is not written; rstd = 1 / sqrt(mean(h^2) + eps) of each row;
+   y = h rstd weight. */
+API int lowrank_rms_norm(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t rows,
+                         int64_t channels, float eps, void *h, float *rstd, void *y, int threads);
+
+/* dx = rstd (weight dy - n mean(weight dy n)) + dh, n = h rstd, with dh NULL for none; dweight [channels], or NULL:
+   the sum of dy n over rows. */
+API int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
+                            enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight, int threads);
+
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 

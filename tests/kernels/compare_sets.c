@@ -197,6 +197,36 @@ static void compare_swiglu(const instruction_set *set, int64_t count)
     }
 }
 
+/* Against double: a sum of squares, or of products, and some roundings. */
+static void compare_norms(const instruction_set *set, int64_t count, int summed)
+{
+    const float *added = x + MOST, *scale = x + 2 * MOST, *dy = x + 3 * MOST, *dh = x + 4 * MOST;
+    const float rstd = set->norm(x, summed ? added : NULL, scale, FLOAT32, count, 1e-3f, summed ? other : NULL, one);
+    double squares = 0, products = 0, magnitude = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (!summed)
+            other[i] = x[i];
+        require(other[i] == (summed ? x[i] + added[i] : x[i]), "norm: h", i);
+        squares += (double)other[i] * other[i];
+    }
+    const double exact = 1 / sqrt(squares / count + (double)1e-3f);
+    require(fabs(rstd - exact) <= 8 * FLOAT_EPSILON * exact, "norm: rstd", count);
+    for (int64_t i = 0; i < count; i++) {
+        const double y = other[i] * exact * scale[i], product = (double)scale[i] * dy[i] * other[i] * exact / count;
+        require(fabs(one[i] - y) <= 8 * FLOAT_EPSILON * fabs(y), "norm", i);
+        products += product;
+        magnitude += fabs(product);
+        arranged[i] = 1;
+    }
+    set->norm_dx(dy, summed ? dh : NULL, other, rstd, scale, FLOAT32, count, one, arranged);
+    for (int64_t i = 0; i < count; i++) {
+        const double n = other[i] * exact, d = (double)scale[i] * dy[i], last = summed ? dh[i] : 0;
+        const double most = exact * (fabs(d) + fabs(n) * magnitude) + fabs(last);
+        require(fabs(one[i] - (exact * (d - n * products) + last)) <= 16 * FLOAT_EPSILON * most, "norm_dx", i);
+        require(fabs(arranged[i] - 1 - dy[i] * n) <= 16 * FLOAT_EPSILON * (1 + fabs(dy[i] * n)), "norm_dx: dweight", i);
+    }
+}
+
 int main(void)
 {
     static const char *const names[] = {"neon", "avx2", "avx512", "portable"};
@@ -229,6 +259,9 @@ int main(void)
                 compare_turns(set, channels, interleaved);
         for (int64_t count = 1; count < 140; count++)
             compare_swiglu(set, count);
+        for (int64_t count = 1; count < 140; count++)
+            for (int summed = 0; summed < 2; summed++)
+                compare_norms(set, count, summed);
         compare_codes(set);
         printf("%s\n", comparing);
     }

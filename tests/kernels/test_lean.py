@@ -120,6 +120,48 @@ def test_swiglu_in_c_is_as_exact_as_the_reference(count: int, dtype: torch.dtype
         assert torch.equal(ours, again)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3, 7), (5, 64), (40, 33), (700, 130)], ids=str)
+@pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
+def test_norms_in_c_are_as_exact_as_the_reference(shape: tuple[int, ...], dtype: torch.dtype, threads: Any) -> None:
+    x, residual, dy, dh = (normal(*shape, seed=seed, dtype=dtype) for seed in range(4))
+    weight, h = normal(shape[-1], seed=4, dtype=dtype), x + residual
+    for added, summed, beside in ((residual, h, dh), (None, x, None)):
+        plain, exact = [], []
+        for results, kind in ((plain, dtype), (exact, torch.float64)):
+            dy_, h_, weight_, beside_ = (None if z is None else z.to(kind) for z in (dy, summed, weight, beside))
+            y, _, rstd = reference.rms_norm(h_, None, weight_, 1e-5)
+            results += [y, *reference.rms_norm_backward(dy_, beside_, h_, rstd, weight_, True)]
+        runs = []
+        for count in (1, 2):
+            threads(count)
+            given, scale = learned(x.clone(), weight.clone())
+            if added is None:
+                outputs, gradients = (lean.rms_norm(given, scale, 1e-5),), (dy,)
+            else:
+                outputs, gradients = lean.add_rms_norm(given, added, scale, 1e-5), (dy, dh)
+                assert torch.equal(outputs[1], h)
+            runs.append([outputs[0].detach(), *torch.autograd.grad(outputs, (given, scale), gradients)])
+        for ours, again, theirs, truth in zip(*runs, plain, exact, strict=True):
+            close_as_torch(ours, theirs, truth)
+            assert torch.equal(ours, again)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_without_a_gradient_the_results_are_the_same(dtype: torch.dtype) -> None:
+    x, up, weight = normal(2, 3, 4, 6, dtype=dtype), normal(2, 3, 4, 6, seed=1, dtype=dtype), normal(6, dtype=dtype)
+    angle = normal(2, 3, 1, 3, seed=9, dtype=torch.float32)
+    for call in (
+        lambda x: (lean.rms_norm(x, weight, 1e-5),),
+        lambda x: lean.add_rms_norm(x, up, weight, 1e-5),
+        lambda x: (lean.swiglu(x, up),),
+        lambda x: (lean.rope(x, angle.cos(), angle.sin(), "half"),),
+    ):
+        for direct, recorded in zip(call(x), call(x.clone().requires_grad_()), strict=True):
+            assert recorded.requires_grad and not direct.requires_grad
+            assert torch.equal(direct, recorded)
+
+
 @pytest.mark.usefixtures("instruction_set")
 def test_swiglu_in_c_of_what_is_not_finite() -> None:
     gate = torch.tensor([torch.nan, torch.inf, 200.0, -200.0, 0.0])
