@@ -66,17 +66,17 @@ def _normed(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> t
     given = (x, weight) if residual is None else (x, residual, weight)
     wide, channels = wide_dtype(x), x.shape[-1]
     rstd = torch.empty(x.numel() // channels, 1, dtype=wide, device=x.device)
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if _in_c(*given) and (residual is None or residual.shape == x.shape):
         tensors = x, *others = [tensor.contiguous() for tensor in given]
-        h, added = x, None
+        y, h, added = torch.empty_like(x), x, None
         if residual is not None:
-            h, added = torch.empty(x.shape, dtype=x.dtype), others[0].data_ptr()
+            h, added = torch.empty_like(x), others[0].data_ptr()
         sizes = binding.DTYPES[x.dtype], len(rstd), channels, eps
         outputs = h.data_ptr(), rstd.data_ptr(), y.data_ptr()
         binding.call("rms_norm", x.data_ptr(), added, tensors[-1].data_ptr(), *sizes, *outputs)
         return y, h, rstd
     h = x if residual is None else x + residual
+    y = torch.empty(h.shape, dtype=h.dtype, device=h.device)
     rows, y_rows, scale = h.reshape(-1, channels), y.view(-1, channels), weight.to(wide)
     for piece in _pieces(rows):
         wide_h = rows[piece].to(wide)
@@ -143,7 +143,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> 
     wide = wide_dtype(x)
     if _in_c(x) and cos.dtype == sin.dtype == torch.float32:
         x, cos, sin = (tensor.contiguous() for tensor in (x, cos, sin))
-        y, (*positions, heads, channels) = torch.empty(x.shape, dtype=x.dtype), x.shape
+        y, (*positions, heads, channels) = torch.empty_like(x), x.shape
         sizes = math.prod(positions), heads, channels, layout == "interleaved", inverse
         pointers = cos.data_ptr(), sin.data_ptr(), y.data_ptr()
         binding.call("rope", x.data_ptr(), binding.DTYPES[x.dtype], *sizes, *pointers)
@@ -193,7 +193,7 @@ def _gated(gate: Tensor, up: Tensor) -> Tensor:
     if not _in_c(gate, up):
         return F.silu(gate).mul_(up)
     gate, up = gate.contiguous(), up.contiguous()
-    y = torch.empty(gate.shape, dtype=gate.dtype)
+    y = torch.empty_like(gate)
     kind, count = binding.DTYPES[gate.dtype], gate.numel()
     binding.call("swiglu", gate.data_ptr(), up.data_ptr(), kind, count, y.data_ptr())
     return y
@@ -253,7 +253,7 @@ def _in_c(*tensors: Tensor) -> bool:
     dtype = tensors[0].dtype
     if dtype not in binding.DTYPES or binding.absence() or torch.compiler.is_compiling():
         return False
-    return all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in tensors)
+    return all(tensor.dtype == dtype and tensor.is_cpu for tensor in tensors)
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:

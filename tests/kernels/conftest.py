@@ -1,6 +1,6 @@
 """What tests of kernels share: the instruction sets of this processor, levels that are integers, memory that is NaN."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from platform import machine
 from typing import Any
 
@@ -51,14 +51,17 @@ def integer_levels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def unwritten_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.empty holds NaN, or where a dtype has none, 85."""
-    empty = torch.empty
+    """torch.empty and torch.empty_like hold NaN, or where a dtype has none, 85."""
 
-    def filled(*size: Any, **options: Any) -> Tensor:
-        tensor = empty(*size, **options)
-        return tensor.fill_(torch.nan if tensor.is_floating_point() else 85)
+    def filling(empty: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def filled(*given: Any, **options: Any) -> Tensor:
+            tensor = empty(*given, **options)
+            return tensor.fill_(torch.nan if tensor.is_floating_point() else 85)
 
-    monkeypatch.setattr(torch, "empty", filled)
+        return filled
+
+    monkeypatch.setattr(torch, "empty", filling(torch.empty))
+    monkeypatch.setattr(torch, "empty_like", filling(torch.empty_like))
 
 
 @pytest.fixture
