@@ -5,6 +5,7 @@ A job goes on from a prompt int64 [T], greedily, for NEW_TOKENS tokens whatever 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def peft(folder: Path) -> Write:
 
     base = quantized_by_bitsandbytes(folder)
     base.generation_config.eos_token_id = None  # else min_new_tokens would forbid it, and the tokens could differ
-    model = PeftModel.from_pretrained(base, str(folder / "hat"))
+    model: Any = PeftModel.from_pretrained(base, str(folder / "hat"))
     model.eval()
 
     @torch.inference_mode()
