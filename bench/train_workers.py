@@ -1,20 +1,16 @@
-"""One side of the training bench, in a process of its own: it loads, and takes steps when it is told to.
+"""The two sides of the training bench, each in a process of its own: see `worker`.
 
-    python -m lowrank.bench.train_workers PROVIDER FOLDER THREADS
-
-reads lines of JSON {"steps": n} and answers each with {"seconds": [...], "losses": [...], "peak_bytes": ...}. FOLDER
-holds `base` (Hugging Face's layout, bfloat16), `hat` (PEFT's files, where both sides start) and `tokens.pt`.
+A job is a step on the tokens int64 [rows, length]; what is written down of it is the loss.
 """
 
-import json
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .worker import OURS, PEER, quantized_by_bitsandbytes, serve
 
 LR, CLIP = 2e-4, 0.3
 
@@ -64,18 +60,8 @@ def _examples(tokens: Tensor, kind: Any) -> list[Any]:
 def peft(folder: Path) -> Step:
     """transformers, PEFT and bitsandbytes as their users put them together: bf16 autocast, adapters in float32."""
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    configure: Any = BitsAndBytesConfig
-    quantization = configure(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-    base = AutoModelForCausalLM.from_pretrained(
-        folder / "base", quantization_config=quantization, dtype=torch.bfloat16, device_map="cpu"
-    )
+    base = quantized_by_bitsandbytes(folder)
     base.config.use_cache = False
     model = PeftModel.from_pretrained(base, str(folder / "hat"), is_trainable=True)
     model.train()
@@ -94,26 +80,7 @@ def peft(folder: Path) -> Step:
     return step
 
 
-PROVIDERS = {"ours": ours, "transformers+peft+bitsandbytes": peft}
-
-
-def serve(step: Step, batches: Iterator[Tensor]) -> None:
-    """Answers every line of the standard input."""
-    from ..train.costs import peak_bytes
-
-    for line in sys.stdin:
-        seconds, losses = [], []
-        for _ in range(json.loads(line)["steps"]):
-            tokens = next(batches)
-            started = time.perf_counter()
-            losses.append(step(tokens))
-            seconds.append(time.perf_counter() - started)
-        answer = {"seconds": seconds, "losses": losses, "peak_bytes": peak_bytes(torch.device("cpu"))}
-        print(json.dumps(answer), flush=True)
-
+PROVIDERS = {OURS: ours, PEER: peft}
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[3]))
-    serve(
-        PROVIDERS[sys.argv[1]](Path(sys.argv[2])), iter(torch.load(Path(sys.argv[2]) / "tokens.pt", weights_only=True))
-    )
+    serve(PROVIDERS)

@@ -1,9 +1,9 @@
-"""lowrank bench kernels, and the parser of `lowrank bench`; the others are in `bench_load` and `bench_train`"""
+"""lowrank bench kernels, and the parser of `lowrank bench`; each of the others is in a file of its name"""
 
 from typing import Any
 
 from ..bench import bench_kernels
-from . import bench_load, bench_train
+from . import bench_generate, bench_load, bench_train
 from .arguments import add_verb
 
 
@@ -12,7 +12,7 @@ def add(verbs: Any) -> None:
     parser = add_verb(
         verbs,
         "bench",
-        "time the kernels or training beside their peers, or a Llama of true size",
+        "time the kernels, training or generation beside their peers, or a Llama of true size",
         "lowrank bench kernels --peers --shapes quick",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
@@ -26,3 +26,4 @@ def add(verbs: Any) -> None:
     kernels.set_defaults(run=bench_kernels.run)
     bench_load.add(benches)
     bench_train.add(benches)
+    bench_generate.add(benches)

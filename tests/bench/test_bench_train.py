@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowrank.bench.bench_train import BLOCK, SHAPES, WARM, make
+from lowrank.bench.bench_train import BLOCK, WARM
+from lowrank.bench.sides import SHAPES, make, random_tokens
 from lowrank.bench.train_workers import PROVIDERS
 from lowrank.cli import main
 
@@ -21,7 +22,7 @@ KEYS = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("transformers")
     made = tmp_path_factory.mktemp("bench")
-    make(made, SHAPES["tiny"], 2, 16, 4)
+    make(made, SHAPES["tiny"], random_tokens(SHAPES["tiny"], 4, 2, 16))
     return made
 
 
