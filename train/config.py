@@ -187,11 +187,6 @@ class TrainConfig:
             )
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")
-        if self.run.parallel == "shards" and self.optimizer.states.endswith("8bit"):
-            raise ValueError(
-                f"{where}: optimizer.states must be fp32 or paged with run.parallel = 'shards', got "
-                f"{self.optimizer.states!r}: blocks of 8 bits would be cut"
-            )
         if self.watch.every and not self.watch.held_out:
             raise ValueError(f"{where}: watch.every needs watch.held_out: a file of entries, or 'documents'")
 

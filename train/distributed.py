@@ -8,8 +8,9 @@ Each takes rows rank, rank + size, ... of every batch, and loss and gradient are
 process, to the rounding of a sum.
 """
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import torch
@@ -22,14 +23,16 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from lowrank.model.llama import Llama
 from lowrank.qlinear import QuantLinear
 
+from .heartbeat import Heartbeat
 from .optim import clip_gradients, local
+from .states import Part
 from .team import Team
 
-PATIENCE = timedelta(minutes=10)  # with one that lives and is slow; of one that is dead torchrun tells at once
+PATIENCE = timedelta(minutes=10)  # with one that lives and is slow; one that is dead is found by its `Heartbeat`
 
 
 class Processes(Team):
-    """The team that torchrun has started; `close` it at the end."""
+    """The team that torchrun has started. One that dies, or hangs, ends the others within a minute."""
 
     def __init__(self, shards: bool) -> None:
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -39,19 +42,21 @@ class Processes(Team):
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             backend = "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, timeout=PATIENCE)
+        self._heartbeat = Heartbeat(self.rank, self.size)
 
     def sum(self, values: list[float]) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total)
         return [float(value) for value in total]
 
-    def summed(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.shards:  # they have been, on their way back
-            return gradients
-        copies = {name: gradient.clone() for name, gradient in gradients.items()}
-        if copies:
-            _sum_in_one_message(list(copies.values()))
-        return copies
+    def each(self, values: Sequence[float]) -> list[list[float]]:
+        rows = torch.zeros(self.size, len(values), dtype=torch.float64)
+        rows[self.rank] = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(rows)
+        return [list(map(float, row)) for row in rows]
+
+    def agreed(self, answer: bool) -> bool:
+        return self.sum([float(answer and self.first)]) != [0.0]
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
         held = list(parameters)
@@ -84,9 +89,20 @@ class Processes(Team):
         """A value that is cut as a parameter is, such as its moment, as a tensor that says so."""
         if not isinstance(parameter, DTensor):
             return value
+        if value.shape != parameter.to_local().shape:  # the maxima of its blocks, which all have
+            return value
         mesh = init_device_mesh(value.device.type, (self.size,))
         shape, stride = parameter.shape, parameter.stride()
         return DTensor.from_local(value, mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
+
+    def part(self, parameter: Tensor) -> Part:
+        """Rows are cut as `torch.chunk` cuts them: the last process may have fewer, or none."""
+        if not isinstance(parameter, DTensor):
+            return Part(parameter.numel())
+        rows = len(parameter)
+        begins = [min(rank * math.ceil(rows / self.size), rows) for rank in range(self.size)]
+        columns = parameter.numel() // rows
+        return Part(parameter.numel(), tuple(begin * columns for begin in begins), self.rank, _largest)
 
     def cut(self, whole: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
@@ -100,7 +116,18 @@ class Processes(Team):
         dist.barrier()
 
     def close(self) -> None:
+        dist.barrier()  # nobody counts as dead who has only come to the end first
+        self._heartbeat.stop()
+        dist.barrier()
         dist.destroy_process_group()
+
+    def fail(self, error: BaseException) -> None:
+        self._heartbeat.tell(error)
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
 
 
 def _sum_in_one_message(gradients: list[Tensor]) -> None:

@@ -58,11 +58,8 @@ def train_from_config(
         raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
     for name in config.watch.trackers:
         find_tracker(name)
-    team = join(config)
-    try:
+    with join(config) as team:
         return _train(config, team, resume, overwrite, progress and team.first, limit_tflops)
-    finally:
-        team.close()
 
 
 def join(config: TrainConfig) -> Team:
