@@ -12,13 +12,14 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from lowrank.model.llama import Llama
 from lowrank.qlinear import QuantLinear
@@ -43,6 +44,7 @@ class Processes(Team):
             backend = "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, timeout=PATIENCE)
         self._heartbeat = Heartbeat(self.rank, self.size)
+        self._kept: dict[nn.Module, dict[str, DTensor]] = {}
 
     def sum(self, values: list[float]) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64)
@@ -68,17 +70,33 @@ class Processes(Team):
         (total,) = self.sum([float(square)])
         return clip_gradients(held, max_norm, norm=torch.tensor(total).sqrt().float()).item()
 
+    def keep(self, layer: nn.Module) -> None:
+        """Keeps this process's part of every tensor, until `place`; the layer has shapes without data in their place."""
+        if not self.shards:
+            return
+        _as_parameters(layer)
+        kept = self._kept[layer] = {}
+        for name, whole in list(layer.named_parameters(recurse=False)):
+            mesh = _mesh(whole.device.type)
+            cut = distribute_tensor(whole.detach(), mesh, [Shard(0)], src_data_rank=None)
+            own, shape, stride = cut.to_local().clone(), whole.shape, whole.stride()
+            kept[name] = DTensor.from_local(own, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+            setattr(layer, name, nn.Parameter(torch.empty_like(whole, device="meta"), requires_grad=False))
+
     def place(self, model: Llama) -> None:
         """Cuts the model into the parts of the processes, where it is to be cut."""
         if not self.shards:
             return
-        mesh = init_device_mesh(model.tok_embeddings.weight.device.type, (self.size,))
+        mesh = _mesh(model.tok_embeddings.weight.device.type)
         for module in model.modules():
-            if isinstance(module, QuantLinear):
-                _as_parameters(module)
+            _as_parameters(module)
         for block in model.layers:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh, reshard_after_forward=False)  # the head is read after the forward pass
+        for layer, kept in self._kept.items():
+            for name, own in kept.items():
+                setattr(layer, name, nn.Parameter(own, requires_grad=False))
+        self._kept.clear()
         register_fsdp_forward_method(model, "hidden")
         for module in model.modules():
             if isinstance(module, FSDPModule):
@@ -91,7 +109,7 @@ class Processes(Team):
             return value
         if value.shape != parameter.to_local().shape:  # the maxima of its blocks, which all have
             return value
-        mesh = init_device_mesh(value.device.type, (self.size,))
+        mesh = _mesh(value.device.type)
         shape, stride = parameter.shape, parameter.stride()
         return DTensor.from_local(value, mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
 
@@ -125,6 +143,11 @@ class Processes(Team):
         self._heartbeat.tell(error)
 
 
+@cache
+def _mesh(device: str) -> DeviceMesh:
+    return init_device_mesh(device, (dist.get_world_size(),))
+
+
 def _largest(tensor: Tensor) -> Tensor:
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return tensor
@@ -137,9 +160,14 @@ def _sum_in_one_message(gradients: list[Tensor]) -> None:
         gradient.copy_(summed.view(gradient.shape))
 
 
-def _as_parameters(layer: QuantLinear) -> None:
+def _as_parameters(layer: nn.Module) -> None:
     """Stored tensors as frozen parameters, which is what can be cut. A scalar stays with everybody."""
+    if not isinstance(layer, QuantLinear):
+        return
+    tensors = layer.stored_as.tensors()
     for name, tensor in list(layer.named_buffers(recurse=False)):
         if tensor.dim() > 0:
             delattr(layer, name)
             layer.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+            tensors[name] = tensor.new_empty(()).expand(tensor.shape)  # a shape, where the data would be held
+    layer.stored_as = layer.stored_as.with_tensors(tensors)

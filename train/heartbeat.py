@@ -31,6 +31,7 @@ class Heartbeat:
         store = dist.TCPStore(self._host, self._port, is_master=False, timeout=timedelta(seconds=SILENCE))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = dist.PrefixStore(f"lowrank/{attempt}", store)
+        self._say(0)
         self._stopped = threading.Event()
         self._answered = time.monotonic()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._look_at_the_store)]
@@ -57,11 +58,11 @@ class Heartbeat:
 
     def _beat(self) -> None:
         beats, seen, changed = 0, b"", time.monotonic()
-        mine, other = f"beat/{self._rank}", f"beat/{self._next}"
+        other = f"beat/{self._next}"
         while not self._stopped.wait(BEAT):
             beats += 1
             try:
-                self._store.set(mine, f"{beats} {socket.gethostname()} {os.getpid()}")
+                self._say(beats)
                 now = self._store.get(other) if self._store.check([other]) else b""
                 if self._store.check([VERDICT]):
                     self._end(self._store.get(VERDICT).decode())
@@ -72,6 +73,9 @@ class Heartbeat:
             self._answered = time.monotonic()
             if now != seen:
                 seen, changed = now, self._answered
+
+    def _say(self, beats: int) -> None:
+        self._store.set(f"beat/{self._rank}", f"{beats} {socket.gethostname()} {os.getpid()}")
 
     def _look_at_the_store(self) -> None:
         """A machine that is gone closes no connection: the thread that asks would wait for ever."""

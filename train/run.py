@@ -94,7 +94,8 @@ def _train(
         )
     if team.first:
         _tell_difference(config, examples)
-    model = load(folder, config.base.weights or None, dtype, config.base.device, progress=progress)
+    weights, device = config.base.weights or None, config.base.device
+    model = load(folder, weights, dtype, device, progress=progress, keep=team.keep)
     notes = {
         "template": find(config.data.template).to_json(),
         "data": {

@@ -48,6 +48,9 @@ class Team:
         """Sums the gradients over all processes, and clips them; returns their norm as it was."""
         return clip_gradients(parameters, max_norm).item()
 
+    def keep(self, layer: nn.Module) -> None:
+        """Lets go of what others have of a linear that has just been loaded."""
+
     def place(self, model: Llama) -> None:
         """Cuts the model into the parts of the processes, where it is to be cut."""
 

@@ -61,7 +61,8 @@ def run(name, team, resume=False, stop=None, **options):
     try:
         held_out = HeldOut(examples[:3], Words(), 3, 2)
         how = {"resume": resume, "overwrite": not resume, "progress": False, "held_out": held_out}
-        loop.train(lowrank.load(base, "nf4-dq"), examples, config(name, **options), team=team, **how)
+        model = lowrank.load(base, "nf4-dq", keep=team.keep)
+        loop.train(model, examples, config(name, **options), team=team, **how)
     except KeyboardInterrupt:
         pass
     finally:
@@ -101,7 +102,7 @@ with Processes(shards=False) as team:
     run(f"shards-{size}", team, parallel="shards")
     if size == 2:
         run("cut", team, parallel="shards", stop=5)  # in the middle of the third step
-        run("killed-shards", team, resume=True, parallel="shards")
+        run("stopped-shards", team, resume=True, parallel="shards")
         team.shards = False
         run("cut-replicas", team, stop=5)
         run("killed-replicas", team, resume=True)
@@ -163,7 +164,7 @@ def launch(code: str, processes: int, folder: Path, *arguments: str) -> "subproc
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
 
 
-ENDED = ("killed-replicas", "killed-shards", "stopped-shards", "raises-replicas")
+ENDED = ("killed-replicas", "stopped-shards", "raises-replicas")
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +217,8 @@ def out(folder: Path, base: str, ends: object) -> Path:
         result = launch(code, processes, folder, base, str(folder), *arguments)
         assert result.returncode == 0, result.stderr[-3000:]
 
+    for name in ("killed-replicas", "stopped-shards"):
+        assert Checkpoints(folder / name, keep=2).cursors()[-1] == (1, 1)  # in the middle of the second step
     done(SEVERAL, 2)
     for name in ("cut-for-3", "cut-for-3-replicas", "cut-for-1"):
         shutil.copytree(folder / "cut", folder / name)
@@ -262,9 +265,9 @@ def test_the_held_out_loss_and_the_documents_are_those_of_one_process(name: str,
         assert [len(sample["text"].split()) for sample in other["samples"]] == [7, 9]
 
 
-@pytest.mark.parametrize("parallel", ["replicas", "shards"])
-def test_as_many_processes_go_on_bit_for_bit_from_the_middle_of_a_step(parallel: str, out: Path) -> None:
-    whole, again = out / f"{parallel}-2", out / f"killed-{parallel}"
+@pytest.mark.parametrize(("name", "cut"), [("replicas-2", "killed-replicas"), ("shards-2", "stopped-shards")])
+def test_as_many_processes_go_on_bit_for_bit_from_the_middle_of_a_step(name: str, cut: str, out: Path) -> None:
+    whole, again = out / name, out / cut
     assert [{**row, "seconds": 0} for row in rows(again)] == [{**row, "seconds": 0} for row in rows(whole)]
     for file in ("hat", "hat-best"):
         name = f"{file}/adapter_model.safetensors"
