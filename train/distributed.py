@@ -8,6 +8,7 @@ Each takes rows rank, rank + size, ... of every batch, and loss and gradient are
 process, to the rounding of a sum.
 """
 
+import ctypes
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -82,6 +83,8 @@ class Processes(Team):
             own, shape, stride = cut.to_local().clone(), whole.shape, whole.stride()
             kept[name] = DTensor.from_local(own, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
             setattr(layer, name, nn.Parameter(torch.empty_like(whole, device="meta"), requires_grad=False))
+        del whole, cut
+        _give_back_memory()
 
     def place(self, model: Llama) -> None:
         """Cuts the model into the parts of the processes, where it is to be cut."""
@@ -146,6 +149,16 @@ class Processes(Team):
 @cache
 def _mesh(device: str) -> DeviceMesh:
     return init_device_mesh(device, (dist.get_world_size(),))
+
+
+def _give_back_memory() -> None:
+    """glibc's heap keeps what is freed between two tensors that stay, and finds nothing that fits there: malloc_trim(3)
+
+    A system with another heap has no such function.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _largest(tensor: Tensor) -> Tensor:
