@@ -51,7 +51,7 @@ class DataConfig:
 
     group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
     entries, tokens, supervised: what one epoch holds, as a recipe states it; a plan takes them where the data are not
-    at hand, a run says where the data differ. 0 = not stated.
+    at hand, a run says where the data differ. 0 = not stated. estimated: whether they were counted on no data.
     """
 
     train: str = "documents"
@@ -62,6 +62,7 @@ class DataConfig:
     entries: int = 0
     tokens: int = 0
     supervised: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ Row = dict[str, Any]
 # What may differ between a run and the one that goes on with it: nothing that is computed depends on it.
 FREE = (
     *("run.out", "run.checkpoint_every", "run.checkpoint_minutes", "run.keep", "run.parallel"),
-    *("base.path", "base.shape", "watch.trackers", "data.entries", "data.tokens", "data.supervised"),
+    *("base.path", "base.shape", "watch.trackers", "data.entries", "data.tokens", "data.supervised", "data.estimated"),
 )
 
 

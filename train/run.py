@@ -150,7 +150,8 @@ def _tell_difference(config: TrainConfig, examples: Sequence[Example]) -> None:
     for key, count in counted.items():
         stated = getattr(config.data, key)
         if stated and count != stated:
-            print(f"data.{key}: {count:,} an epoch, the recipe states {stated:,} ({count / stated - 1:+.1%})")
+            says = "estimates" if config.data.estimated else "states"
+            print(f"data.{key}: {count:,} an epoch, the recipe {says} {stated:,} ({count / stated - 1:+.1%})")
 
 
 def _held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut | None:
