@@ -1,7 +1,7 @@
 """A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,6 +36,7 @@ def load(
     device: str | torch.device = "cpu",
     *,
     progress: bool = False,
+    keep: Callable[[nn.Module], None] | None = None,
 ) -> Llama:
     """A frozen base, ready to compute in `dtype` (left out: bfloat16 on a GPU, float32 on a CPU).
 
@@ -44,6 +45,7 @@ def load(
              "dequant:" and one of the last five: full-precision weights that went through that format.
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
              dequantized). Embedding, norms and output head are in `dtype`.
+    keep     is told each linear of a block as soon as it is there, and may let go of a part of it
     Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
     """
@@ -66,6 +68,9 @@ def load(
                 module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
                 model.set_submodule(name.removesuffix(".weight"), module)
                 formats.add(module.format)
+                if keep is not None:
+                    keep(module)
+                del module
             else:
                 assert isinstance(value, Tensor), name
                 fingerprint.add(name, value)

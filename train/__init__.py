@@ -7,7 +7,7 @@ step        one step: batches, gradient, update
 optim       AdamW, clipping, the learning rate; states keeps its moments
 loop        one run, from config to hat
 checkpoint  what a run needs to go on, bit for bit
-team        the processes that train together; distributed where there are several
+team        the processes that train together; distributed where there are several, heartbeat whether all live
 watch       what a run shows of itself: trackers, report
 pretrain    how the embedded base was made; pretrain_plot draws its log
 """

@@ -1,14 +1,16 @@
 """What a run needs to go on bit for bit: adapter, optimizer, the gradient of a step that is half done, the cursor, the
 log, and the generators' states.
 
-A checkpoint is one file; or, of a model that is cut over several processes, a folder to which each writes its own part
-(torch.distributed.checkpoint), and which any number of processes can read. It is written aside, flushed to disk, and
-renamed: it is whole or not there. The newest few are kept, and the one whose held-out loss is best.
+A checkpoint is one file; or a folder to which each of several processes writes its own part: of a model that is cut
+over them (torch.distributed.checkpoint), or, inside a step, of the gradient that is not summed yet. Any number of
+processes can read either. It is written aside, flushed to disk, and renamed: it is whole or not there. The newest few
+are kept, and the one whose held-out loss is best.
 """
 
 import pickle
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from lowrank.files import new_file, publish_folder
 
 from .team import Team
 
-FOLDER, STATE = "checkpoints", "state.pt"
+FOLDER, STATE, OWN = "checkpoints", "state.pt", "gradient-"
 
 
 class Cursor(NamedTuple):
@@ -53,21 +55,31 @@ class Checkpoints:
         return parts if parts.is_dir() else self.folder / f"{cursor.name}.pt"
 
     def save(
-        self, cursor: Cursor, state: dict[str, Any], tensors: dict[str, Tensor], best: Cursor | None = None
+        self,
+        cursor: Cursor,
+        state: dict[str, Any],
+        tensors: dict[str, Tensor],
+        gradients: dict[str, Tensor],
+        best: Cursor | None = None,
     ) -> None:
         """Writes state and tensors, and then removes what is neither among the newest nor the best.
 
+        gradients: of a step that is half done, each process's own unless the model is cut.
         Raises OSError if it cannot be written; the checkpoint before it is then as whole as it was.
         """
         before = self.cursors()
         state = {**state, "cursor": tuple(cursor), "generators": generators()}
-        path = self.folder / f"{cursor.name}.{'parts' if self.team.shards else 'pt'}"
+        apart = self.team.size > 1 and not self.team.shards and bool(gradients)
+        path = self.folder / f"{cursor.name}.{'parts' if self.team.shards or apart else 'pt'}"
         try:
             if self.team.shards:
-                self._save_parts(path, state, tensors)
+                self._save_parts(path, state, lambda aside: _save_cut({**tensors, **gradients}, aside))
+            elif apart:
+                own = f"{OWN}{self.team.rank:05}.pt"
+                self._save_parts(path, {**state, "tensors": tensors}, lambda aside: torch.save(gradients, aside / own))
             elif self.team.first:
                 with new_file(path) as aside, aside.open("wb") as file:
-                    torch.save({**state, "tensors": tensors}, file)
+                    torch.save({**state, "tensors": {**tensors, **gradients}}, file)
         except (OSError, RuntimeError) as error:
             whole = f"{self.path(before[-1]).name} before it is whole" if before else "there is none before it"
             raise OSError(f"{path}: cannot be written ({error}): {whole}, and --resume goes on from there") from error
@@ -98,33 +110,48 @@ class Checkpoints:
         return state, path
 
     @torch.no_grad()
-    def fill(self, state: dict[str, Any], path: Path, tensors: dict[str, Tensor]) -> None:
-        """Puts what was saved into the tensors, in this process's cut of them, whatever the cut was that saved it."""
-        if path.is_dir():
+    def fill(
+        self, state: dict[str, Any], path: Path, tensors: dict[str, Tensor], gradients: dict[str, Tensor]
+    ) -> None:
+        """Puts what was saved into the tensors, in this process's cut of them, whatever the cut was that saved it.
+
+        Gradients of processes that are fewer or more are shared out, so that the sum over all is what it was.
+        """
+        if "tensors" not in state:
             from torch.distributed.checkpoint.state_dict_loader import load
 
-            load(dict(tensors), checkpoint_id=path, no_dist=self.team.size == 1)
+            load({**tensors, **gradients}, checkpoint_id=path, no_dist=self.team.size == 1)
+            if not (self.team.first or self.team.shards):
+                for gradient in gradients.values():
+                    gradient.zero_()
             return
         for name, tensor in tensors.items():
-            whole = state["tensors"][name].to(tensor.device)
-            tensor.copy_(self.team.cut(whole, tensor))
+            self._put(state["tensors"][name], tensor)
+        files = sorted(path.glob(f"{OWN}*")) if path.is_dir() else [None]
+        for number, file in enumerate(files if self.team.shards else self.team.share(files)):
+            own = state["tensors"] if file is None else torch.load(file, weights_only=True)
+            for name, gradient in gradients.items():
+                self._put(own[name], gradient, add=number > 0)
+
+    def _put(self, whole: Tensor, tensor: Tensor, add: bool = False) -> None:
+        mine = self.team.cut(whole.to(tensor.device), tensor)
+        tensor.add_(mine) if add else tensor.copy_(mine)
 
     def clear(self) -> None:
         """Removes every checkpoint: a run that is begun again must not go on from an older one."""
         for cursor in self.cursors():
             self._remove(cursor)
 
-    def _save_parts(self, path: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def _save_parts(self, path: Path, state: dict[str, Any], save_own: Callable[[Path], None]) -> None:
         """Every process its own part, into a folder aside, which the first one then names."""
-        from torch.distributed.checkpoint.state_dict_saver import save
-
         aside = path.with_name(f".{path.name}")
         if self.team.first:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             torch.save(state, aside / STATE)
         self.team.wait()
-        save(tensors, checkpoint_id=aside)
+        save_own(aside)
+        self.team.wait()
         if self.team.first:
             publish_folder(aside, path)
 
@@ -134,6 +161,12 @@ class Checkpoints:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _save_cut(tensors: dict[str, Tensor], folder: Path) -> None:
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    save(tensors, checkpoint_id=folder)
 
 
 def generators() -> dict[str, Any]:

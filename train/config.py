@@ -51,7 +51,7 @@ class DataConfig:
 
     group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
     entries, tokens, supervised: what one epoch holds, as a recipe states it; a plan takes them where the data are not
-    at hand, a run says where the data differ. 0 = not stated.
+    at hand, a run says where the data differ. 0 = not stated. estimated: whether they were counted on no data.
     """
 
     train: str = "documents"
@@ -62,6 +62,7 @@ class DataConfig:
     entries: int = 0
     tokens: int = 0
     supervised: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,6 @@ class TrainConfig:
             )
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")
-        if self.run.parallel == "shards" and self.optimizer.states.endswith("8bit"):
-            raise ValueError(
-                f"{where}: optimizer.states must be fp32 or paged with run.parallel = 'shards', got "
-                f"{self.optimizer.states!r}: blocks of 8 bits would be cut"
-            )
         if self.watch.every and not self.watch.held_out:
             raise ValueError(f"{where}: watch.every needs watch.held_out: a file of entries, or 'documents'")
 

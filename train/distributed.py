@@ -8,28 +8,33 @@ Each takes rows rank, rank + size, ... of every batch, and loss and gradient are
 process, to the rounding of a sum.
 """
 
+import ctypes
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from lowrank.model.llama import Llama
 from lowrank.qlinear import QuantLinear
 
+from .heartbeat import Heartbeat
 from .optim import clip_gradients, local
+from .states import Part
 from .team import Team
 
-PATIENCE = timedelta(minutes=10)  # with one that lives and is slow; of one that is dead torchrun tells at once
+PATIENCE = timedelta(minutes=10)  # with one that lives and is slow; one that is dead is found by its `Heartbeat`
 
 
 class Processes(Team):
-    """The team that torchrun has started; `close` it at the end."""
+    """The team that torchrun has started. One that dies, or hangs, ends the others within a minute."""
 
     def __init__(self, shards: bool) -> None:
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -39,19 +44,22 @@ class Processes(Team):
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             backend = "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, timeout=PATIENCE)
+        self._heartbeat = Heartbeat(self.rank, self.size)
+        self._kept: dict[nn.Module, dict[str, DTensor]] = {}
 
     def sum(self, values: list[float]) -> list[float]:
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total)
         return [float(value) for value in total]
 
-    def summed(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.shards:  # they have been, on their way back
-            return gradients
-        copies = {name: gradient.clone() for name, gradient in gradients.items()}
-        if copies:
-            _sum_in_one_message(list(copies.values()))
-        return copies
+    def each(self, values: Sequence[float]) -> list[list[float]]:
+        rows = torch.zeros(self.size, len(values), dtype=torch.float64)
+        rows[self.rank] = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(rows)
+        return [list(map(float, row)) for row in rows]
+
+    def agreed(self, answer: bool) -> bool:
+        return self.sum([float(answer and self.first)]) != [0.0]
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
         held = list(parameters)
@@ -63,17 +71,35 @@ class Processes(Team):
         (total,) = self.sum([float(square)])
         return clip_gradients(held, max_norm, norm=torch.tensor(total).sqrt().float()).item()
 
+    def keep(self, layer: nn.Module) -> None:
+        """Keeps this process's part of every tensor, until `place`; the layer has shapes without data in their place."""
+        if not self.shards:
+            return
+        _as_parameters(layer)
+        kept = self._kept[layer] = {}
+        for name, whole in list(layer.named_parameters(recurse=False)):
+            mesh = _mesh(whole.device.type)
+            cut = distribute_tensor(whole.detach(), mesh, [Shard(0)], src_data_rank=None)
+            own, shape, stride = cut.to_local().clone(), whole.shape, whole.stride()
+            kept[name] = DTensor.from_local(own, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+            setattr(layer, name, nn.Parameter(torch.empty_like(whole, device="meta"), requires_grad=False))
+        del whole, cut
+        _give_back_memory()
+
     def place(self, model: Llama) -> None:
         """Cuts the model into the parts of the processes, where it is to be cut."""
         if not self.shards:
             return
-        mesh = init_device_mesh(model.tok_embeddings.weight.device.type, (self.size,))
+        mesh = _mesh(model.tok_embeddings.weight.device.type)
         for module in model.modules():
-            if isinstance(module, QuantLinear):
-                _as_parameters(module)
+            _as_parameters(module)
         for block in model.layers:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh, reshard_after_forward=False)  # the head is read after the forward pass
+        for layer, kept in self._kept.items():
+            for name, own in kept.items():
+                setattr(layer, name, nn.Parameter(own, requires_grad=False))
+        self._kept.clear()
         register_fsdp_forward_method(model, "hidden")
         for module in model.modules():
             if isinstance(module, FSDPModule):
@@ -84,9 +110,20 @@ class Processes(Team):
         """A value that is cut as a parameter is, such as its moment, as a tensor that says so."""
         if not isinstance(parameter, DTensor):
             return value
-        mesh = init_device_mesh(value.device.type, (self.size,))
+        if value.shape != parameter.to_local().shape:  # the maxima of its blocks, which all have
+            return value
+        mesh = _mesh(value.device.type)
         shape, stride = parameter.shape, parameter.stride()
         return DTensor.from_local(value, mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
+
+    def part(self, parameter: Tensor) -> Part:
+        """Rows are cut as `torch.chunk` cuts them: the last process may have fewer, or none."""
+        if not isinstance(parameter, DTensor):
+            return Part(parameter.numel())
+        rows = len(parameter)
+        begins = [min(rank * math.ceil(rows / self.size), rows) for rank in range(self.size)]
+        columns = parameter.numel() // rows
+        return Part(parameter.numel(), tuple(begin * columns for begin in begins), self.rank, _largest)
 
     def cut(self, whole: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
@@ -100,7 +137,33 @@ class Processes(Team):
         dist.barrier()
 
     def close(self) -> None:
+        dist.barrier()  # nobody counts as dead who has only come to the end first
+        self._heartbeat.stop()
+        dist.barrier()
         dist.destroy_process_group()
+
+    def fail(self, error: BaseException) -> None:
+        self._heartbeat.tell(error)
+
+
+@cache
+def _mesh(device: str) -> DeviceMesh:
+    return init_device_mesh(device, (dist.get_world_size(),))
+
+
+def _give_back_memory() -> None:
+    """glibc's heap keeps what is freed between two tensors that stay, and finds nothing that fits there: malloc_trim(3)
+
+    A system with another heap has no such function.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
 
 
 def _sum_in_one_message(gradients: list[Tensor]) -> None:
@@ -110,9 +173,14 @@ def _sum_in_one_message(gradients: list[Tensor]) -> None:
         gradient.copy_(summed.view(gradient.shape))
 
 
-def _as_parameters(layer: QuantLinear) -> None:
+def _as_parameters(layer: nn.Module) -> None:
     """Stored tensors as frozen parameters, which is what can be cut. A scalar stays with everybody."""
+    if not isinstance(layer, QuantLinear):
+        return
+    tensors = layer.stored_as.tensors()
     for name, tensor in list(layer.named_buffers(recurse=False)):
         if tensor.dim() > 0:
             delattr(layer, name)
             layer.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+            tensors[name] = tensor.new_empty(()).expand(tensor.shape)  # a shape, where the data would be held
+    layer.stored_as = layer.stored_as.with_tensors(tensors)

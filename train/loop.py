@@ -35,7 +35,7 @@ Row = dict[str, Any]
 # What may differ between a run and the one that goes on with it: nothing that is computed depends on it.
 FREE = (
     *("run.out", "run.checkpoint_every", "run.checkpoint_minutes", "run.keep", "run.parallel"),
-    *("base.path", "base.shape", "watch.trackers", "data.entries", "data.tokens", "data.supervised"),
+    *("base.path", "base.shape", "watch.trackers", "data.entries", "data.tokens", "data.supervised", "data.estimated"),
 )
 
 
@@ -105,7 +105,7 @@ class Run:
         self.clock = new_hat(self.model, self.config)
         self.team.place(self.model)
         self.parameters = adapter_parameters(self.model, self.config.adapter.name)
-        self.optimizer = new_optimizer(self.parameters, self.config)
+        self.optimizer = new_optimizer(self.parameters, self.config, self.team)
         if resume:
             self._restore(*self.checkpoints.load(self.identity))
         elif self.team.first:
@@ -154,8 +154,7 @@ class Run:
         """A checkpoint of this moment."""
         cursor = Cursor(self.cursor.step, self.under_way.batch)
         best = None if self.best is None else Cursor(self.best[1])
-        tensors = {**self._tensors(), **self.team.summed(self._gradients())}
-        self.checkpoints.save(cursor, self._state(), tensors, best)
+        self.checkpoints.save(cursor, self._state(), self._tensors(), self._gradients(), best)
         self.saved = time.monotonic()
 
     def end(self) -> None:
@@ -168,10 +167,11 @@ class Run:
         self._save_hat(HAT)
 
     def _state(self) -> dict[str, Any]:
+        half = self.under_way
         return {
             "identity": self.identity,
             "optimizer_steps": self.optimizer.steps,
-            "under_way": self.under_way.summed(self.team).to_dict(),
+            "under_way": {"seconds": half.seconds, "each": self.team.each([half.nats, half.positions, half.pairs])},
             "log": self.log,
             "skipped": self.skipped,
             "best": self.best,
@@ -180,35 +180,33 @@ class Run:
     def _tensors(self) -> dict[str, Tensor]:
         """Every tensor of a checkpoint as it is held, to be written, or to be written over."""
         held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
-        kept = {name: self.team.like(*pair) for name, pair in self.optimizer.tensors().items()}
+        kept = {name: self.team.like(*pair) for name, pair in self.optimizer.saved().items()}
         return {**held, **kept}
 
     def _gradients(self) -> dict[str, Tensor]:
-        """Of a step that is half done."""
+        """Of a step that is half done: this process's own where each has the whole model."""
         return {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
-        """What is saved of half a step is a sum over processes: the first goes on with it, the others from zero."""
+        """Half a step is saved as each process had it: as many go on bit for bit, others from sums of what there is."""
         self.cursor = Cursor(state["cursor"][0])
-        self.under_way = UnderWay(**state["under_way"])
+        mine = self.team.share(state["under_way"]["each"])
+        nats, positions, pairs = (sum(column) for column in zip([0.0, 0.0, 0.0], *mine, strict=True))
+        seconds = state["under_way"]["seconds"]
+        self.under_way = UnderWay(state["cursor"][1], nats, int(positions), int(pairs), seconds)
         self.log, self.skipped, self.best = state["log"], state["skipped"], state["best"]
         self.optimizer.steps = state["optimizer_steps"]
         if self.under_way.batch:
             for parameter in self.parameters.values():
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = self._gradients()
-        self.checkpoints.fill(state, path, {**self._tensors(), **gradients})
-        if not self.team.first:
-            self.under_way = UnderWay(batch=self.under_way.batch)
-            if not self.team.shards:
-                for gradient in gradients.values():
-                    gradient.zero_()
+        tensors = self._tensors()
+        self.checkpoints.fill(state, path, tensors, self._gradients())
+        self.optimizer.take(tensors)
 
     def _overdue(self) -> bool:
         """Whether a checkpoint is due by the clock: by the first process's, so that all agree."""
         minutes = self.config.run.checkpoint_minutes
-        due = self.team.first and time.monotonic() - self.saved >= 60 * minutes
-        return minutes > 0 and self.team.sum([float(due)]) != [0.0]
+        return minutes > 0 and self.team.agreed(time.monotonic() - self.saved >= 60 * minutes)
 
     def _skip(self, batches: Step, measured: Row) -> None:
         """Counts a step that was skipped, and stops the run after too many in a row."""
@@ -277,12 +275,15 @@ def save_hat(model: Llama, name: str, folder: Path, notes: dict[str, Any], team:
     team.wait()
 
 
-def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig) -> AdamW:
+def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team: Team) -> AdamW:
     """AdamW as the config has it; with LoRA+ lora_B has a rate of its own."""
     table = config.optimizer
     b1, b2 = table.betas
     rates = {name: table.lora_plus for name in parameters if name.endswith(".lora_B")}
-    return AdamW(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates)
+    parts = {name: team.part(parameter) for name, parameter in parameters.items()}
+    return AdamW(
+        parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts
+    )
 
 
 def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:

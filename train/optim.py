@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .states import StateKind, new_moment
+from .states import Part, StateKind, new_moment
 
 Schedule = Literal["constant", "cosine"]
 
@@ -20,7 +20,8 @@ class AdamW:
     p = p - lr decay p - lr mh / (sqrt(vh) + eps)
 
     Moments are kept as `states` says. `rates` multiply lr by parameter (LoRA+, arXiv 2402.12354: B learns faster than
-    A). A parameter without a gradient is an error: it would be left behind in silence.
+    A). A parameter without a gradient is an error: it would be left behind in silence. parts: what this process holds
+    of parameters that are cut over several.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class AdamW:
         weight_decay: float = 0.0,
         states: StateKind = "fp32",
         rates: Mapping[str, float] | None = None,
+        parts: Mapping[str, Part] | None = None,
     ) -> None:
         self.parameters = parameters
         self.betas = betas
@@ -38,8 +40,9 @@ class AdamW:
         self.weight_decay = weight_decay
         self.rates = rates or {}
         self.steps = 0
-        self.m = {name: new_moment(local(parameter), states, signed=True) for name, parameter in parameters.items()}
-        self.v = {name: new_moment(local(parameter), states, signed=False) for name, parameter in parameters.items()}
+        held, parts = {name: local(parameter) for name, parameter in parameters.items()}, parts or {}
+        self.m = {name: new_moment(part, states, True, parts.get(name)) for name, part in held.items()}
+        self.v = {name: new_moment(part, states, False, parts.get(name)) for name, part in held.items()}
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -62,24 +65,32 @@ class AdamW:
             self.v[name].write(v)
             held.grad = None
 
-    def tensors(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
-        """Every tensor that is kept, with its parameter: "m.layers.0.attention.wq.lora_A.value" ..."""
+    def saved(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """Every tensor of a checkpoint, with its parameter: "m.layers.0.attention.wq.lora_A.value" ..."""
         return {
             f"{key}.{name}.{part}": (self.parameters[name], tensor)
             for key, moments in {"m": self.m, "v": self.v}.items()
             for name, moment in moments.items()
-            for part, tensor in moment.tensors().items()
+            for part, tensor in moment.saved().items()
         }
+
+    def take(self, saved: Mapping[str, Tensor]) -> None:
+        """Goes on from what `saved` gave, after that has been written over."""
+        for key, moments in {"m": self.m, "v": self.v}.items():
+            for name, moment in moments.items():
+                moment.take({part: saved[f"{key}.{name}.{part}"] for part in moment.tensors()})
 
     def state_dict(self) -> dict[str, Any]:
         """Steps and moments; `load_state_dict` takes them back."""
-        return {"steps": self.steps, **{name: tensor for name, (_, tensor) in self.tensors().items()}}
+        return {"steps": self.steps, **{name: tensor for name, (_, tensor) in self.saved().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict` of the same parameters."""
         self.steps = state["steps"]
-        for name, (_, tensor) in self.tensors().items():
+        held = {name: tensor for name, (_, tensor) in self.saved().items()}
+        for name, tensor in held.items():
             tensor.copy_(state[name])
+        self.take(held)
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ from lowrank.accounting import Item, adapter_parameters, base_items, model_param
 from lowrank.data.batching import Example
 from lowrank.data.packing import Row
 from lowrank.embedded import base_folder
+from lowrank.kernels.formats import DENSE_DTYPES
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import PRESETS, ModelConfig
 
 from .config import TrainConfig
 from .costs import training_flops
-from .memory import Batch, host_bytes, parts, stored_weights
+from .memory import Batch, compute_dtype, host_bytes, parts, stored_weights
 from .schedule import Schedule
 
 RANKS = (2, 8, 64, 512)
@@ -27,9 +28,13 @@ RANKS = (2, 8, 64, 512)
 
 @dataclass(frozen=True)
 class Rank:
-    """One of several processes that share a model in parts: its memory, and what it sends and receives in a step."""
+    """One of several processes that share a model in parts: its memory, and what it receives in a step, and sends.
+
+    batch: `run.batch`, or as many rows as there are processes, which a run needs at least.
+    """
 
     processes: int
+    batch: int
     bytes: int
     traffic: int
 
@@ -150,14 +155,15 @@ def _stated(config: TrainConfig) -> tuple[Counts, Batch]:
 def _rank(model: ModelConfig, config: TrainConfig, batch: Batch, processes: int) -> Rank:
     """Every rank has one row at least; what it gathers are the 4-bit weights and its hat, forward and backward.
 
-    a step: 2 accumulate (layers + hat) (R - 1) / R gathered, and the hat's gradient scattered as often, halved
+    a step: accumulate (2 (layers + hat) + embedding, head and norms + hat) (R - 1) / R bytes received, and as many sent:
+    layers are gathered twice, what is around them once, and the hat's gradient is scattered once
     """
     mine = Batch(math.ceil(batch.rows / processes), batch.positions, math.ceil(batch.supervised / processes))
     held = sum(part.bytes for part in parts(model, config, mine, shards=processes))
     hat = 4 * adapter_parameters(model, config.adapter.rank, config.adapter.targets)
-    short = config.base.dtype or "bf16"
+    short = next(name for name, dtype in DENSE_DTYPES.items() if dtype == compute_dtype(config))
     base = base_items(model, stored_weights(config), short)
     layers = sum(item.bytes for item in base if item.what.startswith("linears"))
     rest = sum(item.bytes for item in base) - layers
     passed = config.run.accumulate * (2 * (layers + hat) + rest + hat)
-    return Rank(processes, held, int(passed * (processes - 1) / processes))
+    return Rank(processes, max(batch.rows, processes), held, int(passed * (processes - 1) / processes))

@@ -58,11 +58,8 @@ def train_from_config(
         raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
     for name in config.watch.trackers:
         find_tracker(name)
-    team = join(config)
-    try:
+    with join(config) as team:
         return _train(config, team, resume, overwrite, progress and team.first, limit_tflops)
-    finally:
-        team.close()
 
 
 def join(config: TrainConfig) -> Team:
@@ -97,7 +94,8 @@ def _train(
         )
     if team.first:
         _tell_difference(config, examples)
-    model = load(folder, config.base.weights or None, dtype, config.base.device, progress=progress)
+    weights, device = config.base.weights or None, config.base.device
+    model = load(folder, weights, dtype, device, progress=progress, keep=team.keep)
     notes = {
         "template": find(config.data.template).to_json(),
         "data": {
@@ -152,7 +150,8 @@ def _tell_difference(config: TrainConfig, examples: Sequence[Example]) -> None:
     for key, count in counted.items():
         stated = getattr(config.data, key)
         if stated and count != stated:
-            print(f"data.{key}: {count:,} an epoch, the recipe states {stated:,} ({count / stated - 1:+.1%})")
+            says = "estimates" if config.data.estimated else "states"
+            print(f"data.{key}: {count:,} an epoch, the recipe {says} {stated:,} ({count / stated - 1:+.1%})")
 
 
 def _held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut | None:

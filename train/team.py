@@ -4,13 +4,14 @@ loss and gradient: sums over the processes, each of which takes rows rank, rank 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from torch import Tensor, nn
 
 from lowrank.model.llama import Llama
 
 from .optim import clip_gradients
+from .states import Part
 
 T = TypeVar("T")
 
@@ -35,13 +36,20 @@ class Team:
         """The sum over all processes."""
         return values
 
-    def summed(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The gradients summed over all processes; the given ones are left as they are."""
-        return gradients
+    def each(self, values: Sequence[float]) -> list[list[float]]:
+        """The values of every process."""
+        return [[float(value) for value in values]]
+
+    def agreed(self, answer: bool) -> bool:
+        """The first process's answer, so that all do the same."""
+        return answer
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
         """Sums the gradients over all processes, and clips them; returns their norm as it was."""
         return clip_gradients(parameters, max_norm).item()
+
+    def keep(self, layer: nn.Module) -> None:
+        """Lets go of what others have of a linear that has just been loaded."""
 
     def place(self, model: Llama) -> None:
         """Cuts the model into the parts of the processes, where it is to be cut."""
@@ -49,6 +57,10 @@ class Team:
     def like(self, parameter: Tensor, value: Tensor) -> Tensor:
         """A value that is cut as a parameter is, such as its moment, as a tensor that says so."""
         return value
+
+    def part(self, parameter: Tensor) -> Part:
+        """What this process holds of a parameter."""
+        return Part(parameter.numel())
 
     def cut(self, whole: Tensor, like: Tensor) -> Tensor:
         """A whole tensor, cut as another is."""
@@ -62,4 +74,16 @@ class Team:
         """Until all processes are here."""
 
     def close(self) -> None:
-        """Leaves the team."""
+        """Leaves the team, when all are done."""
+
+    def fail(self, error: BaseException) -> None:
+        """Leaves the team, and ends the others with the error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.fail(error)

@@ -46,17 +46,13 @@ class HeldOut:
         return self.every > 0 and (step % self.every == 0 or step == steps)
 
     def measure(self, model: Llama, step: int, team: Team) -> Row:
-        """The loss in nats a supervised token, and the sample documents; the model trains on afterwards.
-
-        A model that is cut over processes writes no documents: every token would gather all of it.
-        """
+        """The loss in nats a supervised token, and the sample documents; the model trains on afterwards."""
         model.eval()
         supervised = sum(example.supervised for example in self.examples)
-        samples = [] if team.shards else self.examples[: self.samples]
         row = {
             "step": step,
             "loss": self._nats(model, team) / supervised,
-            "samples": [self._sample(model, example) for example in samples],
+            "samples": self._written(model, self.examples[: self.samples], team),
         }
         model.train()
         return row
@@ -68,20 +64,36 @@ class HeldOut:
             nats += batch_loss(model, team.share(rows[start : start + BATCH]))[0].item()
         return team.sum([nats])[0]
 
-    def _sample(self, model: Llama, example: Example) -> dict[str, str]:
-        """The likeliest text behind an entry's prompt, half as long again as what it should be, at most."""
-        asked = next(place for place, label in enumerate(example.labels) if label != IGNORED)
-        most = (len(example) - asked) * 3 // 2
-        prompt, reference = example.tokens[:asked], example.tokens[asked:]
-        steps = generate_tokens(model, [prompt], max_new_tokens=most, eos_id=self.tokenizer.eos_id)
-        written = [token for (token,) in steps if token is not None]
+    def _written(self, model: Llama, examples: Sequence[Example], team: Team) -> list[dict[str, str]]:
+        """The likeliest text behind each entry's prompt, half as long again as what it should be, at most.
+
+        All in one batch, and with shards by all processes together, as every token gathers all of the model: the first
+        process says when a text ends, so that no rounding of another's can part them.
+        """
+        if not examples:
+            return []
+        asked = [next(place for place, label in enumerate(one.labels) if label != IGNORED) for one in examples]
+        most = [(len(example) - begin) * 3 // 2 for example, begin in zip(examples, asked, strict=True)]
+        texts: list[list[int]] = [[] for _ in examples]
+
+        def ends(row: int, token: int) -> bool:
+            texts[row].append(token)
+            return team.agreed(token == self.tokenizer.eos_id or len(texts[row]) == most[row])
+
+        prompts = [example.tokens[:begin] for example, begin in zip(examples, asked, strict=True)]
+        shapes = False if team.shards else None  # a graph would hold what is gathered for a moment only
+        for _ in generate_tokens(model, prompts, max_new_tokens=max(most), ends=ends, fixed_shapes=shapes):
+            pass
         decode = self.tokenizer.decode
-        return {
-            "id": example.id,
-            "prompt": decode(list(prompt)),
-            "text": decode(written),
-            "reference": decode(list(reference)),
-        }
+        return [
+            {
+                "id": example.id,
+                "prompt": decode(list(prompt)),
+                "text": decode([token for token in text if token != self.tokenizer.eos_id]),
+                "reference": decode(list(example.tokens[len(prompt) :])),
+            }
+            for example, prompt, text in zip(examples, prompts, texts, strict=True)
+        ]
 
 
 class Watch:

@@ -62,7 +62,8 @@ def resident_bytes() -> int:
 
 def _text(config: "TrainConfig", plan: "Plan", runtime: int, limits: dict[str, float]) -> str:
     run = config.run
-    counted = "counted" if plan.counted else "as the recipe states; data or tokenizer are not there"
+    stated = "as the recipe estimates" if config.data.estimated else "as the recipe states"
+    counted = "counted" if plan.counted else f"{stated}; data or tokenizer are not there"
     rows = [(part.what, f"{part.bytes:,}", f"{part.bytes / 1e9:.3f}") for part in plan.parts]
     if runtime:
         rows.insert(0, ("Python and torch", f"{runtime:,}", f"{runtime / 1e9:.3f}"))
@@ -85,8 +86,12 @@ def _text(config: "TrainConfig", plan: "Plan", runtime: int, limits: dict[str, f
         lines.append(
             f"{name}: {tflops:.3g} TFLOP/s allow {_time(seconds)}, {plan.tokens / seconds:,.0f} tokens a second"
         )
-    ranks = [(f"{rank.processes}", f"{rank.bytes / 1e9:.2f}", f"{rank.traffic / 1e9:.2f}") for rank in plan.ranks]
-    lines += ["", "In shards (run.parallel), a process:", table(ranks, ("GPUs", "GB at the peak", "GB passed a step"))]
+    ranks = [
+        (f"{rank.processes}", f"{rank.batch}", f"{rank.bytes / 1e9:.2f}", f"{rank.traffic / 1e9:.2f}")
+        for rank in plan.ranks
+    ]
+    heads = ("GPUs", "run.batch", "GB at the peak", "GB passed a step")
+    lines += ["", "In shards (run.parallel), a process, run.batch having a row for each:", table(ranks, heads)]
     return "\n".join(lines)
 
 

@@ -1,11 +1,19 @@
 """The predicted peak of memory against the measured one, in a process of its own."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from lowrank.accounting import adapter_parameters, base_items
+from lowrank.bench.random_llama import write_random_llama
+from lowrank.model.config import ModelConfig
+from lowrank.model.shards import REMAP_BYTES
 
 MEASURE = """
 import json, sys
@@ -60,3 +68,47 @@ def test_the_peak_is_within_15_per_cent_of_what_the_plan_says(settings: dict[str
     print(figures, ratio, (predicted - runtime) / (measured - runtime))
     assert abs(ratio - 1) <= 0.15
     assert measured - runtime > 0.25 * measured  # the run itself is enough of it for this to mean something
+
+
+PLACE = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import lowrank
+from lowrank.train.config import TrainConfig
+from lowrank.train.costs import peak_bytes, resident_bytes
+from lowrank.train.distributed import Processes
+from lowrank.train.loop import new_hat
+
+def place(base):
+    model = lowrank.load(base, "nf4-dq", keep=team.keep)
+    new_hat(model, TrainConfig.from_dict({"adapter": {"rank": 1}}))
+    team.place(model)
+    return model
+
+with Processes(shards=True) as team:
+    place(sys.argv[1])  # first, for whatever is imported and cached
+    before = resident_bytes()
+    Path("/proc/self/clear_refs").write_text("5")
+    model = place(sys.argv[2])
+    peaks = team.each([peak_bytes(torch.device("cpu")) - before])
+    if team.first:
+        print(*peaks)
+"""
+
+
+def test_a_process_of_shards_never_holds_more_than_its_share_and_a_tensor(golden: Path, tmp_path: Path) -> None:
+    shape = ModelConfig(dim=1024, n_layers=16, n_heads=8, n_kv_heads=8, hidden_dim=2752, vocab_size=2000)
+    write_random_llama(tmp_path / "base", shape, 1)
+    (tmp_path / "place.py").write_text(PLACE)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = [sys.executable, *torchrun, str(tmp_path / "place.py"), str(golden / "meta-tiny-mha"), f"{tmp_path}/base"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=100).stdout
+    whole = sum(item.bytes for item in base_items(shape, "nf4-dq", "fp32")) + 4 * adapter_parameters(shape, 1, "all")
+    tensor = shape.dim * shape.hidden_dim * torch.bfloat16.itemsize
+    for peak in map(float, re.findall(r"[\d.]+", told)):
+        print(peak / whole, whole, tensor)
+        assert whole / 2 < peak < whole / 2 + tensor + REMAP_BYTES < 0.85 * whole  # a file is mapped through a window
+    assert told.count("[") == 2

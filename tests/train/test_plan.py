@@ -8,7 +8,9 @@ import torch
 
 import lowrank
 from lowrank.cli import main
-from lowrank.data.batching import Example
+from lowrank.data.batching import Example, encode_all
+from lowrank.data.formats import read_conversations
+from lowrank.data.mixture.rows import MixtureRow, write_rows
 from lowrank.model.config import ModelConfig
 from lowrank.train.config import TrainConfig
 from lowrank.train.costs import training_flops
@@ -70,14 +72,38 @@ def test_multiplications_by_hand() -> None:
 
 def test_shards_hold_a_part_each_and_pass_the_4_bit_weights() -> None:
     plan = make_plan(TrainConfig.read("qlora-paper-70b"), None)
-    whole = {part.what: part.bytes for part in plan.parts}
     two = plan.ranks[0]
     assert (two.processes, [rank.processes for rank in plan.ranks]) == (2, [2, 8, 64, 512])
     assert two.bytes < 48e9 < 1.1 * plan.peak_bytes
     assert [rank.bytes for rank in plan.ranks] == sorted((rank.bytes for rank in plan.ranks), reverse=True)
-    layers = sum(size for what, size in whole.items() if what.startswith("linears"))
-    assert plan.ranks[-1].traffic > 2 * layers * 4  # four batches a step, forward and backward
     assert plan.host_bytes == sum(state_bytes(1, "paged") for _ in range(1)) * plan.trainable
+
+
+def test_70b_on_8_64_and_512_processes_by_hand() -> None:
+    """qlora-paper-70b: 80 layers of D 8192, F 28672, 8 of 64 heads for keys and values; r 64; rows of 512; four batches.
+
+    a layer     2 D^2 + 2 D D/8 + 3 D F = 855,638,016 weights; hat 64 (4 D + 2 (D + D/8) + 3 (D + F)) = 10,354,688
+    NF4-DQ      of n weights n/2 + n/64 + 4 n/64/256, and 4 bytes for each of 560 matrices
+    around      embedding and head of 32,000 D, 161 norms of D, in bfloat16
+    full recompute keeps the input of 80 layers; of one all: h, norm, q, k, v, attention, h, norm; gate, up, product;
+    seven times 64 numbers, all in bfloat16; 2 + 64 statistics in float32. Then dX of two D and three F, and w1 dequantized
+    """
+    weights, hat = 80 * 855_638_016, 4 * 80 * 10_354_688
+    layers = weights // 2 + weights // 64 + 4 * (weights // 64 // 256) + 4 * 560
+    around = 2 * (2 * 32_000 * 8192 + 161 * 8192)
+    assert (layers, around, hat) == (35_311_782_080, 1_051_213_824, 3_313_500_160)
+    kept = 512 * (80 * 2 * 8192 + 2 * (8 * 8192 + 3 * 28_672 + 7 * 64) + 4 * 66)
+    backward = 512 * 2 * (2 * 8192 + 3 * 28_672) + 2 * 8192 * 28_672
+    passed = 4 * (2 * (layers + hat) + around + hat)
+    ranks = {rank.processes: rank for rank in make_plan(TrainConfig.read("qlora-paper-70b"), None).ranks}
+    for processes, traffic in ((8, 285_653_474_624), (64, 321_360_158_952), (512, 325_823_494_493)):
+        assert traffic == passed * (processes - 1) // processes
+        assert ranks[processes].traffic == traffic
+        share = (layers + around + hat + hat) / processes  # the moments are in the host's memory
+        gathered = 2 * (layers + hat) / 80 + around
+        assert ranks[processes].bytes == pytest.approx(share + gathered + kept + backward, abs=10)  # each part rounded up
+        assert ranks[processes].batch == processes
+    assert [round(rank.bytes / 1e9, 1) for rank in ranks.values()] == [25.8, 8.8, 4.1, 3.5]
 
 
 @pytest.mark.parametrize("name", ["documents-7b", "qlora-paper-70b"])
@@ -91,6 +117,19 @@ def test_a_plan_needs_no_weights(name: str, tmp_path: Path, monkeypatch: pytest.
     assert main(["train", name, "--plan"]) == 0
     shown = capsys.readouterr().out
     assert "predicted peak" in shown and "an H200, assumed: 790 TFLOP/s allow" in shown
+    assert ("as the recipe states;" if name == "documents-7b" else "as the recipe estimates;") in shown
+
+
+def test_a_plan_counts_the_data_of_a_recipe_that_estimates_them(tmp_path: Path, capsys, tokenizer) -> None:
+    data, asked = tmp_path / "train.jsonl", "What is the sentiment?"
+    write_rows(data, [MixtureRow(f"tfns-{i}", "tfns", asked, f"up {i}%", "positive", "positive") for i in range(40)])
+    changes = ["base.path=embedded", "base.shape=", "base.device=cpu", f"data.train={data}"]
+    assert main(["train", "mixture-7b", *changes, "--plan", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    examples, _ = encode_all(read_conversations(data), tokenizer, "alpaca", 1024)
+    assert figures["counted"] and figures["entries"] == 40 and figures["steps"] == 2
+    assert figures["tokens"] == sum(map(len, examples))
+    assert figures["supervised"] == sum(example.supervised for example in examples)
 
 
 def test_a_plan_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def test_a_recipe_states_what_it_takes(name: str) -> None:
     assert f"{steps:,} steps of {config.run.batch * config.run.accumulate} rows" in text
     for count in (config.data.tokens, config.data.supervised):
         assert f"{count:,}" in text
+    assert config.data.estimated == (not name.startswith("documents"))
+    assert ("Its tokens are an estimate" if config.data.estimated else "counted with\n# Llama 2's tokenizer") in text
+
+
+def test_the_estimate_of_the_mixture_is_the_sum_that_it_says() -> None:
+    data = TrainConfig.read("mixture-7b").data
+    assert data.tokens == 5_000 * (43 + 13 + 214) + 10_000 * (43 + 29 + 3)
+    assert data.supervised == 5_000 * 214 + 10_000 * 3
 
 
 def test_the_hats_of_the_recipes_have_the_sizes_that_are_said() -> None:
