@@ -110,9 +110,7 @@ class Checkpoints:
         return state, path
 
     @torch.no_grad()
-    def fill(
-        self, state: dict[str, Any], path: Path, tensors: dict[str, Tensor], gradients: dict[str, Tensor]
-    ) -> None:
+    def fill(self, state: dict[str, Any], path: Path, tensors: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
         """Puts what was saved into the tensors, in this process's cut of them, whatever the cut was that saved it.
 
         Gradients of processes that are fewer or more are shared out, so that the sum over all is what it was.

@@ -1,8 +1,11 @@
 """Several processes that train one hat, under torchrun.
 
-    replicas    each has the whole base; the gradient of the hat is summed once a step, in one message
+    replicas    each has the whole base; the gradient of the hat is summed once a step, in one message. It is the one of
+                torch's DistributedDataParallel, which sends while it goes backward, of every batch: a hat is small
+                enough to be sent at the end, and until then each process's own sum can be saved
     shards      each has a part of every tensor (FSDP2): 4-bit codes and statistics are cut as they are, gathered for
-                one layer at a time, forward and again backward; the hat and its moments are cut likewise
+                one layer at a time, forward and again backward; the hat and its moments are cut likewise. A process
+                keeps its part of a weight as soon as that has been read
 
 Each takes rows rank, rank + size, ... of every batch, and loss and gradient are sums over all: the run is that of one
 process, to the rounding of a sum.
@@ -72,7 +75,7 @@ class Processes(Team):
         return clip_gradients(held, max_norm, norm=torch.tensor(total).sqrt().float()).item()
 
     def keep(self, layer: nn.Module) -> None:
-        """Keeps this process's part of every tensor, until `place`; the layer has shapes without data in their place."""
+        """Keeps this process's part of every tensor, until `place`; the layer is left with shapes without data."""
         if not self.shards:
             return
         _as_parameters(layer)

@@ -28,9 +28,10 @@ class Heartbeat:
     def __init__(self, rank: int, size: int) -> None:
         self._rank, self._next = rank, (rank + 1) % size
         self._host, self._port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(self._host, self._port, is_master=False, timeout=timedelta(seconds=SILENCE))
+        patience = timedelta(seconds=SILENCE)
+        store = dist.TCPStore(self._host, self._port, is_master=False, timeout=patience)  # type: ignore[attr-defined]
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._store = dist.PrefixStore(f"lowrank/{attempt}", store)
+        self._store = dist.PrefixStore(f"lowrank/{attempt}", store)  # type: ignore[attr-defined]
         self._say(0)
         self._stopped = threading.Event()
         self._answered = time.monotonic()

@@ -281,9 +281,7 @@ def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team
     b1, b2 = table.betas
     rates = {name: table.lora_plus for name in parameters if name.endswith(".lora_B")}
     parts = {name: team.part(parameter) for name, parameter in parameters.items()}
-    return AdamW(
-        parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts
-    )
+    return AdamW(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts)
 
 
 def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:

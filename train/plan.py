@@ -155,8 +155,8 @@ def _stated(config: TrainConfig) -> tuple[Counts, Batch]:
 def _rank(model: ModelConfig, config: TrainConfig, batch: Batch, processes: int) -> Rank:
     """Every rank has one row at least; what it gathers are the 4-bit weights and its hat, forward and backward.
 
-    a step: accumulate (2 (layers + hat) + embedding, head and norms + hat) (R - 1) / R bytes received, and as many sent:
-    layers are gathered twice, what is around them once, and the hat's gradient is scattered once
+    received in a step, and as much sent: accumulate (2 (layers + hat) + embedding, head, norms + hat) (R - 1) / R.
+    Layers are gathered twice, what is around them once, and the hat's gradient is scattered once.
     """
     mine = Batch(math.ceil(batch.rows / processes), batch.positions, math.ceil(batch.supervised / processes))
     held = sum(part.bytes for part in parts(model, config, mine, shards=processes))

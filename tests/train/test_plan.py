@@ -80,13 +80,13 @@ def test_shards_hold_a_part_each_and_pass_the_4_bit_weights() -> None:
 
 
 def test_70b_on_8_64_and_512_processes_by_hand() -> None:
-    """qlora-paper-70b: 80 layers of D 8192, F 28672, 8 of 64 heads for keys and values; r 64; rows of 512; four batches.
+    """qlora-paper-70b: 80 layers of D 8192, F 28672, 8 of 64 heads keep keys; r 64; four batches of 512.
 
     a layer     2 D^2 + 2 D D/8 + 3 D F = 855,638,016 weights; hat 64 (4 D + 2 (D + D/8) + 3 (D + F)) = 10,354,688
     NF4-DQ      of n weights n/2 + n/64 + 4 n/64/256, and 4 bytes for each of 560 matrices
     around      embedding and head of 32,000 D, 161 norms of D, in bfloat16
     full recompute keeps the input of 80 layers; of one all: h, norm, q, k, v, attention, h, norm; gate, up, product;
-    seven times 64 numbers, all in bfloat16; 2 + 64 statistics in float32. Then dX of two D and three F, and w1 dequantized
+    seven times 64 numbers, all in bfloat16; 2 + 64 statistics in float32. Then dX of 2 D + 3 F, and w1 dequantized
     """
     weights, hat = 80 * 855_638_016, 4 * 80 * 10_354_688
     layers = weights // 2 + weights // 64 + 4 * (weights // 64 // 256) + 4 * 560
@@ -101,7 +101,7 @@ def test_70b_on_8_64_and_512_processes_by_hand() -> None:
         assert ranks[processes].traffic == traffic
         share = (layers + around + hat + hat) / processes  # the moments are in the host's memory
         gathered = 2 * (layers + hat) / 80 + around
-        assert ranks[processes].bytes == pytest.approx(share + gathered + kept + backward, abs=10)  # each part rounded up
+        assert ranks[processes].bytes == pytest.approx(share + gathered + kept + backward, abs=10)  # rounded up
         assert ranks[processes].batch == processes
     assert [round(rank.bytes / 1e9, 1) for rank in ranks.values()] == [25.8, 8.8, 4.1, 3.5]
 
