@@ -84,27 +84,39 @@ static int multiply_back(decoder *decode, const void *w, int64_t n, int64_t k, i
     return status;
 }
 
+/* The maxima of rows first and first + 1 of W, as far as they are below `end`, `spacing` floats apart. */
+static void maxima_of_two(const blockwise_4bit *w, int64_t first, int64_t end, float *to, int64_t spacing)
+{
+    const int64_t blocks = w->columns / w->blocksize;
+    for (int64_t r = first; r < least(first + 2, end); r++, to += spacing)
+        chosen_set()->maxima(w, r * blocks, blocks, to);
+}
+
 /* y = x W^T where the rows of W are whole blocks: the codes of a row meet x in registers. x arranged, y float32. */
 static int multiply_blocks(const blockwise_4bit *w, const float *x, int64_t stride, int64_t m, float *y, int threads)
 {
     const instruction_set *set = chosen_set();
     const int64_t n = w->rows, k = w->columns, blocks = k / w->blocksize;
     const int64_t spacing = blocks + MAXIMA_BEYOND;
-    const int64_t maxima_bytes = up_to(sizeof(float) * 2 * spacing, 64), own_bytes = up_to(k + CODES_BEYOND, 64);
+    const int64_t maxima_bytes = up_to(sizeof(float) * 4 * spacing, 64), own_bytes = up_to(k + CODES_BEYOND, 64);
     char *own = buffer(threads * (maxima_bytes + own_bytes));
     if (!own)
         return -1;
     memset(own, 0, threads * (maxima_bytes + own_bytes)); /* what `dot` reads beyond the maxima must be finite */
 #pragma omp parallel num_threads(threads)
     {
-        float *maxima = (float *)(own + member() * (maxima_bytes + own_bytes));
+        /* Maxima are written while the two rows before are multiplied: what was written a moment ago is slow to read. */
+        float *maxima = (float *)(own + member() * (maxima_bytes + own_bytes)), *next = maxima + 2 * spacing;
         uint8_t *copy = (uint8_t *)maxima + maxima_bytes;
         const range mine = share(n, 2);
+        maxima_of_two(w, mine.first, mine.end, next, spacing);
         for (int64_t r = mine.first; r < mine.end; r += 2) {
             const int count = (int)least(mine.end - r, 2);
             const uint8_t *codes = w->codes + r * k / 2;
-            for (int j = 0; j < count; j++)
-                set->maxima(w, (r + j) * blocks, blocks, maxima + j * spacing);
+            float *const free_again = maxima;
+            maxima = next;
+            next = free_again;
+            maxima_of_two(w, r + 2, mine.end, next, spacing);
             if ((r + count) * k / 2 + CODES_BEYOND > n * k / 2) /* what follows is not ours to read */
                 codes = memcpy(copy, codes, count * k / 2);
             if (m == 1 && count == 2) {

@@ -90,3 +90,19 @@ def test_x_is_kept_once_and_as_the_tensor_that_it_is() -> None:
     assert x.untyped_storage().data_ptr() in held
     matrices = sum(m.nbytes for part in made for m in (part.lora_A, part.lora_B))
     assert sum(held.values()) == x.nbytes + 64 * 3 * 8 + matrices
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("rows", [1, 8, 9], ids=lambda rows: f"M{rows}")
+def test_without_a_gradient_rows_are_as_exact_as_with_one(rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, A, B = torch.randn(rows, 256).to(dtype), torch.randn(8, 256), torch.randn(128, 8)
+    weight = ops.quantize(torch.randn(128, 256), "nf4-dq")
+    part = Adapted(weight, A, B, 2.0)
+    with torch.enable_grad():
+        graded = linears(x, [part])[0]
+    with torch.no_grad():
+        y = linears(x, [part])[0]
+    truth = x.double() @ ops.dequantize(weight).double().T + 2 * (x.double() @ A.double().T) @ B.double().T
+    allowed = 2 * (graded.double() - truth).abs().max() + torch.finfo(dtype).eps * truth.abs().max()
+    assert y.dtype == dtype and (y.double() - truth).abs().max() <= allowed
