@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import run
-from .fused_reference import wide_dtype
 from .formats import QuantizedWeight
+from .fused_reference import wide_dtype
 from .noise import dropped
 
 FEW_ROWS = 8  # of x, up to which a product with a matrix of rank r is bound by its call
@@ -52,7 +52,7 @@ def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
 
 
 def _few(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
-    """y_i of some rows, with the adapters' products in float32: torch's of 16 bits take ten times as long for one row"""
+    """y_i of some rows, with the adapters' products in float32: those of torch in 16 bits are slow for one row"""
     wide = x.to(wide_dtype(x))
     ys = []
     for part in parts:
