@@ -18,8 +18,8 @@ static void hide_later(float *scores, int64_t row_tile)
         }
 }
 
-/* P = exp(S - max) of 16 queries as A; the sums of the rows, and log2 of that of the exponentials of all of S. */
-static void softmax(const float *scores, int64_t tiles, float scale, char *p, float *sums, float *logarithms)
+/* P = exp(S - max) of 16 queries as A; one over the sums of its rows, and log2 of that of the exponentials of all of S. */
+static void softmax(const float *scores, int64_t tiles, float scale, char *p, float *shares, float *logarithms)
 {
     __m512 most[SIDE], sum[SIDE];
     for (int i = 0; i < SIDE; i++) {
@@ -43,8 +43,9 @@ static void softmax(const float *scores, int64_t tiles, float scale, char *p, fl
             _mm512_store_si512(p + i * 64, (__m512i)_mm512_cvtne2ps_pbh(power[1], power[0]));
         }
     for (int i = 0; i < SIDE; i++) {
-        sums[i] = _mm512_reduce_add_ps(sum[i]);
-        logarithms[i] = _mm512_cvtss_f32(most[i]) + log2f(sums[i]);
+        const float all = _mm512_reduce_add_ps(sum[i]);
+        shares[i] = 1 / all;
+        logarithms[i] = _mm512_cvtss_f32(most[i]) + log2f(all);
     }
 }
 
@@ -72,7 +73,7 @@ int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const 
             for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
                 for (int64_t block = 0; block < blocks; block++) {
                     const int64_t first = block * BLOCK, count = least(BLOCK, length - first), seen_blocks = block + 1;
-                    float sums[BLOCK], logs[BLOCK];
+                    float shares[BLOCK], logs[BLOCK];
                     pack_rows(rows_of(q, batch, head, first), q->time, count, h, queries);
                     for (int64_t i = 0; i < seen_blocks; i++)
                         product(queries, h / 32 * TILE, keys + i * a_head, h / 32 * TILE, h / 32,
@@ -80,17 +81,14 @@ int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const 
                     hide_later(scores + 2 * block * FLOATS, row_tile);
                     for (int i = 0; i < 2; i++)
                         softmax(scores + i * row_tile, 2 * seen_blocks, sizes->scale, p + i * blocks * TILE,
-                                sums + i * SIDE, logs + i * SIDE);
+                                shares + i * SIDE, logs + i * SIDE);
                     if (logarithms)
                         memcpy(logarithms + (batch * sizes->heads + head) * length + first, logs, count * sizeof *logs);
                     uint16_t *out = (uint16_t *)rows_of(y, batch, head, first);
                     for (int64_t channel = 0; channel < h; channel += 32) {
                         product(p, blocks * TILE, values + channel / SIDE * blocks * TILE, blocks * TILE,
                                 seen_blocks, c, 2 * FLOATS, FLOATS);
-                        for (int64_t i = 0; i < count; i++)
-                            _mm512_storeu_si512(out + i * y->time + channel,
-                                                two_tiles(c + i / SIDE * 2 * FLOATS + i % SIDE * SIDE, FLOATS,
-                                                          _mm512_set1_ps(1 / sums[i])));
+                        store_rows(c, count, shares, out + channel, y->time);
                     }
                 }
         }

@@ -90,11 +90,15 @@ static inline void pack_paired(const uint16_t *rows, int64_t stride, int64_t len
 /* Of the keys [key, key + 16), those that a query sees. */
 INLINE __mmask16 seen(int64_t query, int64_t key) { return lanes_below(query + 1 - key); }
 
-/* Two tiles of a row of C side by side, times a factor, to 32 numbers. */
-INLINE __m512i two_tiles(const float *c, int64_t next, __m512 factor)
+/* Four tiles of C, [tile of rows][tile of columns], to `count` rows of 32 numbers, each row times its factor. */
+static inline void store_rows(const float *c, int64_t count, const float *factors, uint16_t *to, int64_t stride)
 {
-    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(_mm512_load_ps(c + next), factor),
-                                        _mm512_mul_ps(_mm512_load_ps(c), factor));
+    for (int64_t i = 0; i < count; i++, to += stride) {
+        const float *row = c + i / SIDE * 2 * FLOATS + i % SIDE * SIDE;
+        const __m512 factor = _mm512_set1_ps(factors[i]);
+        _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(_mm512_load_ps(row + FLOATS), factor),
+                                                             _mm512_mul_ps(_mm512_load_ps(row), factor)));
+    }
 }
 
 #endif

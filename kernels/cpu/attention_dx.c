@@ -101,6 +101,9 @@ int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, con
         float *s = (float *)(dy_columns + a_head), *dp = s + 4 * FLOATS;
         char *p = (char *)(dp + 4 * FLOATS), *ds = p + 2 * TILE, *ds_rows = ds + 2 * TILE;
         const range mine = share(tasks, 1);
+        float scales[BLOCK];
+        for (int i = 0; i < BLOCK; i++)
+            scales[i] = sizes->scale;
         whole_tiles();
         for (int64_t task = mine.first; task < mine.end; task++) {
             const int64_t batch = task / sizes->kv_heads, kv_head = task % sizes->kv_heads;
@@ -135,10 +138,7 @@ int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, con
                     for (int64_t channel = 0; channel < h; channel += 32) {
                         product(ds_rows, blocks * TILE, paired_keys + channel / SIDE * blocks * TILE, blocks * TILE,
                                 block + 1, s, 2 * FLOATS, FLOATS);
-                        for (int64_t i = 0; i < count; i++)
-                            _mm512_storeu_si512(out + i * dq->time + channel,
-                                                two_tiles(s + i / SIDE * 2 * FLOATS + i % SIDE * SIDE, FLOATS,
-                                                          _mm512_set1_ps(sizes->scale)));
+                        store_rows(s, count, scales, out + channel, dq->time);
                     }
                 }
             store_turned(dk_sums, h, tiles, length, sizes->scale, (uint16_t *)rows_of(dk, batch, kv_head, 0), dk->time);
