@@ -1,13 +1,12 @@
 """lowrank bench load"""
 
 import argparse
-import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from .arguments import add_verb, table
+from .bench_sides import rows_of
 
 
 def add(benches: Any) -> None:
@@ -29,19 +28,11 @@ def add(benches: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a line a stage."""
     from ..bench.bench_load import run as run_bench
-    from ..bench.rows import append
 
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be at least 1, got {args.threads}")
-    with tempfile.TemporaryDirectory(prefix="lowrank-bench-", dir=args.scratch) as scratch:
-        try:
-            rows = run_bench(args.shape, Path(scratch), threads=args.threads, tell=_tell)
-        except RuntimeError as error:
-            raise OSError(str(error)) from None
-    if args.out:
-        append(args.out, rows)
+    rows = rows_of(args, lambda scratch: run_bench(args.shape, scratch, threads=args.threads, tell=_tell))
     if args.json:
-        print("\n".join(json.dumps(row) for row in rows))
         return 0
     figures = [
         (row["stage"], f"{row['seconds']:.1f}", f"{row['gb_per_s']:.3f}", f"{row['peak_resident_bytes'] / 1e9:.2f}")

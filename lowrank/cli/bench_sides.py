@@ -1,4 +1,4 @@
-"""What the benches of two sides that take turns share: arguments, and the rows in their file."""
+"""What the benches of whole models share: arguments of two sides that take turns, and the rows in their file."""
 
 import argparse
 import json
@@ -22,16 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser, turn: str) -> None:
 
 
 def measure(args: argparse.Namespace, bench: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of a bench, written to --out, and printed if --json asks for them."""
-    from ..bench.rows import append
-
+    """The rows of a bench of two sides, written and printed as `rows_of` does."""
     threads = len(os.sched_getaffinity(0)) if args.threads is None else args.threads
     for name, value in (("--turns", args.turns), ("--threads", threads)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    options = {"peers": args.peers, "turns": args.turns, "threads": threads, "tell": _tell}
+    return rows_of(args, lambda scratch: bench(args.shape, scratch, **options))
+
+
+def rows_of(args: argparse.Namespace, bench: Callable[[Path], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of a bench that works in --scratch, written to --out, and printed if --json asks for them."""
+    from ..bench.rows import append
+
     with tempfile.TemporaryDirectory(prefix="lowrank-bench-", dir=args.scratch) as scratch:
         try:
-            rows = bench(args.shape, Path(scratch), peers=args.peers, turns=args.turns, threads=threads, tell=_tell)
+            rows = bench(Path(scratch))
         except RuntimeError as error:
             raise OSError(str(error)) from None
     if args.out:
