@@ -1,10 +1,10 @@
-"""What Llama does between its products, for training on a CPU: in pieces that fit the cache, keeping what is needed.
+"""What Llama does between its products, for training on a CPU: in C, or in pieces that fit the cache.
 
     kept       rms_norm: h and 1 / sqrt(mean(h^2) + eps)       rope: the angles       swiglu: gate and up
 
-Each is `fused_reference`'s equation, computed in float32 (float64 for float64) and rounded once, but a piece of rows at
-a time: the float32 copies of a piece never leave the cache. They are in C where that
-was compiled; float64, and what is left without it, is torch's own operators.
+Each is `fused_reference`'s equation, computed in float32 (float64 for float64) and rounded once. It is one pass in C
+where that was compiled and takes the dtype; else in torch, norms a piece of rows at a time, whose float32 copies never
+leave the cache.
 `LEAN` holds them as `Llama(config, ops=...)` takes them; attention is `cpu.attention` where that has no objection, and
 torch's own elsewhere.
 

@@ -8,7 +8,7 @@ A step whose loss or gradient is not finite changes nothing; `culprit` names the
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,10 +38,6 @@ class UnderWay:
         """That of all processes together."""
         nats, positions, pairs = team.sum([self.nats, float(self.positions), float(self.pairs)])
         return replace(self, nats=nats, positions=int(positions), pairs=int(pairs))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
-        return asdict(self)
 
 
 def take_batch(model: Llama, batch: list[Row], supervised: int, under_way: UnderWay, team: Team) -> None:
