@@ -73,6 +73,8 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     _check(x, weight)
     if torch.compiler.is_compiling():
         return library.linear(x, weight)
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return run.linear(x, weight)
     y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
     return y
 

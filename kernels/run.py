@@ -4,11 +4,14 @@ N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .dispatch import DEQUANTIZE, DX, FORWARD, QUANTIZE, Case, choose
+from .adapted import Adapted
+from .cpu import products
+from .dispatch import DEQUANTIZE, DX, FORWARD, QUANTIZE, REGISTERS, Case, choose
 from .formats import Blockwise4bit, QuantizedWeight, RowwiseInt8
 
 
@@ -35,6 +38,18 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T"""
     y: Tensor = choose(linear_case(x, weight)).run(x, weight)
     return y
+
+
+def at_once(x: Tensor, parts: Sequence[Adapted]) -> bool:
+    """Whether `linears` takes x and the parts: all of them look their codes up in C."""
+    return all(
+        not isinstance(part.weight, Tensor) and choose(linear_case(x, part.weight)).name == REGISTERS for part in parts
+    )
+
+
+def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
+    """y_i = x W_i^T + scaling_i (x A_i^T) B_i^T of all parts in one call, where `at_once` says so"""
+    return products.linears(x, parts)
 
 
 def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:

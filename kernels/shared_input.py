@@ -12,7 +12,6 @@ x [*, K], y_i [*, N_i], W_i [N_i, K] quantized or dense, A_i [r, K], B_i [N_i, r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import run
+from .adapted import Adapted
 from .formats import QuantizedWeight
 from .fused_reference import wide_dtype
 from .noise import dropped
@@ -27,38 +27,32 @@ from .noise import dropped
 FEW_ROWS = 8  # of x, up to which a product with a matrix of rank r is bound by its call
 
 
-@dataclass(frozen=True)
-class Adapted:
-    """One of the linears. `drop` is the share p and the seed of its mask, or None."""
-
-    weight: QuantizedWeight | Tensor
-    lora_A: Tensor
-    lora_B: Tensor
-    scaling: float
-    drop: tuple[float, int] | None = None
-
-
 def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
-    """y_i of every part, in the dtype of x. Gradients of x, A_i and B_i.
+    """y_i of every part, in the dtype of x. Gradients of x, A_i and B_i, for which every part must have an adapter.
 
     The matrices may be float32 beside a shorter x: they are used in its dtype, and their gradients are in their own.
     Without a gradient a few rows meet them in float32.
     """
-    if not torch.is_grad_enabled() and x.numel() <= FEW_ROWS * x.shape[-1] and not any(part.drop for part in parts):
-        return _few(x, parts)
+    if not torch.is_grad_enabled() and not any(part.drop for part in parts):
+        if run.at_once(x, parts):
+            return run.linears(x, parts)
+        few = x.numel() <= FEW_ROWS * x.shape[-1]
+        if few or any(part.lora_A is None for part in parts):
+            return _apart(x, parts, wide_dtype(x) if few else x.dtype)
     matrices = [matrix for part in parts for matrix in (part.lora_A, part.lora_B)]
     y: tuple[Tensor, ...] = _Linears.apply(x, tuple(parts), *matrices)  # type: ignore[no-untyped-call]
     return y
 
 
-def _few(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
-    """y_i of some rows, with the adapters' products in float32: those of torch in 16 bits are slow for one row"""
-    wide = x.to(wide_dtype(x))
-    ys = []
+def _apart(x: Tensor, parts: Sequence[Adapted], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """y_i one after another, the adapters' products in `dtype`: those of torch in 16 bits are slow for one row"""
+    rows, ys = x.to(dtype), []
     for part in parts:
         y = _product(x, part.weight)
-        u = F.linear(wide, part.lora_A.to(wide.dtype))
-        ys.append(y.add_(F.linear(u, part.lora_B.to(wide.dtype)), alpha=part.scaling))
+        if part.lora_A is not None and part.lora_B is not None:
+            u = F.linear(rows, part.lora_A.to(dtype))
+            y = y.add_(F.linear(u, part.lora_B.to(dtype)), alpha=part.scaling)
+        ys.append(y)
     return tuple(ys)
 
 
@@ -72,6 +66,7 @@ class _Linears(torch.autograd.Function):
         ys = []
         for part, u in zip(parts, inner, strict=True):
             y = _product(rows, part.weight)
+            assert part.lora_B is not None
             y.addmm_(u, part.lora_B.to(x.dtype).T, alpha=part.scaling)
             ys.append(y.view(*x.shape[:-1], -1))
         return tuple(ys)
@@ -103,7 +98,7 @@ class _Linears(torch.autograd.Function):
 
 def _inner(rows: Tensor, parts: Sequence[Adapted]) -> list[Tensor]:
     """U_i = d_i(x) A_i^T;  [M, r] each"""
-    matrices = [part.lora_A.to(rows.dtype) for part in parts]
+    matrices = [part.lora_A.to(rows.dtype) for part in parts if part.lora_A is not None]
     if any(part.drop for part in parts):
         inputs = [rows if part.drop is None else dropped(rows, *part.drop) for part in parts]
         return [one @ matrix.T for one, matrix in zip(inputs, matrices, strict=True)]

@@ -166,7 +166,7 @@ class LoRALinear(nn.Module):
             ((name, weight),) = worn
             scaling = self.configs[name].scaling * weight
             return ops.lora_linear(x, self.base.quantized, self.lora_A[name], self.lora_B[name], scaling)
-        if (part := adapted(self, x)) is not None:
+        if worn and (part := adapted(self, x)) is not None:
             return linears(x, [part])[0]
         y: Tensor = self.base(x)
         for name, weight in worn:

@@ -5,7 +5,7 @@ N out_features, K in_features.
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -22,6 +22,7 @@ from .kernels.formats import (
     RowwiseInt8,
 )
 from .kernels.repack import as_stored, repack
+from .shared_input import together
 
 
 class QuantLinear(nn.Module):
@@ -68,6 +69,10 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.quantized)
+
+    def together(self, x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+        """The outputs of layers that share x, this one among them (`model.llama.shared_input`)."""
+        return together(x, layers)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """`.to(...)` moves the stored tensors and never casts them: their dtypes are the format's, not the model's."""

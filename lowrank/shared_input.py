@@ -1,6 +1,7 @@
 """When linears that share their input are computed together: see `kernels.shared_input` for what that saves.
 
-Each must carry the same kind of adapter: one that is active, with one weight for the whole batch.
+Each must carry the same kind of adapter: one that is active, with one weight for the whole batch. Without gradients
+there may also be none.
 """
 
 from collections.abc import Sequence
@@ -10,47 +11,48 @@ import torch
 from torch import Tensor, nn
 
 from .kernels import ops
+from .kernels.adapted import Adapted
 from .kernels.formats import QuantizedWeight
-from .kernels.shared_input import Adapted, linears
-from .qlinear import QuantLinear
+from .kernels.shared_input import linears
 
 
 def together(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
     """The outputs of the layers for x, from one pass over it where all of them allow that."""
     parts = [adapted(layer, x) for layer in layers]
-    if any(part is None for part in parts):
-        return tuple(layer(x) for layer in layers)
-    return linears(x, [part for part in parts if part is not None])
+    taken = [part for part in parts if part is not None and (part.lora_A is not None or not torch.is_grad_enabled())]
+    return linears(x, taken) if len(taken) == len(layers) else tuple(layer(x) for layer in layers)
 
 
 def adapted(layer: Any, x: Tensor) -> Adapted | None:
-    """A layer as a part of `linears`, or None if it is none: it has no adapter, several, or one for each row
+    """A layer as a part of `linears`, or None if it is none: it has several adapters, or one for each row
 
     A product that an adapter can ride in is left to it, and so is everything that torch.compile traces.
     """
     if torch.compiler.is_compiling():
         return None
     worn: Any = layer.worn() if hasattr(layer, "worn") else ()
-    if not isinstance(worn, tuple) or len(worn) != 1:
+    base = getattr(layer, "base", layer)
+    weight = _weight(base)
+    if not isinstance(worn, tuple) or len(worn) > 1 or weight is None or layer._forward_hooks or base._forward_hooks:
         return None
+    if not worn:
+        return Adapted(weight)
     ((name, share),) = worn
-    weight = _weight(layer.base)
-    if weight is None or layer._forward_hooks or layer.base._forward_hooks:
-        return None
     config = layer.configs[name]
     drop = None
     if layer.training and config.dropout:
         if layer.noise is None:
             return None
         drop = (config.dropout, layer.noise.seed)
-    if drop is None and isinstance(layer.base, QuantLinear) and not ops.apart(x, layer.base.stored_as):
+    if drop is None and not isinstance(weight, Tensor) and not ops.apart(x, weight):
         return None
     return Adapted(weight, layer.lora_A[name], layer.lora_B[name], config.scaling * share, drop)
 
 
 def _weight(base: nn.Module) -> QuantizedWeight | Tensor | None:
-    if isinstance(base, QuantLinear):
-        return base.quantized
+    quantized: QuantizedWeight | None = getattr(base, "quantized", None)
+    if quantized is not None:
+        return quantized
     if isinstance(base, nn.Linear) and base.bias is None and not base.weight.requires_grad:
         return base.weight
     return None

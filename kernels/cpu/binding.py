@@ -28,9 +28,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "quantize_absmax": (_pointer, _long, ctypes.c_float, _int, _pointer, _pointer, _pointer, _int),
     "dequantize": (_pointer, _pointer, _int, _pointer, _long, _int),
     "dequantize_int8": (_pointer, _pointer, _int, _pointer, _long, _int),
-    "linear": (_pointer, _pointer, _long, _int, _pointer, _int),
+    "linears": (_pointer, _long, _pointer, _long, _int, _int),
     "linear_dx": (_pointer, _pointer, _long, _int, _pointer, _int),
-    "linear_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_tiles": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_tiles": (_pointer, _pointer, _long, _pointer, _int),
@@ -68,6 +67,20 @@ class Int8(ctypes.Structure):
     """`rowwise_int8` of native.h."""
 
     _fields_ = (("codes", _pointer), ("scale", _pointer), ("rows", _long), ("columns", _long))
+
+
+class LinearPart(ctypes.Structure):
+    """`linear_part` of native.h."""
+
+    _fields_ = (
+        ("w", _pointer),
+        ("w_int8", _pointer),
+        ("lora_a", _pointer),
+        ("lora_b", _pointer),
+        ("rank", _long),
+        ("scaling", ctypes.c_float),
+        ("y", _pointer),
+    )
 
 
 class Part(ctypes.Structure):

@@ -42,6 +42,9 @@ typedef struct {
     /* y[m] = sum_k W[k] x[m, k] in plain order. */
     void (*dot_float)(const float *w, int64_t columns, const float *x, int64_t stride, int m, float *y);
 
+    /* y[n] += sum_j b[n, j] u[j], for all rows of b [rows, rank]. */
+    void (*add_inner)(const float *b, int64_t rows, int64_t rank, const float *u, float *y);
+
     /* to[k] += factor * w[k] */
     void (*add)(const float *w, int64_t count, float factor, float *to);
 

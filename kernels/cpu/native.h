@@ -65,14 +65,26 @@ API void lowrank_dequantize(const blockwise_4bit *w, const part *part, enum dtyp
 API void lowrank_dequantize_int8(const rowwise_int8 *w, const part *part, enum dtype dtype, void *out, int64_t stride,
                                  int threads);
 
-/* y [M, N] = x W^T and dx [M, K] = dy W, all of one dtype and contiguous; sums in float32. */
-API int lowrank_linear(const blockwise_4bit *w, const void *x, int64_t m, enum dtype dtype, void *y, int threads);
+/* One of the linears of an x [M, K]: y [M, N] = x W^T + scaling (x A^T) B^T, W in one of the formats, the other NULL.
+   lora_a [rank, K] and lora_b [N, rank] are float32; rank 0 is no adapter. */
+typedef struct {
+    const blockwise_4bit *w;
+    const rowwise_int8 *w_int8;
+    const float *lora_a, *lora_b;
+    int64_t rank;
+    float scaling;
+    void *y;
+} linear_part;
+
+/* All linears of x. x and y of one dtype and contiguous; a y is summed in float32, and rounded once. */
+API int lowrank_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, int threads);
+
+/* dx [M, K] = dy W, both of one dtype and contiguous; sums in float32. */
 API int lowrank_linear_dx(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads);
-API int lowrank_linear_int8(const rowwise_int8 *w, const void *x, int64_t m, enum dtype dtype, void *y, int threads);
 API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
                                int threads);
 
-/* The same in bfloat16 by the matrix unit, with W rounded to bfloat16 first: only where the instruction set is "amx", and
+/* y = x W^T and dx = dy W in bfloat16 by the matrix unit, with W rounded to bfloat16 first: only where the instruction set is "amx", and
    rows of W are whole blocks of a multiple of 64. */
 API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);

@@ -39,6 +39,7 @@ static inline range share(int64_t count, int64_t step)
 static inline int64_t up_to(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Aligned for whole vectors; never of no bytes, for which NULL would not mean that there is no memory. */
 static inline void *buffer(int64_t bytes) { return aligned_alloc(64, up_to(bytes + 1, 64)); }

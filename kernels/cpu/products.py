@@ -9,15 +9,16 @@ M rows of x, N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from .. import reference
+from ..adapted import Adapted
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import NESTED_BLOCKSIZE, Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
-from .binding import DTYPES, Part, call, describe
+from .binding import DTYPES, LinearPart, Part, call, describe
 
 PANEL_BYTES = 1 << 20  # of dequantized weights: they are read from the second-level cache, where they were written
 
@@ -70,12 +71,38 @@ def dequantize(
 
 def linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """y = x W^T;  x [*, K] -> [*, N]"""
-    return _product("linear", x, weight, 1)
+    return linears(x, [Adapted(weight)])[0]
+
+
+def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
+    """y_i = x W_i^T + s_i (x A_i^T) B_i^T, summed in float32 and rounded once;  x [*, K] -> [*, N_i]
+
+    Every W_i is quantized, and not repacked.
+    """
+    k, rows, dtype = x.shape[-1], x.contiguous(), x.dtype
+    described = (LinearPart * len(parts))()
+    ys, alive = [], []
+    for part, to in zip(parts, described, strict=True):
+        weight = part.weight
+        assert isinstance(weight, Blockwise4bit | RowwiseInt8) and weight.shape[1:] == (k,) and x.is_cpu
+        place = ctypes.addressof(describe(weight))
+        to.w, to.w_int8 = (None, place) if isinstance(weight, RowwiseInt8) else (place, None)
+        if part.lora_A is not None and part.lora_B is not None:
+            lora_A, lora_B = part.lora_A.float().contiguous(), part.lora_B.float().contiguous()
+            assert lora_A.shape == (len(lora_A), k) and lora_B.shape == (weight.shape[0], len(lora_A))
+            to.lora_a, to.lora_b, to.rank, to.scaling = lora_A.data_ptr(), lora_B.data_ptr(), len(lora_A), part.scaling
+            alive += [lora_A, lora_B]
+        y = torch.empty(*x.shape[:-1], weight.shape[0], dtype=dtype)
+        to.y = y.data_ptr()
+        ys.append(y)
+    call("linears", described, len(parts), rows.data_ptr(), rows.numel() // k, DTYPES[dtype])
+    return tuple(ys)
 
 
 def linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]"""
-    return _product("linear_dx", dy, weight, 0)
+    name = "linear_dx_int8" if isinstance(weight, RowwiseInt8) else "linear_dx"
+    return _call_with(name, dy, weight, 0, DTYPES[dy.dtype])
 
 
 def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
@@ -130,11 +157,6 @@ def _dequantize(weight: Blockwise4bit | RowwiseInt8, part: Part, out: Tensor) ->
     name = "dequantize_int8" if isinstance(weight, RowwiseInt8) else "dequantize"
     stride = out.stride(0) if len(out) > 1 else out.shape[1]
     call(name, ctypes.byref(describe(weight)), ctypes.byref(part), DTYPES[out.dtype], out.data_ptr(), stride)
-
-
-def _product(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, inner: int) -> Tensor:
-    suffix = "_int8" if isinstance(weight, RowwiseInt8) else ""
-    return _call_with(name + suffix, x, weight, inner, DTYPES[x.dtype])
 
 
 def _call_with(name: str, x: Tensor, weight: Blockwise4bit | RowwiseInt8, inner: int, *dtype: int) -> Tensor:
