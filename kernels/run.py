@@ -11,8 +11,11 @@ from torch import Tensor
 
 from .adapted import Adapted
 from .cpu import products
+from .cpu.binding import DTYPES, absence
 from .dispatch import DEQUANTIZE, DX, FORWARD, QUANTIZE, REGISTERS, Case, choose
 from .formats import Blockwise4bit, QuantizedWeight, RowwiseInt8
+
+FEW_ROWS = 8  # of x, up to which a product with a dense matrix is bound by its reading, or by its call
 
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
@@ -41,10 +44,18 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def at_once(x: Tensor, parts: Sequence[Adapted]) -> bool:
-    """Whether `linears` takes x and the parts: all of them look their codes up in C."""
+    """Whether `linears` takes x and the parts: C looks up the codes of all of them, or reads few rows' dense W."""
     return all(
-        not isinstance(part.weight, Tensor) and choose(linear_case(x, part.weight)).name == REGISTERS for part in parts
+        _reads_dense(x, part.weight)
+        if isinstance(part.weight, Tensor)
+        else choose(linear_case(x, part.weight)).name == REGISTERS
+        for part in parts
     )
+
+
+def _reads_dense(x: Tensor, weight: Tensor) -> bool:
+    known = x.is_cpu and weight.is_cpu and x.dtype in DTYPES and weight.dtype in DTYPES and weight.is_contiguous()
+    return known and 0 < x.numel() <= FEW_ROWS * x.shape[-1] and not absence()
 
 
 def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:

@@ -24,8 +24,6 @@ from .formats import QuantizedWeight
 from .fused_reference import wide_dtype
 from .noise import dropped
 
-FEW_ROWS = 8  # of x, up to which a product with a matrix of rank r is bound by its call
-
 
 def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
     """y_i of every part, in the dtype of x. Gradients of x, A_i and B_i, for which every part must have an adapter.
@@ -36,7 +34,7 @@ def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
     if not torch.is_grad_enabled() and not any(part.drop for part in parts):
         if run.at_once(x, parts):
             return run.linears(x, parts)
-        few = x.numel() <= FEW_ROWS * x.shape[-1]
+        few = x.numel() <= run.FEW_ROWS * x.shape[-1]
         if few or any(part.lora_A is None for part in parts):
             return _apart(x, parts, wide_dtype(x) if few else x.dtype)
     matrices = [matrix for part in parts for matrix in (part.lora_A, part.lora_B)]

@@ -78,6 +78,7 @@ def load(
                 owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
             del value  # before the next is read: two would be held otherwise
             bar.update(parameter.nbytes)
+    model.output = CastLinear(model.output.weight)
     if checkpoint.config.tie_embeddings:
         model.output.weight = model.tok_embeddings.weight
     model.source = {

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .kernels import codebook, ops
+from .kernels.adapted import Adapted
 from .kernels.formats import (
     BLOCKSIZES,
     DENSE_DTYPES,
@@ -22,6 +23,7 @@ from .kernels.formats import (
     RowwiseInt8,
 )
 from .kernels.repack import as_stored, repack
+from .kernels.shared_input import linears
 from .shared_input import together
 
 
@@ -112,7 +114,9 @@ class CastLinear(nn.Linear):
         return next(name for name, dtype in DENSE_DTYPES.items() if dtype == self.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.to(x.dtype))
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return nn.functional.linear(x, self.weight.to(x.dtype))
+        return linears(x, [Adapted(self.weight)])[0]
 
 
 def quantize(w: Tensor, format: str = "nf4", *, blocksize: int = 64, double_quant: bool = False) -> QuantLinear:

@@ -69,12 +69,19 @@ class Int8(ctypes.Structure):
     _fields_ = (("codes", _pointer), ("scale", _pointer), ("rows", _long), ("columns", _long))
 
 
+class Dense(ctypes.Structure):
+    """`dense` of native.h."""
+
+    _fields_ = (("weights", _pointer), ("dtype", _int), ("rows", _long), ("columns", _long))
+
+
 class LinearPart(ctypes.Structure):
     """`linear_part` of native.h."""
 
     _fields_ = (
         ("w", _pointer),
         ("w_int8", _pointer),
+        ("w_dense", _pointer),
         ("lora_a", _pointer),
         ("lora_b", _pointer),
         ("rank", _long),

@@ -39,11 +39,11 @@ typedef struct {
     void (*dot_two)(const uint8_t *codes, int64_t columns, const float *levels, const float *maxima,
                     int64_t maxima_stride, int blocksize, const float *x, float *y);
 
-    /* y[m] = sum_k W[k] x[m, k] in plain order. */
-    void (*dot_float)(const float *w, int64_t columns, const float *x, int64_t stride, int m, float *y);
+    /* y[m] = sum_k W[k] x[m, k] in plain order, W in any dtype. */
+    void (*dot_plain)(const void *w, enum dtype dtype, int64_t columns, const float *x, int64_t stride, int m, float *y);
 
-    /* y[n] += sum_j b[n, j] u[j], for all rows of b [rows, rank]. */
-    void (*add_inner)(const float *b, int64_t rows, int64_t rank, const float *u, float *y);
+    /* y[n] += scaling sum_j b[n, j] u[j], for all rows of b [rows, rank]. */
+    void (*add_inner)(const float *b, int64_t rows, int64_t rank, float scaling, const float *u, float *y);
 
     /* to[k] += factor * w[k] */
     void (*add)(const float *w, int64_t count, float factor, float *to);

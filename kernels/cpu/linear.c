@@ -1,9 +1,10 @@
 /* y = x W^T for few rows, straight from the codes, and what an adapter adds to it: no row of W is ever in memory but the
    one at hand. */
 
+#include "linear.h"
+
 #include <string.h>
 
-#include "isa.h"
 #include "parallel.h"
 
 /* x [m, k] in float32: `plain`, in rows of `stride`, and `arranged` for `dot`. */
@@ -12,8 +13,15 @@ typedef struct {
     float *plain, *arranged;
 } input;
 
-static int64_t rows_of(const linear_part *part) { return part->w ? part->w->rows : part->w_int8->rows; }
-static int64_t columns_of(const linear_part *part) { return part->w ? part->w->columns : part->w_int8->columns; }
+static int64_t rows_of(const linear_part *part)
+{
+    return part->w ? part->w->rows : part->w_int8 ? part->w_int8->rows : part->w_dense->rows;
+}
+
+static int64_t columns_of(const linear_part *part)
+{
+    return part->w ? part->w->columns : part->w_int8 ? part->w_int8->columns : part->w_dense->columns;
+}
 
 /* The maxima of rows first and first + 1 of W, as far as they are below `end`, `spacing` floats apart. */
 static void maxima_of_two(const blockwise_4bit *w, int64_t first, int64_t end, float *to, int64_t spacing)
@@ -23,21 +31,25 @@ static void maxima_of_two(const blockwise_4bit *w, int64_t first, int64_t end, f
         chosen_set()->maxima(w, r * blocks, blocks, to);
 }
 
+/* Floats from the maxima of one row of W to those of the next. */
+static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + MAXIMA_BEYOND; }
+static int64_t maxima_bytes(const blockwise_4bit *w) { return up_to(sizeof(float) * 4 * spacing_of(w), 64); }
+
 /* What a thread works in: maxima of two pairs of rows, and a copy of the codes of one; or a row of W in float32. */
 static int64_t own_bytes(const linear_part *part)
 {
-    const int64_t k = columns_of(part), blocks = part->w ? k / part->w->blocksize : 0;
-    return up_to(sizeof(float) * 4 * (blocks + MAXIMA_BEYOND), 64) + up_to(sizeof(float) * k + CODES_BEYOND, 64);
+    return (part->w ? maxima_bytes(part->w) : 0) + up_to(sizeof(float) * columns_of(part) + CODES_BEYOND, 64);
 }
 
 /* y[i, r] for the rows r of a W whose rows are whole blocks: the codes of a row meet x in registers. y float32 [m, n]. */
 static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x, float *y, char *own)
 {
     const instruction_set *set = chosen_set();
-    const int64_t n = w->rows, k = w->columns, spacing = k / w->blocksize + MAXIMA_BEYOND;
+    const int64_t n = w->rows, k = w->columns, spacing = spacing_of(w);
     /* Maxima are written while the two rows before are multiplied: what was written a moment ago is slow to read. */
     float *maxima = (float *)own, *next = maxima + 2 * spacing;
-    uint8_t *copy = (uint8_t *)own + up_to(sizeof(float) * 4 * spacing, 64);
+    uint8_t *copy = (uint8_t *)own + maxima_bytes(w);
+    memset(own, 0, maxima_bytes(w)); /* `dot` reads beyond the maxima, where numbers must be finite */
     maxima_of_two(w, rows.first, rows.end, next, spacing);
     for (int64_t r = rows.first; r < rows.end; r += 2) {
         const int count = (int)least(rows.end - r, 2);
@@ -64,54 +76,55 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
     }
 }
 
-/* y[i, r] for the rows r of any other W, each decoded first. */
-static void multiply_decoded(const linear_part *part, range rows, const input *x, float *y, char *own)
+/* y[i, r] = W[r] x[i] for all rows i of x, `n` outputs from one to the next; W[r] in plain order. */
+static void multiply_row(const void *row, enum dtype dtype, int64_t k, const input *x, float *y, int64_t n)
 {
-    const instruction_set *set = chosen_set();
-    const int64_t n = rows_of(part), k = columns_of(part);
-    float *row = (float *)own;
-    for (int64_t r = rows.first; r < rows.end; r++) {
-        if (part->w)
-            decode_weights(part->w, r * k, k, FLOAT32, row);
-        else
-            set->decode_int8(part->w_int8->codes + r * k, k, part->w_int8->scale[r] / 127, FLOAT32, row);
-        for (int64_t i = 0; i < x->m; i += MOST_ROWS) {
-            float sums[MOST_ROWS];
-            const int here = (int)least(x->m - i, MOST_ROWS);
-            set->dot_float(row, k, x->plain + i * x->stride, x->stride, here, sums);
-            for (int l = 0; l < here; l++)
-                y[(i + l) * n + r] = sums[l];
-        }
+    for (int64_t i = 0; i < x->m; i += MOST_ROWS) {
+        float sums[MOST_ROWS];
+        const int here = (int)least(x->m - i, MOST_ROWS);
+        chosen_set()->dot_plain(row, dtype, k, x->plain + i * x->stride, x->stride, here, sums);
+        for (int j = 0; j < here; j++)
+            y[(i + j) * n] = sums[j];
     }
 }
 
-/* u[i, j] = scaling (x A^T)[i, j] for the columns j of u [m, rank] in `columns`. */
-static void inner(const linear_part *part, range columns, const input *x, float *u)
+/* The same for the rows of a W that is decoded a row at a time, or needs no decoding. */
+static void multiply_rows(const linear_part *part, range rows, const input *x, float *y, char *own)
 {
-    const int64_t k = columns_of(part);
-    for (int64_t j = columns.first; j < columns.end; j++)
-        for (int64_t i = 0; i < x->m; i += MOST_ROWS) {
-            float sums[MOST_ROWS];
-            const int here = (int)least(x->m - i, MOST_ROWS);
-            chosen_set()->dot_float(part->lora_a + j * k, k, x->plain + i * x->stride, x->stride, here, sums);
-            for (int l = 0; l < here; l++)
-                u[(i + l) * part->rank + j] = part->scaling * sums[l];
-        }
+    const int64_t n = rows_of(part), k = columns_of(part);
+    const dense *w = part->w_dense;
+    for (int64_t r = rows.first; r < rows.end; r++) {
+        if (part->w)
+            decode_weights(part->w, r * k, k, FLOAT32, own);
+        else if (part->w_int8)
+            chosen_set()->decode_int8(part->w_int8->codes + r * k, k, part->w_int8->scale[r] / 127, FLOAT32, own);
+        const void *row = w ? (const char *)w->weights + r * k * size_of(w->dtype) : own;
+        multiply_row(row, w ? w->dtype : FLOAT32, k, x, y + r, n);
+    }
 }
 
-/* A thread's share of one linear but for its adapter: columns of u, and rows of W with x. */
-static void first_half(const linear_part *part, const input *x, float *u, float *y, char *own)
+/* u [m, rank] = x A^T, the columns of this thread. */
+static void inner(const linear_part *part, const input *x, float *u)
+{
+    const int64_t k = columns_of(part);
+    const range columns = share(part->rank, 1);
+    for (int64_t j = columns.first; j < columns.end; j++)
+        multiply_row(part->lora_a + j * k, FLOAT32, k, x, u + j, part->rank);
+}
+
+/* A thread's share of u and of y without the adapter, in float32. */
+static void multiply(const linear_part *part, const input *x, float *u, float *y, char *own)
 {
     const range rows = share(rows_of(part), 2);
-    inner(part, share(part->rank, 1), x, u);
+    inner(part, x, u);
     if (part->w && part->w->columns % part->w->blocksize == 0)
         multiply_blocks(part->w, rows, x, y, own);
     else
-        multiply_decoded(part, rows, x, y, own);
+        multiply_rows(part, rows, x, y, own);
 }
 
-/* y += u B^T, which is rounded to its dtype then, for the thread's rows of W. */
-static void second_half(const linear_part *part, int64_t m, const float *u, float *y, enum dtype dtype)
+/* y += scaling u B^T for the thread's rows of W, rounded to its dtype then. */
+static void finish(const linear_part *part, int64_t m, const float *u, float *y, enum dtype dtype)
 {
     const instruction_set *set = chosen_set();
     const int64_t n = rows_of(part), rank = part->rank;
@@ -119,54 +132,83 @@ static void second_half(const linear_part *part, int64_t m, const float *u, floa
     for (int64_t i = 0; i < m; i++) {
         float *sums = y + i * n + rows.first;
         if (rank)
-            set->add_inner(part->lora_b + rows.first * rank, rows.end - rows.first, rank, u + i * rank, sums);
+            set->add_inner(part->lora_b + rows.first * rank, rows.end - rows.first, rank, part->scaling, u + i * rank, sums);
         if (dtype != FLOAT32)
             set->narrow(sums, rows.end - rows.first, dtype, (char *)part->y + (i * n + rows.first) * size_of(dtype));
     }
 }
 
-static void prepare(const void *x, int64_t k, enum dtype dtype, input *to)
+/* Rows of x are prepared by one thread each. */
+static void prepare(const void *x, int64_t k, enum dtype dtype, const input *to)
 {
-    for (int64_t i = 0; i < to->m; i++) {
-        float *row = to->plain + i * to->stride;
-        chosen_set()->widen((const char *)x + i * k * size_of(dtype), dtype, k, row);
-        chosen_set()->arrange(row, k, to->arranged + i * to->stride);
+    const instruction_set *set = chosen_set();
+    const range rows = share(to->m, 1);
+    for (int64_t i = rows.first; i < rows.end; i++) {
+        set->widen((const char *)x + i * k * size_of(dtype), dtype, k, to->plain + i * to->stride);
+        set->arrange(to->plain + i * to->stride, k, to->arranged + i * to->stride);
     }
+}
+
+/* Where everything is in the memory that linears work in: bytes from its beginning. u and y are those of all parts, one
+   behind another, in float32: y only where its dtype is another. */
+typedef struct {
+    int64_t plain, arranged, u, y, own, own_bytes, end;
+} layout;
+
+static layout lay_out(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
+{
+    const int64_t x = sizeof(float) * m * up_to(columns_of(parts), chosen_set()->chunk);
+    int64_t ranks = 0, rows = 0, own = 0;
+    for (const linear_part *part = parts; part < parts + count; part++) {
+        ranks += part->rank;
+        rows += rows_of(part);
+        own = most(own, own_bytes(part));
+    }
+    layout in = {.arranged = x, .u = 2 * x, .own_bytes = own};
+    in.y = up_to(in.u + sizeof(float) * m * ranks, 64);
+    in.own = up_to(in.y + (dtype == FLOAT32 ? 0 : sizeof(float) * m * rows), 64);
+    in.end = in.own + threads * own;
+    return in;
+}
+
+int64_t weights_of(const linear_part *parts, int64_t count)
+{
+    int64_t weights = 0;
+    for (const linear_part *part = parts; part < parts + count; part++)
+        weights += rows_of(part) * columns_of(part);
+    return weights;
+}
+
+int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
+{
+    return lay_out(parts, count, m, dtype, threads).end;
+}
+
+void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory)
+{
+    const layout in = lay_out(parts, count, m, dtype, team());
+    const int64_t k = columns_of(parts), stride = up_to(k, chosen_set()->chunk);
+    const input wide = {m, stride, (float *)(memory + in.plain), (float *)(memory + in.arranged)};
+    prepare(x, k, dtype, &wide);
+#pragma omp barrier
+    float *u = (float *)(memory + in.u), *y = (float *)(memory + in.y);
+    for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)
+        multiply(part, &wide, u, dtype == FLOAT32 ? part->y : y, memory + in.own + member() * in.own_bytes);
+#pragma omp barrier /* u is complete */
+    u = (float *)(memory + in.u), y = (float *)(memory + in.y);
+    for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)
+        finish(part, m, u, dtype == FLOAT32 ? part->y : y, dtype);
+#pragma omp barrier
 }
 
 int lowrank_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, int threads)
 {
-    const int64_t k = columns_of(parts), stride = up_to(k, chosen_set()->chunk);
-    int64_t ranks = 0, rows = 0, own = 0;
-    for (int64_t i = 0; i < count; i++) {
-        ranks += parts[i].rank;
-        rows += rows_of(parts + i);
-        own = most(own, own_bytes(parts + i));
-    }
-    threads = useful_threads(threads, rows * k);
-    const int64_t sums = dtype == FLOAT32 ? 0 : m * rows;
-    float *memory = buffer(sizeof(float) * (2 * m * stride + up_to(m * ranks + sums, 16)) + threads * own);
+    threads = useful_threads(threads, weights_of(parts, count));
+    char *memory = buffer(linears_bytes(parts, count, m, dtype, threads));
     if (!memory)
         return -1;
-    input wide = {m, stride, memory, memory + m * stride};
-    float *const us = memory + 2 * m * stride, *const ys = us + m * ranks;
-    char *const owns = (char *)(us + up_to(m * ranks + sums, 16));
-    memset(owns, 0, threads * own); /* `dot` reads beyond the maxima, where numbers must be finite */
-    prepare(x, k, dtype, &wide);
 #pragma omp parallel num_threads(threads)
-    for (int half = 0; half < 2; half++) {
-        float *u = us, *y = ys;
-        for (const linear_part *part = parts; part < parts + count; part++) {
-            float *const to = dtype == FLOAT32 ? part->y : y;
-            if (half == 0)
-                first_half(part, &wide, u, to, owns + member() * own);
-            else
-                second_half(part, m, u, to, dtype);
-            u += m * part->rank;
-            y += m * rows_of(part);
-        }
-#pragma omp barrier /* every thread has its columns of u from all of them */
-    }
+    team_linears(parts, count, x, m, dtype, memory);
     free(memory);
     return 0;
 }

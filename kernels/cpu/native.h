@@ -65,11 +65,19 @@ API void lowrank_dequantize(const blockwise_4bit *w, const part *part, enum dtyp
 API void lowrank_dequantize_int8(const rowwise_int8 *w, const part *part, enum dtype dtype, void *out, int64_t stride,
                                  int threads);
 
-/* One of the linears of an x [M, K]: y [M, N] = x W^T + scaling (x A^T) B^T, W in one of the formats, the other NULL.
+/* W [N, K] as it is. */
+typedef struct {
+    const void *weights;
+    enum dtype dtype;
+    int64_t rows, columns;
+} dense;
+
+/* One of the linears of an x [M, K]: y [M, N] = x W^T + scaling (x A^T) B^T, W in one of the formats, the others NULL.
    lora_a [rank, K] and lora_b [N, rank] are float32; rank 0 is no adapter. */
 typedef struct {
     const blockwise_4bit *w;
     const rowwise_int8 *w_int8;
+    const dense *w_dense;
     const float *lora_a, *lora_b;
     int64_t rank;
     float scaling;

@@ -18,7 +18,7 @@ from .. import reference
 from ..adapted import Adapted
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import NESTED_BLOCKSIZE, Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
-from .binding import DTYPES, LinearPart, Part, call, describe
+from .binding import DTYPES, Dense, LinearPart, Part, call, describe
 
 PANEL_BYTES = 1 << 20  # of dequantized weights: they are read from the second-level cache, where they were written
 
@@ -77,26 +77,40 @@ def linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
 def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
     """y_i = x W_i^T + s_i (x A_i^T) B_i^T, summed in float32 and rounded once;  x [*, K] -> [*, N_i]
 
-    Every W_i is quantized, and not repacked.
+    Every W_i is as files have it, or a matrix of a dtype that C takes.
     """
     k, rows, dtype = x.shape[-1], x.contiguous(), x.dtype
     described = (LinearPart * len(parts))()
     ys, alive = [], []
     for part, to in zip(parts, described, strict=True):
-        weight = part.weight
-        assert isinstance(weight, Blockwise4bit | RowwiseInt8) and weight.shape[1:] == (k,) and x.is_cpu
-        place = ctypes.addressof(describe(weight))
-        to.w, to.w_int8 = (None, place) if isinstance(weight, RowwiseInt8) else (place, None)
-        if part.lora_A is not None and part.lora_B is not None:
-            lora_A, lora_B = part.lora_A.float().contiguous(), part.lora_B.float().contiguous()
-            assert lora_A.shape == (len(lora_A), k) and lora_B.shape == (weight.shape[0], len(lora_A))
-            to.lora_a, to.lora_b, to.rank, to.scaling = lora_A.data_ptr(), lora_B.data_ptr(), len(lora_A), part.scaling
-            alive += [lora_A, lora_B]
-        y = torch.empty(*x.shape[:-1], weight.shape[0], dtype=dtype)
+        assert part.weight.shape[1:] == (k,) and x.is_cpu
+        y = torch.empty(*x.shape[:-1], part.weight.shape[0], dtype=dtype)
         to.y = y.data_ptr()
+        alive.append(describe_part(part, to))
         ys.append(y)
     call("linears", described, len(parts), rows.data_ptr(), rows.numel() // k, DTYPES[dtype])
     return tuple(ys)
+
+
+def describe_part(part: Adapted, to: LinearPart) -> list[object]:
+    """Fills in all but y. Returns what must live as long as `to` is in use."""
+    weight, alive = part.weight, []
+    if isinstance(weight, Blockwise4bit):
+        to.w = ctypes.addressof(describe(weight))
+    elif isinstance(weight, RowwiseInt8):
+        to.w_int8 = ctypes.addressof(describe(weight))
+    else:
+        assert isinstance(weight, Tensor) and weight.is_cpu
+        matrix = weight.contiguous()
+        dense = Dense(matrix.data_ptr(), DTYPES[matrix.dtype], *matrix.shape)
+        to.w_dense = ctypes.addressof(dense)
+        alive += [matrix, dense]
+    if part.lora_A is not None and part.lora_B is not None:
+        lora_A, lora_B = part.lora_A.float().contiguous(), part.lora_B.float().contiguous()
+        assert lora_A.shape == (len(lora_A), weight.shape[1]) and lora_B.shape == (weight.shape[0], len(lora_A))
+        to.lora_a, to.lora_b, to.rank, to.scaling = lora_A.data_ptr(), lora_B.data_ptr(), len(lora_A), part.scaling
+        alive += [lora_A, lora_B]
+    return alive
 
 
 def linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:

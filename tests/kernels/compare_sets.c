@@ -108,9 +108,9 @@ static void compare_products(const instruction_set *set, int64_t columns, int bl
         require(!memcmp(one, other, columns * size_of(dtype)), "decode", columns);
     }
     set->decode(codes, columns, levels, maxima[0], blocksize, FLOAT32, one);
-    set->dot_float(one, columns, x, columns, MOST_ROWS, y);
+    set->dot_plain(one, FLOAT32, columns, x, columns, MOST_ROWS, y);
     for (int i = 0; i < MOST_ROWS; i++)
-        close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot_float");
+        close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot_plain");
 }
 
 static void compare_rows(const instruction_set *set, int64_t count)
@@ -133,6 +133,37 @@ static void compare_rows(const instruction_set *set, int64_t count)
         require(set->largest(x, count) == portable_set.largest(x, count), "largest of what is not finite", count);
     }
     x[count / 2] = kept;
+}
+
+/* Rows of W in each dtype with two of x, or one; then y of another row added to, by a rank of as many. */
+static void compare_plain_products(const instruction_set *set, int64_t count)
+{
+    for (enum dtype dtype = FLOAT32; dtype <= FLOAT16; dtype++)
+        for (int m = 1; m <= 2; m++) {
+            float y[2];
+            portable_set.narrow(x, count, dtype, one);
+            portable_set.widen(one, dtype, count, other);
+            set->dot_plain(one, dtype, count, x + MOST, MOST, m, y);
+            for (int i = 0; i < m; i++) {
+                double sum = 0, magnitude = 0;
+                for (int64_t k = 0; k < count; k++) {
+                    sum += (double)other[k] * x[(i + 1) * MOST + k];
+                    magnitude += fabs((double)other[k] * x[(i + 1) * MOST + k]);
+                }
+                require(fabs(y[i] - sum) <= 4 * FLOAT_EPSILON * magnitude, "dot_plain", count);
+            }
+        }
+    const double before[] = {1, -1, 0};
+    float sums[] = {1, -1, 0};
+    set->add_inner(x, 3, count, 0.7f, x + MOST, sums);
+    for (int n = 0; n < 3; n++) {
+        double sum = 0, magnitude = 1;
+        for (int64_t j = 0; j < count; j++) {
+            sum += 0.7 * x[n * count + j] * x[MOST + j];
+            magnitude += fabs((double)x[n * count + j] * x[MOST + j]);
+        }
+        require(fabs(sums[n] - sum - before[n]) <= 4 * FLOAT_EPSILON * magnitude, "add_inner", count);
+    }
 }
 
 static void compare_statistics(const instruction_set *set, int64_t count, int64_t first)
@@ -252,6 +283,7 @@ int main(void)
                 compare_products(set, blocks * blocksize, blocksize);
         for (int64_t count = 1; count < 140; count++) {
             compare_rows(set, count);
+            compare_plain_products(set, count);
             compare_statistics(set, count, 3 * count);
         }
         for (int64_t channels = 2; channels < 140; channels += 2)

@@ -163,6 +163,6 @@ def test_the_number_of_threads_changes_no_result(format: str, threads: Any) -> N
 
 
 def test_no_memory_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding.library(), "lowrank_linear", lambda *arguments: -1)
-    with pytest.raises(MemoryError, match="lowrank_linear: no memory for its rows"):
+    monkeypatch.setattr(binding.library(), "lowrank_linears", lambda *arguments: -1)
+    with pytest.raises(MemoryError, match="lowrank_linears: no memory for its rows"):
         products.linear(normal(1, 64), quantized(4, 64, "nf4"))

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from lowrank.kernels import ops
+from lowrank.kernels.adapted import Adapted
 from lowrank.kernels.noise import dropped
-from lowrank.kernels.shared_input import Adapted, linears
+from lowrank.kernels.shared_input import linears
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
