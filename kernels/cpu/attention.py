@@ -85,6 +85,8 @@ def decode_objection(q: Tensor, k: Tensor, v: Tensor) -> str:
         return "it is for bfloat16, float16 and float32"
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         return "it has no gradient"
+    if not k.numel():
+        return "there is nothing to attend to"
     return "" if q.shape[2] == 1 else "it is for one query a row"
 
 

@@ -107,8 +107,8 @@ API int lowrank_swiglu(const void *gate, const void *up, enum dtype dtype, int64
 API int lowrank_swiglu_dx(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
                           void *dgate, void *dup, int threads);
 
-/* h = x + residual, or x where residual is NULL, and h is not written; rstd = 1 / sqrt(mean(h^2) + eps) of each row;
-   y = h rstd weight. */
+/* h = x + residual, or x where residual is NULL, and h is not written; rstd = 1 / sqrt(mean(h^2) + eps) of each row,
+   or NULL where nobody asks for it; y = h rstd weight. */
 API int lowrank_rms_norm(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t rows,
                          int64_t channels, float eps, void *h, float *rstd, void *y, int threads);
 
