@@ -69,18 +69,20 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one
+    """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one, or for T = 1 none
 
-    q [B, H, T, h]; k, v [B, G, S, h]; mask [B, 1, T, S], true where a query may look. Returns [B, H, T, h].
-    One masked query without a gradient, which is a step of decoding, has a kernel of its own.
+    q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
+    One query without a gradient, which is a step of decoding, has a kernel of its own.
     """
-    if q.shape[2] == 1 and mask is not None and not torch.is_grad_enabled():
+    if q.shape[2] == 1 and not torch.is_grad_enabled():
+        if mask is None:
+            mask = torch.ones(1, 1, 1, k.shape[2], dtype=torch.bool, device=q.device)
         y: Tensor = fused_ops.decode_attention(q, k, v, mask)
         return y
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and q.shape[2] > 1)
 
 
 class FusedOps:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import fused
-from .cpu import attention as tiled
+from .cpu import attention as in_c
 from .cpu import binding
 from .fused_reference import IGNORED, wide_dtype
 
@@ -31,7 +31,7 @@ PIECE_OF_LOGITS = 1 << 19
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """y = x / sqrt(mean(x^2) + eps) * weight    (arXiv 1910.07467);  x [*, D], weight [D]"""
     if not _learned(x, weight):
-        return _normed(x, None, weight, eps)[0]
+        return _normed(x, None, weight, eps, with_rstd=False)[0]
     y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
     return y
 
@@ -39,7 +39,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """h = x + residual;  (rms_norm(h), h)"""
     if not _learned(x, residual, weight):
-        return _normed(x, residual, weight, eps)[:2]
+        return _normed(x, residual, weight, eps, with_rstd=False)[:2]
     y, h = _RMSNorm.apply(x, residual, weight, eps)  # type: ignore[no-untyped-call]
     return y, h
 
@@ -49,7 +49,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> Any:
-        y, h, rstd = _normed(x, residual, weight, eps)
+        y, h, rstd = _normed(x, residual, weight, eps, with_rstd=True)
         ctx.save_for_backward(h, rstd, weight)
         return y if residual is None else (y, h)
 
@@ -61,25 +61,30 @@ class _RMSNorm(torch.autograd.Function):
         return dx, dx if ctx.needs_input_grad[1] else None, dweight, None
 
 
-def _normed(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch."""
-    given = (x, weight) if residual is None else (x, residual, weight)
-    wide, channels = wide_dtype(x), x.shape[-1]
-    rstd = torch.empty(x.numel() // channels, 1, dtype=wide, device=x.device)
+def _normed(
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, with_rstd: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, where rstd costs nothing."""
+    given = (x, weight) if residual is None else (x, weight, residual)
+    channels = x.shape[-1]
+    rows, wide = x.numel() // channels, wide_dtype(x)
     if _in_c(*given) and (residual is None or residual.shape == x.shape):
-        tensors = x, *others = [tensor.contiguous() for tensor in given]
+        rstd = torch.empty(rows, 1, dtype=wide) if with_rstd else None
+        x, weight = x.contiguous(), weight.contiguous()
         y, h, added = torch.empty_like(x), x, None
         if residual is not None:
-            h, added = torch.empty_like(x), others[0].data_ptr()
-        sizes = binding.DTYPES[x.dtype], len(rstd), channels, eps
-        outputs = h.data_ptr(), rstd.data_ptr(), y.data_ptr()
-        binding.call("rms_norm", x.data_ptr(), added, tensors[-1].data_ptr(), *sizes, *outputs)
+            residual, h = residual.contiguous(), torch.empty_like(x)
+            added = residual.data_ptr()
+        sizes = binding.DTYPES[x.dtype], rows, channels, eps
+        outputs = h.data_ptr(), None if rstd is None else rstd.data_ptr(), y.data_ptr()
+        binding.call("rms_norm", x.data_ptr(), added, weight.data_ptr(), *sizes, *outputs)
         return y, h, rstd
+    rstd = torch.empty(rows, 1, dtype=wide, device=x.device)
     h = x if residual is None else x + residual
     y = torch.empty(h.shape, dtype=h.dtype, device=h.device)
-    rows, y_rows, scale = h.reshape(-1, channels), y.view(-1, channels), weight.to(wide)
-    for piece in _pieces(rows):
-        wide_h = rows[piece].to(wide)
+    h_rows, y_rows, scale = h.reshape(-1, channels), y.view(-1, channels), weight.to(wide)
+    for piece in _pieces(h_rows):
+        wide_h = h_rows[piece].to(wide)
         torch.rsqrt(wide_h.square().mean(-1, keepdim=True).add_(eps), out=rstd[piece])
         y_rows[piece] = (wide_h * rstd[piece]).mul_(scale)
     return y, h, rstd
@@ -200,11 +205,13 @@ def _gated(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one
+    """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one, or for T = 1 none
 
-    q [B, H, T, h]; k, v [B, G, S, h]; mask [B, 1, T, S], true where a query may look. Returns [B, H, T, h].
+    q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
     """
-    return fused.attention(q, k, v, mask) if tiled.objection(q, k, mask) else tiled.attention(q, k, v)
+    if q.shape[2] == 1 and not in_c.decode_objection(q, k, v):
+        return in_c.decode_attention(q, k, v, mask)
+    return fused.attention(q, k, v, mask) if in_c.objection(q, k, mask) else in_c.attention(q, k, v)
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tensor:
@@ -253,7 +260,10 @@ def _in_c(*tensors: Tensor) -> bool:
     dtype = tensors[0].dtype
     if dtype not in binding.DTYPES or binding.absence() or torch.compiler.is_compiling():
         return False
-    return all(tensor.dtype == dtype and tensor.is_cpu for tensor in tensors)
+    for tensor in tensors:  # a generator would take longer than all of this
+        if tensor.dtype is not dtype or not tensor.is_cpu:
+            return False
+    return True
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:

@@ -16,8 +16,9 @@ from .kernels import ops
 from .kernels.cpu import binding
 from .kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
 from .kernels.fused import FUSED
+from .kernels.lean import LEAN
 from .model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
-from .model.llama import PLAIN, Llama
+from .model.llama import PLAIN, Llama, Ops
 from .model.names import is_block_linear
 from .model.tokenizer import Tokenizer
 from .provenance import Fingerprint
@@ -56,7 +57,7 @@ def load(
     if device.type == "cpu" and wanted.is_quantized and binding.absence():
         _tell_of_plain_torch()
     with torch.device("meta"), _Uninitialised():
-        model = Llama(checkpoint.config, ops=FUSED if device.type == "cuda" else PLAIN)
+        model = Llama(checkpoint.config, ops=_operations(device, dtype))
     fingerprint = Fingerprint()
     shapes = checkpoint.config.parameter_shapes()
     formats = set()
@@ -86,6 +87,13 @@ def load(
         "fingerprint": fingerprint.hexdigest(checkpoint.folder),
     }
     return model.requires_grad_(False).eval()
+
+
+def _operations(device: torch.device, dtype: torch.dtype) -> Ops:
+    """Triton's on a GPU; on a CPU those in C, if they were compiled and take the dtype."""
+    if device.type == "cuda":
+        return FUSED
+    return LEAN if device.type == "cpu" and dtype in binding.DTYPES and not binding.absence() else PLAIN
 
 
 @cache

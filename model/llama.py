@@ -59,14 +59,14 @@ class PlainOps:
         return F.silu(gate) * up
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one
+        """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None: see `attention_mask`
 
-        q [B, H, T, h]; k, v [B, G, S, h]; mask [B, 1, T, S], true where a query may look. Returns [B, H, T, h].
+        q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
         """
         groups = q.shape[1] // k.shape[1]
         if groups > 1:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and q.shape[2] > 1)
 
 
 PLAIN = PlainOps()
@@ -81,7 +81,8 @@ class Cache(Protocol):
 class KVCache:
     """Keys and values of every layer for the positions seen so far, in buffers of a fixed length.
 
-    capacity is in positions. `length` counts those that are filled; `Llama.forward` advances it.
+    capacity is in positions. `length` counts those that are filled; `Llama.forward` advances it. `angles` are those of
+    all positions, [1, capacity, 1, h/2].
     """
 
     def __init__(
@@ -90,15 +91,16 @@ class KVCache:
         shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
+        self.angles = rope_angles(torch.arange(capacity, device=device)[None], config)
         self.capacity = capacity
         self.length = 0
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k, v [B, G, T, h] behind what is there; returns all S = length + T of them, [B, G, S, h]."""
-        end = self.length + k.shape[2]
-        self.k[layer, :, :, self.length : end] = k
-        self.v[layer, :, :, self.length : end] = v
-        return self.k[layer, :, :, :end], self.v[layer, :, :, :end]
+        count, all_k, all_v = k.shape[2], self.k[layer], self.v[layer]
+        all_k.narrow(2, self.length, count).copy_(k)
+        all_v.narrow(2, self.length, count).copy_(v)
+        return all_k.narrow(2, 0, self.length + count), all_v.narrow(2, 0, self.length + count)
 
 
 class RMSNorm(nn.Module):
@@ -235,18 +237,28 @@ class Llama(nn.Module):
             warnings.warn(
                 f"this model was trained on {self.config.max_seq_len} positions, and is asked for more", stacklevel=2
             )
-        positions = torch.arange(start, start + length, device=tokens.device).expand(tokens.shape[0], -1)
         first = None if padding is None else padding[:, None]
         if segments is not None:
             first = segment_starts(segments)
-        if first is not None:
-            positions = (positions - first).clamp(min=0)
-        rotation = rope_angles(positions, self.config)
+        rotation = self._rotation(tokens, start, first, cache)
         mask = attention_mask(start, length, first, tokens.device)
         hidden = self.blocks(tokens, rotation, mask, cache)
         if cache is not None:
             cache.length = start + length
         return hidden
+
+    def _rotation(
+        self, tokens: Tensor, start: int, first: Tensor | None, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor]:
+        """The angles of the tokens, whose positions are counted from `first`; a cache has them ready."""
+        batch, length = tokens.shape
+        if first is None and cache is not None:
+            cos, sin = (angles[:, start : start + length].expand(batch, -1, -1, -1) for angles in cache.angles)
+            return cos, sin
+        positions = torch.arange(start, start + length, device=tokens.device).expand(batch, -1)
+        if first is not None:
+            positions = (positions - first).clamp(min=0)
+        return rope_angles(positions, self.config)
 
     def blocks(
         self, tokens: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
@@ -290,9 +302,10 @@ def attention_mask(start: int, length: int, first: Tensor | None, device: torch.
 
     first int64 [B, 1 or T]: the first real token of a row, or the first of the query's own segment. With segments
     this is the causal mask cut into blocks on the diagonal. A filler token, which stands before the first real one,
-    sees itself, so that no row is empty. None stands for the plain causal mask over T = S.
+    sees itself, so that no row is empty. None stands for the plain causal mask over T = S, and for one token, T = 1,
+    that sees all S.
     """
-    if first is None and start == 0:
+    if first is None and (start == 0 or length == 1):
         return None
     query = torch.arange(start, start + length, device=device)[:, None]
     key = torch.arange(start + length, device=device)[None, :]

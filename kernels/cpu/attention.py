@@ -1,6 +1,6 @@
-"""Causal attention by the matrix unit, with its gradients.
+"""Attention in C: causal by the matrix unit, with its gradients; and of one query a row, without, as in decoding.
 
-B batch, T time, H query heads, G key/value heads, h head dim.
+B batch, T time, H query heads, G key/value heads, S positions that are seen, h head dim.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .binding import MATRIX_UNIT, absence, call, instruction_set
+from .binding import DTYPES, MATRIX_UNIT, absence, call, instruction_set
 
 WIDEST = 128  # channels of a head
 
@@ -38,6 +38,18 @@ class Sizes(ctypes.Structure):
     )
 
 
+class DecodeSizes(ctypes.Structure):
+    """`decode_sizes` of native.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64)
+        for name in (
+            *("batch", "heads", "kv_heads", "length", "channels"),
+            *("batch_stride", "head_stride", "key_stride", "mask_stride"),
+        )
+    )
+
+
 def objection(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
     """Why attention is not computed here; nothing if it is."""
     if q.device.type != "cpu" or torch.compiler.is_compiling():
@@ -60,6 +72,45 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     is [B, T, H, h], as are the gradients.
     """
     y: Tensor = _Attention.apply(q, k, v)  # type: ignore[no-untyped-call]
+    return y
+
+
+def decode_objection(q: Tensor, k: Tensor, v: Tensor) -> str:
+    """Why attention of one query a row is not computed here; nothing if it is."""
+    if not q.is_cpu or torch.compiler.is_compiling():
+        return "it is called by hand, on a CPU"
+    if reason := absence():
+        return reason
+    if q.dtype not in DTYPES or not q.dtype == k.dtype == v.dtype:
+        return "it is for bfloat16, float16 and float32"
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return "it has no gradient"
+    if not k.numel():
+        return "there is nothing to attend to"
+    return "" if q.shape[2] == 1 else "it is for one query a row"
+
+
+def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(h)) v over all S, or those that the mask shows, each G head serving H / G query heads
+
+    q [B, H, 1, h]; k, v [B, G, S, h], such that `decode_objection` has none: a cache, as it lies; mask bool
+    [B or 1, 1, 1, S]. What it hides is not read, and a row that may look nowhere gives NaN. Returns [B, H, 1, h].
+    """
+    q = q.contiguous()
+    strides = k.stride()
+    if strides[3] != 1 or v.stride() != strides:
+        k, v = k.contiguous(), v.contiguous()
+        strides = k.stride()
+    batch, heads, _, channels = q.shape
+    _, kv_heads, length, _ = k.shape
+    seen, mask_stride = None, 0
+    if mask is not None:
+        mask = mask.contiguous()
+        seen, mask_stride = mask.data_ptr(), length if len(mask) > 1 else 0
+    y = torch.empty_like(q)
+    sizes = DecodeSizes(batch, heads, kv_heads, length, channels, *strides[:3], mask_stride)
+    pointers = q.data_ptr(), k.data_ptr(), v.data_ptr(), seen, y.data_ptr()
+    call("decode_attention", ctypes.byref(sizes), DTYPES[q.dtype], *pointers)
     return y
 
 

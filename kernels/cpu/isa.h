@@ -73,7 +73,15 @@ typedef struct {
                   float eps, void *h, void *y);
     void (*norm_dx)(const void *dy, const void *dh, const void *h, float rstd, const void *weight, enum dtype dtype,
                     int64_t channels, void *dx, float *dweight);
+
+    /* y = softmax(scale q k^T) v for a query and `length` keys, which are `stride` numbers apart, as values are: those that
+       `seen` names, or all where it is NULL. memory: ATTEND_MEMORY floats. */
+    void (*attend)(const void *q, const void *k, const void *v, int64_t stride, const uint8_t *seen, enum dtype dtype,
+                   int64_t length, int64_t channels, float scale, float *memory, void *y);
 } instruction_set;
+
+/* The query, the sums, and the scores, each up to a whole vector of any set. */
+#define ATTEND_MEMORY(length, channels) (2 * up_to(channels, 16) + up_to(length, 16))
 
 extern const instruction_set portable_set;
 #if defined(__x86_64__)

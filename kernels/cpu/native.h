@@ -127,8 +127,8 @@ API int lowrank_swiglu(const void *gate, const void *up, enum dtype dtype, int64
 API int lowrank_swiglu_dx(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
                           void *dgate, void *dup, int threads);
 
-/* h = x + residual, or x where residual is NULL, and h is not written; rstd = 1 / sqrt(mean(h^2) + eps) of each row;
-   y = h rstd weight. */
+/* h = x + residual, or x where residual is NULL, and h is not written; rstd = 1 / sqrt(mean(h^2) + eps) of each row,
+   or NULL where nobody asks for it; y = h rstd weight. */
 API int lowrank_rms_norm(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t rows,
                          int64_t channels, float eps, void *h, float *rstd, void *y, int threads);
 
@@ -136,6 +136,19 @@ API int lowrank_rms_norm(const void *x, const void *residual, const void *weight
    the sum of dy n over rows. */
 API int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
                             enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight, int threads);
+
+/* Keys, or values: [batch, kv_heads, length, channels], channels contiguous, strides in numbers. */
+typedef struct {
+    int64_t batch, heads, kv_heads, length, channels;
+    int64_t batch_stride, head_stride, key_stride;
+    int64_t mask_stride; /* from one row of the batch to the next: 0 where all have the same mask */
+} decode_sizes;
+
+/* y = softmax(q k^T / sqrt(channels)) v for one query a row, q and y [batch, heads, channels], contiguous, `heads` a
+   multiple of `kv_heads`. seen [batch or 1, length]: which keys count (one of them at least, or y is NaN), the others are
+   not read; NULL for all. */
+API int lowrank_decode_attention(const decode_sizes *sizes, enum dtype dtype, const void *q, const void *k,
+                                 const void *v, const uint8_t *seen, void *y, int threads);
 
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);

@@ -15,11 +15,14 @@ int lowrank_rms_norm(const void *x, const void *residual, const void *weight, en
 #pragma omp parallel num_threads(useful_threads(threads, rows * channels))
     {
         const range mine = share(rows, 1);
-        for (int64_t row = mine.first; row < mine.end; row++)
-            rstd[row] = chosen_set()->norm((const char *)x + row * size,
-                                           residual ? (const char *)residual + row * size : NULL, weight, dtype,
-                                           channels, eps, residual ? (char *)h + row * size : NULL,
-                                           (char *)y + row * size);
+        for (int64_t row = mine.first; row < mine.end; row++) {
+            const float scale = chosen_set()->norm((const char *)x + row * size,
+                                                   residual ? (const char *)residual + row * size : NULL, weight, dtype,
+                                                   channels, eps, residual ? (char *)h + row * size : NULL,
+                                                   (char *)y + row * size);
+            if (rstd)
+                rstd[row] = scale;
+        }
     }
     return 0;
 }
