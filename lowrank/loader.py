@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
+from .blocks import AtOnce
 from .kernels import ops
 from .kernels.cpu import binding
 from .kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
@@ -58,6 +59,8 @@ def load(
         _tell_of_plain_torch()
     with torch.device("meta"), _Uninitialised():
         model = Llama(checkpoint.config, ops=_operations(device, dtype))
+    if model.norm.ops is LEAN:
+        model.at_once = AtOnce()
     fingerprint = Fingerprint()
     shapes = checkpoint.config.parameter_shapes()
     formats = set()
@@ -80,6 +83,8 @@ def load(
             del value  # before the next is read: two would be held otherwise
             bar.update(parameter.nbytes)
     model.output = CastLinear(model.output.weight)
+    if device.type == "cpu" and not binding.absence():
+        binding.prefer_huge_pages(model.output.weight)
     if checkpoint.config.tie_embeddings:
         model.output.weight = model.tok_embeddings.weight
     model.source = {

@@ -6,6 +6,7 @@ N out_features, K in_features.
 import json
 import math
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any, Self
 
 import torch
@@ -57,8 +58,11 @@ class QuantLinear(nn.Module):
     def quantized(self) -> QuantizedWeight:
         """The weight as its stored tensors: the same object as long as these are."""
         held = self.stored_as
-        tensors = {name: getattr(self, name) for name in held.tensors()}
-        if all(tensors[name] is part for name, part in held.tensors().items()):
+        parts = held.tensors()
+        if all(map(is_, map(self._buffers.get, parts), parts.values())):
+            return held
+        tensors = {name: getattr(self, name) for name in parts}
+        if all(map(is_, tensors.values(), parts.values())):
             return held
         moved = held.with_tensors(tensors)
         if self._buffers.keys() >= tensors.keys():  # parameters are gathered for a moment and must not be kept

@@ -103,6 +103,19 @@ class KVCache:
         return all_k.narrow(2, 0, self.length + count), all_v.narrow(2, 0, self.length + count)
 
 
+class AtOnce(Protocol):
+    """All blocks and the norm behind them in one call, or None where they must run one after another."""
+
+    def __call__(
+        self,
+        model: "Llama",
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: Cache | None,
+    ) -> Tensor | None: ...
+
+
 class RMSNorm(nn.Module):
     """y = x / sqrt(mean(x^2) + eps) * weight"""
 
@@ -204,6 +217,7 @@ class Llama(nn.Module):
         if config.tie_embeddings:
             self.output.weight = self.tok_embeddings.weight
         self.gradient_checkpointing = False
+        self.at_once: AtOnce | None = None
         self.source: dict[str, str] = {}  # what a loader knows of the weights: path, format, fingerprint
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None, padding: Tensor | None = None) -> Tensor:
@@ -265,6 +279,8 @@ class Llama(nn.Module):
     ) -> Tensor:
         """`hidden`, with the rotations of the tokens and the mask given: embedding, blocks, final norm"""
         x: Tensor = self.tok_embeddings(tokens)
+        if self.at_once is not None and (normed := self.at_once(self, x, rotation, mask, cache)) is not None:
+            return normed
         for block in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 # Run again in the backward pass, maybe by another thread, a block finds the context it had here.
@@ -272,8 +288,8 @@ class Llama(nn.Module):
                 x = checkpoint(run, x, rotation, mask, cache, use_reentrant=False)
             else:
                 x = block(x, rotation, mask, cache)
-        normed: Tensor = self.norm(x)
-        return normed
+        y: Tensor = self.norm(x)
+        return y
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The output head: [*, D] -> float32 [*, V]. Apply it to chosen positions where not all are wanted."""

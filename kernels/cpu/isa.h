@@ -58,7 +58,7 @@ typedef struct {
     void (*encode)(const float *w, int count, float scale, int divide, const float *boundaries, const uint8_t *order,
                    uint8_t *codes);
 
-    /* y[i] = x[i] cos[i] + x[j] sin[i], j the other channel of the pair of i: (i, i + channels / 2), or (2 i, 2 i + 1)
+    /* y[i] = x[i] cos[i] + x[j] sin[i], as `spread_angles` gives them, j the other channel of the pair of i: (i, i + channels / 2), or (2 i, 2 i + 1)
        where `interleaved`. */
     void (*turn)(const void *x, enum dtype dtype, int64_t channels, int interleaved, const float *cos, const float *sin,
                  void *y);
@@ -96,6 +96,10 @@ const instruction_set *chosen_set(void);
 int tiles_are_here(void);
 
 static inline size_t size_of(enum dtype dtype) { return dtype == FLOAT32 ? 4 : 2; }
+
+/* The angles of the pairs of a head, [channels / 2], as the channels meet them: a takes cos and -sin, b cos and sin. */
+void spread_angles(const float *cos, const float *sin, int64_t channels, int interleaved, int inverse, float *own,
+                   float *other);
 
 /* `count` weights from number `begin` of the flattened W on, wherever in a block or a byte that is. */
 void decode_weights(const blockwise_4bit *w, int64_t begin, int64_t count, enum dtype dtype, void *out);

@@ -150,6 +150,28 @@ typedef struct {
 API int lowrank_decode_attention(const decode_sizes *sizes, enum dtype dtype, const void *q, const void *k,
                                  const void *v, const uint8_t *seen, void *y, int threads);
 
+/* A block of Llama: weights of its norms in the dtype of x, and its linears, whose y are not read. */
+enum { WQ, WK, WV, WO, W1, W3, W2, LINEARS };
+typedef struct {
+    const void *attention_norm, *ffn_norm;
+    linear_part linears[LINEARS];
+} llama_block;
+
+typedef struct {
+    int64_t batch, dim, hidden_dim, heads, kv_heads, head_dim;
+    int64_t capacity; /* positions of the cache of a layer, [batch, kv_heads, capacity, head_dim] */
+    int64_t position; /* that is filled now: it is seen, and those before it */
+    float eps;
+    int interleaved;
+} llama_sizes;
+
+/* y = norm(all blocks(x)) for one token a row, x and y [batch, dim]; its keys and values are put into the cache, k and v
+   [count, batch, kv_heads, capacity, head_dim]. cos, sin [batch, head_dim / 2]. seen [batch, position + 1]: which
+   positions count, or NULL for all. To the byte what the functions above give, called one after another. */
+API int lowrank_blocks(const llama_block *blocks, int64_t count, const llama_sizes *sizes, enum dtype dtype,
+                       const float *cos, const float *sin, const uint8_t *seen, const void *norm, void *k, void *v,
+                       const void *x, void *y, int threads);
+
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 

@@ -3,6 +3,17 @@
 #include "isa.h"
 #include "parallel.h"
 
+void spread_angles(const float *cos, const float *sin, int64_t channels, int interleaved, int inverse, float *own,
+                   float *other)
+{
+    for (int64_t i = 0; i < channels / 2; i++) {
+        const int64_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + channels / 2;
+        own[a] = own[b] = cos[i];
+        other[a] = inverse ? sin[i] : -sin[i];
+        other[b] = -other[a];
+    }
+}
+
 int lowrank_rope(const void *x, enum dtype dtype, int64_t positions, int64_t heads, int64_t channels, int interleaved,
                  int inverse, const float *cos, const float *sin, void *y, int threads)
 {
@@ -11,17 +22,11 @@ int lowrank_rope(const void *x, enum dtype dtype, int64_t positions, int64_t hea
     if (angles)
 #pragma omp parallel num_threads(threads)
     {
-        /* As the channels meet them: a takes cos and -sin of its pair, b takes cos and sin. */
         float *own = angles + member() * 2 * channels, *other = own + channels;
         const range mine = share(positions, 1);
         for (int64_t position = mine.first; position < mine.end; position++) {
-            for (int64_t i = 0; i < channels / 2; i++) {
-                const int64_t a = interleaved ? 2 * i : i, b = interleaved ? 2 * i + 1 : i + channels / 2;
-                const float sine = sin[position * (channels / 2) + i];
-                own[a] = own[b] = cos[position * (channels / 2) + i];
-                other[a] = inverse ? sine : -sine;
-                other[b] = -other[a];
-            }
+            const int64_t first = position * (channels / 2);
+            spread_angles(cos + first, sin + first, channels, interleaved, inverse, own, other);
             for (int64_t head = position * heads; head < (position + 1) * heads; head++) {
                 const int64_t at = head * channels * (int64_t)size_of(dtype);
                 chosen_set()->turn((const char *)x + at, dtype, channels, interleaved, own, other, (char *)y + at);
