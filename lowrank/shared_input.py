@@ -33,7 +33,7 @@ def adapted(layer: Any, x: Tensor) -> Adapted | None:
     worn: Any = layer.worn() if hasattr(layer, "worn") else ()
     base = getattr(layer, "base", layer)
     weight = _weight(base)
-    if not isinstance(worn, tuple) or len(worn) > 1 or weight is None or layer._forward_hooks or base._forward_hooks:
+    if not isinstance(worn, tuple) or len(worn) > 1 or weight is None or is_hooked(layer) or is_hooked(base):
         return None
     if not worn:
         return Adapted(weight)
@@ -47,6 +47,11 @@ def adapted(layer: Any, x: Tensor) -> Adapted | None:
     if drop is None and not x.is_cpu and not isinstance(weight, Tensor) and not ops.apart(x, weight):
         return None
     return Adapted(weight, layer.lora_A[name], layer.lora_B[name], config.scaling * share, drop)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether something besides the module wants to see what it is given, or gives."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _weight(base: nn.Module) -> QuantizedWeight | Tensor | None:
