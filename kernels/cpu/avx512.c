@@ -23,14 +23,21 @@ typedef __m512 table16;
 #define bfloat16_to_float(p) (F) _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))), 16)
 #define total(v) _mm512_reduce_add_ps((__m512)(v))
 
+/* Loads have ports of their own, but not enough of them for a vector that the compiler loads again for each use. */
+static inline __attribute__((always_inline)) __m512 held_(__m512 v)
+{
+    __asm__("" : "+v"(v));
+    return v;
+}
+#define held(v) (F) held_((__m512)(v))
+
 /* Nibbles 2, 4 and 6 are the first nibbles one, two and three bytes on: another load instead of a shift, whose port is
    the one that is short of time. */
-#define nibble(p, s) (U) odd_shift(_mm512_loadu_si512((p) + (s) / 2), (s) & 1)
+#define nibble(p, s) (U) odd_shift(held_(_mm512_loadu_ps((p) + (s) / 2)), (s) & 1)
 
-static inline __attribute__((always_inline)) __m512i odd_shift(__m512i words, int odd)
+static inline __attribute__((always_inline)) __m512i odd_shift(__m512 words, int odd)
 {
-    __asm__("" : "+v"(words)); /* kept in a register, not loaded once for each of two uses */
-    return odd ? _mm512_srli_epi32(words, 4) : words;
+    return odd ? _mm512_srli_epi32((__m512i)words, 4) : (__m512i)words;
 }
 
 /* The maximum of each word's block: up to four of them are in a chunk, from p on. */
