@@ -35,8 +35,8 @@ typedef struct {
     void (*dot)(const uint8_t *codes, int64_t columns, const float *levels, const float *maxima, int blocksize,
                 const float *x, int64_t stride, int m, float *y);
 
-    /* The same for two rows of W and one of x: y[0], y[1]. The second row's codes and maxima follow at a distance. */
-    void (*dot_two)(const uint8_t *codes, int64_t columns, const float *levels, const float *maxima,
+    /* The same for two rows of W, wherever their codes are, and one of x: y[0], y[1]. */
+    void (*dot_two)(const uint8_t *const codes[2], int64_t columns, const float *levels, const float *maxima,
                     int64_t maxima_stride, int blocksize, const float *x, float *y);
 
     /* y[m] = sum_k W[k] x[m, k] in plain order, W in any dtype. */

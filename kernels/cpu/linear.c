@@ -23,14 +23,6 @@ static int64_t columns_of(const linear_part *part)
     return part->w ? part->w->columns : part->w_int8 ? part->w_int8->columns : part->w_dense->columns;
 }
 
-/* The maxima of rows first and first + 1 of W, as far as they are below `end`, `spacing` floats apart. */
-static void maxima_of_two(const blockwise_4bit *w, int64_t first, int64_t end, float *to, int64_t spacing)
-{
-    const int64_t blocks = w->columns / w->blocksize;
-    for (int64_t r = first; r < least(first + 2, end); r++, to += spacing)
-        chosen_set()->maxima(w, r * blocks, blocks, to);
-}
-
 /* Floats from the maxima of one row of W to those of the next. */
 static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + MAXIMA_BEYOND; }
 static int64_t maxima_bytes(const blockwise_4bit *w) { return up_to(sizeof(float) * 4 * spacing_of(w), 64); }
@@ -41,38 +33,69 @@ static int64_t own_bytes(const linear_part *part)
     return (part->w ? maxima_bytes(part->w) : 0) + up_to(sizeof(float) * columns_of(part) + CODES_BEYOND, 64);
 }
 
-/* y[i, r] for the rows r of a W whose rows are whole blocks: the codes of a row meet x in registers. y float32 [m, n]. */
+/* Rows of W that are read side by side: row i of each of two stretches of them, or of one. */
+typedef struct {
+    range rows;
+    int64_t length; /* of a stretch; the second may be one row shorter */
+} stretches;
+
+static int rows_at(const stretches *s, int64_t i)
+{
+    return i >= s->length ? 0 : s->rows.first + s->length + i < s->rows.end ? 2 : 1;
+}
+
+static int64_t row_at(const stretches *s, int64_t i, int stretch) { return s->rows.first + stretch * s->length + i; }
+
+static void maxima_at(const blockwise_4bit *w, const stretches *s, int64_t i, float *to)
+{
+    const int64_t blocks = w->columns / w->blocksize;
+    for (int j = 0; j < rows_at(s, i); j++)
+        chosen_set()->maxima(w, row_at(s, i, j) * blocks, blocks, to + j * spacing_of(w));
+}
+
+/* The codes of a row of W, or a copy where what follows them is not ours to read. */
+static const uint8_t *codes_at(const blockwise_4bit *w, int64_t row, uint8_t *copy)
+{
+    const int64_t bytes = w->columns / 2, end = (row + 1) * bytes;
+    return end + CODES_BEYOND > w->rows * bytes ? memcpy(copy, w->codes + end - bytes, bytes) : w->codes + end - bytes;
+}
+
+/* y[i, r] for the rows r of a W whose rows are whole blocks: the codes of a row meet x in registers. y float32 [m, n].
+
+   One row of x meets two rows of W at a time, to be loaded once for both. They are far apart: the processor fetches what
+   follows in a page, of which two readers would be in each other's way. */
 static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x, float *y, char *own)
 {
     const instruction_set *set = chosen_set();
-    const int64_t n = w->rows, k = w->columns, spacing = spacing_of(w);
-    /* Maxima are written while the two rows before are multiplied: what was written a moment ago is slow to read. */
-    float *maxima = (float *)own, *next = maxima + 2 * spacing;
+    const int64_t k = w->columns, count = rows.end - rows.first;
+    const stretches s = {rows, x->m == 1 ? (count + 1) / 2 : count};
+    /* Maxima are written while the rows before are multiplied: what was written a moment ago is slow to read. */
+    float *maxima = (float *)own, *next = maxima + 2 * spacing_of(w);
     uint8_t *copy = (uint8_t *)own + maxima_bytes(w);
     memset(own, 0, maxima_bytes(w)); /* `dot` reads beyond the maxima, where numbers must be finite */
-    maxima_of_two(w, rows.first, rows.end, next, spacing);
-    for (int64_t r = rows.first; r < rows.end; r += 2) {
-        const int count = (int)least(rows.end - r, 2);
-        const uint8_t *codes = w->codes + r * k / 2;
+    maxima_at(w, &s, 0, next);
+    for (int64_t i = 0; i < s.length; i++) {
         float *const free_again = maxima;
         maxima = next;
         next = free_again;
-        maxima_of_two(w, r + 2, rows.end, next, spacing);
-        if ((r + count) * k / 2 + CODES_BEYOND > n * k / 2) /* what follows is not ours to read */
-            codes = memcpy(copy, codes, count * k / 2);
-        if (x->m == 1 && count == 2) {
-            set->dot_two(codes, k, w->levels, maxima, spacing, w->blocksize, x->arranged, y + r);
+        maxima_at(w, &s, i + 1, next);
+        const int64_t row = row_at(&s, i, 0);
+        const uint8_t *const codes[2] = {codes_at(w, row, copy),
+                                         rows_at(&s, i) == 2 ? codes_at(w, row_at(&s, i, 1), copy) : NULL};
+        if (codes[1]) {
+            float sums[2];
+            set->dot_two(codes, k, w->levels, maxima, spacing_of(w), w->blocksize, x->arranged, sums);
+            y[row] = sums[0];
+            y[row_at(&s, i, 1)] = sums[1];
             continue;
         }
-        for (int j = 0; j < count; j++)
-            for (int64_t i = 0; i < x->m; i += MOST_ROWS) {
-                float sums[MOST_ROWS];
-                const int here = (int)least(x->m - i, MOST_ROWS);
-                set->dot(codes + j * k / 2, k, w->levels, maxima + j * spacing, w->blocksize,
-                         x->arranged + i * x->stride, x->stride, here, sums);
-                for (int l = 0; l < here; l++)
-                    y[(i + l) * n + r + j] = sums[l];
-            }
+        for (int64_t j = 0; j < x->m; j += MOST_ROWS) {
+            float sums[MOST_ROWS];
+            const int here = (int)least(x->m - j, MOST_ROWS);
+            set->dot(codes[0], k, w->levels, maxima, w->blocksize, x->arranged + j * x->stride, x->stride, here, sums);
+            for (int l = 0; l < here; l++)
+                y[(j + l) * w->rows + row] = sums[l];
+        }
     }
 }
 

@@ -98,7 +98,8 @@ static void compare_products(const instruction_set *set, int64_t columns, int bl
         for (int i = 0; i < m; i++)
             close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot");
     }
-    set->dot_two(codes, columns, levels, maxima[0], maxima[1] - maxima[0], blocksize, arranged, y);
+    const uint8_t *const rows[] = {codes, codes + columns / 2};
+    set->dot_two(rows, columns, levels, maxima[0], maxima[1] - maxima[0], blocksize, arranged, y);
     close_to_double(y[0], 0, columns, blocksize, x, "dot_two");
     close_to_double(y[1], 1, columns, blocksize, x, "dot_two");
 
