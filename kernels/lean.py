@@ -64,7 +64,7 @@ class _RMSNorm(torch.autograd.Function):
 def _normed(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, with_rstd: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, where rstd costs nothing."""
+    """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, rstd at any rate."""
     given = (x, weight) if residual is None else (x, weight, residual)
     channels = x.shape[-1]
     rows, wide = x.numel() // channels, wide_dtype(x)
@@ -214,6 +214,29 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return fused.attention(q, k, v, mask) if in_c.objection(q, k, mask) else in_c.attention(q, k, v)
 
 
+def decode_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rotation: tuple[Tensor, Tensor],
+    layout: Literal["interleaved", "half"],
+    cache: tuple[Tensor, Tensor],
+    filled: int,
+    mask: Tensor | None,
+) -> Tensor | None:
+    """rope of q and k, the place of k and v behind the `filled` ones of a cache, and attention: one pass in C, or None
+
+    q [B, T, H, h], k, v [B, T, G, h]; cache two of [B, G, C, h]. Returns [B, T, H, h], or None, and nothing is done,
+    unless T = 1 and the library takes the tensors.
+    """
+    keys, values = cache
+    if q.shape[1] != 1 or rotation[0].dtype != torch.float32 or not _in_c(k, v):
+        return None
+    if in_c.decode_objection(q.transpose(1, 2), keys, values) or _learned(k, v):
+        return None
+    return in_c.decode_step(q, k, v, rotation, layout == "interleaved", cache, filled, mask)
+
+
 def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tensor:
     """loss[m] = log sum_v exp(logits[m, v]) - logits[m, target[m]];  dlogits = softmax(logits) - one_hot(target)
 
@@ -238,13 +261,14 @@ def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tens
 
 
 class LeanOps:
-    """The five operations under the names that Llama calls."""
+    """The five operations under the names that Llama calls, and what a token needs between its projections as one."""
 
     rms_norm = staticmethod(rms_norm)
     add_rms_norm = staticmethod(add_rms_norm)
     rope = staticmethod(rope)
     swiglu = staticmethod(swiglu)
     attention = staticmethod(attention)
+    decode_step = staticmethod(decode_step)
 
 
 LEAN = LeanOps()
@@ -260,10 +284,7 @@ def _in_c(*tensors: Tensor) -> bool:
     dtype = tensors[0].dtype
     if dtype not in binding.DTYPES or binding.absence() or torch.compiler.is_compiling():
         return False
-    for tensor in tensors:  # a generator would take longer than all of this
-        if tensor.dtype is not dtype or not tensor.is_cpu:
-            return False
-    return True
+    return all([tensor.dtype is dtype and tensor.is_cpu for tensor in tensors])
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:
