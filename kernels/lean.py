@@ -284,7 +284,7 @@ def _in_c(*tensors: Tensor) -> bool:
     dtype = tensors[0].dtype
     if dtype not in binding.DTYPES or binding.absence() or torch.compiler.is_compiling():
         return False
-    return all([tensor.dtype is dtype and tensor.is_cpu for tensor in tensors])
+    return all(tensor.dtype is dtype and tensor.is_cpu for tensor in tensors)
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:

@@ -150,3 +150,53 @@ def test_one_query_without_a_mask_sees_every_position(ops: Any) -> None:
     torch.testing.assert_close(ops.attention(q, k, v, None), expected)
     learned = q.clone().requires_grad_()
     torch.testing.assert_close(ops.attention(learned, k, v, None).detach(), expected)
+
+
+@DTYPES
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
+@pytest.mark.parametrize("channels", [2, 14, 64])
+def test_a_step_is_rope_the_cache_and_attention_to_the_bit(
+    channels: int, layout: str, dtype: torch.dtype, threads: Any
+) -> None:
+    filled, batch = 40, 2
+    q, k, v = (normal(batch, 1, heads, channels, seed=heads, dtype=dtype) for heads in (6, 3, 3))
+    angle = normal(batch, 1, 1, channels // 2, seed=9)
+    rotation = angle.cos(), angle.sin()
+    cache = normal(2, batch, 3, filled + 4, channels, seed=5, dtype=dtype)
+    cache[..., filled:, :] = torch.nan
+    turned_q, turned_k = (lean.rope(x, *rotation, layout).transpose(1, 2) for x in (q, k))
+    expected = cache.clone()
+    expected[0, :, :, filled], expected[1, :, :, filled] = turned_k[:, :, 0], v[:, 0]
+    for mask in (None, padded(batch, filled + 1), with_holes(1, filled + 1)):
+        truth = decode_attention(turned_q, *expected[..., : filled + 1, :], mask)
+        for count in (1, 2, 3):
+            threads(count)
+            own = cache.clone()
+            y = lean.decode_step(q, k, v, rotation, layout, (own[0], own[1]), filled, mask)
+            assert y is not None and torch.equal(y, truth.transpose(1, 2))
+            assert torch.equal(own.nan_to_num(7), expected.nan_to_num(7))
+
+
+def test_a_step_takes_tensors_as_they_lie() -> None:
+    q, k, v = (normal(2, 1, 4, 16, seed=seed) for seed in range(3))
+    angle = normal(1, 1, 1, 8, seed=9)
+    rotation = angle.cos().expand(2, -1, -1, -1), angle.sin().expand(2, -1, -1, -1)
+    spread = [torch.stack([x, x], dim=-1)[..., 0] for x in (q, k, v)]
+    results = []
+    for given in ((q, k, v), spread):
+        cache = torch.zeros(2, 2, 4, 9, 16)
+        y = lean.decode_step(*given, rotation, "half", (cache[0], cache[1]), 0, None)
+        assert y is not None
+        results.append((y, cache))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+    assert torch.equal(results[0][0], v)  # of one position attention is its value
+
+
+def test_a_step_that_c_does_not_take_leaves_the_cache_alone() -> None:
+    q, k, v, angle = normal(1, 1, 2, 4), normal(1, 1, 2, 4), normal(1, 1, 2, 4), normal(1, 1, 1, 2)
+    two = torch.cat([q, q], dim=1), torch.cat([k, k], dim=1), torch.cat([v, v], dim=1)
+    learned = k.clone().requires_grad_()
+    for given in ((q.double(), k.double(), v.double()), (q, k.half(), v), (q, learned, v), (q, k, learned), two):
+        cache = torch.zeros(2, 1, 2, 5, 4, dtype=given[0].dtype)
+        assert lean.decode_step(*given, (angle, angle), "half", (cache[0], cache[1]), 1, None) is None
+        assert not cache.any()
