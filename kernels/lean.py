@@ -1,4 +1,4 @@
-"""What Llama does between its products, for training on a CPU: in C, or in pieces that fit the cache.
+"""What Llama does between its products, on a CPU: in C, or in pieces that fit the cache.
 
     kept       rms_norm: h and 1 / sqrt(mean(h^2) + eps)       rope: the angles       swiglu: gate and up
 
