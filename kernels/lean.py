@@ -214,29 +214,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return fused.attention(q, k, v, mask) if in_c.objection(q, k, mask) else in_c.attention(q, k, v)
 
 
-def decode_step(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    rotation: tuple[Tensor, Tensor],
-    layout: Literal["interleaved", "half"],
-    cache: tuple[Tensor, Tensor],
-    filled: int,
-    mask: Tensor | None,
-) -> Tensor | None:
-    """rope of q and k, the place of k and v behind the `filled` ones of a cache, and attention: one pass in C, or None
-
-    q [B, T, H, h], k, v [B, T, G, h]; cache two of [B, G, C, h]. Returns [B, T, H, h], or None, and nothing is done,
-    unless T = 1 and the library takes the tensors.
-    """
-    keys, values = cache
-    if q.shape[1] != 1 or rotation[0].dtype != torch.float32 or not _in_c(k, v):
-        return None
-    if in_c.decode_objection(q.transpose(1, 2), keys, values) or _learned(k, v):
-        return None
-    return in_c.decode_step(q, k, v, rotation, layout == "interleaved", cache, filled, mask)
-
-
 def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tensor:
     """loss[m] = log sum_v exp(logits[m, v]) - logits[m, target[m]];  dlogits = softmax(logits) - one_hot(target)
 
@@ -261,14 +238,13 @@ def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tens
 
 
 class LeanOps:
-    """The five operations under the names that Llama calls, and what a token needs between its projections as one."""
+    """The five operations under the names that Llama calls."""
 
     rms_norm = staticmethod(rms_norm)
     add_rms_norm = staticmethod(add_rms_norm)
     rope = staticmethod(rope)
     swiglu = staticmethod(swiglu)
     attention = staticmethod(attention)
-    decode_step = staticmethod(decode_step)
 
 
 LEAN = LeanOps()

@@ -19,10 +19,7 @@ from .config import ModelConfig, RopeLayout
 
 
 class Ops(Protocol):
-    """The five operations that a faster implementation may replace; `PlainOps` is the truth.
-
-    It may have a `decode_step` too: see `kernels.lean`.
-    """
+    """The five operations that a faster implementation may replace; `PlainOps` is the truth."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]: ...
@@ -97,11 +94,10 @@ class KVCache:
         self.angles = rope_angles(torch.arange(capacity, device=device)[None], config)
         self.capacity = capacity
         self.length = 0
-        self.layers = [*zip(self.k, self.v, strict=True)]  # keys and values of each: [B, G, capacity, h]
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k, v [B, G, T, h] behind what is there; returns all S = length + T of them, [B, G, S, h]."""
-        (all_k, all_v), count = self.layers[layer], k.shape[2]
+        count, all_k, all_v = k.shape[2], self.k[layer], self.v[layer]
         all_k.narrow(2, self.length, count).copy_(k)
         all_v.narrow(2, self.length, count).copy_(v)
         return all_k.narrow(2, 0, self.length + count), all_v.narrow(2, 0, self.length + count)
@@ -142,31 +138,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
         projected = shared_input(x, (self.wq, self.wk, self.wv))
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in projected)
-        out: Tensor = self.wo(self._attended(q, k, v, rotation, mask, cache).flatten(-2))
-        return out
-
-    def _attended(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Cache | None,
-    ) -> Tensor:
-        """q [B, T, H, h]; k, v [B, T, G, h] -> [B, T, H, h]"""
-        decode_step: Callable[..., Tensor | None] | None = getattr(self.ops, "decode_step", None)
-        if decode_step is not None and isinstance(cache, KVCache):
-            places = cache.layers[self.layer]
-            y = decode_step(q, k, v, rotation, self.rope_layout, places, cache.length, mask)
-            if y is not None:
-                return y
         q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
         k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)
-        return self.ops.attention(q, k, v, mask).transpose(1, 2)
+        y = self.ops.attention(q, k, v, mask)
+        out: Tensor = self.wo(y.transpose(1, 2).flatten(-2))
+        return out
 
 
 def shared_input(x: Tensor, linears: Sequence[nn.Module]) -> Sequence[Tensor]:

@@ -11,7 +11,7 @@ swiglu.c     SwiGLU and its gradients
 pages.c      2 MB pages for large weights
 tiles.h      the matrix unit; tiles.c the product, tiles_dx.c its gradient
 attention.h  causal attention by it; attention.c forward, attention_dx.c its gradients
-decode_attention.c   attention of one query a row, and a step of decoding: rope, cache, attention
+decode_attention.c   attention of one query a row
 isa.c        which instruction set is used
 binding      finds the library, and describes weights to it
 products     the paths that `dispatch` chooses

@@ -76,12 +76,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def decode_objection(q: Tensor, k: Tensor, v: Tensor) -> str:
-    """Why attention of one query a row, q [B, H, 1, h], is not computed here; nothing if it is."""
+    """Why attention of one query a row is not computed here; nothing if it is."""
     if not q.is_cpu or torch.compiler.is_compiling():
         return "it is called by hand, on a CPU"
     if reason := absence():
         return reason
-    if q.dtype not in DTYPES or not q.dtype is k.dtype is v.dtype:
+    if q.dtype not in DTYPES or not q.dtype == k.dtype == v.dtype:
         return "it is for bfloat16, float16 and float32"
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         return "it has no gradient"
@@ -97,49 +97,21 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
     [B or 1, 1, 1, S]. What it hides is not read, and a row that may look nowhere gives NaN. Returns [B, H, 1, h].
     """
     q = q.contiguous()
-    if k.stride(3) != 1 or v.stride() != k.stride():
+    strides = k.stride()
+    if strides[3] != 1 or v.stride() != strides:
         k, v = k.contiguous(), v.contiguous()
-    mask = None if mask is None else mask.contiguous()
+        strides = k.stride()
+    batch, heads, _, channels = q.shape
+    _, kv_heads, length, _ = k.shape
+    seen, mask_stride = None, 0
+    if mask is not None:
+        mask = mask.contiguous()
+        seen, mask_stride = mask.data_ptr(), length if len(mask) > 1 else 0
     y = torch.empty_like(q)
-    sizes, seen = _decode_sizes(q.shape[1], k, k.shape[2], mask)
-    call("decode_attention", sizes, DTYPES[q.dtype], q.data_ptr(), k.data_ptr(), v.data_ptr(), seen, y.data_ptr())
+    sizes = DecodeSizes(batch, heads, kv_heads, length, channels, *strides[:3], mask_stride)
+    pointers = q.data_ptr(), k.data_ptr(), v.data_ptr(), seen, y.data_ptr()
+    call("decode_attention", ctypes.byref(sizes), DTYPES[q.dtype], *pointers)
     return y
-
-
-def decode_step(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    rotation: tuple[Tensor, Tensor],
-    interleaved: bool,
-    cache: tuple[Tensor, Tensor],
-    filled: int,
-    mask: Tensor | None,
-) -> Tensor:
-    """`decode_attention` of the turned q over a cache, where the turned k and v take the place behind those `filled`
-
-    q [B, 1, H, h], k, v [B, 1, G, h], such that `decode_objection` has none of q^T and the cache; rotation cos and sin,
-    float32 [B, 1, 1, h/2]; cache two of [B, G, more than filled, h], of one layout; mask bool [B or 1, 1, 1,
-    filled + 1]. Returns [B, 1, H, h].
-    """
-    q, k, v, cos, sin = (tensor.contiguous() for tensor in (q, k, v, *rotation))
-    keys, values = cache
-    mask = None if mask is None else mask.contiguous()
-    y = torch.empty_like(q)
-    sizes, seen = _decode_sizes(q.shape[2], keys, filled + 1, mask)
-    given = q.data_ptr(), k.data_ptr(), v.data_ptr(), cos.data_ptr(), sin.data_ptr(), interleaved
-    places = keys.data_ptr(), values.data_ptr(), seen, y.data_ptr()
-    call("decode_step", sizes, DTYPES[q.dtype], *given, *places)
-    return y
-
-
-def _decode_sizes(heads: int, k: Tensor, length: int, mask: Tensor | None) -> tuple[Any, int | None]:
-    """`decode_sizes`, and where the mask is."""
-    batch, kv_heads, _, channels = k.shape
-    seen = None if mask is None else mask.data_ptr()
-    mask_stride = 0 if mask is None or len(mask) == 1 else length
-    sizes = DecodeSizes(batch, heads, kv_heads, length, channels, *k.stride()[:3], mask_stride)
-    return ctypes.byref(sizes), seen
 
 
 class _Attention(torch.autograd.Function):

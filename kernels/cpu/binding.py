@@ -42,7 +42,6 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "rms_norm": (*(_pointer,) * 3, _int, _long, _long, ctypes.c_float, *(_pointer,) * 3, _int),
     "rms_norm_dx": (*(_pointer,) * 5, _int, _long, _long, _pointer, _pointer, _int),
     "decode_attention": (_pointer, _int, *(_pointer,) * 5, _int),
-    "decode_step": (_pointer, _int, *(_pointer,) * 5, _int, *(_pointer,) * 4, _int),
     "prefer_huge_pages": (_pointer, _long),
 }
 _WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")

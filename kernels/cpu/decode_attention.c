@@ -1,8 +1,6 @@
-/* Attention of one query a row: whole heads a thread, which reads keys and values once each. And all that happens to a
-   token between its projections: rope, its place in the cache, attention. */
+/* Attention of one query a row: whole heads a thread, which reads keys and values once each. */
 
 #include <math.h>
-#include <string.h>
 
 #include "isa.h"
 #include "parallel.h"
@@ -28,27 +26,5 @@ int lowrank_decode_attention(const decode_sizes *n, enum dtype dtype, const void
     }
     const int status = memory ? 0 : -1;
     free(memory);
-    return status;
-}
-
-int lowrank_decode_step(const decode_sizes *n, enum dtype dtype, const void *q, const void *k, const void *v,
-                        const float *cos, const float *sin, int interleaved, void *keys, void *values,
-                        const uint8_t *seen, void *y, int threads)
-{
-    const int64_t head = n->channels * (int64_t)size_of(dtype);
-    char *turned = buffer(n->batch * (n->heads + n->kv_heads) * head), *turned_k = turned + n->batch * n->heads * head;
-    int status = -1;
-    if (turned && !lowrank_rope(q, dtype, n->batch, n->heads, n->channels, interleaved, 0, cos, sin, turned, threads) &&
-        !lowrank_rope(k, dtype, n->batch, n->kv_heads, n->channels, interleaved, 0, cos, sin, turned_k, threads)) {
-        for (int64_t row = 0; row < n->batch; row++)
-            for (int64_t i = 0; i < n->kv_heads; i++) {
-                const int64_t from = (row * n->kv_heads + i) * head;
-                const int64_t last = row * n->batch_stride + i * n->head_stride + (n->length - 1) * n->key_stride;
-                memcpy((char *)keys + last * (int64_t)size_of(dtype), turned_k + from, head);
-                memcpy((char *)values + last * (int64_t)size_of(dtype), (const char *)v + from, head);
-            }
-        status = lowrank_decode_attention(n, dtype, turned, keys, values, seen, y, threads);
-    }
-    free(turned);
     return status;
 }

@@ -130,12 +130,6 @@ typedef struct {
 API int lowrank_decode_attention(const decode_sizes *sizes, enum dtype dtype, const void *q, const void *k,
                                  const void *v, const uint8_t *seen, void *y, int threads);
 
-/* The same of a q that is turned first, as lowrank_rope does it, over keys and values whose last ones become the turned
-   k and v, [batch, kv_heads, channels], contiguous. cos, sin [batch, channels / 2]. */
-API int lowrank_decode_step(const decode_sizes *sizes, enum dtype dtype, const void *q, const void *k, const void *v,
-                            const float *cos, const float *sin, int interleaved, void *keys, void *values,
-                            const uint8_t *seen, void *y, int threads);
-
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 

@@ -13,12 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lowrank import loader
-from lowrank.kernels.cpu import attention, binding
+from lowrank.kernels.cpu import binding
 from lowrank.kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
 from lowrank.kernels.lean import LEAN
 from lowrank.kernels.ops import dequantize, quantize
 from lowrank.loader import WEIGHTS, load, load_tokenizer
-from lowrank.model.generate import generate_tokens
 from lowrank.model.llama import PLAIN
 from lowrank.model.names import is_block_linear, to_hf
 from lowrank.qlinear import CastLinear, QuantLinear, to_stored
@@ -218,11 +217,3 @@ def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(hf_folder, monke
     assert load(hf_folder / "base", "fp32", dtype=torch.float64).norm.ops is PLAIN
     monkeypatch.setattr(binding, "absence", lambda: "nobody compiled it")
     assert load(hf_folder / "base", "fp32").norm.ops is PLAIN
-
-
-@pytest.mark.skipif(bool(binding.absence()), reason=binding.absence() or "there is a library")
-def test_each_token_after_the_prompt_is_one_call_of_c_a_layer(hf_folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, calls, call = load(hf_folder / "base", "fp32"), [], attention.call
-    monkeypatch.setattr(attention, "call", lambda name, *given: calls.append(name) or call(name, *given))
-    assert len(list(generate_tokens(model, [[5, 6, 7], [8]], max_new_tokens=4))) == 4
-    assert calls == ["decode_step"] * 3 * model.config.n_layers
