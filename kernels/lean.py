@@ -1,4 +1,4 @@
-"""What Llama does between its products, for training on a CPU: in C, or in pieces that fit the cache.
+"""What Llama does between its products, on a CPU: in C, or in pieces that fit the cache.
 
     kept       rms_norm: h and 1 / sqrt(mean(h^2) + eps)       rope: the angles       swiglu: gate and up
 
@@ -64,7 +64,7 @@ class _RMSNorm(torch.autograd.Function):
 def _normed(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, with_rstd: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, where rstd costs nothing."""
+    """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, rstd at any rate."""
     given = (x, weight) if residual is None else (x, weight, residual)
     channels = x.shape[-1]
     rows, wide = x.numel() // channels, wide_dtype(x)
@@ -260,10 +260,7 @@ def _in_c(*tensors: Tensor) -> bool:
     dtype = tensors[0].dtype
     if dtype not in binding.DTYPES or binding.absence() or torch.compiler.is_compiling():
         return False
-    for tensor in tensors:  # a generator would take longer than all of this
-        if tensor.dtype is not dtype or not tensor.is_cpu:
-            return False
-    return True
+    return all(tensor.dtype is dtype and tensor.is_cpu for tensor in tensors)
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:

@@ -12,7 +12,7 @@ B rows, G key/value heads, S positions of the window, V vocabulary, h head dim.
 import torch
 from torch import Tensor
 
-from .llama import KVCache, Llama, rope_angles
+from .llama import KVCache, Llama
 
 WINDOW = 512
 
@@ -74,7 +74,7 @@ class DecodeStep:
         self.window = min((self.cache.length // WINDOW + 1) * WINDOW, self.cache.capacity)
         self.fixed = FixedCache(self.cache, self.position, self.window)
         self.place = torch.arange(self.window, device=self.tokens.device)[None]
-        self.cos, self.sin = (angles[0] for angles in rope_angles(self.place, self.model.config))  # [S, 1, h/2]
+        self.cos, self.sin = (angles[0, : self.window] for angles in self.cache.angles)  # [S, 1, h/2]
         if self.tokens.is_cuda:
             self.captured = self._capture()
 

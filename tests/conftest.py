@@ -22,7 +22,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 from lowrank.embedded import base_folder  # noqa: E402  (after the line above, on purpose)
 from lowrank.loader import load_tokenizer  # noqa: E402
 from lowrank.model.config import ModelConfig  # noqa: E402
-from lowrank.model.llama import Llama  # noqa: E402
+from lowrank.model.llama import PLAIN, Llama, Ops  # noqa: E402
 from lowrank.model.tokenizer import Tokenizer  # noqa: E402
 
 # The stored references' own rules for float32 (tests/golden/README.md).
@@ -71,10 +71,10 @@ def make_llama() -> Callable[..., Llama]:
     """A small random Llama with grouped-query attention, the same one for the same arguments."""
     small = ModelConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=64, vocab_size=64, max_seq_len=64)
 
-    def make(**changes: Any) -> Llama:
+    def make(ops: Ops = PLAIN, **changes: Any) -> Llama:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return Llama(replace(small, **changes)).requires_grad_(False).eval()
+            return Llama(replace(small, **changes), ops).requires_grad_(False).eval()
 
     return make
 

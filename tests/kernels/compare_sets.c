@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "isa.h"
+#include "parallel.h"
 
 #define MOST 4096
 #define FLOAT_EPSILON 0x1p-23
@@ -259,6 +260,43 @@ static void compare_norms(const instruction_set *set, int64_t count, int summed)
     }
 }
 
+/* Against double. An exponential is wrong by what the rounding of its argument, a sum of products, makes of it. */
+static void compare_attention(const instruction_set *set, int64_t length, int64_t channels, int holes)
+{
+    static double weights[MOST];
+    const int64_t stride = channels + 3;
+    const float *v = x + MOST_ROWS * MOST - (length - 1) * stride - channels; /* up to the last number of x */
+    const float *q = x, *k = v - length * stride, scale = 0.7f;
+    float *memory = buffer(ATTEND_MEMORY(length, channels) * sizeof *memory);
+    double largest = -INFINITY, most = 0, sum = 0;
+    uint8_t seen[MOST];
+    for (int64_t s = 0; s < length; s++) {
+        double score = 0, magnitude = 0;
+        for (int64_t c = 0; c < channels; c++) {
+            score += (double)scale * q[c] * k[s * stride + c];
+            magnitude += fabs((double)scale * q[c] * k[s * stride + c]);
+        }
+        seen[s] = !holes || s % 3 == length % 3 || s == length - 1;
+        weights[s] = score;
+        if (seen[s]) {
+            largest = fmax(largest, score);
+            most = fmax(most, magnitude);
+        }
+    }
+    for (int64_t s = 0; s < length; s++)
+        sum += weights[s] = seen[s] ? exp(weights[s] - largest) : 0;
+    set->attend(q, k, v, stride, holes ? seen : NULL, FLOAT32, length, channels, scale, memory, one);
+    for (int64_t c = 0; c < channels; c++) {
+        double y = 0, magnitude = 0;
+        for (int64_t s = 0; s < length; s++) {
+            y += weights[s] / sum * v[s * stride + c];
+            magnitude += weights[s] / sum * fabs(v[s * stride + c]);
+        }
+        require(fabs(one[c] - y) <= 8 * FLOAT_EPSILON * (1 + most) * magnitude, "attend", c);
+    }
+    free(memory);
+}
+
 int main(void)
 {
     static const char *const names[] = {"neon", "avx2", "avx512", "portable"};
@@ -295,6 +333,10 @@ int main(void)
         for (int64_t count = 1; count < 140; count++)
             for (int summed = 0; summed < 2; summed++)
                 compare_norms(set, count, summed);
+        for (int64_t length = 1; length < 70; length++)
+            for (int64_t channels = 1; channels < 140; channels += length % 8 + 3)
+                for (int holes = 0; holes < 2; holes++)
+                    compare_attention(set, length, channels, holes);
         compare_codes(set);
         printf("%s\n", comparing);
     }

@@ -15,8 +15,10 @@ from torch import Tensor
 from lowrank import loader
 from lowrank.kernels.cpu import binding
 from lowrank.kernels.formats import DENSE_DTYPES, QUANTIZED_NAMES
+from lowrank.kernels.lean import LEAN
 from lowrank.kernels.ops import dequantize, quantize
 from lowrank.loader import WEIGHTS, load, load_tokenizer
+from lowrank.model.llama import PLAIN
 from lowrank.model.names import is_block_linear, to_hf
 from lowrank.qlinear import CastLinear, QuantLinear, to_stored
 
@@ -207,3 +209,11 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(hf_folder, llama2_tokenize
     (base / "tokenizer.model").unlink()
     with pytest.raises(ValueError, match="no such tokenizer file"):
         load_tokenizer(base)
+
+
+def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(hf_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "absence", lambda: "")
+    assert load(hf_folder / "base", "fp32").norm.ops is LEAN
+    assert load(hf_folder / "base", "fp32", dtype=torch.float64).norm.ops is PLAIN
+    monkeypatch.setattr(binding, "absence", lambda: "nobody compiled it")
+    assert load(hf_folder / "base", "fp32").norm.ops is PLAIN

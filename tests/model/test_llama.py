@@ -7,10 +7,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lowrank.kernels.lean import LEAN
 from lowrank.loader import load
 from lowrank.model.config import PRESETS, ModelConfig
-from lowrank.model.llama import PLAIN, KVCache, Llama, attention_mask, rope_angles
+from lowrank.model.llama import PLAIN, KVCache, Llama, Ops, attention_mask, rope_angles
 
+OPS = pytest.mark.parametrize("ops", [PLAIN, LEAN], ids=["plain", "lean"])
 META = pytest.mark.parametrize("folder", ["meta-tiny-mha", "meta-tiny-gqa-mp2"])
 
 
@@ -39,12 +41,13 @@ def test_logits_of_meta_through_the_cache(folder: str, golden: Path, assert_logi
     assert_logits_equal(torch.cat([model(step, cache) for step in steps], dim=1), stored["logits_incremental"])
 
 
-@pytest.mark.parametrize("pieces", [[1] * 12, [5, 4, 3], [1, 11], [12]], ids=str)
-def test_a_text_may_enter_the_cache_in_any_pieces(pieces: list[int], make_llama, random_tokens) -> None:
-    model, tokens = make_llama(), random_tokens(2, 12)
+@OPS
+@pytest.mark.parametrize("pieces", [[1] * 12, [5, 4, 3], [5, 1, 1, 4, 1], [1, 11], [12]], ids=str)
+def test_a_text_may_enter_the_cache_in_any_pieces(pieces: list[int], ops: Ops, make_llama, random_tokens) -> None:
+    model, tokens = make_llama(ops=ops), random_tokens(2, 12)
     cache = cache_for(model, 2, 12)
     logits = torch.cat([model(piece, cache) for piece in tokens.split(pieces, dim=1)], dim=1)
-    torch.testing.assert_close(logits, model(tokens))
+    torch.testing.assert_close(logits, make_llama()(tokens))
     assert cache.length == 12
 
 
@@ -57,11 +60,13 @@ def test_a_full_cache_refuses_more(make_llama, random_tokens) -> None:
     assert cache.length == 3
 
 
-def test_what_lies_in_the_cache_beyond_its_length_is_never_read(make_llama, random_tokens) -> None:
-    model, cache = make_llama(), cache_for(make_llama(), 1, 9)
+@OPS
+def test_what_lies_in_the_cache_beyond_its_length_is_never_read(ops: Ops, make_llama, random_tokens) -> None:
+    model, cache = make_llama(ops=ops), cache_for(make_llama(), 1, 9)
     cache.k.fill_(torch.nan)
     cache.v.fill_(torch.nan)
-    torch.testing.assert_close(model(random_tokens(1, 5), cache), model(random_tokens(1, 5)))
+    logits = torch.cat([model(piece, cache) for piece in random_tokens(1, 5).split([3, 1, 1], dim=1)], dim=1)
+    torch.testing.assert_close(logits, model(random_tokens(1, 5)))
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1], ids=["mha", "gqa", "mqa"])
@@ -123,13 +128,15 @@ def test_attention_is_the_softmax_of_scores_over_earlier_positions(kv_heads: int
             scores = (k[:, served, : t + 1] * q[:, head, t, None]).sum(-1) / 8**0.5
             expected[:, head, t] = (scores.softmax(-1)[..., None] * v[:, served, : t + 1]).sum(1)
     torch.testing.assert_close(PLAIN.attention(q, k, v, None), expected)
+    torch.testing.assert_close(PLAIN.attention(q[:, :, 5:], k, v, None), expected[:, :, 5:])  # the last sees all
 
 
 def test_the_mask_by_hand() -> None:
     no_mask = attention_mask(0, 3, None, torch.device("cpu"))
+    one_more = attention_mask(3, 1, None, torch.device("cpu"))
     continued = attention_mask(1, 2, None, torch.device("cpu"))
     padded = attention_mask(0, 3, torch.tensor([[0], [2]]), torch.device("cpu"))
-    assert no_mask is None
+    assert no_mask is None and one_more is None
     assert continued.int().tolist() == [[[[1, 1, 0], [1, 1, 1]]]]
     assert padded.int().tolist() == [[[[1, 0, 0], [1, 1, 0], [1, 1, 1]]], [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]]
 
@@ -142,14 +149,15 @@ def test_a_tied_head_is_the_embedding(make_llama, random_tokens) -> None:
     torch.testing.assert_close(model.logits(hidden), hidden @ model.tok_embeddings.weight.T)
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
-def test_a_row_padded_at_the_left_gives_what_it_gives_alone(cached: bool, make_llama, random_tokens) -> None:
-    model, rows = make_llama(), [random_tokens(9)[:length] for length in (9, 4, 1)]
+@OPS
+@pytest.mark.parametrize("cached", [False, True], ids=["whole", "cached"])
+def test_a_row_padded_at_the_left_gives_what_it_gives_alone(cached: bool, ops: Ops, make_llama, random_tokens) -> None:
+    model, rows = make_llama(ops=ops), [random_tokens(9)[:length] for length in (9, 4, 1)]
     padding = torch.tensor([9 - len(row) for row in rows])
     batch = torch.stack([torch.nn.functional.pad(row, (9 - len(row), 0), value=7) for row in rows])
     if cached:
         cache = cache_for(model, 3, 9)
-        logits = torch.cat([model(part, cache, padding) for part in batch.split([6, 1, 2], dim=1)], dim=1)
+        logits = torch.cat([model(part, cache, padding) for part in batch.split([5, 1, 1, 2], dim=1)], dim=1)
     else:
         logits = model(batch, padding=padding)
     for row, padded in zip(rows, logits, strict=True):
