@@ -27,10 +27,11 @@ static int64_t columns_of(const linear_part *part)
 static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + MAXIMA_BEYOND; }
 static int64_t maxima_bytes(const blockwise_4bit *w) { return up_to(sizeof(float) * 4 * spacing_of(w), 64); }
 
-/* What a thread works in: maxima of two pairs of rows, and a copy of the codes of one; or a row of W in float32. */
+/* What a thread works in: maxima of two pairs of rows, and copies of the codes of one; or a row of W in float32. */
 static int64_t own_bytes(const linear_part *part)
 {
-    return (part->w ? maxima_bytes(part->w) : 0) + up_to(sizeof(float) * columns_of(part) + CODES_BEYOND, 64);
+    const int64_t k = columns_of(part);
+    return (part->w ? maxima_bytes(part->w) : 0) + up_to(most(sizeof(float) * k, k + 2 * CODES_BEYOND), 64);
 }
 
 /* Rows of W that are read side by side: row i of each of two stretches of them, or of one. */
@@ -71,7 +72,7 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
     const stretches s = {rows, x->m == 1 ? (count + 1) / 2 : count};
     /* Maxima are written while the rows before are multiplied: what was written a moment ago is slow to read. */
     float *maxima = (float *)own, *next = maxima + 2 * spacing_of(w);
-    uint8_t *copy = (uint8_t *)own + maxima_bytes(w);
+    uint8_t *copy = (uint8_t *)own + maxima_bytes(w), *other = copy + k / 2 + CODES_BEYOND;
     memset(own, 0, maxima_bytes(w)); /* `dot` reads beyond the maxima, where numbers must be finite */
     maxima_at(w, &s, 0, next);
     for (int64_t i = 0; i < s.length; i++) {
@@ -81,7 +82,7 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
         maxima_at(w, &s, i + 1, next);
         const int64_t row = row_at(&s, i, 0);
         const uint8_t *const codes[2] = {codes_at(w, row, copy),
-                                         rows_at(&s, i) == 2 ? codes_at(w, row_at(&s, i, 1), copy) : NULL};
+                                         rows_at(&s, i) == 2 ? codes_at(w, row_at(&s, i, 1), other) : NULL};
         if (codes[1]) {
             float sums[2];
             set->dot_two(codes, k, w->levels, maxima, spacing_of(w), w->blocksize, x->arranged, sums);
