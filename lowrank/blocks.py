@@ -18,6 +18,10 @@ from .kernels.lean import LEAN
 from .model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock
 from .shared_input import adapted, is_hooked
 
+IN_A_BLOCK = ("attention", "feed_forward", "attention_norm", "ffn_norm")
+IN_ATTENTION = ("wq", "wk", "wv", "wo")
+IN_FEED_FORWARD = ("w1", "w3", "w2")
+
 
 class AtOnce:
     """What `Llama.at_once` calls. The description of the model's blocks is kept as long as it is true."""
@@ -32,10 +36,10 @@ class AtOnce:
         self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
     ) -> Tensor | None:
         """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run."""
-        if type(cache) is not KVCache or not _is_decoding(x, cache) or not _is_norm(model.norm, model, x):
+        if type(cache) is not KVCache or not _is_decoding(x, cache):
             return None
-        blocks = _blocks(model, x)
-        described = None if blocks is None else self._described(blocks, model.norm.weight, x)
+        norm, blocks = _norm_weight(model.norm, model, x), _blocks(model, x)
+        described = None if norm is None or blocks is None else self._described(blocks, norm, x)
         if described is None:
             return None
         cos, sin = (angles.contiguous() for angles in rotation)
@@ -68,38 +72,42 @@ def _is_decoding(x: Tensor, cache: KVCache) -> bool:
 
 
 def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
-    """What the blocks are made of, or None if one of their modules is not as it came."""
+    """What the blocks are made of, or None if one of their modules is not as it came.
+
+    Asked for every token, so that submodules and parameters are read where torch keeps them (`shared_input.adapted`).
+    """
     blocks = []
     for layer, block in enumerate(model.layers):
         if not _is(block, TransformerBlock):
             return None
-        attention, feed_forward, norms = block.attention, block.feed_forward, (block.attention_norm, block.ffn_norm)
+        attention, feed_forward, attention_norm, ffn_norm = map(block._modules.get, IN_A_BLOCK)
         if not (_is(attention, Attention) and attention.ops is LEAN and attention.layer == layer):
             return None
         if not (_is(feed_forward, FeedForward) and feed_forward.ops is LEAN):
             return None
-        linears = [attention.wq, attention.wk, attention.wv, attention.wo]
-        linears += [feed_forward.w1, feed_forward.w3, feed_forward.w2]
+        linears = [*map(attention._modules.get, IN_ATTENTION), *map(feed_forward._modules.get, IN_FEED_FORWARD)]
         parts = [part for linear in linears if (part := adapted(linear, x)) is not None and part.drop is None]
-        if len(parts) < len(linears) or not all(_is_norm(norm, model, x) for norm in norms):
+        norms = [_norm_weight(norm, model, x) for norm in (attention_norm, ffn_norm)]
+        if len(parts) < len(linears) or norms[0] is None or norms[1] is None:
             return None
-        blocks.append(Block(norms[0].weight, norms[1].weight, tuple(parts)))
+        blocks.append(Block(norms[0], norms[1], tuple(parts)))
     return blocks
 
 
-def _is_norm(module: nn.Module, model: Llama, x: Tensor) -> bool:
-    """Whether it is one as all the others are, in the dtype of x."""
+def _norm_weight(module: nn.Module | None, model: Llama, x: Tensor) -> Tensor | None:
+    """Its weight, if it is a norm as all the others are, in the dtype of x."""
     if not _is(module, RMSNorm) or module.ops is not LEAN or module.eps != model.config.norm_eps:
-        return False
-    return module.weight.dtype == x.dtype and module.weight.is_contiguous()
+        return None
+    weight = module._parameters["weight"]
+    return weight if weight is not None and weight.dtype == x.dtype and weight.is_contiguous() else None
 
 
 Kind = TypeVar("Kind", bound=nn.Module)
 
 
-def _is(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
+def _is(module: nn.Module | None, kind: type[Kind]) -> TypeGuard[Kind]:
     """Whether the module does what its class says, and nothing besides."""
-    return type(module) is kind and not is_hooked(module) and "forward" not in vars(module)
+    return type(module) is kind and not is_hooked(module) and "forward" not in module.__dict__
 
 
 def _sizes(model: Llama, batch: int, cache: KVCache) -> Sizes:

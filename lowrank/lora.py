@@ -136,12 +136,15 @@ class LoRALinear(nn.Module):
         what it saw.
         """
         if not torch.compiler.is_compiling():
-            choice = _HERE.get({}).get(self, self.active)
+            here = _HERE.get(None)
+            choice = self.active if here is None else here.get(self, self.active)
         elif _contexts:
             raise RuntimeError("torch.compile does not see using_adapter: choose with use_adapter")
         else:
             choice = self.active
-        return choice if isinstance(choice, PerRow) else tuple(part for part in choice if part[0] in self.configs)
+        if isinstance(choice, PerRow) or all(name in self.configs for name, _ in choice):
+            return choice
+        return tuple(part for part in choice if part[0] in self.configs)
 
     def apart(self, x: Tensor) -> str:
         """Why the adapters' products are taken apart from the one with W; nothing if they ride in it."""
