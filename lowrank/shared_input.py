@@ -47,8 +47,8 @@ def adapted(layer: Any, x: Tensor) -> Adapted | None:
         drop = (config.dropout, layer.noise.seed)
     elif not x.is_cpu and not isinstance(weight, Tensor) and not ops.apart(x, weight):
         return None
-    matrices = (layer._modules[which]._parameters[name] for which in ("lora_A", "lora_B"))
-    return Adapted(weight, *matrices, config.scaling * share, drop)
+    lora_A, lora_B = (layer._modules[which]._parameters[name] for which in ("lora_A", "lora_B"))
+    return Adapted(weight, lora_A, lora_B, config.scaling * share, drop)
 
 
 def is_hooked(module: nn.Module) -> bool:
