@@ -32,8 +32,12 @@
 #define SIDE 16
 #define TILE 1024         /* bytes */
 #define FLOATS (TILE / 4) /* of a tile of C */
-#define AT_ONCE 16        /* tiles of rows that are multiplied with a panel of W while it is there */
-#define NEAR 2304         /* numbers of such a row that are summed before C is put aside: they stay in the second cache */
+#ifndef AT_ONCE
+#define AT_ONCE 16
+#endif
+#ifndef NEAR
+#define NEAR (9 << 17)
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* The compiler is not told what the tile instructions read: without this it might store it later, or never. */
@@ -61,13 +65,6 @@ static inline int64_t stretch(int64_t length, int64_t most)
 {
     const int64_t stretches = up_to(length, most) / most;
     return (length + stretches - 1) / stretches;
-}
-
-/* The maxima of all blocks, by the whole team. */
-static inline void all_maxima(const blockwise_4bit *w, float *maxima)
-{
-    const range mine = share(w->rows * w->columns / w->blocksize, 16);
-    chosen_set()->maxima(w, mine.first, mine.end - mine.first, maxima + mine.first);
 }
 
 /* C[2][columns] (+)= A[2] B[columns] over `steps` tiles; the second of a pair is `..._next` bytes, or floats, on. */
@@ -123,14 +120,48 @@ INLINE void product(const char *a, int64_t a_next, const char *b, int64_t b_next
     multiply_tiles(2, 0, a, a_next, b, b_next, steps, c, c_row, c_column);
 }
 
-/* Sixteen numbers to bfloat16, to nearest even; a NaN stays one. */
-INLINE __m256i rounded(__m512 v)
+/* Sixteen numbers to bfloat16, to nearest even, in the upper halves of words; a NaN stays one. */
+INLINE __m512i rounded_above(__m512 v)
 {
     const __m512i bits = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
     const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_set1_epi32(_mm512_srli_epi32(up, 16), nan, 0x7fc0));
+    return _mm512_mask_set1_epi32(up, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), 0x7fc00000);
+}
+
+/* The same, one behind the other. */
+INLINE __m256i rounded(__m512 v) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_above(v), 16)); }
+
+/* Numbers of `first` and `second` in turn. */
+INLINE __m512i rounded_pairs(__m512 first, __m512 second)
+{
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(rounded_above(first), 16), rounded_above(second));
+}
+
+/* The transpose of 16 rows of 16 words. */
+INLINE void turn_words(__m512i v[16])
+{
+    __m512i u[16];
+    for (int i = 0; i < 16; i += 2) {
+        u[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        u[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            v[i + 2 * j] = _mm512_unpacklo_epi64(u[i + j], u[i + j + 2]);
+            v[i + 2 * j + 1] = _mm512_unpackhi_epi64(u[i + j], u[i + j + 2]);
+        }
+    for (int i = 0; i < 16; i += 8) /* v[i + c] has, of rows [i, i + 4), columns c, c + 4, c + 8 and c + 12 */
+        for (int c = 0; c < 4; c++) {
+            u[i + c] = _mm512_shuffle_i32x4(v[i + c], v[i + c + 4], 0x88);
+            u[i + c + 4] = _mm512_shuffle_i32x4(v[i + c], v[i + c + 4], 0xdd);
+        }
+    for (int c = 0; c < 4; c++) {
+        v[c] = _mm512_shuffle_i32x4(u[c], u[c + 8], 0x88);
+        v[c + 8] = _mm512_shuffle_i32x4(u[c], u[c + 8], 0xdd);
+        v[c + 4] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0x88);
+        v[c + 12] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0xdd);
+    }
 }
 
 INLINE __mmask16 lanes_below(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
