@@ -1,11 +1,16 @@
 /* Products by the matrix unit (AMX): W becomes tiles of bfloat16 in the first-level cache, from codes, as it is wanted.
 
-   A tile is 16 rows of 64 bytes, a kilobyte. C += A B takes A as 16 rows of 32 numbers, B as 16 rows of 16 pairs, pair r
-   of a column being its numbers 2 r and 2 r + 1, and C as 16 x 16 in float32. Four tiles of C are summed at a time, from
-   two of A and two of B.
+   A tile is 16 rows of 64 bytes, a kilobyte. C += A B takes A as 16 rows of 32 numbers, B as 16 rows of 16 pairs, pair
+   r of a column being its numbers 2 r and 2 r + 1, and C as 16 x 16 in float32. Four tiles of C are summed at a time,
+   from two of A and two of B.
 
        y^T = W x^T      A: rows of W, as they are decoded         B: x, packed once
        dX  = dY W       A: dY, packed once                        B: pairs of rows of W, interleaved
+
+   Rows of x or dY go by blocks of `AT_ONCE` tiles, which are packed, and the dimension that is summed over by stretches
+   of which the packed block stays in the second-level cache (`NEAR`). A thread takes its part of W panel by panel: a
+   panel is decoded into the first-level cache, once, and multiplied with the whole block. Sums in float32 are put aside
+   from one stretch to the next.
 
    Weights are rounded to bfloat16 as `dequantize` rounds them, through a table of the sixteen products of a block. The
    unit takes denormal numbers for zero. Sums are in float32, in an order that only the shape decides.
@@ -32,13 +37,9 @@
 #define SIDE 16
 #define TILE 1024         /* bytes */
 #define FLOATS (TILE / 4) /* of a tile of C */
-#ifndef AT_ONCE
-#define AT_ONCE 16
-#endif
-#ifndef NEAR
-#define NEAR (9 << 17)
-#endif
+#define NEAR (1 << 20)    /* bytes of what is packed that stay in the second-level cache, beside sums and codes */
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline)) /* an inner loop that has the registers to itself */
 
 /* The compiler is not told what the tile instructions read: without this it might store it later, or never. */
 #define MEMORY_IS_READ(p) __asm__ volatile("" : : "r"(p) : "memory")
@@ -114,8 +115,8 @@ INLINE void multiply(const int columns, const char *a, int64_t a_next, const cha
 }
 
 /* C[2][2] = A[2] B[2] */
-INLINE void product(const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps, float *c, int64_t c_row,
-                    int64_t c_column)
+INLINE void product(const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps, float *c,
+                    int64_t c_row, int64_t c_column)
 {
     multiply_tiles(2, 0, a, a_next, b, b_next, steps, c, c_row, c_column);
 }
@@ -161,6 +162,26 @@ INLINE void turn_words(__m512i v[16])
         v[c + 8] = _mm512_shuffle_i32x4(u[c], u[c + 8], 0xdd);
         v[c + 4] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0x88);
         v[c + 12] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0xdd);
+    }
+}
+
+/* Sixteen weights of a block whose maximum is `first`, then those of another, in bfloat16. */
+INLINE __m512i two_tables(__m512 levels, float first, float second)
+{
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(levels, _mm512_set1_ps(second)),
+                                        _mm512_mul_ps(levels, _mm512_set1_ps(first)));
+}
+
+/* Nibble s of 32 words of codes to a row of tile s, `next` bytes on. `second` has 16 in the words that are for the
+   second of two tables: an index is (word >> 4 s & 15) | second. */
+INLINE void look_up(__m512i words, __m512i second, __m512i tables, char *to, int64_t next)
+{
+    const __m512i nibble = _mm512_set1_epi16(15);
+    const __m512i shifted[4] = {words, _mm512_srli_epi16(words, 4), _mm512_srli_epi16(words, 8),
+                                _mm512_srli_epi16(words, 12)};
+    for (int s = 0; s < 4; s++) {
+        const __m512i index = _mm512_ternarylogic_epi32(shifted[s], nibble, second, 0xea);
+        _mm512_store_si512(to + s * next, _mm512_permutexvar_epi16(index, tables));
     }
 }
 
