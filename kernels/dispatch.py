@@ -162,7 +162,7 @@ A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's 
 
 # Rows from which each wins over looking up in registers, on a 2-core Xeon at 4096 x 4096 (bench/README.md).
 PANELS_FROM = {FORWARD: 16, DX: 8}
-TILES_FROM = {FORWARD: 6, DX: 2}
+TILES_FROM = {FORWARD: 3, DX: 2}
 
 ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
 FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)

@@ -7,9 +7,31 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CHUNK 128         /* weights of a row that become a row of four tiles */
-#define CHUNKS 2          /* that are decoded before they are multiplied: 32 rows of them stay in the first-level cache */
-#define HALF (CHUNK / 2)
+#define CHUNK 128   /* weights of a row that become a row of four tiles */
+#define CHUNKS 2    /* that are decoded before they are multiplied: two tiles of rows of them, 32 kB, stay in the first
+                       level of the cache */
+#define HALF 64     /* weights: no block is smaller */
+#define PANEL (2 * CHUNKS * 4 * TILE)
+#define AT_ONCE 16  /* tiles of rows of x that meet a panel when it is decoded */
+
+/* A product under way: what all threads see. */
+typedef struct {
+    const blockwise_4bit *w;
+    const uint16_t *x;
+    uint16_t *y;
+    int64_t m, tiles;     /* rows of x, and tiles of them: an even number, or one */
+    int64_t chunks, near; /* of a row, and how many of them of the packed x stay near */
+    int64_t groups;       /* of 32 rows of W, whose sums are kept till the next chunks come near; 0 if all are near */
+    char *packed;         /* AT_ONCE tiles of x: [panel][tile][chunk of the panel][s] */
+    float *sums;          /* [group, or thread][tile of W][tile of x] */
+} forward;
+
+/* What a thread has for itself. */
+typedef struct {
+    char *panel;
+    float *maxima; /* [row of 32][half of a near chunk] */
+    float *sums;
+} desk;
 
 int tiles_are_here(void)
 {
@@ -22,127 +44,171 @@ int tiles_are_here(void)
     return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
 
-/* Tiles of rows of x [m, k] as B: [tile][chunk][s], pair p of column i being x[i, 8 p + (s ^ 1)], x[i, 8 p + 4 + (s ^ 1)].
-   A row has an even number of numbers: they are taken two by two. */
-static void pack_x(const uint16_t *x, int64_t m, int64_t k, int64_t tile, char *to)
+/* Chunk `chunk` of a tile of rows of x [m, k] as B: [s], pair p of column i being x[i, 8 p + (s ^ 1)],
+   x[i, 8 p + 4 + (s ^ 1)] of the chunk. */
+static void pack_x(const uint16_t *x, int64_t m, int64_t k, int64_t tile, int64_t chunk, char *to)
 {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i rows = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)(k / 2)));
-    const __m512i low = _mm512_set1_epi32(0xffff);
-    const __mmask16 here = lanes_below(m - tile * SIDE);
-    for (int64_t p = 0; p < up_to(k, CHUNK) / 8; p++) {
-        __m512i two[4];
-        for (int j = 0; j < 4; j++) {
-            const int *from = (const int *)(x + tile * SIDE * k + 8 * p + 2 * j);
-            two[j] = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 8 * p < k ? here : 0, rows, from, 4);
+    uint16_t pairs[32];
+    for (int i = 0; i < 32; i++)
+        pairs[i] = i / 8 * 8 + (i / 2 % 4 ^ 1) + i % 2 * 4;
+    const __m512i order = _mm512_loadu_si512(pairs), none = _mm512_setzero_si512();
+    for (int part = 0; part < 4; part++) {
+        const int64_t column = chunk * CHUNK + 32 * part;
+        __m512i rows[SIDE];
+        for (int i = 0; i < SIDE; i++) {
+            const int64_t row = tile * SIDE + i;
+            const int there = row < m && column < k;
+            rows[i] = _mm512_permutexvar_epi16(order, there ? _mm512_loadu_si512(x + row * k + column) : none);
         }
-        char *row = to + p / SIDE * 4 * TILE + p % SIDE * 64;
-        for (int j = 0; j < 2; j++) {
-            const __m512i first = _mm512_or_si512(_mm512_and_si512(two[j], low), _mm512_slli_epi32(two[j + 2], 16));
-            const __m512i second = _mm512_or_si512(_mm512_srli_epi32(two[j], 16), _mm512_andnot_si512(low, two[j + 2]));
-            _mm512_store_si512(row + ((2 * j) ^ 1) * TILE, first);
-            _mm512_store_si512(row + ((2 * j + 1) ^ 1) * TILE, second);
-        }
+        turn_words(rows);
+        for (int i = 0; i < SIDE; i++)
+            _mm512_store_si512(to + i % 4 * TILE + (4 * part + i / 4) * 64, rows[i]);
     }
 }
 
-/* Two tiles of rows of W from row `first` on, chunks [chunk, chunk + count), as A: [tile][chunk][s]. */
-static void panel_of_rows(const blockwise_4bit *w, int64_t first, int64_t chunk, int64_t count, const float *maxima,
-                          int64_t blocks, char *to)
+/* `count` tiles of rows of x from tile `first` on, by the whole team. */
+static void pack_block(const forward *f, int64_t first, int64_t count)
 {
-    const __m512i nibble = _mm512_set1_epi16(15);
-    const __m512i upper = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
-    const __m512 levels = _mm512_loadu_ps(w->levels);
-    const int shift = __builtin_ctz(w->blocksize);
-    for (int r = 0; r < 2 * SIDE; r++) {
-        char *row = to + r / SIDE * CHUNKS * 4 * TILE + r % SIDE * 64;
-        if (first + r >= w->rows) {
-            for (int64_t i = 0; i < 4 * count; i++)
-                _mm512_store_si512(row + i * TILE, _mm512_setzero_si512());
-            continue;
-        }
-        const uint8_t *codes = w->codes + (first + r) * w->columns / 2 + chunk * CHUNK / 2;
-        const float *largest = maxima + r * blocks;
-        for (int64_t column = chunk * CHUNK; column < (chunk + count) * CHUNK; column += CHUNK, codes += CHUNK / 2) {
-            const int whole = column + CHUNK <= w->columns; /* else half of the chunk is behind the row */
-            const float second = whole ? largest[(column + HALF) >> shift] : 0;
-            const __m512i words = whole ? _mm512_loadu_si512(codes)
-                                        : _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)codes));
-            const __m512i table = (__m512i)_mm512_cvtne2ps_pbh(
-                _mm512_mul_ps(levels, _mm512_set1_ps(second)),
-                _mm512_mul_ps(levels, _mm512_set1_ps(largest[column >> shift])));
-            _mm_prefetch((const char *)codes + CHUNKS * CHUNK / 2, _MM_HINT_T0); /* the next panel's */
-            for (int s = 0; s < 4; s++, row += TILE) { /* (words >> 4 s & 15) | upper: an index into two tables */
-                const __m512i shifted = s ? _mm512_srli_epi16(words, 4 * s) : words;
-                const __m512i index = _mm512_ternarylogic_epi32(shifted, nibble, upper, 0xea);
-                _mm512_store_si512(row, _mm512_permutexvar_epi16(index, table));
-            }
-        }
+    const range mine = share(count * f->chunks, 1);
+    for (int64_t i = mine.first; i < mine.end; i++) {
+        const int64_t tile = i / f->chunks, chunk = i % f->chunks, before = chunk / CHUNKS * CHUNKS;
+        const int64_t place = before * count + tile * least(CHUNKS, f->chunks - before) + chunk - before;
+        pack_x(f->x, f->m, f->w->columns, first + tile, chunk, f->packed + place * 4 * TILE);
     }
+}
+
+/* The maxima of halves of chunks [first, end) of up to 32 rows of W, `stride` from one row to the next: zero behind the
+   end of a row. */
+static void maxima_of_rows(const blockwise_4bit *w, int64_t row, int64_t first, int64_t end, float *to, int64_t stride)
+{
+    const int64_t halves = least(end * CHUNK, w->columns) / HALF - first * CHUNK / HALF;
+    const int shift = __builtin_ctz(w->blocksize / HALF);
+    for (int64_t r = 0; r < least(2 * SIDE, w->rows - row); r++, to += stride) {
+        const int64_t half = ((row + r) * w->columns + first * CHUNK) / HALF, block = half >> shift;
+        chosen_set()->maxima(w, block, ((half + halves - 1) >> shift) - block + 1, to);
+        for (int64_t i = halves - 1; shift && i >= 0; i--) /* downwards: what is still to be read is not written */
+            to[i] = to[((half + i) >> shift) - block];
+        if (halves % 2)
+            to[halves] = 0;
+    }
+}
+
+/* A chunk of up to 32 rows of W, from row `first` on, as A: [tile][chunk][s]. */
+APART void decode_chunk(const blockwise_4bit *w, int64_t first, int64_t chunk, const float *maxima, int64_t stride,
+                        char *to)
+{
+    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+    const __m512 levels = _mm512_loadu_ps(w->levels);
+    const __mmask16 there = (chunk + 1) * CHUNK <= w->columns ? 0xffff : 0xff; /* else a half is behind the row */
+    const int64_t rows = least(2 * SIDE, w->rows - first), bytes = w->columns / 2;
+    const uint8_t *codes = w->codes + first * bytes + chunk * CHUNK / 2;
+    for (int64_t r = 0; r < rows; r++, codes += bytes, maxima += stride) {
+        _mm_prefetch((const char *)codes + CHUNKS * CHUNK / 2, _MM_HINT_T0); /* the next panel's */
+        look_up(_mm512_maskz_loadu_epi32(there, codes), second, two_tables(levels, maxima[0], maxima[1]),
+                to + r / SIDE * (PANEL / 2) + r % SIDE * 64, TILE);
+    }
+}
+
+/* C[2][count] += W x^T of `chunks` chunks of a panel, and nothing before it where they are the first. */
+INLINE void multiply_chunks(const char *panel, const char *x, int64_t count, const int64_t chunks, int onto, float *c)
+{
+    const int64_t next = chunks * 4 * TILE;
+    if (count == 1)
+        multiply_tiles(1, onto, panel, PANEL / 2, x, 0, 4 * chunks, c, FLOATS, 0);
+    else
+        for (int64_t i = 0; i < count; i += 2)
+            multiply_tiles(2, onto, panel, PANEL / 2, x + i * next, next, 4 * chunks, c + i * FLOATS, count * FLOATS,
+                           FLOATS);
+}
+
+/* The same for a whole panel and for the rest of a row: where the compiler knows how many steps there are, there is no
+   loop over them, which is worth a quarter of the time of few rows. */
+APART void multiply_panel(const char *panel, const char *x, int64_t count, int64_t chunks, int onto, float *c)
+{
+    if (chunks == CHUNKS)
+        multiply_chunks(panel, x, count, CHUNKS, onto, c);
+    else
+        multiply_chunks(panel, x, count, chunks, onto, c);
 }
 
 /* Columns of C to rows of y: y[i, n] = C[n, i] for the tiles [tile of n][tile of m] of a panel. */
 static void store_y(const float *c, int64_t m_tiles, int64_t rows_of_y, int64_t n, int64_t columns, uint16_t *y)
 {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i down = _mm512_slli_epi32(lane, 4);
-    for (int64_t i = 0; i < least(rows_of_y, m_tiles * SIDE); i++)
-        for (int tile = 0; tile < 2; tile++) {
-            const __mmask16 here = lanes_below(columns - tile * SIDE);
-            const float *from = c + (tile * m_tiles + i / SIDE) * FLOATS + i % SIDE;
-            const __m512 column = _mm512_i32gather_ps(down, from, 4);
-            _mm256_mask_storeu_epi16(y + i * n + tile * SIDE, here, rounded(column));
+    const __mmask32 here = columns < 32 ? (1u << columns) - 1 : 0xffffffff;
+    for (int64_t tile = 0; tile < m_tiles; tile++, c += FLOATS) {
+        __m512i turned[2][SIDE];
+        for (int half = 0; half < 2; half++) {
+            for (int i = 0; i < SIDE; i++)
+                turned[half][i] = _mm512_load_si512(c + half * m_tiles * FLOATS + i * SIDE);
+            turn_words(turned[half]);
         }
+        for (int64_t i = 0; i < least(rows_of_y - tile * SIDE, SIDE); i++) {
+            const __m256i low = rounded(_mm512_castsi512_ps(turned[0][i]));
+            const __m256i high = rounded(_mm512_castsi512_ps(turned[1][i]));
+            _mm512_mask_storeu_epi16(y + (tile * SIDE + i) * n, here,
+                                     _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+        }
+    }
+}
+
+/* Chunks [first, end) of this thread's rows of W, times `count` tiles of rows of x from `tile` on, which are packed. */
+static void multiply_near(const forward *f, const desk *own, int64_t tile, int64_t count, int64_t first, int64_t end)
+{
+    const int64_t n = f->w->rows, stride = f->near * CHUNK / HALF;
+    const range mine = share(n, 2 * SIDE);
+    for (int64_t row = mine.first; row < mine.end; row += 2 * SIDE) {
+        float *c = f->groups ? f->sums + row / SIDE * least(AT_ONCE, f->tiles) * FLOATS : own->sums;
+        maxima_of_rows(f->w, row, first, end, own->maxima, stride);
+        if (row + 2 * SIDE > n)
+            memset(own->panel, 0, PANEL); /* rows that are not there stay so */
+        for (int64_t chunk = first; chunk < end; chunk += CHUNKS) {
+            const int64_t chunks = least(CHUNKS, end - chunk);
+            for (int64_t i = 0; i < chunks; i++)
+                decode_chunk(f->w, row, chunk + i, own->maxima + (chunk + i - first) * CHUNK / HALF, stride,
+                             own->panel + i * 4 * TILE);
+            multiply_panel(own->panel, f->packed + chunk * count * 4 * TILE, count, chunks, chunk > 0, c);
+        }
+        if (end == f->chunks)
+            store_y(c, count, f->m - tile * SIDE, n, least(2 * SIDE, n - row), f->y + tile * SIDE * n + row);
+    }
 }
 
 int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads)
 {
-    const int64_t n = w->rows, k = w->columns, chunks = up_to(k, CHUNK) / CHUNK, blocks = k / w->blocksize;
-    const int64_t m_tiles = m <= SIDE ? 1 : up_to(m, 2 * SIDE) / SIDE, near = stretch(chunks, NEAR / CHUNK);
-    const int64_t panel_bytes = 2 * CHUNKS * 4 * TILE, n_tiles = up_to(n, 2 * SIDE) / SIDE, most = least(AT_ONCE, m_tiles);
-    threads = useful_threads(threads, n * k);
-    char *packed = buffer(m_tiles * chunks * 4 * TILE), *panels = buffer(threads * panel_bytes);
-    float *sums = buffer(n_tiles * most * TILE), *maxima = buffer(n * blocks * sizeof(float));
-    if (packed && panels && sums && maxima)
+    forward f = {.w = w, .x = x, .y = y, .m = m, .tiles = m <= SIDE ? 1 : up_to(m, 2 * SIDE) / SIDE};
+    const int64_t most = least(AT_ONCE, f.tiles), panels = up_to(w->columns, CHUNKS * CHUNK) / (CHUNKS * CHUNK);
+    f.chunks = up_to(w->columns, CHUNK) / CHUNK;
+    f.near = stretch(panels, NEAR / (most * PANEL / 2)) * CHUNKS;
+    f.groups = f.near < f.chunks ? up_to(w->rows, 2 * SIDE) / (2 * SIDE) : 0;
+    threads = useful_threads(threads, w->rows * w->columns);
+    const int64_t maxima = 2 * SIDE * f.near * CHUNK / HALF;
+    char *panels_of_all = buffer(threads * PANEL);
+    float *maxima_of_all = buffer(threads * maxima * sizeof(float));
+    f.packed = buffer(most * f.chunks * 4 * TILE);
+    f.sums = buffer((f.groups ? f.groups : threads) * 2 * most * TILE);
+    const int enough = panels_of_all && maxima_of_all && f.packed && f.sums;
+    if (enough)
 #pragma omp parallel num_threads(threads)
     {
-        char *panel = panels + member() * panel_bytes;
-        const range tiles = share(m_tiles, 1), mine = share(n, 2 * SIDE);
-        for (int64_t tile = tiles.first; tile < tiles.end; tile++)
-            pack_x(x, m, k, tile, packed + tile * chunks * 4 * TILE);
-        all_maxima(w, maxima);
+        const desk own = {.panel = panels_of_all + member() * PANEL,
+                          .maxima = maxima_of_all + member() * maxima,
+                          .sums = f.sums + member() * 2 * most * FLOATS};
         whole_tiles();
+        for (int64_t tile = 0; tile < f.tiles; tile += AT_ONCE) {
+            const int64_t count = least(AT_ONCE, f.tiles - tile);
+            pack_block(&f, tile, count);
 #pragma omp barrier
-        for (int64_t block = 0; block < m_tiles; block += AT_ONCE) {
-            const int64_t here = least(AT_ONCE, m_tiles - block);
-            for (int64_t first = 0; first < chunks; first += near)
-                for (int64_t row = mine.first; row < mine.end; row += 2 * SIDE) {
-                    float *c = sums + row / SIDE * most * FLOATS;
-                    if (!first)
-                        memset(c, 0, 2 * here * TILE);
-                    for (int64_t chunk = first; chunk < least(first + near, chunks); chunk += CHUNKS) {
-                        const int64_t count = least(CHUNKS, least(first + near, chunks) - chunk);
-                        const char *b = packed + (block * chunks + chunk) * 4 * TILE;
-                        panel_of_rows(w, row, chunk, count, maxima + row * blocks, blocks, panel);
-                        if (here == 1)
-                            multiply(1, panel, CHUNKS * 4 * TILE, b, 0, 4 * count, c, FLOATS, 0);
-                        else
-                            for (int64_t i = 0; i < here; i += 2, b += 2 * chunks * 4 * TILE)
-                                multiply(2, panel, CHUNKS * 4 * TILE, b, chunks * 4 * TILE, 4 * count, c + i * FLOATS,
-                                         here * FLOATS, FLOATS);
-                    }
-                    if (first + near >= chunks)
-                        store_y(c, here, m - block * SIDE, n, least(2 * SIDE, n - row), y + block * SIDE * n + row);
-                }
+            for (int64_t first = 0; first < f.chunks; first += f.near)
+                multiply_near(&f, &own, tile, count, first, least(first + f.near, f.chunks));
+#pragma omp barrier
         }
         _tile_release();
     }
-    const int status = packed && panels && sums && maxima ? 0 : -1;
-    free(packed);
-    free(panels);
-    free(sums);
-    free(maxima);
-    return status;
+    free(panels_of_all);
+    free(maxima_of_all);
+    free(f.packed);
+    free(f.sums);
+    return enough ? 0 : -1;
 }
 
 #ifdef __clang__

@@ -1,11 +1,16 @@
 /* Products by the matrix unit (AMX): W becomes tiles of bfloat16 in the first-level cache, from codes, as it is wanted.
 
-   A tile is 16 rows of 64 bytes, a kilobyte. C += A B takes A as 16 rows of 32 numbers, B as 16 rows of 16 pairs, pair r
-   of a column being its numbers 2 r and 2 r + 1, and C as 16 x 16 in float32. Four tiles of C are summed at a time, from
-   two of A and two of B.
+   A tile is 16 rows of 64 bytes, a kilobyte. C += A B takes A as 16 rows of 32 numbers, B as 16 rows of 16 pairs, pair
+   r of a column being its numbers 2 r and 2 r + 1, and C as 16 x 16 in float32. Four tiles of C are summed at a time,
+   from two of A and two of B.
 
        y^T = W x^T      A: rows of W, as they are decoded         B: x, packed once
        dX  = dY W       A: dY, packed once                        B: pairs of rows of W, interleaved
+
+   Rows of x or dY go by blocks of `AT_ONCE` tiles, which are packed, and the dimension that is summed over by stretches
+   of which the packed block stays in the second-level cache (`NEAR`). A thread takes its part of W panel by panel: a
+   panel is decoded into the first-level cache, once, and multiplied with the whole block. Sums in float32 are put aside
+   from one stretch to the next.
 
    Weights are rounded to bfloat16 as `dequantize` rounds them, through a table of the sixteen products of a block. The
    unit takes denormal numbers for zero. Sums are in float32, in an order that only the shape decides.
@@ -32,9 +37,9 @@
 #define SIDE 16
 #define TILE 1024         /* bytes */
 #define FLOATS (TILE / 4) /* of a tile of C */
-#define AT_ONCE 16        /* tiles of rows that are multiplied with a panel of W while it is there */
-#define NEAR 2304         /* numbers of such a row that are summed before C is put aside: they stay in the second cache */
+#define NEAR (1 << 20)    /* bytes of what is packed that stay in the second-level cache, beside sums and codes */
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline)) /* an inner loop that has the registers to itself */
 
 /* The compiler is not told what the tile instructions read: without this it might store it later, or never. */
 #define MEMORY_IS_READ(p) __asm__ volatile("" : : "r"(p) : "memory")
@@ -61,13 +66,6 @@ static inline int64_t stretch(int64_t length, int64_t most)
 {
     const int64_t stretches = up_to(length, most) / most;
     return (length + stretches - 1) / stretches;
-}
-
-/* The maxima of all blocks, by the whole team. */
-static inline void all_maxima(const blockwise_4bit *w, float *maxima)
-{
-    const range mine = share(w->rows * w->columns / w->blocksize, 16);
-    chosen_set()->maxima(w, mine.first, mine.end - mine.first, maxima + mine.first);
 }
 
 /* C[2][columns] (+)= A[2] B[columns] over `steps` tiles; the second of a pair is `..._next` bytes, or floats, on. */
@@ -117,20 +115,74 @@ INLINE void multiply(const int columns, const char *a, int64_t a_next, const cha
 }
 
 /* C[2][2] = A[2] B[2] */
-INLINE void product(const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps, float *c, int64_t c_row,
-                    int64_t c_column)
+INLINE void product(const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps, float *c,
+                    int64_t c_row, int64_t c_column)
 {
     multiply_tiles(2, 0, a, a_next, b, b_next, steps, c, c_row, c_column);
 }
 
-/* Sixteen numbers to bfloat16, to nearest even; a NaN stays one. */
-INLINE __m256i rounded(__m512 v)
+/* Sixteen numbers to bfloat16, to nearest even, in the upper halves of words; a NaN stays one. */
+INLINE __m512i rounded_above(__m512 v)
 {
     const __m512i bits = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
     const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_set1_epi32(_mm512_srli_epi32(up, 16), nan, 0x7fc0));
+    return _mm512_mask_set1_epi32(up, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), 0x7fc00000);
+}
+
+/* The same, one behind the other. */
+INLINE __m256i rounded(__m512 v) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_above(v), 16)); }
+
+/* Numbers of `first` and `second` in turn. */
+INLINE __m512i rounded_pairs(__m512 first, __m512 second)
+{
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(rounded_above(first), 16), rounded_above(second));
+}
+
+/* The transpose of 16 rows of 16 words. */
+INLINE void turn_words(__m512i v[16])
+{
+    __m512i u[16];
+    for (int i = 0; i < 16; i += 2) {
+        u[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        u[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            v[i + 2 * j] = _mm512_unpacklo_epi64(u[i + j], u[i + j + 2]);
+            v[i + 2 * j + 1] = _mm512_unpackhi_epi64(u[i + j], u[i + j + 2]);
+        }
+    for (int i = 0; i < 16; i += 8) /* v[i + c] has, of rows [i, i + 4), columns c, c + 4, c + 8 and c + 12 */
+        for (int c = 0; c < 4; c++) {
+            u[i + c] = _mm512_shuffle_i32x4(v[i + c], v[i + c + 4], 0x88);
+            u[i + c + 4] = _mm512_shuffle_i32x4(v[i + c], v[i + c + 4], 0xdd);
+        }
+    for (int c = 0; c < 4; c++) {
+        v[c] = _mm512_shuffle_i32x4(u[c], u[c + 8], 0x88);
+        v[c + 8] = _mm512_shuffle_i32x4(u[c], u[c + 8], 0xdd);
+        v[c + 4] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0x88);
+        v[c + 12] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0xdd);
+    }
+}
+
+/* Sixteen weights of a block whose maximum is `first`, then those of another, in bfloat16. */
+INLINE __m512i two_tables(__m512 levels, float first, float second)
+{
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(levels, _mm512_set1_ps(second)),
+                                        _mm512_mul_ps(levels, _mm512_set1_ps(first)));
+}
+
+/* Nibble s of 32 words of codes to a row of tile s, `next` bytes on. `second` has 16 in the words that are for the
+   second of two tables: an index is (word >> 4 s & 15) | second. */
+INLINE void look_up(__m512i words, __m512i second, __m512i tables, char *to, int64_t next)
+{
+    const __m512i nibble = _mm512_set1_epi16(15);
+    const __m512i shifted[4] = {words, _mm512_srli_epi16(words, 4), _mm512_srli_epi16(words, 8),
+                                _mm512_srli_epi16(words, 12)};
+    for (int s = 0; s < 4; s++) {
+        const __m512i index = _mm512_ternarylogic_epi32(shifted[s], nibble, second, 0xea);
+        _mm512_store_si512(to + s * next, _mm512_permutexvar_epi16(index, tables));
+    }
 }
 
 INLINE __mmask16 lanes_below(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }

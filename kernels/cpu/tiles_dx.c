@@ -4,117 +4,184 @@
 
 #ifdef HAS_TILES
 
-#define HALF 64           /* weights of a row that become half a row of four tiles, beside the next row of W */
-#define STEPS 4           /* of 32 rows that are decoded before they are multiplied, likewise */
-#define AHEAD 16          /* rows of W that are fetched before they are looked up */
+#define HALF 64     /* weights of a row that become half a row of four tiles, beside the next row of W */
+#define STEPS 8     /* of 32 rows that are decoded before they are multiplied: 32 kB, as in tiles.c */
+#define PANEL (4 * STEPS * TILE)
+#define AT_ONCE 32  /* tiles of rows of dY that meet a panel when it is decoded */
 
-/* Tiles of rows of dY [m, n] as A: [tile][32 of n], rows as they are. */
-static void pack_dy(const uint16_t *dy, int64_t m, int64_t n, int64_t tile, char *to)
+/* A product under way: what all threads see. */
+typedef struct {
+    const blockwise_4bit *w;
+    const uint16_t *dy;
+    uint16_t *dx;
+    int64_t m, tiles;    /* rows of dY, and tiles of them, an even number */
+    int64_t steps, near; /* of 32 rows of W, and how many of them of the packed dY stay near */
+    int64_t groups;      /* of 128 columns of W, whose sums are kept till the next steps come near; 0 if all are near */
+    int64_t stride;      /* of maxima: rows of W in whole steps */
+    float *maxima;       /* [block of a row][row of W], zero behind the last row */
+    char *packed;        /* AT_ONCE tiles of dY: [panel][tile][step of the panel] */
+    float *sums;         /* [group, or thread][half of a cache line][s][tile of dY] */
+} backward;
+
+/* Steps [step, step + count) of 32 numbers of a tile of rows of dY [m, n] as A, rows as they are. */
+static void pack_dy(const uint16_t *dy, int64_t m, int64_t n, int64_t tile, int64_t step, int64_t count, char *to)
 {
-    const int64_t steps = up_to(n, 32) / 32;
-    for (int64_t i = tile * SIDE; i < (tile + 1) * SIDE; i++)
-        for (int64_t step = 0; step < steps; step++) {
-            char *row = to + step * TILE + i % SIDE * 64;
-            memset(row, 0, 64);
-            if (i < m)
-                memcpy(row, dy + i * n + 32 * step, 2 * least(32, n - 32 * step));
+    for (int64_t i = 0; i < SIDE; i++)
+        for (int64_t j = 0; j < count; j++) {
+            const int64_t row = tile * SIDE + i, column = 32 * (step + j), left = row < m ? n - column : 0;
+            const __mmask32 here = left >= 32 ? 0xffffffff : (1u << left) - 1;
+            _mm512_store_si512(to + j * TILE + i * 64, _mm512_maskz_loadu_epi16(here, dy + row * n + column));
         }
 }
 
-/* 64 columns of rows [first, first + 32 steps) of W, as B: [s][step], pair r of a step being rows
-   2 r and 2 r + 1, and column 8 h + 4 l + j being column 32 l + 16 h + 4 j + (s ^ 1) of the 64. */
-static void panel_of_columns(const blockwise_4bit *w, int64_t column, int64_t first, int64_t steps, const float *maxima,
-                             char *to)
+/* `count` tiles of rows of dY from tile `first` on, by the whole team. */
+static void pack_block(const backward *b, int64_t first, int64_t count)
 {
-    const __m512 levels = _mm512_loadu_ps(w->levels);
-    const int64_t blocks = w->columns / w->blocksize;
-    maxima += column / w->blocksize;
-    for (int64_t pair = 0; pair < 16 * steps; pair++) {
-        __m256i found[2][4];
-        for (int j = 0; j < 2; j++) {
-            const int64_t row = first + 2 * pair + j;
-            if (row >= w->rows) {
-                memset(found[j], 0, sizeof found[j]);
-                continue;
-            }
-            const uint8_t *codes = w->codes + (row * w->columns + column) / 2;
-            const __m256i words = _mm256_loadu_si256((const __m256i *)codes);
-            const __m512 weights = _mm512_mul_ps(levels, _mm512_set1_ps(maxima[row * blocks]));
-            _mm_prefetch((const char *)codes + AHEAD * w->columns / 2, _MM_HINT_T0);
-            const __m256i table = (__m256i)_mm512_cvtneps_pbh(weights);
-            for (int s = 0; s < 4; s++)
-                found[j][s] = _mm256_permutexvar_epi16(s ? _mm256_srli_epi16(words, 4 * s) : words, table);
-        }
-        char *place = to + pair / SIDE * TILE + pair % SIDE * 64;
-        for (int s = 0; s < 4; s++, place += STEPS * TILE) {
-            _mm256_store_si256((__m256i *)place, _mm256_unpacklo_epi16(found[0][s], found[1][s]));
-            _mm256_store_si256((__m256i *)(place + 32), _mm256_unpackhi_epi16(found[0][s], found[1][s]));
-        }
+    const int64_t panels = up_to(b->steps, STEPS) / STEPS;
+    const range mine = share(count * panels, 1);
+    for (int64_t i = mine.first; i < mine.end; i++) {
+        const int64_t tile = i / panels, step = i % panels * STEPS, steps = least(STEPS, b->steps - step);
+        pack_dy(b->dy, b->m, b->w->rows, first + tile, step, steps, b->packed + (step * count + tile * steps) * TILE);
     }
+}
+
+/* The maxima of `count` <= 64 blocks of each of sixteen rows of W, turned. */
+static void turn_maxima(const blockwise_4bit *w, int64_t row, int64_t block, int64_t count, float *to, int64_t stride)
+{
+    float of_rows[SIDE][64];
+    memset(of_rows, 0, sizeof of_rows);
+    for (int64_t r = 0; r < least(SIDE, w->rows - row); r++)
+        chosen_set()->maxima(w, (row + r) * (w->columns / w->blocksize) + block, count, of_rows[r]);
+    for (int64_t part = 0; part < count; part += SIDE) {
+        __m512i turned[SIDE];
+        for (int r = 0; r < SIDE; r++)
+            turned[r] = _mm512_loadu_si512(of_rows[r] + part);
+        turn_words(turned);
+        for (int64_t i = 0; i < least(SIDE, count - part); i++)
+            _mm512_storeu_si512(to + (part + i) * stride, turned[i]);
+    }
+}
+
+/* All maxima, by the whole team. */
+static void turn_all_maxima(const backward *b)
+{
+    const int64_t blocks = b->w->columns / b->w->blocksize;
+    const range mine = share(b->stride, SIDE);
+    for (int64_t row = mine.first; row < mine.end; row += SIDE)
+        for (int64_t block = 0; block < blocks; block += 64)
+            turn_maxima(b->w, row, block, least(64, blocks - block), b->maxima + block * b->stride + row, b->stride);
+}
+
+INLINE __m256i codes_of_half(const blockwise_4bit *w, int64_t row, int64_t column)
+{
+    const uint8_t *codes = w->codes + (row * w->columns + column) / 2;
+    return row < w->rows ? _mm256_loadu_si256((const __m256i *)codes) : _mm256_setzero_si256();
+}
+
+/* 64 columns of rows [first, first + 32 steps) of W, as B: [s][step], pair r of a step being rows 2 r and 2 r + 1, and
+   column j being column 4 j + (s ^ 1) of the 64. From `next` on are codes that are wanted soon: of every second row. */
+APART void panel_of_columns(const blockwise_4bit *w, int64_t column, int64_t first, int64_t steps, const float *maxima,
+                            const uint8_t *next, char *to)
+{
+    const __m512i second = _mm512_set1_epi32(16 << 16);
+    const __m512 levels = _mm512_loadu_ps(w->levels);
+    uint16_t turns[32];
+    for (int i = 0; i < 32; i++)
+        turns[i] = i / 2 + i % 2 * 16;
+    const __m512i in_turn = _mm512_loadu_si512(turns);
+    for (int64_t pair = 0; pair < 16 * steps; pair++) {
+        const int64_t row = first + 2 * pair;
+        const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(codes_of_half(w, row, column)),
+                                                codes_of_half(w, row + 1, column), 1);
+        _mm_prefetch((const char *)next + pair * w->columns, _MM_HINT_T1);
+        look_up(_mm512_permutexvar_epi16(in_turn, both), second, two_tables(levels, maxima[row], maxima[row + 1]),
+                to + pair / SIDE * TILE + pair % SIDE * 64, STEPS * TILE);
+    }
+}
+
+/* C[4][count] += dY W of a panel of `steps` steps, and nothing before it where it is the first. */
+APART void multiply_panel(const char *panel, const char *dy, int64_t count, int64_t steps, int onto, float *c)
+{
+    for (int64_t s = 0; s < 4; s += 2)
+        for (int64_t i = 0; i < count; i += 2)
+            multiply_tiles(2, onto, dy + i * steps * TILE, steps * TILE, panel + s * STEPS * TILE, STEPS * TILE, steps,
+                           c + (s * count + i) * FLOATS, FLOATS, count * FLOATS);
 }
 
 /* Rows of C to rows of dX, in the order of the columns of W: dX[i, column] for the tiles [s][tile of m]. */
 static void store_dx(const float *c, int64_t m_tiles, int64_t rows_of_dx, int64_t k, uint16_t *dx)
 {
-    /* Of four tiles' rows laid out one behind the other, where each of the 64 columns is. */
-    int32_t place[HALF];
-    for (int column = 0; column < HALF; column++)
-        place[column] = ((column & 3) ^ 1) * (int)m_tiles * FLOATS + (column >> 4 & 1) * 8 + (column >> 5) * 4 +
-                        (column >> 2 & 3);
-    for (int64_t i = 0; i < least(rows_of_dx, m_tiles * SIDE); i++)
-        for (int part = 0; part < HALF; part += 16) {
-            const __m512i index = _mm512_loadu_si512(place + part);
-            const __m512 row = _mm512_i32gather_ps(index, c + i / SIDE * FLOATS + i % SIDE * SIDE, 4);
-            _mm256_storeu_si256((__m256i *)(dx + i * k + part), rounded(row));
+    const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i high = _mm512_or_si512(low, _mm512_set1_epi32(8));
+    const int64_t next = m_tiles * FLOATS;
+    for (int64_t i = 0; i < least(rows_of_dx, m_tiles * SIDE); i++, c += SIDE, dx += k) {
+        const __m512i first = rounded_pairs(_mm512_load_ps(c + next), _mm512_load_ps(c));
+        const __m512i second = rounded_pairs(_mm512_load_ps(c + 3 * next), _mm512_load_ps(c + 2 * next));
+        _mm512_storeu_si512(dx, _mm512_permutex2var_epi32(first, low, second));
+        _mm512_storeu_si512(dx + 32, _mm512_permutex2var_epi32(first, high, second));
+    }
+}
+
+/* Steps [first, end) of this thread's columns of W, times `count` tiles of rows of dY from `tile` on, which are packed.
+   Columns go by 128: a cache line of codes has one reader, and is read for its second half when its first has been. */
+static void multiply_near(const backward *b, char *panel, int64_t tile, int64_t count, int64_t first, int64_t end)
+{
+    const blockwise_4bit *w = b->w;
+    const int64_t k = w->columns, a_half = 4 * count * FLOATS, a_group = 8 * least(AT_ONCE, b->tiles) * FLOATS;
+    const range mine = share(k, 2 * HALF);
+    for (int64_t line = mine.first; line < mine.end; line += 2 * HALF) {
+        const int64_t after = least(line + 2 * HALF, k);
+        float *sums = b->sums + (b->groups ? line / (2 * HALF) : member()) * a_group;
+        for (int64_t step = first; step < end; step += STEPS) {
+            const int64_t steps = least(STEPS, end - step), last = step + STEPS >= end;
+            const uint8_t *next = w->codes + (last ? 32 * first * k + after : 32 * (step + STEPS) * k + line) / 2;
+            float *c = sums;
+            for (int64_t column = line; column < after; column += HALF, c += a_half, next += k / 2) {
+                const float *maxima = b->maxima + column / w->blocksize * b->stride;
+                panel_of_columns(w, column, 32 * step, steps, maxima, next, panel);
+                multiply_panel(panel, b->packed + step * count * TILE, count, steps, step > 0, c);
+            }
         }
+        if (end == b->steps)
+            for (int64_t column = line; column < after; column += HALF, sums += a_half)
+                store_dx(sums, count, b->m - tile * SIDE, k, b->dx + tile * SIDE * k + column);
+    }
 }
 
 int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
 {
-    const int64_t n = w->rows, k = w->columns, steps = up_to(n, 32) / 32, blocks = k / w->blocksize;
-    const int64_t m_tiles = up_to(m, 2 * SIDE) / SIDE, near = stretch(steps, NEAR / 32);
-    const int64_t panel_bytes = 4 * STEPS * TILE, most = least(AT_ONCE, m_tiles);
-    threads = useful_threads(threads, n * k);
-    char *packed = buffer(m_tiles * steps * TILE), *panels = buffer(threads * panel_bytes);
-    float *sums = buffer(k / HALF * 4 * most * TILE), *maxima = buffer(n * blocks * sizeof(float));
-    if (packed && panels && sums && maxima)
+    backward b = {.w = w, .dy = dy, .dx = dx, .m = m, .tiles = up_to(m, 2 * SIDE) / SIDE};
+    const int64_t most = least(AT_ONCE, b.tiles);
+    b.steps = up_to(w->rows, 32) / 32;
+    b.near = stretch(up_to(b.steps, STEPS) / STEPS, NEAR / (most * STEPS * TILE)) * STEPS;
+    b.groups = b.near < b.steps ? up_to(w->columns, 2 * HALF) / (2 * HALF) : 0;
+    b.stride = 32 * b.steps;
+    threads = useful_threads(threads, w->rows * w->columns);
+    char *panels = buffer(threads * PANEL);
+    b.maxima = buffer(w->columns / w->blocksize * b.stride * sizeof(float));
+    b.packed = buffer(most * b.steps * TILE);
+    b.sums = buffer((b.groups ? b.groups : threads) * 8 * most * TILE);
+    const int enough = panels && b.maxima && b.packed && b.sums;
+    if (enough)
 #pragma omp parallel num_threads(threads)
     {
-        char *panel = panels + member() * panel_bytes;
-        const range tiles = share(m_tiles, 1), mine = share(k, 2 * HALF); /* a cache line of codes has one reader */
-        for (int64_t tile = tiles.first; tile < tiles.end; tile++)
-            pack_dy(dy, m, n, tile, packed + tile * steps * TILE);
-        all_maxima(w, maxima);
+        turn_all_maxima(&b);
         whole_tiles();
+        for (int64_t tile = 0; tile < b.tiles; tile += AT_ONCE) {
+            const int64_t count = least(AT_ONCE, b.tiles - tile);
+            pack_block(&b, tile, count);
 #pragma omp barrier
-        for (int64_t block = 0; block < m_tiles; block += AT_ONCE) {
-            const int64_t here = least(AT_ONCE, m_tiles - block);
-            memset(sums + mine.first / HALF * 4 * most * FLOATS, 0, (mine.end - mine.first) / HALF * 4 * most * TILE);
-            for (int64_t first = 0; first < steps; first += near)
-                for (int64_t two = mine.first; two < mine.end; two += 2 * HALF)
-                    for (int64_t step = first; step < least(first + near, steps); step += STEPS)
-                        for (int64_t column = two; column < least(two + 2 * HALF, mine.end); column += HALF) {
-                            const int64_t count = least(STEPS, least(first + near, steps) - step);
-                            float *c = sums + column / HALF * 4 * most * FLOATS;
-                            panel_of_columns(w, column, 32 * step, count, maxima, panel);
-                            for (int64_t i = 0; i < here; i += 2)
-                                for (int s = 0; s < 4; s += 2)
-                                    multiply(2, packed + ((block + i) * steps + step) * TILE, steps * TILE,
-                                             panel + s * STEPS * TILE, STEPS * TILE, count, c + (s * here + i) * FLOATS,
-                                             FLOATS, here * FLOATS);
-                        }
-            for (int64_t column = mine.first; column < mine.end; column += HALF)
-                store_dx(sums + column / HALF * 4 * most * FLOATS, here, m - block * SIDE, k,
-                         dx + block * SIDE * k + column);
+            for (int64_t first = 0; first < b.steps; first += b.near)
+                multiply_near(&b, panels + member() * PANEL, tile, count, first, least(first + b.near, b.steps));
+#pragma omp barrier
         }
         _tile_release();
     }
-    const int status = packed && panels && sums && maxima ? 0 : -1;
-    free(packed);
     free(panels);
-    free(sums);
-    free(maxima);
-    return status;
+    free(b.maxima);
+    free(b.packed);
+    free(b.sums);
+    return enough ? 0 : -1;
 }
 
 #ifdef __clang__

@@ -12,7 +12,16 @@ from lowrank.kernels.cpu import products
 from lowrank.kernels.formats import Blockwise4bit
 
 BF16 = torch.bfloat16
-SHAPES = [(32, 128, 64), (5, 64, 64), (33, 192, 64), (64, 2752, 64), (7, 4096, 128), (130, 256, 256), (97, 1024, 1024)]
+SHAPES = [
+    (32, 128, 64),
+    (5, 64, 64),
+    (33, 192, 64),
+    (64, 2752, 64),
+    (7, 4096, 128),
+    (130, 256, 256),
+    (97, 1024, 1024),
+    (3, 8192, 4096),
+]
 ROWS = (1, 2, 8, 15, 16, 17, 32, 33, 128, 130, 300)
 
 pytestmark = pytest.mark.usefixtures("matrix_unit", "unwritten_is_nan")
@@ -45,7 +54,7 @@ def test_products_are_as_exact_as_matmul(format: Any, n: int, k: int, blocksize:
 
 
 @pytest.mark.parametrize(("n", "k"), [(70, 9280), (9281, 64)], ids=["long-rows", "many-rows"])
-@pytest.mark.parametrize("m", [1, 33, 130], ids="M{}".format)
+@pytest.mark.parametrize("m", [1, 33, 130, 550], ids="M{}".format)  # 550: more than one block of tiles
 def test_sums_that_are_put_aside_half_way(m: int, n: int, k: int) -> None:
     assert_products_are_exact_enough(reference.quantize_4bit(normal(n, k)), m)
 
@@ -114,12 +123,13 @@ def test_nan_and_infinity_in_x_reach_y_and_no_other_row() -> None:
             assert torch.equal(ours[ours.isinf()], theirs[theirs.isinf()])
 
 
-@pytest.mark.parametrize("m", [1, 17, 130], ids="M{}".format)
-def test_the_number_of_threads_changes_no_result(m: int, threads: Any) -> None:
-    weight, results = reference.quantize_4bit(normal(131, 1024)), []
+@pytest.mark.parametrize(("n", "k"), [(131, 4160), (1100, 192)], ids=["long-rows", "many-rows"])
+@pytest.mark.parametrize("m", [1, 17, 550], ids="M{}".format)
+def test_the_number_of_threads_changes_no_result(m: int, n: int, k: int, threads: Any) -> None:
+    weight, results = reference.quantize_4bit(normal(n, k)), []
     for count in (1, 2, 3):
         threads(count)
-        y = products.tiled_linear(normal(m, 1024).to(BF16), weight)
-        results.append((y, products.tiled_linear_dx(normal(m, 131).to(BF16), weight)))
+        y = products.tiled_linear(normal(m, k).to(BF16), weight)
+        results.append((y, products.tiled_linear_dx(normal(m, n).to(BF16), weight)))
     for y, dx in results[1:]:
         assert torch.equal(y, results[0][0]) and torch.equal(dx, results[0][1])

@@ -40,8 +40,8 @@ def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "absence", lambda: "")
     monkeypatch.setattr(binding, "instruction_set", lambda: "amx")
-    assert paths(m=6)[FORWARD] == paths(m=6)[DX] == "C, matrix unit"
-    assert [paths(m=5)[FORWARD], paths(m=5)[DX]] == ["C", "C, matrix unit"]
+    assert paths(m=3)[FORWARD] == paths(m=3)[DX] == "C, matrix unit"
+    assert [paths(m=2)[FORWARD], paths(m=2)[DX]] == ["C", "C, matrix unit"]
     for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
         assert "matrix unit" not in paths(m=6, **options)[FORWARD]
 
