@@ -5,7 +5,8 @@ half of a token's time in a small model. It is made where every module is as it 
 anywhere else the modules run.
 """
 
-from typing import Self, TypeGuard, TypeVar
+from operator import is_
+from typing import Any, Self, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +16,19 @@ from .kernels import run
 from .kernels.cpu.binding import DTYPES
 from .kernels.cpu.blocks import Block, Blocks, Sizes
 from .kernels.lean import LEAN
+from .lora import worn_here
 from .model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock
 from .shared_input import adapted, is_hooked
 
-IN_A_BLOCK = ("attention", "feed_forward", "attention_norm", "ffn_norm")
-IN_ATTENTION = ("wq", "wk", "wv", "wo")
-IN_FEED_FORWARD = ("w1", "w3", "w2")
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class AtOnce:
-    """What `Llama.at_once` calls. The description of the model's blocks is kept as long as it is true."""
+    """What `Llama.at_once` calls. The description of the model's blocks is kept as long as nothing in them changes."""
 
     def __init__(self) -> None:
-        self._kept: tuple[torch.Size, torch.dtype, Blocks] | None = None
+        self._kept: tuple[_Witness, Blocks] | None = None
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         return type(self), ()  # a copy of a model has other tensors
@@ -38,24 +39,71 @@ class AtOnce:
         """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run."""
         if type(cache) is not KVCache or not _is_decoding(x, cache):
             return None
-        norm, blocks = _norm_weight(model.norm, model, x), _blocks(model, x)
-        described = None if norm is None or blocks is None else self._described(blocks, norm, x)
+        described = self._described(model, x)
         if described is None:
             return None
         cos, sin = (angles.contiguous() for angles in rotation)
         seen = None if mask is None else mask.expand(len(x), -1, -1, -1).contiguous()
         return described.run(x.contiguous(), cache.k, cache.v, _sizes(model, len(x), cache), cos, sin, seen)
 
-    def _described(self, blocks: list[Block], norm: Tensor, x: Tensor) -> Blocks | None:
-        """The blocks as C takes them; None if one of their products with x is not for it."""
+    def _described(self, model: Llama, x: Tensor) -> Blocks | None:
+        """The blocks as C takes them; None if one of their modules, or of their products with x, is not for it."""
         kept = self._kept
-        if kept is not None and kept[:2] == (x.shape, x.dtype) and kept[2].describes(blocks, norm):
-            return kept[2]
+        if kept is not None and kept[0].stands(model, x):
+            return kept[1]
+        norm, blocks = _norm_weight(model.norm, model, x), _blocks(model, x)
+        if norm is None or blocks is None:
+            return None
         if not run.at_once(x, [linear for block in blocks for linear in block.linears]):
             return None
         described = Blocks(blocks, norm)
-        self._kept = x.shape, x.dtype, described
+        self._kept = None if described.copied else (_Witness(model, x), described)
         return described
+
+
+class _Witness:
+    """Whatever a description of a model's blocks could depend on, as it was when that was made.
+
+    Every attribute, submodule, parameter and buffer of every module, where the tensors lie, hooks, and what is worn. It
+    is asked for every token, after weights have gone through the caches: so it is a few lists that are compared in C.
+    """
+
+    def __init__(self, model: Llama, x: Tensor) -> None:
+        self._asked = model, x.shape, x.dtype, worn_here()
+        self._read: tuple[list[Any], list[Any], list[Any]] = ([], [], [])  # dictionaries, a key of each, its value
+        self._submodules: list[dict[str, Any]] = []
+        self._hooks: list[dict[int, Any]] = []
+        self._watch(vars(model), "config")
+        self._watch(model._modules, "layers", "norm")
+        for module in (*model.layers.modules(), model.norm):
+            attributes = vars(module)
+            own = attributes.keys() - OF_EVERY_MODULE
+            self._watch(attributes, "forward", "training", *own)
+            for held in (module._modules, module._parameters, module._buffers, *map(attributes.get, own)):
+                if isinstance(held, dict):
+                    self._watch(held, *held)
+            self._submodules.append(module._modules)
+            self._hooks += [module._forward_hooks, module._forward_pre_hooks]
+        self._sizes = list(map(len, self._submodules))
+        self._tensors = [value for value in self._read[2] if isinstance(value, Tensor)]
+        self._places = list(map(Tensor.data_ptr, self._tensors))
+
+    def _watch(self, dictionary: dict[str, Any], *keys: str) -> None:
+        for key in keys:
+            for kept, part in zip(self._read, (dictionary, key, dictionary.get(key)), strict=True):
+                kept.append(part)
+
+    def stands(self, model: Llama, x: Tensor) -> bool:
+        """Whether all of it is as it was, for an x of the same kind."""
+        dictionaries, keys, values = self._read
+        return (
+            all(map(is_, self._asked[::3], (model, worn_here())))
+            and self._asked[1:3] == (x.shape, x.dtype)
+            and all(map(is_, map(dict.get, dictionaries, keys), values))
+            and not any(self._hooks)
+            and self._sizes == list(map(len, self._submodules))
+            and self._places == list(map(Tensor.data_ptr, self._tensors))
+        )
 
 
 def _is_decoding(x: Tensor, cache: KVCache) -> bool:
@@ -72,42 +120,36 @@ def _is_decoding(x: Tensor, cache: KVCache) -> bool:
 
 
 def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
-    """What the blocks are made of, or None if one of their modules is not as it came.
-
-    Asked for every token, so that submodules and parameters are read where torch keeps them (`shared_input.adapted`).
-    """
+    """What the blocks are made of, or None if one of their modules is not as it came."""
     blocks = []
     for layer, block in enumerate(model.layers):
         if not _is(block, TransformerBlock):
             return None
-        attention, feed_forward, attention_norm, ffn_norm = map(block._modules.get, IN_A_BLOCK)
+        attention, feed_forward = block.attention, block.feed_forward
         if not (_is(attention, Attention) and attention.ops is LEAN and attention.layer == layer):
             return None
         if not (_is(feed_forward, FeedForward) and feed_forward.ops is LEAN):
             return None
-        linears = [*map(attention._modules.get, IN_ATTENTION), *map(feed_forward._modules.get, IN_FEED_FORWARD)]
+        linears = [attention.wq, attention.wk, attention.wv, attention.wo]
+        linears += [feed_forward.w1, feed_forward.w3, feed_forward.w2]
         parts = [part for linear in linears if (part := adapted(linear, x)) is not None and part.drop is None]
-        norms = [_norm_weight(norm, model, x) for norm in (attention_norm, ffn_norm)]
+        norms = [_norm_weight(norm, model, x) for norm in (block.attention_norm, block.ffn_norm)]
         if len(parts) < len(linears) or norms[0] is None or norms[1] is None:
             return None
         blocks.append(Block(norms[0], norms[1], tuple(parts)))
     return blocks
 
 
-def _norm_weight(module: nn.Module | None, model: Llama, x: Tensor) -> Tensor | None:
+def _norm_weight(module: nn.Module, model: Llama, x: Tensor) -> Tensor | None:
     """Its weight, if it is a norm as all the others are, in the dtype of x."""
     if not _is(module, RMSNorm) or module.ops is not LEAN or module.eps != model.config.norm_eps:
         return None
-    weight = module._parameters["weight"]
-    return weight if weight is not None and weight.dtype == x.dtype and weight.is_contiguous() else None
+    return module.weight if module.weight.dtype == x.dtype and module.weight.is_contiguous() else None
 
 
-Kind = TypeVar("Kind", bound=nn.Module)
-
-
-def _is(module: nn.Module | None, kind: type[Kind]) -> TypeGuard[Kind]:
+def _is(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
     """Whether the module does what its class says, and nothing besides."""
-    return type(module) is kind and not is_hooked(module) and "forward" not in module.__dict__
+    return type(module) is kind and not is_hooked(module) and "forward" not in vars(module)
 
 
 def _sizes(model: Llama, batch: int, cache: KVCache) -> Sizes:

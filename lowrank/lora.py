@@ -80,6 +80,11 @@ def wearing(choices: Mapping["LoRALinear", Choice]) -> Iterator[None]:
         _HERE.reset(outer)
 
 
+def worn_here() -> Mapping["LoRALinear", Choice] | None:
+    """What the `wearing` blocks around this call choose: another object for another choice."""
+    return _HERE.get(None)
+
+
 class LoRALinear(nn.Module):
     """y = x W^T + scaling * (drop(x) A) B        delta W = scaling * (A B)^T    (arXiv 2106.09685, equation 3)
 
@@ -136,7 +141,7 @@ class LoRALinear(nn.Module):
         what it saw.
         """
         if not torch.compiler.is_compiling():
-            here = _HERE.get(None)
+            here = worn_here()
             choice = self.active if here is None else here.get(self, self.active)
         elif _contexts:
             raise RuntimeError("torch.compile does not see using_adapter: choose with use_adapter")

@@ -26,13 +26,12 @@ def together(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
 def adapted(layer: Any, x: Tensor) -> Adapted | None:
     """A layer as a part of `linears`, or None if it is none: it has several adapters, or one for each row
 
-    A product that an adapter can ride in is left to it, and so is everything that torch.compile traces. Asked of every
-    layer for every token: submodules and parameters are read where torch keeps them, which takes a tenth of the time.
+    A product that an adapter can ride in is left to it, and so is everything that torch.compile traces.
     """
     if torch.compiler.is_compiling():
         return None
     worn: Any = layer.worn() if hasattr(layer, "worn") else ()
-    base = layer._modules.get("base", layer)
+    base = getattr(layer, "base", layer)
     weight = _weight(base)
     if not isinstance(worn, tuple) or len(worn) > 1 or weight is None or is_hooked(layer) or is_hooked(base):
         return None
@@ -47,8 +46,7 @@ def adapted(layer: Any, x: Tensor) -> Adapted | None:
         drop = (config.dropout, layer.noise.seed)
     elif not x.is_cpu and not isinstance(weight, Tensor) and not ops.apart(x, weight):
         return None
-    lora_A, lora_B = (layer._modules[which]._parameters[name] for which in ("lora_A", "lora_B"))
-    return Adapted(weight, lora_A, lora_B, config.scaling * share, drop)
+    return Adapted(weight, layer.lora_A[name], layer.lora_B[name], config.scaling * share, drop)
 
 
 def is_hooked(module: nn.Module) -> bool:

@@ -4,8 +4,7 @@ B rows, D model dim, L blocks, G key/value heads, S positions of the cache, h he
 """
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from operator import is_
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,29 +51,25 @@ class _Described(ctypes.Structure):
 
 
 class Blocks:
-    """Blocks, and the norm [D] behind them, as the library takes them."""
+    """Blocks, and the norm [D] behind them, as the library takes them.
+
+    It points to the tensors that it is made of, and keeps them; `copied` says that some of them had to be copied first
+    (matrices of an adapter that are not contiguous, or not float32).
+    """
 
     def __init__(self, blocks: Sequence[Block], norm: Tensor) -> None:
         self.described = (_Described * len(blocks))()
         self.norm = norm
-        self._tensors = list(_tensors(blocks, norm))
-        self._places = [tensor.data_ptr() for tensor in self._tensors]
-        self._scalings = _scalings(blocks)
-        self._alive: list[object] = []  # what is pointed to and is none of the tensors
+        self.blocks = blocks
+        self._alive: list[object] = []
         for block, to in zip(blocks, self.described, strict=True):
             to.attention_norm, to.ffn_norm = block.attention_norm.data_ptr(), block.ffn_norm.data_ptr()
             for part, place in zip(block.linears, to.linears, strict=True):
                 self._alive.append(describe_part(part, place))
-
-    def describes(self, blocks: Sequence[Block], norm: Tensor) -> bool:
-        """Whether the description is of these: the same tensors, where they were, and the same scalings."""
-        tensors = list(_tensors(blocks, norm))
-        return (
-            len(tensors) == len(self._tensors)
-            and all(map(is_, tensors, self._tensors))
-            and [tensor.data_ptr() for tensor in tensors] == self._places
-            and _scalings(blocks) == self._scalings
-        )
+        matrices = [
+            m for block in blocks for part in block.linears for m in (part.lora_A, part.lora_B) if m is not None
+        ]
+        self.copied = any(m.dtype != torch.float32 or not m.is_contiguous() for m in matrices)
 
     def run(
         self, x: Tensor, k: Tensor, v: Tensor, sizes: Sizes, cos: Tensor, sin: Tensor, mask: Tensor | None
@@ -93,22 +88,3 @@ class Blocks:
             *(k.data_ptr(), v.data_ptr(), x.data_ptr(), y.data_ptr()),
         )
         return y
-
-
-def _tensors(blocks: Sequence[Block], norm: Tensor) -> Iterator[Tensor]:
-    yield norm
-    for attention_norm, ffn_norm, linears in blocks:
-        yield attention_norm
-        yield ffn_norm
-        for linear in linears:
-            if isinstance(linear.weight, Tensor):
-                yield linear.weight
-            else:
-                yield from linear.weight.tensors().values()
-            if linear.lora_A is not None and linear.lora_B is not None:
-                yield linear.lora_A
-                yield linear.lora_B
-
-
-def _scalings(blocks: Sequence[Block]) -> list[float]:
-    return [linear.scaling for block in blocks for linear in block.linears]

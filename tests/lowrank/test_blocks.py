@@ -13,7 +13,7 @@ import lowrank
 from lowrank.blocks import AtOnce
 from lowrank.kernels.cpu import binding
 from lowrank.kernels.cpu.blocks import Blocks
-from lowrank.lora import LoRALinear
+from lowrank.lora import AdapterConfig, LoRALinear
 from lowrank.model.generate import generate_tokens
 from lowrank.model.llama import PLAIN, KVCache, Llama
 from lowrank.selective import use_ops
@@ -113,6 +113,12 @@ CHANGES: dict[str, Callable[[Llama], Any]] = {
     "another matrix": lambda model: setattr(
         model.layers[0].attention, "wk", lowrank.quantize(torch.ones(wk(model).out_features, model.config.dim), "nf4")
     ),
+    "a scaling": lambda model: wq(model).configs.update(first=AdapterConfig(4, 1.0, ())),
+    "the base of a layer": lambda model: setattr(
+        wq(model), "base", lowrank.quantize(torch.ones(wq(model).out_features, model.config.dim), "nf4")
+    ),
+    "codes in place": lambda model: wq(model).base.codes.zero_(),
+    "one block less": lambda model: setattr(model, "layers", model.layers[:1]),
     "a norm in place": lambda model: model.layers[1].ffn_norm.weight.data.mul_(2),
 }
 
@@ -151,8 +157,17 @@ REASONS: dict[str, Callable[[Llama], Any]] = {
     "the layers the other way round": lambda model: setattr(model, "layers", nn.ModuleList(reversed(model.layers))),
     "another eps": lambda model: setattr(model.layers[0].ffn_norm, "eps", 1e-3),
     "another kind of norm": lambda model: setattr(model, "norm", nn.RMSNorm(model.config.dim)),
+    "rows that are cached elsewhere": lambda model: setattr(model.layers[1].attention, "layer", 0),
     "a norm of another dtype": lambda model: model.norm.double(),
 }
+
+
+def test_a_hat_in_16_bits_is_read_again_for_every_token(model: Llama, calls: list[int]) -> None:
+    matrix = wq(model).lora_A["first"]
+    matrix.data = matrix.data.bfloat16()
+    before = steps(model, random(1, 9))
+    ours = steps(model, random(1, 9), before=lambda number: matrix.data.fill_(1) if number == 5 else None)
+    assert torch.equal(ours[:, :7], before[:, :7]) and not torch.equal(ours, before) and len(calls) == 12
 
 
 @pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
