@@ -53,7 +53,7 @@ def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
         if not not_repacked(*about):
             return repack(weight)
         if weight.codes.device.type == "cpu" and not binding.absence():
-            binding.prefer_huge_pages(weight.codes)
+            binding.prefer_huge_pages([weight.codes])
     return weight
 
 

@@ -83,10 +83,10 @@ def load(
             del value  # before the next is read: two would be held otherwise
             bar.update(parameter.nbytes)
     model.output = CastLinear(model.output.weight)
-    if device.type == "cpu" and not binding.absence():
-        binding.prefer_huge_pages(model.output.weight)
     if checkpoint.config.tie_embeddings:
         model.output.weight = model.tok_embeddings.weight
+    if device.type == "cpu" and not binding.absence():
+        binding.prefer_huge_pages([*model.parameters(), *model.buffers()])
     model.source = {
         "weights": weights or "+".join(sorted(formats)),
         "fingerprint": fingerprint.hexdigest(checkpoint.folder),

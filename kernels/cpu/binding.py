@@ -6,6 +6,7 @@ It is called with plain pointers, so whatever it is given was checked before (`f
 import ctypes
 import math
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 MATRIX_UNIT = "amx"
-HUGE_FROM = 4 << 20  # bytes of codes from which pages of 2 MB are asked for
+HUGE = 2 << 20  # bytes of a large page
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
 
 _pointer, _long, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -150,10 +151,16 @@ def call(function: str, *arguments: Any) -> int:
     return status or 0
 
 
-def prefer_huge_pages(tensor: Tensor) -> None:
-    """Asks for pages of 2 MB under a tensor on the CPU that is large enough for them; no byte of it changes."""
-    if tensor.nbytes >= HUGE_FROM:
-        library().lowrank_prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
+def prefer_huge_pages(tensors: Iterable[Tensor]) -> None:
+    """Asks for pages of 2 MB under tensors on the CPU, where they fill some with what is between them. Changes no byte."""
+    stretches: list[tuple[int, int]] = []  # the first byte, and the one behind the last
+    for begin, end in sorted((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in tensors):
+        if stretches and begin - stretches[-1][1] < HUGE:
+            begin, end = stretches[-1][0], max(end, stretches.pop()[1])
+        stretches.append((begin, end))
+    for begin, end in stretches:
+        if end - begin >= 2 * HUGE:  # one of them, at least, is a whole page
+            library().lowrank_prefer_huge_pages(begin, end - begin)
 
 
 class _Kept:

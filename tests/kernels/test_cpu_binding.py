@@ -114,14 +114,28 @@ def test_pages_of_2_mb_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     library = binding.library()
     ask = library.lowrank_prefer_huge_pages
     monkeypatch.setattr(library, "lowrank_prefer_huge_pages", lambda *a: (asked.append(a), ask(*a)))
-    codes = torch.randint(0, 256, (binding.HUGE_FROM + 4096,), dtype=torch.uint8)
+    codes = torch.randint(0, 256, (2 * binding.HUGE + 4096,), dtype=torch.uint8)
     held = Blockwise4bit(codes, torch.ones(2 * len(codes) // 64), "nf4", 64, (2 * len(codes) // 64, 64))
     before = codes.clone()
     assert ops.arrange(held, torch.bfloat16) is held
     assert asked == [(codes.data_ptr(), codes.numel())]
     assert torch.equal(codes, before)
-    for begin, bytes in ((1, 100), (1, 4097), (4095, 8192), (0, 0), (3, binding.HUGE_FROM)):
+    for begin, bytes in ((1, 100), (1, 4097), (4095, 8192), (0, 0), (3, 2 * binding.HUGE)):
         ask(codes.data_ptr() + begin, bytes)
     assert torch.equal(codes, before)
     ops.arrange(weight(), torch.bfloat16)
     assert len(asked) == 1
+
+
+@COMPILED
+def test_pages_of_2_mb_are_asked_for_under_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(binding.library(), "lowrank_prefer_huge_pages", lambda *a: asked.append(a))
+    memory = torch.zeros(16 << 20, dtype=torch.uint8)
+    mb, first = 1 << 20, memory.data_ptr()
+    binding.prefer_huge_pages(
+        [memory[5 * mb : 6 * mb], memory[: 4 * mb], memory[mb : 2 * mb], memory[8 * mb : 11 * mb]]
+    )
+    assert asked == [(first, 6 * mb)]  # the last stands alone, and is too short to hold a page wherever it begins
+    binding.prefer_huge_pages([memory[15 * mb :], memory[8 * mb : 14 * mb]])
+    assert asked[1:] == [(first + 8 * mb, 8 * mb)]
