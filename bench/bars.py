@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .plan import INTO
 from .rows import Row
 
 PEER = "bitsandbytes"
@@ -36,7 +37,7 @@ def bars(rows: Sequence[Row], device: str) -> Iterator[Bar]:
 
 
 def _on_a_cpu(rows: Sequence[Row]) -> Iterator[Bar]:
-    for op, least in (("quantize", 20.0), ("dequantize", 3.0)):
+    for op, least in (("quantize", 20.0), ("dequantize", 3.0), (INTO, 3.0)):
         if ratios := _ratios(rows, (op,), None, PEER):
             yield Bar(f"{op} against bitsandbytes, slowest", min(ratios), least)
     one = range(1, 2)

@@ -116,7 +116,7 @@ def _show_plan(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequ
         return 0
     print(_limits_line(limits, args.dtype))
     for case, bound, ms in least:
-        print(f"{case.op:12} {case.shape:>18}   at least {ms:10.4f} ms, bound by {bound}")
+        print(f"{case.op:15} {case.shape:>18}   at least {ms:10.4f} ms, bound by {bound}")
     names = ", ".join(provider.name for provider in providers)
     print(f"{len(cases)} cases, {REPETITIONS} repetitions; {names}; expected {seconds / 60:.1f} minutes in all", end="")
     print(f" of the {BUDGET_SECONDS / 60:.0f} that a full plan has on one H200" if args.device == "cuda" else "")
@@ -172,7 +172,7 @@ def _line(row: "Row") -> str:
     others, steal = (max(load[share] for load in loads) if row["busy"] else 0.0 for share in ("others", "steal"))
     busy = f"   busy: {others:.0%} others, {steal:.0%} stolen" if row["busy"] else ""
     return (
-        f"{row['op']:12} {shape:>18}  {row['provider']:24} {row['ms']:10.4f} ms  (min {row['ms_min']:.4f}, "
+        f"{row['op']:15} {shape:>18}  {row['provider']:24} {row['ms']:10.4f} ms  (min {row['ms_min']:.4f}, "
         f"spread {row['ms_spread']:.4f})  {row['rate']:8.4g} {row['unit']:7} {row['share']:6.1%}{ratio}{busy}"
     )
 

@@ -2,7 +2,7 @@
 
     forward, dX     largest error at most twice that of dequantize-to-dtype + matmul, plus one ulp at max |y|
     quantize        ours: byte-equal to `reference`;  a peer: no further from W than twice the reference
-    dequantize      ours: bit-equal to `reference`;   a peer: as above
+    dequantize      ours: bit-equal to `reference`;   a peer: as above; into memory that is there: the same
 
 A product is held to the weight that its provider itself stores, on normal x and on one-hot x: a wrong code that hides
 in a long sum stands alone in y there. (Only M columns are looked at so; the tests of the kernels look at all.) A peer
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..kernels import reference
 from ..kernels.repack import as_stored
 from .peers import Ours, Provider, samples_apart
-from .plan import Case
+from .plan import INTO, Case
 
 PEER_ROUNDINGS = 3
 
@@ -70,7 +70,7 @@ class Inputs:
 
 def check(provider: Provider, held: Any, case: Case, inputs: Inputs) -> Verdict:
     """One provider at one case, by the rule above."""
-    if case.op in ("quantize", "dequantize"):
+    if case.m is None:
         error, allowed = _of_weight(provider, held, case.op, inputs)
     else:
         error, allowed = _of_product(provider, held, case.op, inputs.x(case), inputs)
@@ -94,12 +94,21 @@ def _of_weight(provider: Provider, held: Any, op: str, inputs: Inputs) -> tuple[
             pairs = [(as_stored(held).tensors()[name], tensor) for name, tensor in truth.tensors().items()]
         else:
             dtype = inputs.w.dtype
-            pairs = [(provider.dequantize(held, dtype), reference.dequantize_4bit(truth, dtype))]
+            pairs = [(_dequantized(provider, held, op, inputs.w), reference.dequantize_4bit(truth, dtype))]
         return float(sum(_different_bytes(ours, tensor) for ours, tensor in pairs)), 0.0
     return (
-        samples_apart(provider.dequantize(held, torch.float32), inputs.w),
+        samples_apart(_dequantized(provider, held, op, inputs.w), inputs.w),
         2 * samples_apart(reference.dequantize_4bit(truth), inputs.w),
     )
+
+
+def _dequantized(provider: Provider, held: Any, op: str, w: Tensor) -> Tensor:
+    """What the provider makes of what it holds of W, in W's dtype."""
+    if op != INTO:
+        return provider.dequantize(held, w.dtype)
+    out = torch.full_like(w, torch.nan)
+    provider.dequantize_into(held, out)
+    return out
 
 
 def _different_bytes(ours: Tensor, truth: Tensor) -> int:

@@ -27,7 +27,7 @@ from .harness import (
 )
 from .limits import measure_limits
 from .peers import FORMAT, INSTALLABLE, Provider
-from .plan import Case, Limits, Work, work
+from .plan import INTO, Case, Limits, Work, work
 from .rows import Row
 
 REPETITIONS = 50
@@ -143,7 +143,8 @@ class KernelRun:
     def _entry(self, provider: Provider, case: Case, copies: list[Any], x: Tensor | None) -> Entry:
         """A provider ready to be timed: everything is compiled, captured and warm."""
         stored = provider.stored_bytes(provider.hold(copies[0]) if case.op == "quantize" else copies[0])
-        rotation = Rotation([_call(provider, case, weight, x, self.dtype) for weight in copies])
+        out = torch.zeros(case.n, case.k, dtype=self.dtype, device=self.device) if case.op == INTO else None
+        rotation = Rotation([_call(provider, case, weight, x, out, self.dtype) for weight in copies])
         stopwatch, timing = self._stopwatch(rotation, provider.captured and case.op != "quantize")
         return Entry(stopwatch, timing, rotation.length, work(case, stored, self.dtype.itemsize))
 
@@ -180,8 +181,12 @@ class KernelRun:
             return cuda_stopwatch(rotation, capture=False)
 
 
-def _call(provider: Provider, case: Case, weight: Any, x: Tensor | None, dtype: torch.dtype) -> Call:
+def _call(
+    provider: Provider, case: Case, weight: Any, x: Tensor | None, out: Tensor | None, dtype: torch.dtype
+) -> Call:
     """The op on one copy of the weight. For a gradient, the forward pass is done here, once."""
+    if out is not None:
+        return lambda: provider.dequantize_into(weight, out)
     if x is None:
         return lambda: provider.quantize(weight) if case.op == "quantize" else provider.dequantize(weight, dtype)
     if case.op == "forward":

@@ -4,6 +4,7 @@ A provider turns a weight [N, K] into what it stores ("held"), and computes with
 functions as its users call them; dX is the gradient that its own autograd returns.
 """
 
+import ctypes
 import math
 from collections.abc import Collection
 from importlib import import_module, metadata
@@ -12,8 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..kernels import ops
-from ..kernels.formats import stored_bytes
+from ..kernels import ops, run
+from ..kernels.formats import DENSE_DTYPES, stored_bytes
+from .plan import OPS
 
 FORMAT = "nf4-dq"  # what every 4-bit provider is asked for: NF4, blocks of 64, block maxima in 8 bits
 
@@ -38,6 +40,9 @@ class Provider(Protocol):
     def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
         """W [N, K] in `dtype`."""
 
+    def dequantize_into(self, held: Any, out: Tensor) -> None:
+        """Writes W over `out` [N, K], in its dtype; only for a provider with this op."""
+
     def linear(self, held: Any, x: Tensor) -> Tensor:
         """x [M, K] -> x W^T [M, N]; with a gradient where x asks for one."""
 
@@ -45,7 +50,7 @@ class Provider(Protocol):
 class Ours:
     """`lowrank.kernels.ops`"""
 
-    name, ops, four_bit, captured = "ours", frozenset({"quantize", "dequantize", "forward", "dX"}), True, True
+    name, ops, four_bit, captured = "ours", frozenset(OPS), True, True
 
     def quantize(self, w: Tensor) -> Any:
         return ops.quantize(w, FORMAT)
@@ -58,6 +63,9 @@ class Ours:
 
     def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
         return ops.dequantize(held, dtype)
+
+    def dequantize_into(self, held: Any, out: Tensor) -> None:
+        run.dequantize(held, out.dtype, out)
 
     def linear(self, held: Any, x: Tensor) -> Tensor:
         return ops.linear(x, held)
@@ -79,6 +87,9 @@ class Dense:
     def dequantize(self, held: Tensor, dtype: torch.dtype) -> Tensor:
         return held.to(dtype)
 
+    def dequantize_into(self, held: Tensor, out: Tensor) -> None:
+        out.copy_(held)
+
     def linear(self, held: Tensor, x: Tensor) -> Tensor:
         return nn.functional.linear(x, held)
 
@@ -89,7 +100,7 @@ class BitsAndBytes:
     On a CPU the layer repacks its weight at the first call without a gradient, and rounds the block maxima to bfloat16.
     """
 
-    name, ops, four_bit, captured = "bitsandbytes", frozenset({"quantize", "dequantize", "forward", "dX"}), True, True
+    name, ops, four_bit, captured = "bitsandbytes", frozenset(OPS), True, True
 
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -112,6 +123,15 @@ class BitsAndBytes:
     def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
         w: Tensor = self._library.functional.dequantize_4bit(held.weight.data, held.weight.quant_state)
         return w.to(dtype)
+
+    def dequantize_into(self, held: Any, out: Tensor) -> None:
+        """By its C function: on a CPU its `dequantize_4bit` takes no `out`. Maxima come as they do there."""
+        state = held.weight.quant_state
+        absmax = self._library.functional.dequantize_blockwise(state.absmax, state.state2) + state.offset
+        dtype = next(name for name, dtype in DENSE_DTYPES.items() if dtype == out.dtype)
+        function = getattr(self._library.cextension.lib, f"cdequantize_blockwise_cpu_nf4_{dtype}")
+        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (held.weight.data, absmax, out)]
+        function(*pointers, *map(ctypes.c_longlong, (state.blocksize, *out.shape)))
 
     def linear(self, held: Any, x: Tensor) -> Tensor:
         y: Tensor = held(x)

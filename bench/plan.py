@@ -6,7 +6,11 @@ M rows of x, N out_features, K in_features.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-OPS = ("quantize", "dequantize", "forward", "dX")
+# "into" writes W where a W was before. That is another matter only where the system hands out the memory of every new
+# tensor page by page: torch keeps that of a GPU.
+INTO = "dequantize into"
+OPS = ("quantize", "dequantize", INTO, "forward", "dX")
+ON = {"cpu": OPS, "cuda": tuple(op for op in OPS if op != INTO)}
 
 # N x K: attention, fused q k v, one of gate and up, both, down, and the output head.
 SHAPES = ((4096, 4096), (12288, 4096), (11008, 4096), (22016, 4096), (4096, 11008), (32000, 4096))
@@ -43,7 +47,7 @@ H200 = Limits(copy_gbs=4300, read_gbs=4300, matmul_tflops=790, measured=False)
 
 @dataclass(frozen=True)
 class Case:
-    """One op at one shape; `m` is None for quantize and dequantize, which have no x."""
+    """One op at one shape; `m` is None for those that have no x."""
 
     op: str
     n: int
@@ -84,7 +88,8 @@ def plan(device: str, shapes: str | Sequence[tuple[int, int]]) -> list[Case]:
     """
     planned, rows = (QUICK if shapes == "quick" else FULL)[device]
     chosen = planned if isinstance(shapes, str) else shapes
-    return [Case(op, n, k, m) for n, k in chosen for op in OPS for m in (rows if op in ("forward", "dX") else (None,))]
+    ops = ON[device]
+    return [Case(op, n, k, m) for n, k in chosen for op in ops for m in (rows if op in ("forward", "dX") else (None,))]
 
 
 def expected_seconds(

@@ -13,6 +13,7 @@ N, K = 96, 128
 CASES = [
     Case("quantize", N, K),
     Case("dequantize", N, K),
+    Case("dequantize into", N, K),
     *(Case(op, N, K, m) for op in ("forward", "dX") for m in (1, 3, 17)),
 ]
 
