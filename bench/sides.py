@@ -164,9 +164,9 @@ def speed(seconds: list[float], tokens: int, each: int, repetitions: str) -> Row
     summary = summarize([1e3 * second / each for second in seconds])
     return {
         "tokens_per_s": round(1e3 * tokens / each / summary.ms, 1),
-        "ms": round(summary.ms, 2),
-        "ms_min": round(summary.ms_min, 2),
-        "ms_spread": round(summary.ms_spread, 2),
+        "ms": round(summary.ms, 4),
+        "ms_min": round(summary.ms_min, 4),
+        "ms_spread": round(summary.ms_spread, 4),
         repetitions: summary.repetitions,
     }
 

@@ -152,7 +152,7 @@ def call(function: str, *arguments: Any) -> int:
 
 
 def prefer_huge_pages(tensors: Iterable[Tensor]) -> None:
-    """Asks for pages of 2 MB under tensors on the CPU that fill some, together with what is between. Changes no byte."""
+    """Asks for pages of 2 MB under tensors on the CPU that fill some, together with what is between; changes no byte"""
     stretches: list[tuple[int, int]] = []  # the first byte, and the one behind the last
     for begin, end in sorted((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in tensors):
         if stretches and begin - stretches[-1][1] < HUGE:
