@@ -7,6 +7,7 @@
 #include "parallel.h"
 
 #define MOST_WEIGHTS 4096 /* in a block */
+#define SEARCHES 16       /* at a time */
 
 int lowrank_quantize(const void *w, enum dtype dtype, int64_t count, int blocksize, const float *boundaries,
                      const uint8_t *order, uint8_t zero_code, uint8_t *codes, float *absmax, int threads)
@@ -45,13 +46,15 @@ int lowrank_quantize(const void *w, enum dtype dtype, int64_t count, int blocksi
     return bad;
 }
 
-/* How many of the 255 boundaries are below x. */
-static uint8_t rank(const float *boundaries, float x)
+/* How many of the 255 boundaries are below each x: searches that do not wait for each other's steps. */
+static void ranks(const float *boundaries, const float *x, uint8_t *below)
 {
-    int below = 0;
+    int found[SEARCHES] = {0};
     for (int step = 128; step; step /= 2)
-        below += x > boundaries[below + step - 1] ? step : 0;
-    return (uint8_t)below;
+        for (int i = 0; i < SEARCHES; i++)
+            found[i] += x[i] > boundaries[found[i] + step - 1] ? step : 0;
+    for (int i = 0; i < SEARCHES; i++)
+        below[i] = (uint8_t)found[i];
 }
 
 void lowrank_quantize_absmax(const float *absmax, int64_t count, float offset, int nested_blocksize,
@@ -68,11 +71,14 @@ void lowrank_quantize_absmax(const float *absmax, int64_t count, float offset, i
                 largest = fmaxf(largest, fabsf(absmax[i] - offset));
             nested_absmax[first / nested_blocksize] = largest;
             const float reciprocal = 1 / largest;
-            for (int64_t i = first; i < end; i++) {
-                const float apart = absmax[i] - offset;
-                codes[i] = rank(boundaries, largest == 0          ? 0
-                                            : isinf(reciprocal) ? apart / largest
-                                                                : apart * reciprocal);
+            for (int64_t i = first; i < end; i += SEARCHES) {
+                float scaled[SEARCHES] = {0};
+                uint8_t below[SEARCHES];
+                const int64_t here = least(SEARCHES, end - i);
+                for (int64_t j = 0; j < here && largest != 0; j++)
+                    scaled[j] = isinf(reciprocal) ? (absmax[i + j] - offset) / largest : (absmax[i + j] - offset) * reciprocal;
+                ranks(boundaries, scaled, below);
+                memcpy(codes + i, below, here);
             }
         }
     }
