@@ -38,13 +38,16 @@ def test_every_stage_makes_a_row(tmp_path: Path, capsys) -> None:
     out = tmp_path / "rows.jsonl"
     assert run("--scratch", str(tmp_path), "--threads", "1", "--out", str(out)) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["stage"] for row in rows] == ["make", "quantize", "load", "generate", "train"]
+    assert [row["stage"] for row in rows] == ["make", "quantize", "load", "prompt", "generate", "train"]
     for row in rows:
         assert row["seconds"] > 0 and row["gb_per_s"] >= 0 and row["threads"] == 1
         assert 1e8 < row["peak_resident_bytes"] < 4e9
         assert {"machine", "versions", "date", "commit", "load_average"} <= row.keys()
-    assert rows[3]["tokens"] == 8
-    assert 5 < rows[4]["loss"] < 9  # some ln 1024
+    assert (rows[3]["tokens"], rows[4]["tokens"]) == (8, 16)
+    config = bench_load.SHAPES["tiny"][0]
+    embedding = 2 * config.vocab_size * config.dim
+    assert rows[4]["bytes"] == 16 * rows[3]["bytes"] == 16 * (rows[2]["bytes"] - embedding)
+    assert 5 < rows[5]["loss"] < 9  # some ln 1024
     shown, told = capsys.readouterr()
     assert "peak resident GB" in shown
     assert [line.partition(":")[0] for line in told.splitlines()] == [row["stage"] for row in rows]
