@@ -114,7 +114,7 @@ def quantize(shape: str, scratch: Path) -> Iterator[Row]:
 
 
 def load_and_generate(shape: str, scratch: Path) -> Iterator[Row]:
-    """The quantized folder in bfloat16, a prompt, and tokens behind it: each reads every weight but the embedding once."""
+    """The quantized folder in bfloat16, a prompt, tokens behind it: each reads every weight but the embedding once."""
     models = []
 
     def loading() -> int:

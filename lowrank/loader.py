@@ -86,7 +86,8 @@ def load(
     if checkpoint.config.tie_embeddings:
         model.output.weight = model.tok_embeddings.weight
     if device.type == "cpu" and not binding.absence():
-        binding.prefer_huge_pages([*model.parameters(), *model.buffers()])
+        small = (tensor for tensor in model.layers.buffers() if tensor.nbytes < binding.FEWEST_BYTES)
+        binding.prefer_huge_pages([model.output.weight, *small])
     model.source = {
         "weights": weights or "+".join(sorted(formats)),
         "fingerprint": fingerprint.hexdigest(checkpoint.folder),

@@ -21,6 +21,7 @@ ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the wi
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 MATRIX_UNIT = "amx"
 HUGE = 2 << 20  # bytes of a large page
+FEWEST_BYTES = 2 * HUGE  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
 
 _pointer, _long, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -159,7 +160,7 @@ def prefer_huge_pages(tensors: Iterable[Tensor]) -> None:
             begin, end = stretches[-1][0], max(end, stretches.pop()[1])
         stretches.append((begin, end))
     for begin, end in stretches:
-        if end - begin >= 2 * HUGE:  # one of them, at least, is a whole page
+        if end - begin >= FEWEST_BYTES:
             library().lowrank_prefer_huge_pages(begin, end - begin)
 
 

@@ -114,13 +114,13 @@ def test_pages_of_2_mb_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     library = binding.library()
     ask = library.lowrank_prefer_huge_pages
     monkeypatch.setattr(library, "lowrank_prefer_huge_pages", lambda *a: (asked.append(a), ask(*a)))
-    codes = torch.randint(0, 256, (2 * binding.HUGE + 4096,), dtype=torch.uint8)
+    codes = torch.randint(0, 256, (binding.FEWEST_BYTES + 4096,), dtype=torch.uint8)
     held = Blockwise4bit(codes, torch.ones(2 * len(codes) // 64), "nf4", 64, (2 * len(codes) // 64, 64))
     before = codes.clone()
     assert ops.arrange(held, torch.bfloat16) is held
     assert asked == [(codes.data_ptr(), codes.numel())]
     assert torch.equal(codes, before)
-    for begin, bytes in ((1, 100), (1, 4097), (4095, 8192), (0, 0), (3, 2 * binding.HUGE)):
+    for begin, bytes in ((1, 100), (1, 4097), (4095, 8192), (0, 0), (3, binding.FEWEST_BYTES)):
         ask(codes.data_ptr() + begin, bytes)
     assert torch.equal(codes, before)
     ops.arrange(weight(), torch.bfloat16)
