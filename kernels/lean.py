@@ -4,7 +4,7 @@
 
 Each is `fused_reference`'s equation, computed in float32 (float64 for float64) and rounded once. It is one pass in C
 where that was compiled and takes the dtype; else in torch, norms a piece of rows at a time, whose float32 copies never
-leave the cache.
+leave the cache. torch.compile is shown the equation itself, which it fuses in its own way.
 `LEAN` holds them as `Llama(config, ops=...)` takes them; attention is `cpu.attention` where that has no objection, and
 torch's own elsewhere.
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import fused
+from . import fused, fused_reference
 from .cpu import attention as in_c
 from .cpu import binding
 from .fused_reference import IGNORED, wide_dtype
@@ -30,6 +30,8 @@ PIECE_OF_LOGITS = 1 << 19
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """y = x / sqrt(mean(x^2) + eps) * weight    (arXiv 1910.07467);  x [*, D], weight [D]"""
+    if torch.compiler.is_compiling():
+        return fused_reference.rms_norm(x, None, weight, eps)[0]
     if not _learned(x, weight):
         return _normed(x, None, weight, eps, with_rstd=False)[0]
     y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
@@ -38,6 +40,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """h = x + residual;  (rms_norm(h), h)"""
+    if torch.compiler.is_compiling():
+        return fused_reference.rms_norm(x, residual, weight, eps)[:2]
     if not _learned(x, residual, weight):
         return _normed(x, residual, weight, eps, with_rstd=False)[:2]
     y, h = _RMSNorm.apply(x, residual, weight, eps)  # type: ignore[no-untyped-call]
@@ -121,6 +125,8 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "ha
 
     x [B, T, H, h]; cos, sin float32 [B, T, 1, h/2]. A pair is a complex number a + ib, turned by cos + i sin.
     """
+    if torch.compiler.is_compiling():
+        return fused_reference.rope(x, cos, sin, layout == "interleaved", inverse=False)
     if not _learned(x):
         return _turned(x, cos, sin, layout, inverse=False)
     y: Tensor = _Rope.apply(x, cos, sin, layout)  # type: ignore[no-untyped-call]
@@ -167,6 +173,8 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
+    if torch.compiler.is_compiling():
+        return fused_reference.swiglu(gate, up)
     if not _learned(gate, up):
         return _gated(gate, up)
     y: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
@@ -258,7 +266,7 @@ def _learned(*tensors: Tensor) -> bool:
 def _in_c(*tensors: Tensor) -> bool:
     """Whether the C library was built, and takes the tensors' one dtype where they are."""
     dtype = tensors[0].dtype
-    if dtype not in binding.DTYPES or binding.absence() or torch.compiler.is_compiling():
+    if dtype not in binding.DTYPES or binding.absence():
         return False
     return all(tensor.dtype is dtype and tensor.is_cpu for tensor in tensors)
 

@@ -217,3 +217,11 @@ def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(hf_folder, monke
     assert load(hf_folder / "base", "fp32", dtype=torch.float64).norm.ops is PLAIN
     monkeypatch.setattr(binding, "absence", lambda: "nobody compiled it")
     assert load(hf_folder / "base", "fp32").norm.ops is PLAIN
+
+
+@pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
+def test_torch_compile_traces_a_loaded_model_whole(folder: str, golden: Path, assert_logits_equal) -> None:
+    model, tokens = load(golden / folder, "nf4"), torch.randint(3, 60, (2, 9))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        assert_logits_equal(compiled(tokens), model(tokens))
