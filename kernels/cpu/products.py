@@ -94,17 +94,18 @@ def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
 
 def describe_part(part: Adapted, to: LinearPart) -> list[object]:
     """Fills in all but y. Returns what must live as long as `to` is in use."""
-    weight, alive = part.weight, []
-    if isinstance(weight, Blockwise4bit):
-        to.w = ctypes.addressof(describe(weight))
-    elif isinstance(weight, RowwiseInt8):
-        to.w_int8 = ctypes.addressof(describe(weight))
-    else:
-        assert isinstance(weight, Tensor) and weight.is_cpu
+    weight = part.weight
+    alive: list[object]
+    if isinstance(weight, Tensor):
+        assert weight.is_cpu
         matrix = weight.contiguous()
         dense = Dense(matrix.data_ptr(), DTYPES[matrix.dtype], *matrix.shape)
+        alive = [dense, matrix]
         to.w_dense = ctypes.addressof(dense)
-        alive += [matrix, dense]
+    else:
+        assert isinstance(weight, Blockwise4bit | RowwiseInt8)
+        alive = [described := describe(weight)]
+        setattr(to, "w_int8" if isinstance(weight, RowwiseInt8) else "w", ctypes.addressof(described))
     if part.lora_A is not None and part.lora_B is not None:
         lora_A, lora_B = part.lora_A.float().contiguous(), part.lora_B.float().contiguous()
         assert lora_A.shape == (len(lora_A), weight.shape[1]) and lora_B.shape == (weight.shape[0], len(lora_A))

@@ -35,6 +35,8 @@ def rows_of(args: argparse.Namespace, bench: Callable[[Path], list[dict[str, Any
     """The rows of a bench that works in --scratch, written to --out, and printed if --json asks for them."""
     from ..bench.rows import append
 
+    if args.scratch:
+        Path(args.scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lowrank-bench-", dir=args.scratch) as scratch:
         try:
             rows = bench(Path(scratch))
