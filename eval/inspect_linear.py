@@ -173,7 +173,10 @@ def find_linear(path: str, config: ModelConfig) -> str:
 
 
 def capture(model: Llama, path: str, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What goes into one linear in a forward pass, and what comes out: x [1, T, K], y [1, T, N]"""
+    """What goes into one linear in a forward pass, and what comes out: x [1, T, K], y [1, T, N]
+
+    The hook keeps the hat's products apart from the one with W, which without it may be one sum, rounded once.
+    """
     held: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -36,7 +36,8 @@ def hook_value(base, path, row, token, weights, hat=None, force=False):
         use_adapter(model, "worn")
     seen = []
     model.get_submodule(path).register_forward_hook(lambda module, inputs, output: seen.append(output))
-    model(torch.tensor([load_tokenizer(base).encode(TEXT, bos=True, eos=False)]))
+    with torch.no_grad():
+        model(torch.tensor([load_tokenizer(base).encode(TEXT, bos=True, eos=False)]))
     return float(seen[0][0, token, row])
 
 
