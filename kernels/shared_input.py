@@ -44,7 +44,7 @@ def linears(x: Tensor, parts: Sequence[Adapted]) -> tuple[Tensor, ...]:
 
 def _apart(x: Tensor, parts: Sequence[Adapted], dtype: torch.dtype) -> tuple[Tensor, ...]:
     """y_i one after another, the adapters' products in `dtype`: those of torch in 16 bits are slow for one row"""
-    rows, ys = x.to(dtype), []
+    ys, rows = [], x.to(dtype) if any(part.lora_A is not None for part in parts) else x
     for part in parts:
         y = _product(x, part.weight)
         if part.lora_A is not None and part.lora_B is not None:

@@ -69,7 +69,7 @@ class _Witness:
     """
 
     def __init__(self, model: Llama, x: Tensor) -> None:
-        self._asked = model, x.shape, x.dtype, worn_here()
+        self._model, self._worn, self._kind = model, worn_here(), (x.shape, x.dtype)
         self._read: tuple[list[Any], list[Any], list[Any]] = ([], [], [])  # dictionaries, a key of each, its value
         self._submodules: list[dict[str, Any]] = []
         self._hooks: list[dict[int, Any]] = []
@@ -97,8 +97,9 @@ class _Witness:
         """Whether all of it is as it was, for an x of the same kind."""
         dictionaries, keys, values = self._read
         return (
-            all(map(is_, self._asked[::3], (model, worn_here())))
-            and self._asked[1:3] == (x.shape, x.dtype)
+            self._model is model
+            and self._worn is worn_here()
+            and self._kind == (x.shape, x.dtype)
             and all(map(is_, map(dict.get, dictionaries, keys), values))
             and not any(self._hooks)
             and self._sizes == list(map(len, self._submodules))

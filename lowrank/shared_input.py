@@ -44,7 +44,7 @@ def adapted(layer: Any, x: Tensor) -> Adapted | None:
         if layer.noise is None:
             return None
         drop = (config.dropout, layer.noise.seed)
-    elif not x.is_cpu and not isinstance(weight, Tensor) and not ops.apart(x, weight):
+    elif not isinstance(weight, Tensor) and not ops.apart(x, weight):
         return None
     return Adapted(weight, layer.lora_A[name], layer.lora_B[name], config.scaling * share, drop)
 

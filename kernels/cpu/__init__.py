@@ -10,7 +10,7 @@ tiles.h      the matrix unit; tiles.c the product, tiles_dx.c its gradient
 attention.h  causal attention by it; attention.c forward, attention_dx.c its gradients
 decode_attention.c   attention of one query a row
 rope.c, rmsnorm.c, swiglu.c   what is between the products, and its gradients
-blocks.c     all blocks of Llama for one token a row
+blocks.c     all blocks of Llama for one token a row, of what team.h names
 pages.c      2 MB pages for large weights
 binding      finds the library, and describes weights to it
 products     the paths that `dispatch` chooses

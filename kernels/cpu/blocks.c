@@ -1,15 +1,12 @@
 /* All blocks of Llama for one token a row, by one team of threads, which meets at barriers instead of going home.
 
-   Every step is the function of the instruction set that its own entry calls, on the same numbers rounded in the same
+   Every step but the rotation is what the threads of its own entry do (team.h), on the same numbers rounded in the same
    places: the result is the same to the byte. */
 
-#include <math.h>
 #include <string.h>
 
-#include "linear.h"
 #include "parallel.h"
-
-#define STRETCH 64 /* numbers: whole vectors, and no cache line that two threads write */
+#include "team.h"
 
 /* Rows of the batch in the dtype of x, then float32: angles [batch][2][head_dim], scores of each thread, and what linears
    work in. */
@@ -67,11 +64,7 @@ static void linears(const step *s, const llama_block *b, int first, int end, int
 /* h = x + added, or x where nothing is added; y = rms_norm(h). */
 static void norm(const step *s, const void *x, const void *added, const void *weight, void *h, void *y)
 {
-    const int64_t row = s->n->dim * size_of(s->dtype);
-    const range rows = share(s->n->batch, 1);
-    for (int64_t at = rows.first * row; at < rows.end * row; at += row)
-        chosen_set()->norm((const char *)x + at, added ? (const char *)added + at : NULL, weight, s->dtype, s->n->dim,
-                           s->n->eps, added ? (char *)h + at : NULL, (char *)y + at);
+    team_rms_norm(x, added, weight, s->dtype, s->n->batch, s->n->dim, s->n->eps, h, NULL, y);
 #pragma omp barrier
 }
 
@@ -98,24 +91,19 @@ static void turn(const step *s, char *k, char *v)
 static void attention(const step *s, const char *k, const char *v)
 {
     const llama_sizes *n = s->n;
-    const int64_t length = n->position + 1, head_bytes = n->head_dim * size_of(s->dtype);
-    float *scores = (float *)in(s, SCORES) + member() * ATTEND_MEMORY(length, n->head_dim);
-    const range heads = share(n->batch * n->heads, 1);
-    for (int64_t i = heads.first; i < heads.end; i++) {
-        const int64_t row = i / n->heads, kv = row * n->kv_heads + i % n->heads / (n->heads / n->kv_heads);
-        const int64_t place = kv * n->capacity * head_bytes;
-        chosen_set()->attend(in(s, TURNED) + i * head_bytes, k + place, v + place, n->head_dim,
-                             s->seen ? s->seen + row * length : NULL, s->dtype, length, n->head_dim,
-                             1 / sqrtf((float)n->head_dim), scores, in(s, ATTENDED) + i * head_bytes);
-    }
+    const int64_t head = n->capacity * n->head_dim;
+    const decode_sizes sizes = {
+        .batch = n->batch, .heads = n->heads, .kv_heads = n->kv_heads, .length = n->position + 1,
+        .channels = n->head_dim, .batch_stride = n->kv_heads * head, .head_stride = head, .key_stride = n->head_dim,
+        .mask_stride = n->position + 1,
+    };
+    team_decode_attention(&sizes, s->dtype, in(s, TURNED), k, v, s->seen, (float *)in(s, SCORES), in(s, ATTENDED));
 #pragma omp barrier
 }
 
 static void swiglu(const step *s)
 {
-    const range mine = share(s->n->batch * s->n->hidden_dim, STRETCH);
-    const int64_t at = mine.first * size_of(s->dtype);
-    chosen_set()->swiglu(in(s, GATE) + at, in(s, UP) + at, s->dtype, mine.end - mine.first, in(s, GATED) + at);
+    team_swiglu(in(s, GATE), in(s, UP), s->dtype, s->n->batch * s->n->hidden_dim, in(s, GATED));
 #pragma omp barrier
 }
 

@@ -1,11 +1,10 @@
 /* y = x W^T for few rows, straight from the codes, and what an adapter adds to it: no row of W is ever in memory but the
    one at hand. */
 
-#include "linear.h"
-
 #include <string.h>
 
 #include "parallel.h"
+#include "team.h"
 
 /* x [m, k] in float32: `plain`, in rows of `stride`, and `arranged` for `dot`. */
 typedef struct {

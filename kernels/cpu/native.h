@@ -92,8 +92,8 @@ API int lowrank_linear_dx(const blockwise_4bit *w, const void *dy, int64_t m, en
 API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
                                int threads);
 
-/* y = x W^T and dx = dy W in bfloat16 by the matrix unit, with W rounded to bfloat16 first: only where the instruction set is "amx", and
-   rows of W are whole blocks of a multiple of 64. */
+/* y = x W^T and dx = dy W in bfloat16 by the matrix unit, with W rounded to bfloat16 first: only where the instruction
+   set is "amx", and rows of W are whole blocks of a multiple of 64. */
 API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 

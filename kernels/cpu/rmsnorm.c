@@ -2,28 +2,32 @@
 
 #include <string.h>
 
-#include "isa.h"
 #include "parallel.h"
+#include "team.h"
 
 #define FEWEST_ROWS 16 /* of dweight that are added up by one thread, */
 #define MOST_GROUPS 32 /* in so many groups, whatever the number of threads */
 
+void team_rms_norm(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t rows,
+                   int64_t channels, float eps, void *h, float *rstd, void *y)
+{
+    const int64_t size = channels * (int64_t)size_of(dtype);
+    const range mine = share(rows, 1);
+    for (int64_t row = mine.first; row < mine.end; row++) {
+        const float scale = chosen_set()->norm((const char *)x + row * size,
+                                               residual ? (const char *)residual + row * size : NULL, weight, dtype,
+                                               channels, eps, residual ? (char *)h + row * size : NULL,
+                                               (char *)y + row * size);
+        if (rstd)
+            rstd[row] = scale;
+    }
+}
+
 int lowrank_rms_norm(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t rows,
                      int64_t channels, float eps, void *h, float *rstd, void *y, int threads)
 {
-    const int64_t size = channels * (int64_t)size_of(dtype);
 #pragma omp parallel num_threads(useful_threads(threads, rows * channels))
-    {
-        const range mine = share(rows, 1);
-        for (int64_t row = mine.first; row < mine.end; row++) {
-            const float scale = chosen_set()->norm((const char *)x + row * size,
-                                                   residual ? (const char *)residual + row * size : NULL, weight, dtype,
-                                                   channels, eps, residual ? (char *)h + row * size : NULL,
-                                                   (char *)y + row * size);
-            if (rstd)
-                rstd[row] = scale;
-        }
-    }
+    team_rms_norm(x, residual, weight, dtype, rows, channels, eps, h, rstd, y);
     return 0;
 }
 

@@ -52,6 +52,7 @@ def test_every_stage_makes_a_row(tmp_path: Path, capsys) -> None:
     assert "peak resident GB" in shown
     assert [line.partition(":")[0] for line in told.splitlines()] == [row["stage"] for row in rows]
     assert not any(scratch.iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["not", "rows.jsonl"]
 
 
 def test_a_disk_that_is_too_small_is_told_with_the_figure(tmp_path: Path, monkeypatch) -> None:
