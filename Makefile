@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-NATIVE := $(wildcard kernels/cpu/*.[ch] kernels/cpu/*.inc)
+NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu/src/*/*.inc)
 
 export PYTHONSAFEPATH = 1
 
@@ -23,7 +23,7 @@ SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-fil
 build/sanitized/native.so: $(NATIVE)
 	mkdir -p build/sanitized
 	$(CC) -shared -fPIC -g -O1 -std=gnu11 -fopenmp -ffp-contract=off -fvisibility=hidden -fno-omit-frame-pointer \
-		-fsanitize=address,undefined -fno-sanitize-recover=undefined -o $@ kernels/cpu/*.c -lm
+		-fsanitize=address,undefined -fno-sanitize-recover=undefined -o $@ -I kernels/cpu/src $(filter %.c,$(NATIVE)) -lm
 
 sanitize: $(VENV)/installed-test build/sanitized/native.so
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 LOWRANK_CPU_LIBRARY="$(CURDIR)/build/sanitized/native.so" \
@@ -33,6 +33,7 @@ lint: $(VENV)/installed-test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) tests/kernels/compare_sets.c
 
 # The site, in build/site: open build/site/index.html.
 docs: $(VENV)/installed-test

@@ -1,21 +1,22 @@
 """4-bit and 8-bit weights on a CPU, in C: quantize, dequantize, and products straight from the codes.
 
-native.h     what the C library offers, and how a weight is handed to it
-vector.inc   every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c, portable.c;
-             it includes weights.inc, products.inc, activations.inc and attend.inc
-isa.c        which instruction set is used
-formats.c    quantize and dequantize
-linear.c     products for few rows, with adapters; linear_dx.c their gradient
-tiles.h      the matrix unit; tiles.c the product, tiles_dx.c its gradient
-attention.h  causal attention by it; attention.c forward, attention_dx.c its gradients
-decode_attention.c   attention of one query a row
-rope.c, rmsnorm.c, swiglu.c   what is between the products, and its gradients
-blocks.c     all blocks of Llama for one token a row, of what team.h names
-pages.c      2 MB pages for large weights
-binding      finds the library, and describes weights to it
-products     the paths that `dispatch` chooses
-attention    what calls attention.c, attention_dx.c and decode_attention.c, and when
-blocks       what calls blocks.c
+binding      finds the C library and describes weights to it
+products     the products that `dispatch` chooses
+attention    calls the C kernels of attention, and says when
+blocks       one token through all blocks
+
+src/api.h            the functions of the C library, and how a weight is handed to them
+src/isa.c, isa.h     which instruction set is used, and the functions that each of them has
+src/threads.h        threads of a parallel region
+src/quantize.c       quantize and dequantize
+src/gemv.c           products for few rows, with adapters; gemv_dx.c their gradient
+src/rope.c, rms_norm.c, swiglu.c    the operations between the products, and their gradients
+src/decode_attention.c              attention of one query a row
+src/llama_step.c     all blocks of Llama for one token a row
+src/huge_pages.c     2 MB pages for large weights
+src/simd/vector.inc  every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c and
+                     portable.c; it includes weights.inc, products.inc, activations.inc and decode_attention.inc
+src/amx/             the matrix unit: tiles.h, products in gemm.c and gemm_dx.c, attention.c and attention_dx.c
 
 A package that was installed without a C compiler has no library: then plain torch computes, as `binding.absence` says.
 """

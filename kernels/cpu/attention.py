@@ -15,7 +15,7 @@ WIDEST = 128  # channels of a head
 
 
 class Heads(ctypes.Structure):
-    """`head_tensor` of native.h."""
+    """`head_tensor` of api.h."""
 
     _fields_ = (
         ("first", ctypes.c_void_p),
@@ -26,7 +26,7 @@ class Heads(ctypes.Structure):
 
 
 class Sizes(ctypes.Structure):
-    """`attention_sizes` of native.h."""
+    """`attention_sizes` of api.h."""
 
     _fields_ = (
         ("batch", ctypes.c_int64),
@@ -39,7 +39,7 @@ class Sizes(ctypes.Structure):
 
 
 class DecodeSizes(ctypes.Structure):
-    """`decode_sizes` of native.h."""
+    """`decode_sizes` of api.h."""
 
     _fields_ = tuple(
         (name, ctypes.c_int64)

@@ -33,8 +33,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linears": (_pointer, _long, _pointer, _long, _int, _int),
     "linear_dx": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
-    "linear_tiles": (_pointer, _pointer, _long, _pointer, _int),
-    "linear_dx_tiles": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_amx": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_dx_amx": (_pointer, _pointer, _long, _pointer, _int),
     "attention": (*(_pointer,) * 6, _int),
     "attention_dx": (*(_pointer,) * 10, _int),
     "rope": (_pointer, _int, _long, _long, _long, _int, _int, _pointer, _pointer, _pointer, _int),
@@ -43,14 +43,14 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "rms_norm": (*(_pointer,) * 3, _int, _long, _long, ctypes.c_float, *(_pointer,) * 3, _int),
     "rms_norm_dx": (*(_pointer,) * 5, _int, _long, _long, _pointer, _pointer, _int),
     "decode_attention": (_pointer, _int, *(_pointer,) * 5, _int),
-    "blocks": (_pointer, _long, _pointer, _int, *(_pointer,) * 8, _int),
+    "llama_step": (_pointer, _long, _pointer, _int, *(_pointer,) * 8, _int),
     "prefer_huge_pages": (_pointer, _long),
 }
 _WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")
 
 
 class FourBit(ctypes.Structure):
-    """`blockwise_4bit` of native.h."""
+    """`blockwise_4bit` of api.h."""
 
     _fields_ = (
         ("codes", _pointer),
@@ -68,19 +68,19 @@ class FourBit(ctypes.Structure):
 
 
 class Int8(ctypes.Structure):
-    """`rowwise_int8` of native.h."""
+    """`rowwise_int8` of api.h."""
 
     _fields_ = (("codes", _pointer), ("scale", _pointer), ("rows", _long), ("columns", _long))
 
 
 class Dense(ctypes.Structure):
-    """`dense` of native.h."""
+    """`dense` of api.h."""
 
     _fields_ = (("weights", _pointer), ("dtype", _int), ("rows", _long), ("columns", _long))
 
 
 class LinearPart(ctypes.Structure):
-    """`linear_part` of native.h."""
+    """`linear_part` of api.h."""
 
     _fields_ = (
         ("w", _pointer),
@@ -94,8 +94,8 @@ class LinearPart(ctypes.Structure):
     )
 
 
-class Part(ctypes.Structure):
-    """`part` of native.h."""
+class Submatrix(ctypes.Structure):
+    """`submatrix` of api.h."""
 
     _fields_ = (("row", _long), ("rows", _long), ("column", _long), ("columns", _long))
 

@@ -24,7 +24,7 @@ class Block(NamedTuple):
 
 
 class Sizes(ctypes.Structure):
-    """`llama_sizes` of native.h."""
+    """`llama_sizes` of api.h."""
 
     _fields_ = (
         ("batch", ctypes.c_int64),
@@ -41,7 +41,7 @@ class Sizes(ctypes.Structure):
 
 
 class _Described(ctypes.Structure):
-    """`llama_block` of native.h."""
+    """`llama_block` of api.h."""
 
     _fields_ = (
         ("attention_norm", ctypes.c_void_p),
@@ -82,7 +82,7 @@ class Blocks:
         y = torch.empty_like(x)
         seen = None if mask is None else mask.data_ptr()
         call(
-            "blocks",
+            "llama_step",
             *(self.described, len(self.described), ctypes.byref(sizes), DTYPES[x.dtype]),
             *(cos.data_ptr(), sin.data_ptr(), seen, self.norm.data_ptr()),
             *(k.data_ptr(), v.data_ptr(), x.data_ptr(), y.data_ptr()),

@@ -18,7 +18,7 @@ from .. import reference
 from ..adapted import Adapted
 from ..codebook import CODEBOOKS, dynamic8
 from ..formats import NESTED_BLOCKSIZE, Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
-from .binding import DTYPES, Dense, LinearPart, Part, call, describe
+from .binding import DTYPES, Dense, LinearPart, Submatrix, call, describe
 
 PANEL_BYTES = 1 << 20  # of dequantized weights: they are read from the second-level cache, where they were written
 
@@ -65,7 +65,7 @@ def dequantize(
     if out is None:
         out = torch.empty(weight.shape, dtype=dtype)
     rows = out.view(-1, out.shape[-1]) if out.dim() != 2 else out
-    _dequantize(weight, Part(0, rows.shape[0], 0, rows.shape[1]), rows)
+    _dequantize(weight, Submatrix(0, rows.shape[0], 0, rows.shape[1]), rows)
     return out
 
 
@@ -122,12 +122,12 @@ def linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
 
 def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
     """y = x W^T;  x bfloat16 [*, K] -> [*, N]"""
-    return _call_with("linear_tiles", x, weight, 1)
+    return _call_with("linear_amx", x, weight, 1)
 
 
 def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
-    return _call_with("linear_dx_tiles", dy, weight, 0)
+    return _call_with("linear_dx_amx", dy, weight, 0)
 
 
 def panel_linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
@@ -138,7 +138,7 @@ def panel_linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     memory = rows.new_empty(_step(k, x.dtype) * k)
     for first, count in _panels(n, k, x.dtype):
         panel = memory[: count * k].view(count, k)
-        _dequantize(weight, Part(first, count, 0, k), panel)
+        _dequantize(weight, Submatrix(first, count, 0, k), panel)
         y[:, first : first + count] = rows @ panel.T
     return y.view(*x.shape[:-1], n)
 
@@ -151,7 +151,7 @@ def panel_linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     memory = rows.new_empty(_step(n, dy.dtype) * n)
     for first, count in _panels(k, n, dy.dtype):
         panel = memory[: n * count].view(n, count)
-        _dequantize(weight, Part(0, n, first, count), panel)
+        _dequantize(weight, Submatrix(0, n, first, count), panel)
         dx[:, first : first + count] = rows @ panel
     return dx.view(*dy.shape[:-1], k)
 
@@ -168,7 +168,7 @@ def _step(across: int, dtype: torch.dtype) -> int:
     return max(64, PANEL_BYTES // (across * dtype.itemsize) // 64 * 64)
 
 
-def _dequantize(weight: Blockwise4bit | RowwiseInt8, part: Part, out: Tensor) -> None:
+def _dequantize(weight: Blockwise4bit | RowwiseInt8, part: Submatrix, out: Tensor) -> None:
     name = "dequantize_int8" if isinstance(weight, RowwiseInt8) else "dequantize"
     stride = out.stride(0) if len(out) > 1 else out.shape[1]
     call(name, ctypes.byref(describe(weight)), ctypes.byref(part), DTYPES[out.dtype], out.data_ptr(), stride)

@@ -1,14 +1,14 @@
 /* Compares every instruction set of this processor with the portable one, function by function, on random data.
 
-   cc -I kernels/cpu tests/kernels/compare_sets.c kernels/cpu/(all).c; prints the sets that it compared, or fails. */
+   cc -I kernels/cpu/src tests/kernels/compare_sets.c and all .c of kernels/cpu/src; prints the sets that it compared,
+   or fails. */
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "isa.h"
-#include "parallel.h"
+#include "threads.h"
 
 #define MOST 4096
 #define FLOAT_EPSILON 0x1p-23
@@ -29,10 +29,10 @@ static float uniform(void) { return (float)(int32_t)bits() * 0x1p-31f; }
 
 static int same_floats(float a, float b) { return (isnan(a) && isnan(b)) || !memcmp(&a, &b, sizeof a); }
 
-static float widened(uint16_t half, enum dtype dtype)
+static float to_f32_one(uint16_t half, enum dtype dtype)
 {
     float wide;
-    portable_set.widen(&half, dtype, 1, &wide);
+    portable_set.to_f32(&half, dtype, 1, &wide);
     return wide;
 }
 
@@ -43,12 +43,13 @@ static void compare_conversions(const instruction_set *set)
     for (int i = 0; i < 65536; i++)
         half[i] = (uint16_t)i;
     for (enum dtype dtype = BFLOAT16; dtype <= FLOAT16; dtype++) {
-        set->widen(half, dtype, 65535, wide); /* an odd count: the rest goes another way */
-        portable_set.widen(half, dtype, 65535, wide_other);
+        set->to_f32(half, dtype, 65535, wide); /* an odd count: the rest goes another way */
+        portable_set.to_f32(half, dtype, 65535, wide_other);
         for (int i = 0; i < 65535; i++)
-            require(same_floats(wide[i], wide_other[i]), "widen", i);
+            require(same_floats(wide[i], wide_other[i]), "to_f32", i);
         for (int round = 0; round < 32; round++) {
-            for (int i = 0; i < 65536; i++) { /* random patterns, and numbers around those of 16 bits and their middles */
+            for (int i = 0; i < 65536;
+                 i++) { /* random patterns, and numbers around those of 16 bits and their middles */
                 uint32_t pattern = bits();
                 if (round % 2) {
                     memcpy(&pattern, wide_other + (i < 65535 ? i : 0), 4);
@@ -56,19 +57,19 @@ static void compare_conversions(const instruction_set *set)
                 }
                 memcpy(wide + i, &pattern, 4);
             }
-            set->narrow(wide, 65535, dtype, half);
-            portable_set.narrow(wide, 65535, dtype, other);
+            set->from_f32(wide, 65535, dtype, half);
+            portable_set.from_f32(wide, 65535, dtype, other);
             for (int i = 0; i < 65535; i++)
-                require(half[i] == other[i] || (isnan(wide[i]) && isnan(widened(half[i], dtype))), "narrow", i);
+                require(half[i] == other[i] || (isnan(wide[i]) && isnan(to_f32_one(half[i], dtype))), "from_f32", i);
         }
         for (int i = 0; i < 65536; i++)
             half[i] = (uint16_t)i;
     }
 }
 
-static uint8_t codes[2 * MOST + CODES_BEYOND];
-static float levels[16], table[256], x[MOST_ROWS * MOST], arranged[MOST_ROWS * MOST], one[MOST], other[MOST];
-static float maxima[2][MOST / 32 + MAXIMA_BEYOND];
+static uint8_t codes[2 * MOST + CODES_PADDING];
+static float levels[16], table[256], x[MAX_ROWS * MOST], packed[MAX_ROWS * MOST], one[MOST], other[MOST];
+static float maxima[2][MOST / 32 + ABSMAX_PADDING];
 
 static double weight(int row, int64_t columns, int64_t k, int blocksize)
 {
@@ -91,16 +92,16 @@ static void close_to_double(float y, int row, int64_t columns, int blocksize, co
 static void compare_products(const instruction_set *set, int64_t columns, int blocksize)
 {
     const int64_t stride = (columns + set->chunk - 1) / set->chunk * set->chunk;
-    float y[MOST_ROWS];
-    for (int m = 1; m <= MOST_ROWS; m++) {
+    float y[MAX_ROWS];
+    for (int m = 1; m <= MAX_ROWS; m++) {
         for (int i = 0; i < m; i++)
-            set->arrange(x + i * columns, columns, arranged + i * stride);
-        set->dot(codes, columns, levels, maxima[0], blocksize, arranged, stride, m, y);
+            set->pack_x(x + i * columns, columns, packed + i * stride);
+        set->dot(codes, columns, levels, maxima[0], blocksize, packed, stride, m, y);
         for (int i = 0; i < m; i++)
             close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot");
     }
     const uint8_t *const rows[] = {codes, codes + columns / 2};
-    set->dot_two(rows, columns, levels, maxima[0], maxima[1] - maxima[0], blocksize, arranged, y);
+    set->dot_two(rows, columns, levels, maxima[0], maxima[1] - maxima[0], blocksize, packed, y);
     close_to_double(y[0], 0, columns, blocksize, x, "dot_two");
     close_to_double(y[1], 1, columns, blocksize, x, "dot_two");
 
@@ -110,8 +111,8 @@ static void compare_products(const instruction_set *set, int64_t columns, int bl
         require(!memcmp(one, other, columns * size_of(dtype)), "decode", columns);
     }
     set->decode(codes, columns, levels, maxima[0], blocksize, FLOAT32, one);
-    set->dot_plain(one, FLOAT32, columns, x, columns, MOST_ROWS, y);
-    for (int i = 0; i < MOST_ROWS; i++)
+    set->dot_plain(one, FLOAT32, columns, x, columns, MAX_ROWS, y);
+    for (int i = 0; i < MAX_ROWS; i++)
         close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot_plain");
 }
 
@@ -121,18 +122,19 @@ static void compare_rows(const instruction_set *set, int64_t count)
         one[i] = other[i] = x[count + i];
     set->add(x, count, 0.3f, one);
     for (int64_t i = 0; i < count; i++)
-        require(fabs(one[i] - (0.3f * (double)x[i] + other[i])) <= FLOAT_EPSILON * (fabs(x[i]) + fabs(other[i])), "add", i);
+        require(fabs(one[i] - (0.3f * (double)x[i] + other[i])) <= FLOAT_EPSILON * (fabs(x[i]) + fabs(other[i])), "add",
+                i);
 
     for (enum dtype dtype = FLOAT32; dtype <= FLOAT16; dtype++) {
         set->decode_int8((const int8_t *)codes, count, 0.37f, dtype, one);
         portable_set.decode_int8((const int8_t *)codes, count, 0.37f, dtype, other);
         require(!memcmp(one, other, count * size_of(dtype)), "decode_int8", count);
     }
-    require(set->largest(x, count) == portable_set.largest(x, count), "largest", count);
+    require(set->max_bits(x, count) == portable_set.max_bits(x, count), "largest", count);
     const float kept = x[count / 2];
     for (int i = 0; i < 2; i++) {
         x[count / 2] = i ? INFINITY : NAN;
-        require(set->largest(x, count) == portable_set.largest(x, count), "largest of what is not finite", count);
+        require(set->max_bits(x, count) == portable_set.max_bits(x, count), "largest of what is not finite", count);
     }
     x[count / 2] = kept;
 }
@@ -143,8 +145,8 @@ static void compare_plain_products(const instruction_set *set, int64_t count)
     for (enum dtype dtype = FLOAT32; dtype <= FLOAT16; dtype++)
         for (int m = 1; m <= 2; m++) {
             float y[2];
-            portable_set.narrow(x, count, dtype, one);
-            portable_set.widen(one, dtype, count, other);
+            portable_set.from_f32(x, count, dtype, one);
+            portable_set.to_f32(one, dtype, count, other);
             set->dot_plain(one, dtype, count, x + MOST, MOST, m, y);
             for (int i = 0; i < m; i++) {
                 double sum = 0, magnitude = 0;
@@ -171,8 +173,8 @@ static void compare_plain_products(const instruction_set *set, int64_t count)
 static void compare_statistics(const instruction_set *set, int64_t count, int64_t first)
 {
     const float nested[] = {0.3f, 7, 1e-3f, 0.9f}, offset = 0.123f;
-    const blockwise_4bit w = {.absmax_codes = codes, .nested_absmax = nested, .offset = &offset, .dynamic8 = table,
-                              .nested_blocksize = 256};
+    const blockwise_4bit w = {
+        .absmax_codes = codes, .nested_absmax = nested, .offset = &offset, .dynamic8 = table, .nested_blocksize = 256};
     set->maxima(&w, first, count, one);
     portable_set.maxima(&w, first, count, other);
     require(!memcmp(one, other, count * sizeof *one), "maxima", count);
@@ -203,11 +205,11 @@ static void compare_turns(const instruction_set *set, int64_t channels, int inte
 {
     const int64_t half = channels / 2;
     const float *cos = x + MOST, *sin = x + 2 * MOST;
-    set->turn(x, FLOAT32, channels, interleaved, cos, sin, one);
+    set->rotate(x, FLOAT32, channels, interleaved, cos, sin, one);
     for (int64_t i = 0; i < channels; i++) {
         const int64_t j = interleaved ? i ^ 1 : i < half ? i + half : i - half;
         const double a = (double)x[i] * cos[i], b = (double)x[j] * sin[i];
-        require(fabs(one[i] - (a + b)) <= FLOAT_EPSILON * (fabs(a) + fabs(b)), "turn", i);
+        require(fabs(one[i] - (a + b)) <= FLOAT_EPSILON * (fabs(a) + fabs(b)), "rotate", i);
     }
 }
 
@@ -221,12 +223,12 @@ static void compare_swiglu(const instruction_set *set, int64_t count)
         const double gate = other[i], y = gate / (1 + exp(-gate)) * x[MOST + i];
         require(fabs(one[i] - y) <= 8 * FLOAT_EPSILON * fabs(y), "swiglu", i);
     }
-    set->swiglu_dx(x + 2 * MOST, other, x + MOST, FLOAT32, count, one, arranged);
+    set->swiglu_dx(x + 2 * MOST, other, x + MOST, FLOAT32, count, one, packed);
     for (int64_t i = 0; i < count; i++) {
         const double gate = other[i], s = 1 / (1 + exp(-gate)), dy = x[2 * MOST + i];
         const double dgate = dy * x[MOST + i] * s, rest = 1 + gate * (1 - s);
         require(fabs(one[i] - dgate * rest) <= 8 * FLOAT_EPSILON * fabs(dgate) * (1 + fabs(gate)), "swiglu_dx", i);
-        require(fabs(arranged[i] - dy * gate * s) <= 8 * FLOAT_EPSILON * fabs(dy * gate * s), "swiglu_dx", i);
+        require(fabs(packed[i] - dy * gate * s) <= 8 * FLOAT_EPSILON * fabs(dy * gate * s), "swiglu_dx", i);
     }
 }
 
@@ -249,14 +251,14 @@ static void compare_norms(const instruction_set *set, int64_t count, int summed)
         require(fabs(one[i] - y) <= 8 * FLOAT_EPSILON * fabs(y), "norm", i);
         products += product;
         magnitude += fabs(product);
-        arranged[i] = 1;
+        packed[i] = 1;
     }
-    set->norm_dx(dy, summed ? dh : NULL, other, rstd, scale, FLOAT32, count, one, arranged);
+    set->norm_dx(dy, summed ? dh : NULL, other, rstd, scale, FLOAT32, count, one, packed);
     for (int64_t i = 0; i < count; i++) {
         const double n = other[i] * exact, d = (double)scale[i] * dy[i], last = summed ? dh[i] : 0;
         const double most = exact * (fabs(d) + fabs(n) * magnitude) + fabs(last);
         require(fabs(one[i] - (exact * (d - n * products) + last)) <= 16 * FLOAT_EPSILON * most, "norm_dx", i);
-        require(fabs(arranged[i] - 1 - dy[i] * n) <= 16 * FLOAT_EPSILON * (1 + fabs(dy[i] * n)), "norm_dx: dweight", i);
+        require(fabs(packed[i] - 1 - dy[i] * n) <= 16 * FLOAT_EPSILON * (1 + fabs(dy[i] * n)), "norm_dx: dweight", i);
     }
 }
 
@@ -265,34 +267,34 @@ static void compare_attention(const instruction_set *set, int64_t length, int64_
 {
     static double weights[MOST];
     const int64_t stride = channels + 3;
-    const float *v = x + MOST_ROWS * MOST - (length - 1) * stride - channels; /* up to the last number of x */
+    const float *v = x + MAX_ROWS * MOST - (length - 1) * stride - channels; /* up to the last number of x */
     const float *q = x, *k = v - length * stride, scale = 0.7f;
-    float *memory = buffer(ATTEND_MEMORY(length, channels) * sizeof *memory);
+    float *memory = alloc_aligned(DECODE_ATTENTION_FLOATS(length, channels) * sizeof *memory);
     double largest = -INFINITY, most = 0, sum = 0;
-    uint8_t seen[MOST];
+    uint8_t mask[MOST];
     for (int64_t s = 0; s < length; s++) {
         double score = 0, magnitude = 0;
         for (int64_t c = 0; c < channels; c++) {
             score += (double)scale * q[c] * k[s * stride + c];
             magnitude += fabs((double)scale * q[c] * k[s * stride + c]);
         }
-        seen[s] = !holes || s % 3 == length % 3 || s == length - 1;
+        mask[s] = !holes || s % 3 == length % 3 || s == length - 1;
         weights[s] = score;
-        if (seen[s]) {
+        if (mask[s]) {
             largest = fmax(largest, score);
             most = fmax(most, magnitude);
         }
     }
     for (int64_t s = 0; s < length; s++)
-        sum += weights[s] = seen[s] ? exp(weights[s] - largest) : 0;
-    set->attend(q, k, v, stride, holes ? seen : NULL, FLOAT32, length, channels, scale, memory, one);
+        sum += weights[s] = mask[s] ? exp(weights[s] - largest) : 0;
+    set->decode_attention(q, k, v, stride, holes ? mask : NULL, FLOAT32, length, channels, scale, memory, one);
     for (int64_t c = 0; c < channels; c++) {
         double y = 0, magnitude = 0;
         for (int64_t s = 0; s < length; s++) {
             y += weights[s] / sum * v[s * stride + c];
             magnitude += weights[s] / sum * fabs(v[s * stride + c]);
         }
-        require(fabs(one[c] - y) <= 8 * FLOAT_EPSILON * (1 + most) * magnitude, "attend", c);
+        require(fabs(one[c] - y) <= 8 * FLOAT_EPSILON * (1 + most) * magnitude, "decode_attention", c);
     }
     free(memory);
 }
@@ -306,7 +308,7 @@ int main(void)
         table[i] = uniform();
     for (int i = 0; i < 16; i++)
         levels[i] = uniform();
-    for (int i = 0; i < MOST_ROWS * MOST; i++)
+    for (int i = 0; i < MAX_ROWS * MOST; i++)
         x[i] = uniform();
     for (int row = 0; row < 2; row++)
         for (int i = 0; i < MOST / 32; i++)

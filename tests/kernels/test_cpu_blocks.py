@@ -133,6 +133,6 @@ def test_no_blocks_are_a_norm() -> None:
 
 
 def test_no_memory_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding.library(), "lowrank_blocks", lambda *arguments: -1)
-    with pytest.raises(MemoryError, match="lowrank_blocks: no memory for its rows"):
+    monkeypatch.setattr(binding.library(), "lowrank_llama_step", lambda *arguments: -1)
+    with pytest.raises(MemoryError, match="lowrank_llama_step: no memory for its rows"):
         test_no_blocks_are_a_norm()

@@ -10,7 +10,7 @@ from torch import Tensor
 from lowrank.kernels import reference
 from lowrank.kernels.codebook import CODEBOOKS
 from lowrank.kernels.cpu import products
-from lowrank.kernels.cpu.binding import Part
+from lowrank.kernels.cpu.binding import Submatrix
 from lowrank.kernels.formats import Blockwise4bit, QuantizedWeight, RowwiseInt8
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -114,7 +114,7 @@ def test_nothing_is_written_beside_the_part_that_is_asked_for(dtype: torch.dtype
             (4, 2, 7, 0),
         ]:
             memory = torch.full((rows + 2, columns + 5), torch.nan, dtype=dtype)
-            products._dequantize(weight, Part(row, rows, column, columns), memory[1:-1, 2 : 2 + columns])
+            products._dequantize(weight, Submatrix(row, rows, column, columns), memory[1:-1, 2 : 2 + columns])
             part = memory[1:-1, 2 : 2 + columns].clone()
             assert torch.equal(part, w[row : row + rows, column : column + columns])
             memory[1:-1, 2 : 2 + columns] = torch.nan

@@ -1,9 +1,9 @@
 /* Products with quantized weights on a CPU, straight from their codes.
 
-   W [N, K] is flattened row by row and cut into blocks of `blocksize` weights (kernels/formats.py, kernels/reference.py
-   say what is computed; this is how). Every pointer comes from a torch tensor that the caller has checked and keeps
-   alive. Nothing here keeps state but the choice of instruction set. The sums of an output are always taken in one
-   order, by one thread, so the number of threads changes no result.
+   W [N, K] is flattened row by row and cut into blocks of `blocksize` weights (kernels/weights/quantized_weight.py,
+   kernels/reference/weights.py say what is computed; this is how). Every pointer comes from a torch tensor that the
+   caller has checked and keeps alive. Nothing here keeps state but the choice of instruction set. The sums of an output
+   are always taken in one order, by one thread, so the number of threads changes no result.
 
    N out_features, K in_features, M rows of x. */
 
@@ -57,13 +57,13 @@ API void lowrank_quantize_absmax(const float *absmax, int64_t count, float offse
 /* A part of a matrix: rows [row, row + rows), columns [column, column + columns). */
 typedef struct {
     int64_t row, rows, column, columns;
-} part;
+} submatrix;
 
 /* A part of W into out, `stride` elements from one row to the next. */
-API void lowrank_dequantize(const blockwise_4bit *w, const part *part, enum dtype dtype, void *out, int64_t stride,
+API void lowrank_dequantize(const blockwise_4bit *w, const submatrix *part, enum dtype dtype, void *out, int64_t stride,
                             int threads);
-API void lowrank_dequantize_int8(const rowwise_int8 *w, const part *part, enum dtype dtype, void *out, int64_t stride,
-                                 int threads);
+API void lowrank_dequantize_int8(const rowwise_int8 *w, const submatrix *part, enum dtype dtype, void *out,
+                                 int64_t stride, int threads);
 
 /* W [N, K] as it is. */
 typedef struct {
@@ -85,7 +85,8 @@ typedef struct {
 } linear_part;
 
 /* All linears of x. x and y of one dtype and contiguous; a y is summed in float32, and rounded once. */
-API int lowrank_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, int threads);
+API int lowrank_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype,
+                        int threads);
 
 /* dx [M, K] = dy W, both of one dtype and contiguous; sums in float32. */
 API int lowrank_linear_dx(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads);
@@ -94,8 +95,8 @@ API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m,
 
 /* y = x W^T and dx = dy W in bfloat16 by the matrix unit, with W rounded to bfloat16 first: only where the instruction
    set is "amx", and rows of W are whole blocks of a multiple of 64. */
-API int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
-API int lowrank_linear_dx_tiles(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+API int lowrank_linear_amx(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
+API int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
 /* Heads of bfloat16 [batch, heads, time, channels]: the channels of a row are contiguous; strides are in numbers. */
 typedef struct {
@@ -111,8 +112,8 @@ typedef struct {
 
 /* y = softmax(scale q k^T) v over the keys up to the query's own, only where the instruction set is "amx".
    k and v have kv_heads heads, q and y all of them. logarithms [batch, heads, length], or NULL: see attention.h. */
-API int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k, const head_tensor *v,
-                          const head_tensor *y, float *logarithms, int threads);
+API int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                          const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
 API int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
                              const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
                              const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads);
@@ -145,10 +146,10 @@ typedef struct {
 } decode_sizes;
 
 /* y = softmax(q k^T / sqrt(channels)) v for one query a row, q and y [batch, heads, channels], contiguous, `heads` a
-   multiple of `kv_heads`. seen [batch or 1, length]: which keys count (one of them at least, or y is NaN), the others are
-   not read; NULL for all. */
+   multiple of `kv_heads`. mask [batch or 1, length]: which keys count (one of them at least, or y is NaN), the others
+   are not read; NULL for all. */
 API int lowrank_decode_attention(const decode_sizes *sizes, enum dtype dtype, const void *q, const void *k,
-                                 const void *v, const uint8_t *seen, void *y, int threads);
+                                 const void *v, const uint8_t *mask, void *y, int threads);
 
 /* A block of Llama: weights of its norms in the dtype of x, and its linears, whose y are not read. */
 enum { WQ, WK, WV, WO, W1, W3, W2, LINEARS };
@@ -165,12 +166,12 @@ typedef struct {
     int interleaved;
 } llama_sizes;
 
-/* y = norm(all blocks(x)) for one token a row, x and y [batch, dim]; its keys and values are put into the cache, k and v
-   [count, batch, kv_heads, capacity, head_dim]. cos, sin [batch, head_dim / 2]. seen [batch, position + 1]: which
+/* y = norm(all blocks(x)) for one token a row, x and y [batch, dim]; its keys and values are put into the cache, k and
+   v [count, batch, kv_heads, capacity, head_dim]. cos, sin [batch, head_dim / 2]. mask [batch, position + 1]: which
    positions count, or NULL for all. To the byte what the functions above give, called one after another. */
-API int lowrank_blocks(const llama_block *blocks, int64_t count, const llama_sizes *sizes, enum dtype dtype,
-                       const float *cos, const float *sin, const uint8_t *seen, const void *norm, void *k, void *v,
-                       const void *x, void *y, int threads);
+API int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama_sizes *sizes, enum dtype dtype,
+                           const float *cos, const float *sin, const uint8_t *mask, const void *norm, void *k, void *v,
+                           const void *x, void *y, int threads);
 
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);

@@ -1,13 +1,12 @@
-/* Quantizing and dequantizing: to the byte what kernels/reference.py does. */
+/* Quantizing and dequantizing: to the byte what kernels/reference/weights.py does. */
 
 #include <math.h>
 #include <string.h>
 
-#include "isa.h"
-#include "parallel.h"
+#include "threads.h"
 
-#define MOST_WEIGHTS 4096 /* in a block */
-#define SEARCHES 16       /* at a time */
+#define MAX_BLOCKSIZE 4096 /* in a block */
+#define SEARCHES 16        /* at a time */
 
 int lowrank_quantize(const void *w, enum dtype dtype, int64_t count, int blocksize, const float *boundaries,
                      const uint8_t *order, uint8_t zero_code, uint8_t *codes, float *absmax, int threads)
@@ -17,14 +16,14 @@ int lowrank_quantize(const void *w, enum dtype dtype, int64_t count, int blocksi
     threads = useful_threads(threads, count);
 #pragma omp parallel num_threads(threads) reduction(| : bad)
     {
-        float block[MOST_WEIGHTS];
-        uint8_t encoded[MOST_WEIGHTS / 2];
-        const range mine = share(count, blocksize);
+        float block[MAX_BLOCKSIZE];
+        uint8_t encoded[MAX_BLOCKSIZE / 2];
+        const range mine = thread_range(count, blocksize);
         for (int64_t first = mine.first; first < mine.end && !bad; first += blocksize) {
-            const int64_t here = least(blocksize, count - first), bytes = (here + 1) / 2;
-            set->widen((const char *)w + first * size_of(dtype), dtype, here, block);
-            memset(block + here, 0, sizeof(float) * (up_to(here, 32) - here));
-            const uint32_t bits = set->largest(block, here);
+            const int64_t here = min_i64(blocksize, count - first), bytes = (here + 1) / 2;
+            set->to_f32((const char *)w + first * size_of(dtype), dtype, here, block);
+            memset(block + here, 0, sizeof(float) * (round_up(here, 32) - here));
+            const uint32_t bits = set->max_bits(block, here);
             float maximum;
             memcpy(&maximum, &bits, sizeof maximum);
             absmax[first / blocksize] = maximum;
@@ -35,7 +34,7 @@ int lowrank_quantize(const void *w, enum dtype dtype, int64_t count, int blocksi
             else {
                 const float reciprocal = 1 / maximum; /* infinite for a denormal: then the block is divided */
                 const int divide = isinf(reciprocal);
-                set->encode(block, (int)up_to(here, 32), divide ? maximum : reciprocal, divide, boundaries, order,
+                set->encode(block, (int)round_up(here, 32), divide ? maximum : reciprocal, divide, boundaries, order,
                             encoded);
             }
             if (here % 2)
@@ -63,20 +62,21 @@ void lowrank_quantize_absmax(const float *absmax, int64_t count, float offset, i
     threads = useful_threads(threads, count * 32); /* a search is as long as some 32 weights */
 #pragma omp parallel num_threads(threads)
     {
-        const range mine = share(count, nested_blocksize);
+        const range mine = thread_range(count, nested_blocksize);
         for (int64_t first = mine.first; first < mine.end; first += nested_blocksize) {
-            const int64_t end = least(first + nested_blocksize, count);
-            float largest = 0;
+            const int64_t end = min_i64(first + nested_blocksize, count);
+            float max_bits = 0;
             for (int64_t i = first; i < end; i++)
-                largest = fmaxf(largest, fabsf(absmax[i] - offset));
-            nested_absmax[first / nested_blocksize] = largest;
-            const float reciprocal = 1 / largest;
+                max_bits = fmaxf(max_bits, fabsf(absmax[i] - offset));
+            nested_absmax[first / nested_blocksize] = max_bits;
+            const float reciprocal = 1 / max_bits;
             for (int64_t i = first; i < end; i += SEARCHES) {
                 float scaled[SEARCHES] = {0};
                 uint8_t below[SEARCHES];
-                const int64_t here = least(SEARCHES, end - i);
-                for (int64_t j = 0; j < here && largest != 0; j++)
-                    scaled[j] = isinf(reciprocal) ? (absmax[i + j] - offset) / largest : (absmax[i + j] - offset) * reciprocal;
+                const int64_t here = min_i64(SEARCHES, end - i);
+                for (int64_t j = 0; j < here && max_bits != 0; j++)
+                    scaled[j] =
+                        isinf(reciprocal) ? (absmax[i + j] - offset) / max_bits : (absmax[i + j] - offset) * reciprocal;
                 ranks(boundaries, scaled, below);
                 memcpy(codes + i, below, here);
             }
@@ -91,7 +91,7 @@ static void decode_one_by_one(const instruction_set *set, const blockwise_4bit *
     for (int64_t i = begin; i < end; i++) {
         const int byte = w->codes[i / 2];
         const float weight = w->levels[i % 2 ? byte & 15 : byte >> 4] * maximum;
-        set->narrow(&weight, 1, dtype, to + (i - begin) * size_of(dtype));
+        set->from_f32(&weight, 1, dtype, to + (i - begin) * size_of(dtype));
     }
 }
 
@@ -103,9 +103,9 @@ void decode_weights(const blockwise_4bit *w, int64_t begin, int64_t count, enum 
     float maxima[64];
     for (int64_t i = begin; i < end;) {
         const int64_t block = i / blocksize;
-        int64_t until = least((block + 1) * blocksize, end);
+        int64_t until = min_i64((block + 1) * blocksize, end);
         if (i == block * blocksize && until - i == blocksize) {
-            const int64_t blocks = least((end - i) / blocksize, 64);
+            const int64_t blocks = min_i64((end - i) / blocksize, 64);
             set->maxima(w, block, blocks, maxima);
             set->decode(w->codes + i / 2, blocks * blocksize, w->levels, maxima, w->blocksize, dtype, to);
             until = i + blocks * blocksize;
@@ -118,30 +118,31 @@ void decode_weights(const blockwise_4bit *w, int64_t begin, int64_t count, enum 
     }
 }
 
-void lowrank_dequantize(const blockwise_4bit *w, const part *part, enum dtype dtype, void *out, int64_t stride,
+void lowrank_dequantize(const blockwise_4bit *w, const submatrix *part, enum dtype dtype, void *out, int64_t stride,
                         int threads)
 {
     threads = useful_threads(threads, part->rows * part->columns);
 #pragma omp parallel num_threads(threads)
     {
-        const range mine = share(part->rows, 1);
+        const range mine = thread_range(part->rows, 1);
         const int64_t k = w->columns, first = part->row + mine.first;
         char *to = (char *)out + mine.first * stride * size_of(dtype);
         if (stride == k && part->columns == k) /* one stretch: blocks that span rows stay whole */
             decode_weights(w, first * k, (mine.end - mine.first) * k, dtype, to);
         else
             for (int64_t r = 0; r < mine.end - mine.first; r++)
-                decode_weights(w, (first + r) * k + part->column, part->columns, dtype, to + r * stride * size_of(dtype));
+                decode_weights(w, (first + r) * k + part->column, part->columns, dtype,
+                               to + r * stride * size_of(dtype));
     }
 }
 
-void lowrank_dequantize_int8(const rowwise_int8 *w, const part *part, enum dtype dtype, void *out, int64_t stride,
+void lowrank_dequantize_int8(const rowwise_int8 *w, const submatrix *part, enum dtype dtype, void *out, int64_t stride,
                              int threads)
 {
     threads = useful_threads(threads, part->rows * part->columns);
 #pragma omp parallel num_threads(threads)
     {
-        const range mine = share(part->rows, 1);
+        const range mine = thread_range(part->rows, 1);
         for (int64_t r = mine.first; r < mine.end; r++) {
             const int64_t row = part->row + r;
             chosen_set()->decode_int8(w->codes + row * w->columns + part->column, part->columns, w->scale[row] / 127,

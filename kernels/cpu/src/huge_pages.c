@@ -1,6 +1,6 @@
 /* Pages of 2 MB for large weights: a product that reads W once then seldom waits for an address to be translated. */
 
-#include "native.h"
+#include "api.h"
 
 #ifdef __linux__
 #include <sys/mman.h>

@@ -7,10 +7,10 @@
        y^T = W x^T      A: rows of W, as they are decoded         B: x, packed once
        dX  = dY W       A: dY, packed once                        B: pairs of rows of W, interleaved
 
-   Rows of x or dY go by blocks of `AT_ONCE` tiles, which are packed, and the dimension that is summed over by stretches
-   of which the packed block stays in the second-level cache (`NEAR`). A thread takes its part of W panel by panel: a
-   panel is decoded into the first-level cache, once, and multiplied with the whole block. Sums in float32 are put aside
-   from one stretch to the next.
+   Rows of x or dY go by blocks of `X_TILES` tiles, which are packed, and the dimension that is summed over by stretches
+   of which the packed block stays in the second-level cache (`RESIDENT_BYTES`). A thread takes its part of W panel by
+   panel: a panel is decoded into the first-level cache, once, and multiplied with the whole block. Sums in float32 are
+   put aside from one stretch to the next.
 
    Weights are rounded to bfloat16 as `dequantize` rounds them, through a table of the sixteen products of a block. The
    unit takes denormal numbers for zero. Sums are in float32, in an order that only the shape decides.
@@ -21,13 +21,13 @@
 #ifndef LOWRANK_TILES_H
 #define LOWRANK_TILES_H
 
-#include "isa.h"
-#include "parallel.h"
+#include "threads.h"
 
 #if defined(__x86_64__) && defined(__linux__)
 #define HAS_TILES
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
+#pragma clang attribute push(                                                                                          \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")
 #endif
@@ -37,9 +37,10 @@
 #define SIDE 16
 #define TILE 1024         /* bytes */
 #define FLOATS (TILE / 4) /* of a tile of C */
-#define NEAR (1 << 20)    /* bytes of what is packed that stay in the second-level cache, beside sums and codes */
+#define RESIDENT_BYTES                                                                                                 \
+    (1 << 20) /* bytes of what is packed that stay in the second-level cache, beside sums and codes */
 #define INLINE static inline __attribute__((always_inline))
-#define APART static __attribute__((noinline)) /* an inner loop that has the registers to itself */
+#define NOINLINE static __attribute__((noinline)) /* an inner loop that has the registers to itself */
 
 /* The compiler is not told what the tile instructions read: without this it might store it later, or never. */
 #define MEMORY_IS_READ(p) __asm__ volatile("" : : "r"(p) : "memory")
@@ -50,7 +51,7 @@ typedef struct {
     uint8_t rows[16];
 } __attribute__((packed)) tile_shapes;
 
-static inline void whole_tiles(void)
+static inline void configure_tiles(void)
 {
     tile_shapes shapes = {.palette = 1};
     for (int i = 0; i < 8; i++) {
@@ -64,7 +65,7 @@ static inline void whole_tiles(void)
 /* `length` in as few stretches of at most `most` as will do, of much the same length. */
 static inline int64_t stretch(int64_t length, int64_t most)
 {
-    const int64_t stretches = up_to(length, most) / most;
+    const int64_t stretches = round_up(length, most) / most;
     return (length + stretches - 1) / stretches;
 }
 
@@ -110,16 +111,12 @@ INLINE void multiply_tiles(const int columns, const int onto, const char *a, int
 /* C[2][columns] += A[2] B[columns] */
 INLINE void multiply(const int columns, const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps,
                      float *c, int64_t c_row, int64_t c_column)
-{
-    multiply_tiles(columns, 1, a, a_next, b, b_next, steps, c, c_row, c_column);
-}
+{ multiply_tiles(columns, 1, a, a_next, b, b_next, steps, c, c_row, c_column); }
 
 /* C[2][2] = A[2] B[2] */
 INLINE void product(const char *a, int64_t a_next, const char *b, int64_t b_next, int64_t steps, float *c,
                     int64_t c_row, int64_t c_column)
-{
-    multiply_tiles(2, 0, a, a_next, b, b_next, steps, c, c_row, c_column);
-}
+{ multiply_tiles(2, 0, a, a_next, b, b_next, steps, c, c_row, c_column); }
 
 /* Sixteen numbers to bfloat16, to nearest even, in the upper halves of words; a NaN stays one. */
 INLINE __m512i rounded_above(__m512 v)
@@ -135,12 +132,10 @@ INLINE __m256i rounded(__m512 v) { return _mm512_cvtepi32_epi16(_mm512_srli_epi3
 
 /* Numbers of `first` and `second` in turn. */
 INLINE __m512i rounded_pairs(__m512 first, __m512 second)
-{
-    return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(rounded_above(first), 16), rounded_above(second));
-}
+{ return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(rounded_above(first), 16), rounded_above(second)); }
 
 /* The transpose of 16 rows of 16 words. */
-INLINE void turn_words(__m512i v[16])
+INLINE void transpose_words(__m512i v[16])
 {
     __m512i u[16];
     for (int i = 0; i < 16; i += 2) {
@@ -174,7 +169,7 @@ INLINE __m512i two_tables(__m512 levels, float first, float second)
 
 /* Nibble s of 32 words of codes to a row of tile s, `next` bytes on. `second` has 16 in the words that are for the
    second of two tables: an index is (word >> 4 s & 15) | second. */
-INLINE void look_up(__m512i words, __m512i second, __m512i tables, char *to, int64_t next)
+INLINE void lookup_tiles(__m512i words, __m512i second, __m512i tables, char *to, int64_t next)
 {
     const __m512i nibble = _mm512_set1_epi16(15);
     const __m512i shifted[4] = {words, _mm512_srli_epi16(words, 4), _mm512_srli_epi16(words, 8),

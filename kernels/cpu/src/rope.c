@@ -1,7 +1,6 @@
 /* Rotary positions: pairs of channels turned by the angles of their position. */
 
-#include "isa.h"
-#include "parallel.h"
+#include "threads.h"
 
 void spread_angles(const float *cos, const float *sin, int64_t channels, int interleaved, int inverse, float *own,
                    float *other)
@@ -18,18 +17,18 @@ int lowrank_rope(const void *x, enum dtype dtype, int64_t positions, int64_t hea
                  int inverse, const float *cos, const float *sin, void *y, int threads)
 {
     threads = useful_threads(threads, positions * heads * channels);
-    float *angles = buffer(threads * 2 * channels * (int64_t)sizeof(float));
+    float *angles = alloc_aligned(threads * 2 * channels * (int64_t)sizeof(float));
     if (angles)
 #pragma omp parallel num_threads(threads)
     {
-        float *own = angles + member() * 2 * channels, *other = own + channels;
-        const range mine = share(positions, 1);
+        float *own = angles + thread_id() * 2 * channels, *other = own + channels;
+        const range mine = thread_range(positions, 1);
         for (int64_t position = mine.first; position < mine.end; position++) {
             const int64_t first = position * (channels / 2);
             spread_angles(cos + first, sin + first, channels, interleaved, inverse, own, other);
             for (int64_t head = position * heads; head < (position + 1) * heads; head++) {
                 const int64_t at = head * channels * (int64_t)size_of(dtype);
-                chosen_set()->turn((const char *)x + at, dtype, channels, interleaved, own, other, (char *)y + at);
+                chosen_set()->rotate((const char *)x + at, dtype, channels, interleaved, own, other, (char *)y + at);
             }
         }
     }

@@ -1,36 +1,31 @@
-/* y = x W^T for few rows, straight from the codes, and what an adapter adds to it: no row of W is ever in memory but the
-   one at hand. */
+/* y = x W^T for few rows, straight from the codes, and what an adapter adds to it: no row of W is ever in memory but
+   the one at hand. */
 
 #include <string.h>
 
-#include "parallel.h"
-#include "team.h"
+#include "threads.h"
 
 /* x [m, k] in float32: `plain`, in rows of `stride`, and `arranged` for `dot`. */
 typedef struct {
     int64_t m, stride;
-    float *plain, *arranged;
+    float *plain, *packed;
 } input;
 
 static int64_t rows_of(const linear_part *part)
-{
-    return part->w ? part->w->rows : part->w_int8 ? part->w_int8->rows : part->w_dense->rows;
-}
+{ return part->w ? part->w->rows : part->w_int8 ? part->w_int8->rows : part->w_dense->rows; }
 
 static int64_t columns_of(const linear_part *part)
-{
-    return part->w ? part->w->columns : part->w_int8 ? part->w_int8->columns : part->w_dense->columns;
-}
+{ return part->w ? part->w->columns : part->w_int8 ? part->w_int8->columns : part->w_dense->columns; }
 
 /* Floats from the maxima of one row of W to those of the next. */
-static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + MAXIMA_BEYOND; }
-static int64_t maxima_bytes(const blockwise_4bit *w) { return up_to(sizeof(float) * 4 * spacing_of(w), 64); }
+static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + ABSMAX_PADDING; }
+static int64_t maxima_bytes(const blockwise_4bit *w) { return round_up(sizeof(float) * 4 * spacing_of(w), 64); }
 
 /* What a thread works in: maxima of two pairs of rows, and copies of the codes of one; or a row of W in float32. */
-static int64_t own_bytes(const linear_part *part)
+static int64_t scratch_bytes(const linear_part *part)
 {
     const int64_t k = columns_of(part);
-    return (part->w ? maxima_bytes(part->w) : 0) + up_to(most(sizeof(float) * k, k + 2 * CODES_BEYOND), 64);
+    return (part->w ? maxima_bytes(part->w) : 0) + round_up(max_i64(sizeof(float) * k, k + 2 * CODES_PADDING), 64);
 }
 
 /* Rows of W that are read side by side: row i of each of two stretches of them, or of one. */
@@ -40,9 +35,7 @@ typedef struct {
 } stretches;
 
 static int rows_at(const stretches *s, int64_t i)
-{
-    return i >= s->length ? 0 : s->rows.first + s->length + i < s->rows.end ? 2 : 1;
-}
+{ return i >= s->length ? 0 : s->rows.first + s->length + i < s->rows.end ? 2 : 1; }
 
 static int64_t row_at(const stretches *s, int64_t i, int stretch) { return s->rows.first + stretch * s->length + i; }
 
@@ -57,13 +50,13 @@ static void maxima_at(const blockwise_4bit *w, const stretches *s, int64_t i, fl
 static const uint8_t *codes_at(const blockwise_4bit *w, int64_t row, uint8_t *copy)
 {
     const int64_t bytes = w->columns / 2, end = (row + 1) * bytes;
-    return end + CODES_BEYOND > w->rows * bytes ? memcpy(copy, w->codes + end - bytes, bytes) : w->codes + end - bytes;
+    return end + CODES_PADDING > w->rows * bytes ? memcpy(copy, w->codes + end - bytes, bytes) : w->codes + end - bytes;
 }
 
 /* y[i, r] for the rows r of a W whose rows are whole blocks: the codes of a row meet x in registers. y float32 [m, n].
 
-   One row of x meets two rows of W at a time, to be loaded once for both. They are far apart: the processor fetches what
-   follows in a page, of which two readers would be in each other's way. */
+   One row of x meets two rows of W at a time, to be loaded once for both. They are far apart: the processor fetches
+   what follows in a page, of which two readers would be in each other's way. */
 static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x, float *y, char *own)
 {
     const instruction_set *set = chosen_set();
@@ -71,7 +64,7 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
     const stretches s = {rows, x->m == 1 ? (count + 1) / 2 : count};
     /* Maxima are written while the rows before are multiplied: what was written a moment ago is slow to read. */
     float *maxima = (float *)own, *next = maxima + 2 * spacing_of(w);
-    uint8_t *copy = (uint8_t *)own + maxima_bytes(w), *other = copy + k / 2 + CODES_BEYOND;
+    uint8_t *copy = (uint8_t *)own + maxima_bytes(w), *other = copy + k / 2 + CODES_PADDING;
     memset(own, 0, maxima_bytes(w)); /* `dot` reads beyond the maxima, where numbers must be finite */
     maxima_at(w, &s, 0, next);
     for (int64_t i = 0; i < s.length; i++) {
@@ -84,15 +77,15 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
                                          rows_at(&s, i) == 2 ? codes_at(w, row_at(&s, i, 1), other) : NULL};
         if (codes[1]) {
             float sums[2];
-            set->dot_two(codes, k, w->levels, maxima, spacing_of(w), w->blocksize, x->arranged, sums);
+            set->dot_two(codes, k, w->levels, maxima, spacing_of(w), w->blocksize, x->packed, sums);
             y[row] = sums[0];
             y[row_at(&s, i, 1)] = sums[1];
             continue;
         }
-        for (int64_t j = 0; j < x->m; j += MOST_ROWS) {
-            float sums[MOST_ROWS];
-            const int here = (int)least(x->m - j, MOST_ROWS);
-            set->dot(codes[0], k, w->levels, maxima, w->blocksize, x->arranged + j * x->stride, x->stride, here, sums);
+        for (int64_t j = 0; j < x->m; j += MAX_ROWS) {
+            float sums[MAX_ROWS];
+            const int here = (int)min_i64(x->m - j, MAX_ROWS);
+            set->dot(codes[0], k, w->levels, maxima, w->blocksize, x->packed + j * x->stride, x->stride, here, sums);
             for (int l = 0; l < here; l++)
                 y[(j + l) * w->rows + row] = sums[l];
         }
@@ -102,9 +95,9 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
 /* y[i, r] = W[r] x[i] for all rows i of x, `n` outputs from one to the next; W[r] in plain order. */
 static void multiply_row(const void *row, enum dtype dtype, int64_t k, const input *x, float *y, int64_t n)
 {
-    for (int64_t i = 0; i < x->m; i += MOST_ROWS) {
-        float sums[MOST_ROWS];
-        const int here = (int)least(x->m - i, MOST_ROWS);
+    for (int64_t i = 0; i < x->m; i += MAX_ROWS) {
+        float sums[MAX_ROWS];
+        const int here = (int)min_i64(x->m - i, MAX_ROWS);
         chosen_set()->dot_plain(row, dtype, k, x->plain + i * x->stride, x->stride, here, sums);
         for (int j = 0; j < here; j++)
             y[(i + j) * n] = sums[j];
@@ -127,10 +120,10 @@ static void multiply_rows(const linear_part *part, range rows, const input *x, f
 }
 
 /* u [m, rank] = x A^T, the columns of this thread. */
-static void inner(const linear_part *part, const input *x, float *u)
+static void lora_inner(const linear_part *part, const input *x, float *u)
 {
     const int64_t k = columns_of(part);
-    const range columns = share(part->rank, 1);
+    const range columns = thread_range(part->rank, 1);
     for (int64_t j = columns.first; j < columns.end; j++)
         multiply_row(part->lora_a + j * k, FLOAT32, k, x, u + j, part->rank);
 }
@@ -138,8 +131,8 @@ static void inner(const linear_part *part, const input *x, float *u)
 /* A thread's share of u and of y without the adapter, in float32. */
 static void multiply(const linear_part *part, const input *x, float *u, float *y, char *own)
 {
-    const range rows = share(rows_of(part), 2);
-    inner(part, x, u);
+    const range rows = thread_range(rows_of(part), 2);
+    lora_inner(part, x, u);
     if (part->w && part->w->columns % part->w->blocksize == 0)
         multiply_blocks(part->w, rows, x, y, own);
     else
@@ -147,17 +140,18 @@ static void multiply(const linear_part *part, const input *x, float *u, float *y
 }
 
 /* y += scaling u B^T for the thread's rows of W, rounded to its dtype then. */
-static void finish(const linear_part *part, int64_t m, const float *u, float *y, enum dtype dtype)
+static void add_lora_and_round(const linear_part *part, int64_t m, const float *u, float *y, enum dtype dtype)
 {
     const instruction_set *set = chosen_set();
     const int64_t n = rows_of(part), rank = part->rank;
-    const range rows = share(n, 2);
+    const range rows = thread_range(n, 2);
     for (int64_t i = 0; i < m; i++) {
         float *sums = y + i * n + rows.first;
         if (rank)
-            set->add_inner(part->lora_b + rows.first * rank, rows.end - rows.first, rank, part->scaling, u + i * rank, sums);
+            set->add_inner(part->lora_b + rows.first * rank, rows.end - rows.first, rank, part->scaling, u + i * rank,
+                           sums);
         if (dtype != FLOAT32)
-            set->narrow(sums, rows.end - rows.first, dtype, (char *)part->y + (i * n + rows.first) * size_of(dtype));
+            set->from_f32(sums, rows.end - rows.first, dtype, (char *)part->y + (i * n + rows.first) * size_of(dtype));
     }
 }
 
@@ -165,31 +159,31 @@ static void finish(const linear_part *part, int64_t m, const float *u, float *y,
 static void prepare(const void *x, int64_t k, enum dtype dtype, const input *to)
 {
     const instruction_set *set = chosen_set();
-    const range rows = share(to->m, 1);
+    const range rows = thread_range(to->m, 1);
     for (int64_t i = rows.first; i < rows.end; i++) {
-        set->widen((const char *)x + i * k * size_of(dtype), dtype, k, to->plain + i * to->stride);
-        set->arrange(to->plain + i * to->stride, k, to->arranged + i * to->stride);
+        set->to_f32((const char *)x + i * k * size_of(dtype), dtype, k, to->plain + i * to->stride);
+        set->pack_x(to->plain + i * to->stride, k, to->packed + i * to->stride);
     }
 }
 
 /* Where everything is in the memory that linears work in: bytes from its beginning. u and y are those of all parts, one
    behind another, in float32: y only where its dtype is another. */
 typedef struct {
-    int64_t plain, arranged, u, y, own, own_bytes, end;
+    int64_t plain, packed, u, y, own, scratch_bytes, end;
 } layout;
 
-static layout lay_out(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
+static layout plan_memory(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
 {
-    const int64_t x = sizeof(float) * m * up_to(columns_of(parts), chosen_set()->chunk);
+    const int64_t x = sizeof(float) * m * round_up(columns_of(parts), chosen_set()->chunk);
     int64_t ranks = 0, rows = 0, own = 0;
     for (const linear_part *part = parts; part < parts + count; part++) {
         ranks += part->rank;
         rows += rows_of(part);
-        own = most(own, own_bytes(part));
+        own = max_i64(own, scratch_bytes(part));
     }
-    layout in = {.arranged = x, .u = 2 * x, .own_bytes = own};
-    in.y = up_to(in.u + sizeof(float) * m * ranks, 64);
-    in.own = up_to(in.y + (dtype == FLOAT32 ? 0 : sizeof(float) * m * rows), 64);
+    layout in = {.packed = x, .u = 2 * x, .scratch_bytes = own};
+    in.y = round_up(in.u + sizeof(float) * m * ranks, 64);
+    in.own = round_up(in.y + (dtype == FLOAT32 ? 0 : sizeof(float) * m * rows), 64);
     in.end = in.own + threads * own;
     return in;
 }
@@ -203,31 +197,29 @@ int64_t weights_of(const linear_part *parts, int64_t count)
 }
 
 int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
-{
-    return lay_out(parts, count, m, dtype, threads).end;
-}
+{ return plan_memory(parts, count, m, dtype, threads).end; }
 
 void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory)
 {
-    const layout in = lay_out(parts, count, m, dtype, team());
-    const int64_t k = columns_of(parts), stride = up_to(k, chosen_set()->chunk);
-    const input wide = {m, stride, (float *)(memory + in.plain), (float *)(memory + in.arranged)};
+    const layout in = plan_memory(parts, count, m, dtype, team_size());
+    const int64_t k = columns_of(parts), stride = round_up(k, chosen_set()->chunk);
+    const input wide = {m, stride, (float *)(memory + in.plain), (float *)(memory + in.packed)};
     prepare(x, k, dtype, &wide);
 #pragma omp barrier
     float *u = (float *)(memory + in.u), *y = (float *)(memory + in.y);
     for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)
-        multiply(part, &wide, u, dtype == FLOAT32 ? part->y : y, memory + in.own + member() * in.own_bytes);
+        multiply(part, &wide, u, dtype == FLOAT32 ? part->y : y, memory + in.own + thread_id() * in.scratch_bytes);
 #pragma omp barrier /* u is complete */
     u = (float *)(memory + in.u), y = (float *)(memory + in.y);
     for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)
-        finish(part, m, u, dtype == FLOAT32 ? part->y : y, dtype);
+        add_lora_and_round(part, m, u, dtype == FLOAT32 ? part->y : y, dtype);
 #pragma omp barrier
 }
 
 int lowrank_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, int threads)
 {
     threads = useful_threads(threads, weights_of(parts, count));
-    char *memory = buffer(linears_bytes(parts, count, m, dtype, threads));
+    char *memory = alloc_aligned(linears_bytes(parts, count, m, dtype, threads));
     if (!memory)
         return -1;
 #pragma omp parallel num_threads(threads)

@@ -15,8 +15,8 @@
 
 #ifdef HAS_TILES
 
-#define BLOCK 32        /* queries, or keys */
-#define WIDEST 128      /* channels of a head */
+#define BLOCK 32   /* queries, or keys */
+#define WIDEST 128 /* channels of a head */
 #define LOG2_E 1.4426950408889634f
 
 /* 2^x to within two units of the last place: 2^n (1 + f p(f)), n the nearest integer and f = x - n. */
@@ -31,9 +31,7 @@ INLINE __m512 exp2_of(__m512 x)
 }
 
 INLINE const uint16_t *rows_of(const head_tensor *x, int64_t batch, int64_t head, int64_t time)
-{
-    return x->first + batch * x->batch + head * x->head + time * x->time;
-}
+{ return x->first + batch * x->batch + head * x->head + time * x->time; }
 
 /* 32 rows [32, h] as A: [tile of 16 rows][32 of h]. What is behind `count` rows is zero. */
 static inline void pack_rows(const uint16_t *rows, int64_t stride, int64_t count, int64_t h, char *to)
@@ -60,7 +58,7 @@ static inline void pack_pairs(const uint16_t *rows, int64_t stride, int64_t coun
 }
 
 /* The transpose of `tiles` tiles, one behind the other. */
-static inline void turn(const char *from, int64_t tiles, char *to)
+static inline void transpose_tiles(const char *from, int64_t tiles, char *to)
 {
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i down = _mm512_slli_epi32(lane, 4);
@@ -70,19 +68,19 @@ static inline void turn(const char *from, int64_t tiles, char *to)
 }
 
 /* All of a head [T, h], as B of its transpose: [tile of 16 rows][32 of h]. */
-static inline void pack_turned(const uint16_t *rows, int64_t stride, int64_t length, int64_t h, char *to)
+static inline void pack_transposed(const uint16_t *rows, int64_t stride, int64_t length, int64_t h, char *to)
 {
     char block[2 * WIDEST / 32 * TILE] __attribute__((aligned(64)));
     for (int64_t first = 0; first < length; first += BLOCK, to += 2 * h / 32 * TILE) {
         pack_rows(rows + first * stride, stride, length - first, h, block);
-        turn(block, 2 * h / 32, to);
+        transpose_tiles(block, 2 * h / 32, to);
     }
 }
 
 /* All of a head [T, h], as B: [tile of 16 of h][32 rows]. */
 static inline void pack_paired(const uint16_t *rows, int64_t stride, int64_t length, int64_t h, char *to)
 {
-    const int64_t next = up_to(length, BLOCK) / BLOCK * TILE;
+    const int64_t next = round_up(length, BLOCK) / BLOCK * TILE;
     for (int64_t first = 0; first < length; first += BLOCK, to += TILE)
         pack_pairs(rows + first * stride, stride, length - first, h, to, next);
 }

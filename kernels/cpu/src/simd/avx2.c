@@ -14,12 +14,12 @@
 #define SET avx2_set
 
 /* A permutation reaches eight floats; bit 3 chooses between the results of two. */
-typedef struct { __m256 lower, upper; } table16;
+typedef struct {
+    __m256 lower, upper;
+} table16;
 
 static inline __attribute__((always_inline)) table16 load_table(const float *p)
-{
-    return (table16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
-}
+{ return (table16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 
 static inline __attribute__((always_inline)) __m256 lookup_(table16 table, __m256i index)
 {
@@ -30,7 +30,7 @@ static inline __attribute__((always_inline)) __m256 lookup_(table16 table, __m25
 #define fma_(a, b, c) (F) _mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
 #define half_to_float(p) (F) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
 #define float_to_half(v, p) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
-#define spread(p, lane) (F) _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), (__m256i)(lane))
+#define broadcast_absmax(p, lane) (F) _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), (__m256i)(lane))
 
 /* 4 bytes to 8 nibbles in order: the first of a byte is its high one. */
 static inline __attribute__((always_inline)) __m256i in_order_(const uint8_t *p)

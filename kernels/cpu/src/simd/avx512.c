@@ -2,7 +2,8 @@
 
 #if defined(__x86_64__)
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))),                   \
+                             apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c")
 #endif
@@ -24,24 +25,22 @@ typedef __m512 table16;
 #define total(v) _mm512_reduce_add_ps((__m512)(v))
 
 /* Loads have ports of their own, but not enough of them for a vector that the compiler loads again for each use. */
-static inline __attribute__((always_inline)) __m512 held_(__m512 v)
+static inline __attribute__((always_inline)) __m512 in_register_(__m512 v)
 {
     __asm__("" : "+v"(v));
     return v;
 }
-#define held(v) (F) held_((__m512)(v))
+#define in_register(v) (F) in_register_((__m512)(v))
 
 /* Nibbles 2, 4 and 6 are the first nibbles one, two and three bytes on: another load instead of a shift, whose port is
    the one that is short of time. */
-#define nibble(p, s) (U) odd_shift(held_(_mm512_loadu_ps((p) + (s) / 2)), (s) & 1)
+#define nibble(p, s) (U) odd_shift(in_register_(_mm512_loadu_ps((p) + (s) / 2)), (s) & 1)
 
 static inline __attribute__((always_inline)) __m512i odd_shift(__m512 words, int odd)
-{
-    return odd ? _mm512_srli_epi32((__m512i)words, 4) : (__m512i)words;
-}
+{ return odd ? _mm512_srli_epi32((__m512i)words, 4) : (__m512i)words; }
 
 /* The maximum of each word's block: up to four of them are in a chunk, from p on. */
-#define spread(p, lane) (F) _mm512_permutexvar_ps((__m512i)(lane), _mm512_castps128_ps512(_mm_loadu_ps(p)))
+#define broadcast_absmax(p, lane) (F) _mm512_permutexvar_ps((__m512i)(lane), _mm512_castps128_ps512(_mm_loadu_ps(p)))
 
 /* 8 bytes to 16 nibbles in order: the first of a byte is its high one. */
 static inline __attribute__((always_inline)) __m512i in_order_(const uint8_t *p)

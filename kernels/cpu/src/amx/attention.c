@@ -1,5 +1,5 @@
-/* Causal attention, forward: see attention.h. A block of queries has all its scores at once, so the softmax is the plain
-   one: the largest score, the exponentials, their sum. */
+/* Causal attention, forward: see attention.h. A block of queries has all its scores at once, so the softmax is the
+   plain one: the largest score, the exponentials, their sum. */
 
 #include "attention.h"
 
@@ -18,7 +18,8 @@ static void hide_later(float *scores, int64_t row_tile)
         }
 }
 
-/* P = exp(S - max) of 16 queries as A; one over the sums of its rows, and log2 of that of the exponentials of all of S. */
+/* P = exp(S - max) of 16 queries as A; one over the sums of its rows, and log2 of that of the exponentials of all of S.
+ */
 static void softmax(const float *scores, int64_t tiles, float scale, char *p, float *shares, float *logarithms)
 {
     __m512 most[SIDE], sum[SIDE];
@@ -52,27 +53,28 @@ static void softmax(const float *scores, int64_t tiles, float scale, char *p, fl
 int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k, const head_tensor *v,
                       const head_tensor *y, float *logarithms, int threads)
 {
-    const int64_t length = sizes->length, h = sizes->channels, blocks = up_to(length, BLOCK) / BLOCK;
+    const int64_t length = sizes->length, h = sizes->channels, blocks = round_up(length, BLOCK) / BLOCK;
     const int64_t packed = blocks * BLOCK * h * 2, a_head = 2 * h / 32 * TILE, row_tile = 2 * blocks * FLOATS;
     const int64_t bytes = 2 * packed + a_head + 2 * row_tile * 4 + 2 * blocks * TILE + 4 * TILE;
     const int64_t group = sizes->heads / sizes->kv_heads, tasks = sizes->batch * sizes->kv_heads;
-    threads = (int)least(useful_threads(threads, tasks * group * length * length), tasks);
-    char *memory = buffer(threads * bytes);
+    threads = (int)min_i64(useful_threads(threads, tasks * group * length * length), tasks);
+    char *memory = alloc_aligned(threads * bytes);
     if (memory)
 #pragma omp parallel num_threads(threads)
     {
-        char *keys = memory + member() * bytes, *values = keys + packed, *queries = values + packed;
+        char *keys = memory + thread_id() * bytes, *values = keys + packed, *queries = values + packed;
         float *scores = (float *)(queries + a_head), *c = scores + 2 * row_tile;
         char *p = (char *)(c + 4 * FLOATS);
-        const range mine = share(tasks, 1);
-        whole_tiles();
+        const range mine = thread_range(tasks, 1);
+        configure_tiles();
         for (int64_t task = mine.first; task < mine.end; task++) {
             const int64_t batch = task / sizes->kv_heads, kv_head = task % sizes->kv_heads;
-            pack_turned(rows_of(k, batch, kv_head, 0), k->time, length, h, keys);
+            pack_transposed(rows_of(k, batch, kv_head, 0), k->time, length, h, keys);
             pack_paired(rows_of(v, batch, kv_head, 0), v->time, length, h, values);
             for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
                 for (int64_t block = 0; block < blocks; block++) {
-                    const int64_t first = block * BLOCK, count = least(BLOCK, length - first), seen_blocks = block + 1;
+                    const int64_t first = block * BLOCK, count = min_i64(BLOCK, length - first),
+                                  seen_blocks = block + 1;
                     float shares[BLOCK], logs[BLOCK];
                     pack_rows(rows_of(q, batch, head, first), q->time, count, h, queries);
                     for (int64_t i = 0; i < seen_blocks; i++)
@@ -86,8 +88,8 @@ int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const 
                         memcpy(logarithms + (batch * sizes->heads + head) * length + first, logs, count * sizeof *logs);
                     uint16_t *out = (uint16_t *)rows_of(y, batch, head, first);
                     for (int64_t channel = 0; channel < h; channel += 32) {
-                        product(p, blocks * TILE, values + channel / SIDE * blocks * TILE, blocks * TILE,
-                                seen_blocks, c, 2 * FLOATS, FLOATS);
+                        product(p, blocks * TILE, values + channel / SIDE * blocks * TILE, blocks * TILE, seen_blocks,
+                                c, 2 * FLOATS, FLOATS);
                         store_rows(c, count, shares, out + channel, y->time);
                     }
                 }

@@ -2,8 +2,7 @@
 
 #include <string.h>
 
-#include "isa.h"
-#include "parallel.h"
+#include "threads.h"
 
 #define SUMMED 16
 
@@ -28,20 +27,20 @@ static int multiply_back(decoder *decode, const void *w, int64_t n, int64_t k, i
                          float *dx, int threads)
 {
     const instruction_set *set = chosen_set();
-    const int64_t spacing = up_to(k, 16);
-    float *rows = buffer(sizeof(float) * threads * spacing), *parts = buffer(sizeof(float) * m * k);
+    const int64_t spacing = round_up(k, 16);
+    float *rows = alloc_aligned(sizeof(float) * threads * spacing), *parts = alloc_aligned(sizeof(float) * m * k);
     if (rows && parts)
 #pragma omp parallel num_threads(threads)
     {
-        float *row = rows + member() * spacing;
-        const range mine = share(k, step);
+        float *row = rows + thread_id() * spacing;
+        const range mine = thread_range(k, step);
         const int64_t count = mine.end - mine.first;
         for (int64_t i = 0; i < m; i++)
             memset(dx + i * k + mine.first, 0, sizeof(float) * count);
         for (int64_t first = 0; count && first < n; first += SUMMED) {
             for (int64_t i = 0; i < m; i++)
                 memset(parts + i * k + mine.first, 0, sizeof(float) * count);
-            for (int64_t r = first; r < least(first + SUMMED, n); r++) {
+            for (int64_t r = first; r < min_i64(first + SUMMED, n); r++) {
                 decode(w, r, mine.first, count, row);
                 for (int64_t i = 0; i < m; i++)
                     set->add(row, count, dy[i * n + r], parts + i * k + mine.first);
@@ -61,13 +60,14 @@ static int multiply_back_as(decoder *decode, const void *w, int64_t n, int64_t k
                             int64_t m, enum dtype dtype, void *dx, int threads)
 {
     const instruction_set *set = chosen_set();
-    float *wide = buffer(sizeof(float) * m * n), *sums = dtype == FLOAT32 ? dx : buffer(sizeof(float) * m * k);
+    float *wide = alloc_aligned(sizeof(float) * m * n),
+          *sums = dtype == FLOAT32 ? dx : alloc_aligned(sizeof(float) * m * k);
     int status = -1;
     if (wide && sums) {
-        set->widen(dy, dtype, m * n, wide);
+        set->to_f32(dy, dtype, m * n, wide);
         status = multiply_back(decode, w, n, k, step, wide, m, sums, useful_threads(threads, n * k));
         if (status == 0 && dtype != FLOAT32)
-            set->narrow(sums, m * k, dtype, dx);
+            set->from_f32(sums, m * k, dtype, dx);
     }
     free(wide);
     if (dtype != FLOAT32)
@@ -76,11 +76,7 @@ static int multiply_back_as(decoder *decode, const void *w, int64_t n, int64_t k
 }
 
 int lowrank_linear_dx(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads)
-{
-    return multiply_back_as(decode_4bit, w, w->rows, w->columns, w->blocksize, dy, m, dtype, dx, threads);
-}
+{ return multiply_back_as(decode_4bit, w, w->rows, w->columns, w->blocksize, dy, m, dtype, dx, threads); }
 
 int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads)
-{
-    return multiply_back_as(decode_int8, w, w->rows, w->columns, 16, dy, m, dtype, dx, threads);
-}
+{ return multiply_back_as(decode_int8, w, w->rows, w->columns, 16, dy, m, dtype, dx, threads); }

@@ -15,18 +15,16 @@ typedef const float *table16;
 #define load_table(p) (p)
 #define lookup(table, index) lookup_(table, (four_words)(index))
 #define fma_(a, b, c) fma_in_double(a, b, c)
-#define spread(p, lane) ((void)(lane), all(*(p))) /* a chunk of 32 weights is within a block */
+#define broadcast_absmax(p, lane) ((void)(lane), all(*(p))) /* a chunk of 32 weights is within a block */
 #define in_order(p) ((four_words){(p)[0] >> 4, (p)[0], (p)[1] >> 4, (p)[1]})
 #define half_to_float(p) half_to_float_(p)
 #define float_to_half(v, p) float_to_half_(v, p)
 
 static inline four lookup_(const float *table, four_words index)
-{
-    return (four){table[index[0] & 15], table[index[1] & 15], table[index[2] & 15], table[index[3] & 15]};
-}
+{ return (four){table[index[0] & 15], table[index[1] & 15], table[index[2] & 15], table[index[3] & 15]}; }
 
-/* A product of two floats is exact in double: the sum is rounded to 53 bits and to 24, where one that is rounded twice in
-   24 would be less exact than a vendor's. */
+/* A product of two floats is exact in double: the sum is rounded to 53 bits and to 24, where one that is rounded twice
+   in 24 would be less exact than a vendor's. */
 static inline __attribute__((always_inline)) four fma_in_double(four a, four b, four c)
 {
     const four_doubles product = __builtin_convertvector(a, four_doubles) * __builtin_convertvector(b, four_doubles);
@@ -59,7 +57,7 @@ static uint16_t to_half(float value)
         return sign | 0x7e00; /* NaN */
     if (bits >= 0x477ff000)
         return sign | 0x7c00; /* 65520 and more round to infinity */
-    if (bits < 0x38800000) { /* below 2^-14, the least normal number: adding 0.5 rounds to a multiple of 2^-24 */
+    if (bits < 0x38800000) {  /* below 2^-14, the least normal number: adding 0.5 rounds to a multiple of 2^-24 */
         float magnitude;
         memcpy(&magnitude, &bits, sizeof magnitude);
         magnitude += 0.5f;

@@ -15,20 +15,20 @@ static void pack_columns(const uint16_t *rows, int64_t stride, int64_t count, in
 {
     char pairs[WIDEST / SIDE * TILE] __attribute__((aligned(64)));
     pack_pairs(rows, stride, count, h, pairs, TILE);
-    turn(pairs, h / SIDE, to);
+    transpose_tiles(pairs, h / SIDE, to);
 }
 
-INLINE __m512 floats(__m256i v) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16); }
+INLINE __m512 bf16_to_f32(__m256i v) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16); }
 
 /* D of up to 32 rows; zero behind them. */
-static void row_sums(const uint16_t *dy, int64_t dy_stride, const uint16_t *y, int64_t y_stride, int64_t count, int64_t h,
-                     float *d)
+static void row_sums(const uint16_t *dy, int64_t dy_stride, const uint16_t *y, int64_t y_stride, int64_t count,
+                     int64_t h, float *d)
 {
     for (int64_t i = 0; i < BLOCK; i++) {
         __m512 sum = _mm512_setzero_ps();
         for (int64_t c = 0; i < count && c < h; c += SIDE)
-            sum = _mm512_fmadd_ps(floats(_mm256_loadu_si256((const __m256i *)(dy + i * dy_stride + c))),
-                                  floats(_mm256_loadu_si256((const __m256i *)(y + i * y_stride + c))), sum);
+            sum = _mm512_fmadd_ps(bf16_to_f32(_mm256_loadu_si256((const __m256i *)(dy + i * dy_stride + c))),
+                                  bf16_to_f32(_mm256_loadu_si256((const __m256i *)(y + i * y_stride + c))), sum);
         d[i] = _mm512_reduce_add_ps(sum);
     }
 }
@@ -68,8 +68,8 @@ static void probabilities(const float *s, const float *dp, float scale, const fl
 }
 
 /* C = X^T [tile of 16 of h][tile of 16 rows] to the rows of X, times a factor. */
-static void store_turned(const float *c, int64_t h, int64_t row_tiles, int64_t length, float factor, uint16_t *x,
-                         int64_t stride)
+static void store_transposed(const float *c, int64_t h, int64_t row_tiles, int64_t length, float factor, uint16_t *x,
+                             int64_t stride)
 {
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i down = _mm512_slli_epi32(lane, 4);
@@ -85,36 +85,36 @@ int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, con
                          const head_tensor *y, const float *logarithms, const head_tensor *dy, const head_tensor *dq,
                          const head_tensor *dk, const head_tensor *dv, int threads)
 {
-    const int64_t length = sizes->length, h = sizes->channels, blocks = up_to(length, BLOCK) / BLOCK;
+    const int64_t length = sizes->length, h = sizes->channels, blocks = round_up(length, BLOCK) / BLOCK;
     const int64_t packed = blocks * BLOCK * h * 2, a_head = 2 * h / 32 * TILE, tiles = 2 * blocks, step = h / 32 * TILE;
     const int64_t bytes = 7 * packed + 4 * a_head + 2 * blocks * TILE + 12 * TILE;
     const int64_t group = sizes->heads / sizes->kv_heads, tasks = sizes->batch * sizes->kv_heads;
-    threads = (int)least(useful_threads(threads, tasks * group * length * length), tasks);
-    char *memory = buffer(threads * bytes);
+    threads = (int)min_i64(useful_threads(threads, tasks * group * length * length), tasks);
+    char *memory = alloc_aligned(threads * bytes);
     if (memory)
 #pragma omp parallel num_threads(threads)
     {
-        char *keys = memory + member() * bytes, *values = keys + packed, *paired_keys = values + packed;
+        char *keys = memory + thread_id() * bytes, *values = keys + packed, *paired_keys = values + packed;
         float *dk_sums = (float *)(paired_keys + packed), *dv_sums = (float *)((char *)dk_sums + 2 * packed);
         char *queries = (char *)dv_sums + 2 * packed, *query_columns = queries + a_head;
         char *dys = query_columns + a_head, *dy_columns = dys + a_head;
         float *s = (float *)(dy_columns + a_head), *dp = s + 4 * FLOATS;
         char *p = (char *)(dp + 4 * FLOATS), *ds = p + 2 * TILE, *ds_rows = ds + 2 * TILE;
-        const range mine = share(tasks, 1);
+        const range mine = thread_range(tasks, 1);
         float scales[BLOCK];
         for (int i = 0; i < BLOCK; i++)
             scales[i] = sizes->scale;
-        whole_tiles();
+        configure_tiles();
         for (int64_t task = mine.first; task < mine.end; task++) {
             const int64_t batch = task / sizes->kv_heads, kv_head = task % sizes->kv_heads;
             const uint16_t *k_rows = rows_of(k, batch, kv_head, 0);
-            pack_turned(k_rows, k->time, length, h, keys);
+            pack_transposed(k_rows, k->time, length, h, keys);
             pack_paired(k_rows, k->time, length, h, paired_keys);
-            pack_turned(rows_of(v, batch, kv_head, 0), v->time, length, h, values);
+            pack_transposed(rows_of(v, batch, kv_head, 0), v->time, length, h, values);
             memset(dk_sums, 0, 4 * packed);
             for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
                 for (int64_t block = 0; block < blocks; block++) {
-                    const int64_t first = block * BLOCK, count = least(BLOCK, length - first);
+                    const int64_t first = block * BLOCK, count = min_i64(BLOCK, length - first);
                     const uint16_t *q_rows = rows_of(q, batch, head, first), *dy_rows = rows_of(dy, batch, head, first);
                     float logs[BLOCK] = {0}, d[BLOCK];
                     pack_rows(q_rows, q->time, count, h, queries);
@@ -131,7 +131,8 @@ int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, con
                         for (int64_t c = 0; c < h / SIDE; c += 2) {
                             const int64_t at = (c * tiles + 2 * i) * FLOATS;
                             multiply(2, dy_columns + c * TILE, TILE, p, TILE, 1, dv_sums + at, tiles * FLOATS, FLOATS);
-                            multiply(2, query_columns + c * TILE, TILE, ds, TILE, 1, dk_sums + at, tiles * FLOATS, FLOATS);
+                            multiply(2, query_columns + c * TILE, TILE, ds, TILE, 1, dk_sums + at, tiles * FLOATS,
+                                     FLOATS);
                         }
                     }
                     uint16_t *out = (uint16_t *)rows_of(dq, batch, head, first);
@@ -141,8 +142,9 @@ int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, con
                         store_rows(s, count, scales, out + channel, dq->time);
                     }
                 }
-            store_turned(dk_sums, h, tiles, length, sizes->scale, (uint16_t *)rows_of(dk, batch, kv_head, 0), dk->time);
-            store_turned(dv_sums, h, tiles, length, 1, (uint16_t *)rows_of(dv, batch, kv_head, 0), dv->time);
+            store_transposed(dk_sums, h, tiles, length, sizes->scale, (uint16_t *)rows_of(dk, batch, kv_head, 0),
+                             dk->time);
+            store_transposed(dv_sums, h, tiles, length, 1, (uint16_t *)rows_of(dv, batch, kv_head, 0), dv->time);
         }
         _tile_release();
     }
@@ -161,7 +163,8 @@ int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, con
                          const head_tensor *y, const float *logarithms, const head_tensor *dy, const head_tensor *dq,
                          const head_tensor *dk, const head_tensor *dv, int threads)
 {
-    (void)sizes, (void)q, (void)k, (void)v, (void)y, (void)logarithms, (void)dy, (void)dq, (void)dk, (void)dv, (void)threads;
+    (void)sizes, (void)q, (void)k, (void)v, (void)y, (void)logarithms, (void)dy, (void)dq, (void)dk, (void)dv,
+        (void)threads;
     return -1;
 }
 

@@ -22,7 +22,7 @@ static inline __attribute__((always_inline)) float32x4_t lookup_(table16 table, 
 #define fma_(a, b, c) (F) vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b))
 #define half_to_float(p) (F) vcvt_f32_f16(vld1_f16((const __fp16 *)(p)))
 #define float_to_half(v, p) vst1_f16((__fp16 *)(p), vcvt_f16_f32((float32x4_t)(v)))
-#define spread(p, lane) ((void)(lane), (F) vdupq_n_f32(*(p))) /* a chunk of 32 weights is within a block */
+#define broadcast_absmax(p, lane) ((void)(lane), (F)vdupq_n_f32(*(p))) /* a chunk of 32 weights is within a block */
 #define total(v) vaddvq_f32((float32x4_t)(v))
 
 /* 2 bytes to 4 nibbles in order: the first of a byte is its high one. */

@@ -7,23 +7,24 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CHUNK 128   /* weights of a row that become a row of four tiles */
-#define CHUNKS 2    /* that are decoded before they are multiplied: two tiles of rows of them, 32 kB, stay in the first
-                       level of the cache */
-#define HALF 64     /* weights: no block is smaller */
+#define CHUNK 128 /* weights of a row that become a row of four tiles */
+#define CHUNKS                                                                                                         \
+    2           /* that are decoded before they are multiplied: two tiles of rows of them, 32 kB, stay in the first    \
+                   level of the cache */
+#define HALF 64 /* weights: no block is smaller */
 #define PANEL (2 * CHUNKS * 4 * TILE)
-#define AT_ONCE 16  /* tiles of rows of x that meet a panel when it is decoded */
+#define X_TILES 16 /* tiles of rows of x that meet a panel when it is decoded */
 
 /* A product under way: what all threads see. */
 typedef struct {
     const blockwise_4bit *w;
     const uint16_t *x;
     uint16_t *y;
-    int64_t m, tiles;     /* rows of x, and tiles of them: an even number, or one */
-    int64_t chunks, near; /* of a row, and how many of them of the packed x stay near */
-    int64_t groups;       /* of 32 rows of W, whose sums are kept till the next chunks come near; 0 if all are near */
-    char *packed;         /* AT_ONCE tiles of x: [panel][tile][chunk of the panel][s] */
-    float *sums;          /* [group, or thread][tile of W][tile of x] */
+    int64_t m, tiles;         /* rows of x, and tiles of them: an even number, or one */
+    int64_t chunks, resident; /* of a row, and how many of them of the packed x stay near */
+    int64_t groups; /* of 32 rows of W, whose sums are kept till the next chunks come near; 0 if all are near */
+    char *packed;   /* AT_ONCE tiles of x: [panel][tile][chunk of the panel][s] */
+    float *sums;    /* [group, or thread][tile of W][tile of x] */
 } forward;
 
 /* What a thread has for itself. */
@@ -31,9 +32,9 @@ typedef struct {
     char *panel;
     float *maxima; /* [row of 32][half of a near chunk] */
     float *sums;
-} desk;
+} thread_buffers;
 
-int tiles_are_here(void)
+int has_amx(void)
 {
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) /* AMX-BF16, AMX-TILE */
@@ -60,7 +61,7 @@ static void pack_x(const uint16_t *x, int64_t m, int64_t k, int64_t tile, int64_
             const int there = row < m && column < k;
             rows[i] = _mm512_permutexvar_epi16(order, there ? _mm512_loadu_si512(x + row * k + column) : none);
         }
-        turn_words(rows);
+        transpose_words(rows);
         for (int i = 0; i < SIDE; i++)
             _mm512_store_si512(to + i % 4 * TILE + (4 * part + i / 4) * 64, rows[i]);
     }
@@ -69,10 +70,10 @@ static void pack_x(const uint16_t *x, int64_t m, int64_t k, int64_t tile, int64_
 /* `count` tiles of rows of x from tile `first` on, by the whole team. */
 static void pack_block(const forward *f, int64_t first, int64_t count)
 {
-    const range mine = share(count * f->chunks, 1);
+    const range mine = thread_range(count * f->chunks, 1);
     for (int64_t i = mine.first; i < mine.end; i++) {
         const int64_t tile = i / f->chunks, chunk = i % f->chunks, before = chunk / CHUNKS * CHUNKS;
-        const int64_t place = before * count + tile * least(CHUNKS, f->chunks - before) + chunk - before;
+        const int64_t place = before * count + tile * min_i64(CHUNKS, f->chunks - before) + chunk - before;
         pack_x(f->x, f->m, f->w->columns, first + tile, chunk, f->packed + place * 4 * TILE);
     }
 }
@@ -81,9 +82,9 @@ static void pack_block(const forward *f, int64_t first, int64_t count)
    end of a row. */
 static void maxima_of_rows(const blockwise_4bit *w, int64_t row, int64_t first, int64_t end, float *to, int64_t stride)
 {
-    const int64_t halves = least(end * CHUNK, w->columns) / HALF - first * CHUNK / HALF;
+    const int64_t halves = min_i64(end * CHUNK, w->columns) / HALF - first * CHUNK / HALF;
     const int shift = __builtin_ctz(w->blocksize / HALF);
-    for (int64_t r = 0; r < least(2 * SIDE, w->rows - row); r++, to += stride) {
+    for (int64_t r = 0; r < min_i64(2 * SIDE, w->rows - row); r++, to += stride) {
         const int64_t half = ((row + r) * w->columns + first * CHUNK) / HALF, block = half >> shift;
         chosen_set()->maxima(w, block, ((half + halves - 1) >> shift) - block + 1, to);
         for (int64_t i = halves - 1; shift && i >= 0; i--) /* downwards: what is still to be read is not written */
@@ -94,18 +95,18 @@ static void maxima_of_rows(const blockwise_4bit *w, int64_t row, int64_t first, 
 }
 
 /* A chunk of up to 32 rows of W, from row `first` on, as A: [tile][chunk][s]. */
-APART void decode_chunk(const blockwise_4bit *w, int64_t first, int64_t chunk, const float *maxima, int64_t stride,
-                        char *to)
+NOINLINE void decode_chunk(const blockwise_4bit *w, int64_t first, int64_t chunk, const float *maxima, int64_t stride,
+                           char *to)
 {
     const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
     const __m512 levels = _mm512_loadu_ps(w->levels);
     const __mmask16 there = (chunk + 1) * CHUNK <= w->columns ? 0xffff : 0xff; /* else a half is behind the row */
-    const int64_t rows = least(2 * SIDE, w->rows - first), bytes = w->columns / 2;
+    const int64_t rows = min_i64(2 * SIDE, w->rows - first), bytes = w->columns / 2;
     const uint8_t *codes = w->codes + first * bytes + chunk * CHUNK / 2;
     for (int64_t r = 0; r < rows; r++, codes += bytes, maxima += stride) {
         _mm_prefetch((const char *)codes + CHUNKS * CHUNK / 2, _MM_HINT_T0); /* the next panel's */
-        look_up(_mm512_maskz_loadu_epi32(there, codes), second, two_tables(levels, maxima[0], maxima[1]),
-                to + r / SIDE * (PANEL / 2) + r % SIDE * 64, TILE);
+        lookup_tiles(_mm512_maskz_loadu_epi32(there, codes), second, two_tables(levels, maxima[0], maxima[1]),
+                     to + r / SIDE * (PANEL / 2) + r % SIDE * 64, TILE);
     }
 }
 
@@ -123,7 +124,7 @@ INLINE void multiply_chunks(const char *panel, const char *x, int64_t count, con
 
 /* The same for a whole panel and for the rest of a row: where the compiler knows how many steps there are, there is no
    loop over them, which is worth a quarter of the time of few rows. */
-APART void multiply_panel(const char *panel, const char *x, int64_t count, int64_t chunks, int onto, float *c)
+NOINLINE void multiply_panel(const char *panel, const char *x, int64_t count, int64_t chunks, int onto, float *c)
 {
     if (chunks == CHUNKS)
         multiply_chunks(panel, x, count, CHUNKS, onto, c);
@@ -140,9 +141,9 @@ static void store_y(const float *c, int64_t m_tiles, int64_t rows_of_y, int64_t 
         for (int half = 0; half < 2; half++) {
             for (int i = 0; i < SIDE; i++)
                 turned[half][i] = _mm512_load_si512(c + half * m_tiles * FLOATS + i * SIDE);
-            turn_words(turned[half]);
+            transpose_words(turned[half]);
         }
-        for (int64_t i = 0; i < least(rows_of_y - tile * SIDE, SIDE); i++) {
+        for (int64_t i = 0; i < min_i64(rows_of_y - tile * SIDE, SIDE); i++) {
             const __m256i low = rounded(_mm512_castsi512_ps(turned[0][i]));
             const __m256i high = rounded(_mm512_castsi512_ps(turned[1][i]));
             _mm512_mask_storeu_epi16(y + (tile * SIDE + i) * n, here,
@@ -152,54 +153,55 @@ static void store_y(const float *c, int64_t m_tiles, int64_t rows_of_y, int64_t 
 }
 
 /* Chunks [first, end) of this thread's rows of W, times `count` tiles of rows of x from `tile` on, which are packed. */
-static void multiply_near(const forward *f, const desk *own, int64_t tile, int64_t count, int64_t first, int64_t end)
+static void multiply_near(const forward *f, const thread_buffers *own, int64_t tile, int64_t count, int64_t first,
+                          int64_t end)
 {
-    const int64_t n = f->w->rows, stride = f->near * CHUNK / HALF;
-    const range mine = share(n, 2 * SIDE);
+    const int64_t n = f->w->rows, stride = f->resident * CHUNK / HALF;
+    const range mine = thread_range(n, 2 * SIDE);
     for (int64_t row = mine.first; row < mine.end; row += 2 * SIDE) {
-        float *c = f->groups ? f->sums + row / SIDE * least(AT_ONCE, f->tiles) * FLOATS : own->sums;
+        float *c = f->groups ? f->sums + row / SIDE * min_i64(X_TILES, f->tiles) * FLOATS : own->sums;
         maxima_of_rows(f->w, row, first, end, own->maxima, stride);
         if (row + 2 * SIDE > n)
             memset(own->panel, 0, PANEL); /* rows that are not there stay so */
         for (int64_t chunk = first; chunk < end; chunk += CHUNKS) {
-            const int64_t chunks = least(CHUNKS, end - chunk);
+            const int64_t chunks = min_i64(CHUNKS, end - chunk);
             for (int64_t i = 0; i < chunks; i++)
                 decode_chunk(f->w, row, chunk + i, own->maxima + (chunk + i - first) * CHUNK / HALF, stride,
                              own->panel + i * 4 * TILE);
             multiply_panel(own->panel, f->packed + chunk * count * 4 * TILE, count, chunks, chunk > 0, c);
         }
         if (end == f->chunks)
-            store_y(c, count, f->m - tile * SIDE, n, least(2 * SIDE, n - row), f->y + tile * SIDE * n + row);
+            store_y(c, count, f->m - tile * SIDE, n, min_i64(2 * SIDE, n - row), f->y + tile * SIDE * n + row);
     }
 }
 
-int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads)
+int lowrank_linear_amx(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads)
 {
-    forward f = {.w = w, .x = x, .y = y, .m = m, .tiles = m <= SIDE ? 1 : up_to(m, 2 * SIDE) / SIDE};
-    const int64_t most = least(AT_ONCE, f.tiles), panels = up_to(w->columns, CHUNKS * CHUNK) / (CHUNKS * CHUNK);
-    f.chunks = up_to(w->columns, CHUNK) / CHUNK;
-    f.near = stretch(panels, NEAR / (most * PANEL / 2)) * CHUNKS;
-    f.groups = f.near < f.chunks ? up_to(w->rows, 2 * SIDE) / (2 * SIDE) : 0;
+    forward f = {.w = w, .x = x, .y = y, .m = m, .tiles = m <= SIDE ? 1 : round_up(m, 2 * SIDE) / SIDE};
+    const int64_t most = min_i64(X_TILES, f.tiles), panels = round_up(w->columns, CHUNKS * CHUNK) / (CHUNKS * CHUNK);
+    f.chunks = round_up(w->columns, CHUNK) / CHUNK;
+    f.resident = stretch(panels, RESIDENT_BYTES / (most * PANEL / 2)) * CHUNKS;
+    f.groups = f.resident < f.chunks ? round_up(w->rows, 2 * SIDE) / (2 * SIDE) : 0;
     threads = useful_threads(threads, w->rows * w->columns);
-    const int64_t maxima = 2 * SIDE * f.near * CHUNK / HALF;
-    char *panels_of_all = buffer(threads * PANEL);
-    float *maxima_of_all = buffer(threads * maxima * sizeof(float));
-    f.packed = buffer(most * f.chunks * 4 * TILE);
-    f.sums = buffer((f.groups ? f.groups : threads) * 2 * most * TILE);
+    const int64_t maxima = 2 * SIDE * f.resident * CHUNK / HALF;
+    char *panels_of_all = alloc_aligned(threads * PANEL);
+    float *maxima_of_all = alloc_aligned(threads * maxima * sizeof(float));
+    f.packed = alloc_aligned(most * f.chunks * 4 * TILE);
+    f.sums = alloc_aligned((f.groups ? f.groups : threads) * 2 * most * TILE);
     const int enough = panels_of_all && maxima_of_all && f.packed && f.sums;
     if (enough)
 #pragma omp parallel num_threads(threads)
     {
-        const desk own = {.panel = panels_of_all + member() * PANEL,
-                          .maxima = maxima_of_all + member() * maxima,
-                          .sums = f.sums + member() * 2 * most * FLOATS};
-        whole_tiles();
-        for (int64_t tile = 0; tile < f.tiles; tile += AT_ONCE) {
-            const int64_t count = least(AT_ONCE, f.tiles - tile);
+        const thread_buffers own = {.panel = panels_of_all + thread_id() * PANEL,
+                                    .maxima = maxima_of_all + thread_id() * maxima,
+                                    .sums = f.sums + thread_id() * 2 * most * FLOATS};
+        configure_tiles();
+        for (int64_t tile = 0; tile < f.tiles; tile += X_TILES) {
+            const int64_t count = min_i64(X_TILES, f.tiles - tile);
             pack_block(&f, tile, count);
 #pragma omp barrier
-            for (int64_t first = 0; first < f.chunks; first += f.near)
-                multiply_near(&f, &own, tile, count, first, least(first + f.near, f.chunks));
+            for (int64_t first = 0; first < f.chunks; first += f.resident)
+                multiply_near(&f, &own, tile, count, first, min_i64(first + f.resident, f.chunks));
 #pragma omp barrier
         }
         _tile_release();
@@ -217,8 +219,8 @@ int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, 
 
 #else
 
-int tiles_are_here(void) { return 0; }
-int lowrank_linear_tiles(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads)
+int has_amx(void) { return 0; }
+int lowrank_linear_amx(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads)
 {
     (void)w, (void)x, (void)m, (void)y, (void)threads;
     return -1;

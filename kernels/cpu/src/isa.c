@@ -10,14 +10,15 @@
 /* Widest first. */
 static const instruction_set *const sets[] = {
 #if defined(__x86_64__)
-    &avx512_set, &avx2_set,
+    &avx512_set,
+    &avx2_set,
 #elif defined(__aarch64__)
     &neon_set,
 #endif
     &portable_set,
 };
 
-static int is_here(const instruction_set *set)
+static int is_supported(const instruction_set *set)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -38,9 +39,9 @@ int lowrank_choose(const char *name)
 {
     const int matrix_unit = name && !strcmp(name, MATRIX_UNIT);
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (is_here(sets[i]) && (!name || matrix_unit || !strcmp(name, sets[i]->name))) {
+        if (is_supported(sets[i]) && (!name || matrix_unit || !strcmp(name, sets[i]->name))) {
             chosen = sets[i];
-            tiles = (!name || matrix_unit) && tiles_are_here();
+            tiles = (!name || matrix_unit) && has_amx();
             return matrix_unit && !tiles ? -1 : 0;
         }
     return -1;

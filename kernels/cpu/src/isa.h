@@ -5,21 +5,21 @@
 
 #include <stddef.h>
 
-#include "native.h"
+#include "api.h"
 
-#define MOST_ROWS 8 /* rows of x that are multiplied with a row of W at a time */
+#define MAX_ROWS 8 /* rows of x that are multiplied with a row of W at a time */
 
 /* Bytes after the codes of a row that `dot` may read, and floats after its maxima, and which count for nothing. */
-#define CODES_BEYOND 68
-#define MAXIMA_BEYOND 16
+#define CODES_PADDING 68
+#define ABSMAX_PADDING 16
 
 typedef struct {
     const char *name;
     int chunk; /* weights that are decoded at a time: x is arranged, and K filled up, for whole chunks */
 
     /* Between float32 and another dtype, rounded to nearest even. */
-    void (*widen)(const void *from, enum dtype dtype, int64_t count, float *to);
-    void (*narrow)(const float *from, int64_t count, enum dtype dtype, void *to);
+    void (*to_f32)(const void *from, enum dtype dtype, int64_t count, float *to);
+    void (*from_f32)(const float *from, int64_t count, enum dtype dtype, void *to);
 
     /* maxima [count], from block `first` on. */
     void (*maxima)(const blockwise_4bit *w, int64_t first, int64_t count, float *maxima);
@@ -29,9 +29,9 @@ typedef struct {
                    enum dtype dtype, void *to);
 
     /* x in the order in which `dot` meets the weights, filled up with zeros to whole chunks. */
-    void (*arrange)(const float *x, int64_t count, float *to);
+    void (*pack_x)(const float *x, int64_t count, float *to);
 
-    /* y[m] = sum_k W[n, k] x[m, k] for the m <= MOST_ROWS rows of an arranged x, `stride` floats from one to the next. */
+    /* y[m] = sum_k W[n, k] x[m, k] for the m <= MAX_ROWS rows of a packed x, `stride` floats from one to the next. */
     void (*dot)(const uint8_t *codes, int64_t columns, const float *levels, const float *maxima, int blocksize,
                 const float *x, int64_t stride, int m, float *y);
 
@@ -40,7 +40,8 @@ typedef struct {
                     int64_t maxima_stride, int blocksize, const float *x, float *y);
 
     /* y[m] = sum_k W[k] x[m, k] in plain order, W in any dtype. */
-    void (*dot_plain)(const void *w, enum dtype dtype, int64_t columns, const float *x, int64_t stride, int m, float *y);
+    void (*dot_plain)(const void *w, enum dtype dtype, int64_t columns, const float *x, int64_t stride, int m,
+                      float *y);
 
     /* y[n] += scaling sum_j b[n, j] u[j], for all rows of b [rows, rank]. */
     void (*add_inner)(const float *b, int64_t rows, int64_t rank, float scaling, const float *u, float *y);
@@ -52,36 +53,37 @@ typedef struct {
     void (*decode_int8)(const int8_t *codes, int64_t count, float factor, enum dtype dtype, void *to);
 
     /* The largest magnitude of `count` weights as bits: 0x7f800000 or more where one is infinite or NaN. */
-    uint32_t (*largest)(const float *w, int64_t count);
+    uint32_t (*max_bits)(const float *w, int64_t count);
 
     /* Codes of a whole block: the nearest level to w[i] * reciprocal, or w[i] / maximum where `divide`. */
     void (*encode)(const float *w, int count, float scale, int divide, const float *boundaries, const uint8_t *order,
                    uint8_t *codes);
 
-    /* y[i] = x[i] cos[i] + x[j] sin[i], as `spread_angles` gives them, j the other channel of the pair of i: (i, i + channels / 2), or (2 i, 2 i + 1)
-       where `interleaved`. */
-    void (*turn)(const void *x, enum dtype dtype, int64_t channels, int interleaved, const float *cos, const float *sin,
-                 void *y);
+    /* y[i] = x[i] cos[i] + x[j] sin[i], as `spread_angles` gives them, j the other channel of the pair of i: (i, i +
+       channels / 2), or (2 i, 2 i + 1) where `interleaved`. */
+    void (*rotate)(const void *x, enum dtype dtype, int64_t channels, int interleaved, const float *cos,
+                   const float *sin, void *y);
 
     /* silu(gate) up, and its gradients by gate and up. */
     void (*swiglu)(const void *gate, const void *up, enum dtype dtype, int64_t count, void *y);
     void (*swiglu_dx)(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count, void *dgate,
                       void *dup);
 
-    /* A row of lowrank_rms_norm, which returns rstd, and of lowrank_rms_norm_dx, where dweight [channels] is added to. */
+    /* A row of lowrank_rms_norm, which returns rstd, and of lowrank_rms_norm_dx, where dweight [channels] is added to.
+     */
     float (*norm)(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t channels,
                   float eps, void *h, void *y);
     void (*norm_dx)(const void *dy, const void *dh, const void *h, float rstd, const void *weight, enum dtype dtype,
                     int64_t channels, void *dx, float *dweight);
 
-    /* y = softmax(scale q k^T) v for a query and `length` keys, which are `stride` numbers apart, as values are: those that
-       `seen` names, or all where it is NULL. memory: ATTEND_MEMORY floats. */
-    void (*attend)(const void *q, const void *k, const void *v, int64_t stride, const uint8_t *seen, enum dtype dtype,
-                   int64_t length, int64_t channels, float scale, float *memory, void *y);
+    /* y = softmax(scale q k^T) v for a query and `length` keys, which are `stride` numbers apart, as values are: those
+       that `mask` names, or all where it is NULL. memory: DECODE_ATTENTION_FLOATS floats. */
+    void (*decode_attention)(const void *q, const void *k, const void *v, int64_t stride, const uint8_t *mask,
+                             enum dtype dtype, int64_t length, int64_t channels, float scale, float *memory, void *y);
 } instruction_set;
 
 /* The query, the sums, and the scores, each up to a whole vector of any set. */
-#define ATTEND_MEMORY(length, channels) (2 * up_to(channels, 16) + up_to(length, 16))
+#define DECODE_ATTENTION_FLOATS(length, channels) (2 * round_up(channels, 16) + round_up(length, 16))
 
 extern const instruction_set portable_set;
 #if defined(__x86_64__)
@@ -93,7 +95,7 @@ extern const instruction_set neon_set;
 const instruction_set *chosen_set(void);
 
 /* Whether this processor has a matrix unit, and the kernel of the system lets us use it. */
-int tiles_are_here(void);
+int has_amx(void);
 
 static inline size_t size_of(enum dtype dtype) { return dtype == FLOAT32 ? 4 : 2; }
 
