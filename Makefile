@@ -61,11 +61,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowrank needs Python 3.11 or later: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
+# The distribution was once called lowrank: left where it is, it would be a second copy of the package beside this one.
+define without_the_old_name
+if $(BIN)/python -c 'from importlib.metadata import version; version("lowrank")' 2>/dev/null; then $(BIN)/pip uninstall --yes lowrank; fi
+endef
+
 $(VENV)/installed: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+	$(without_the_old_name)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+	$(without_the_old_name)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf,eval,lm-eval,docs]'
 	touch $@ $(VENV)/installed
 
