@@ -12,12 +12,12 @@ import shlex
 import shutil
 import subprocess
 import sysconfig
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from . import __version__
+from .doctor_page import Facts, Report
 from .extras import EXTRAS
 from .systems import this_system
 
@@ -45,33 +45,6 @@ VARIABLES = re.compile(
 ROWS_OF_X = (1, 16, 512)
 # Bytes of Llama 2 7B: its files in 16 bits (docs/llama-2.md), and a process that generates from it in NF4 (README).
 ON_DISK_7B, LOADED_7B = 13.5e9, 4.4e9
-
-Facts = dict[str, Any]
-
-
-@dataclass
-class Report:
-    """The page: facts by topic, what is not done or slow because of them, and what has to be repaired."""
-
-    facts: dict[str, Facts] = field(default_factory=dict)
-    limits: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as one object; sizes in bytes."""
-        return {**self.facts, "limits": self.limits, "broken": self.broken}
-
-    def text(self) -> str:
-        """The same in lines; sizes in GB."""
-        lines = []
-        for topic, facts in self.facts.items():
-            width = max((len(_label(name)) for name in facts), default=0)
-            lines += [topic.replace("_", " ")]
-            lines += [f"  {_label(name):<{width}}  {_shown(name, value)}" for name, value in facts.items()]
-            lines += [] if facts else ["  nothing is set"]
-        for title, told in (("therefore", self.limits), ("broken", self.broken)):
-            lines += [title, *([f"  - {line}" for line in told] or ["  nothing"])]
-        return "\n".join(lines)
 
 
 def examine(folder: Path = Path()) -> Report:
@@ -358,21 +331,3 @@ def _read(path: str) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _label(name: str) -> str:
-    return name.removesuffix("_bytes").replace("_", " ")
-
-
-def _shown(name: str, value: Any) -> str:
-    if name.endswith("bytes") and isinstance(value, int):
-        return f"{value / 1e9:.1f} GB"
-    if isinstance(value, dict):
-        return ", ".join(
-            f"{_label(key)} {'missing' if part is None else _shown(key, part)}" for key, part in value.items()
-        )
-    if isinstance(value, list):
-        return ", ".join(_shown("", part) for part in value) or "none"
-    if value is None:
-        return "-"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
