@@ -32,7 +32,8 @@ class Report:
 
 
 def _label(name: str) -> str:
-    return name.removesuffix("_bytes").replace("_", " ")
+    """A fact's name in words; a variable of the environment keeps its own."""
+    return name if name.isupper() else name.removesuffix("_bytes").replace("_", " ")
 
 
 def _shown(name: str, value: Any) -> str:

@@ -99,7 +99,8 @@ def test_every_set_that_could_be_used_is_one_that_can_be_chosen(monkeypatch):
         assert binding.instruction_set() == name
 
 
-def test_the_json_has_the_facts_of_the_page(capsys):
+def test_the_json_has_the_facts_of_the_page(monkeypatch, capsys):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     assert main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert main(["doctor"]) == 0
@@ -111,7 +112,8 @@ def test_the_json_has_the_facts_of_the_page(capsys):
         elif value is not None and key not in moving:
             assert f"{value / 1e9:.1f} GB" in page
     for key in (key for facts in told.values() if isinstance(facts, dict) for key in facts):
-        assert key.removesuffix("_bytes").replace("_", " ") in page
+        assert (key if key.isupper() else key.removesuffix("_bytes").replace("_", " ")) in page
+    assert re.search(r"^  OMP_WAIT_POLICY +PASSIVE$", page, re.MULTILINE)
 
 
 def test_openmp_runtimes_are_the_files_that_are_mapped(tmp_path):
