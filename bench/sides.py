@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lowrank.adapter_files import save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter
-from lowrank.eval.oracles import need, transformers_model
+from lowrank.eval.oracles import transformers_model
+from lowrank.extras import need
 from lowrank.kernels.formats import DENSE_DTYPES
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import ModelConfig
@@ -43,7 +44,7 @@ def need_shape(shape: str, peers: bool) -> None:
     if shape not in SHAPES:
         raise ValueError(f"shape must be one of {', '.join(SHAPES)}, got {shape!r}")
     for package in PACKAGES[1:] if peers else ["transformers"]:
-        need(package)
+        need(package, "a bench of whole models")
 
 
 def make(folder: Path, config: ModelConfig, tokens: Tensor, b_std: float = 0.0) -> None:

@@ -55,7 +55,7 @@ class Entities(Task):
     )
 
     def __init__(self, rows: Sequence[MixtureRow]) -> None:
-        need("seqeval", "eval", "the task ner")
+        need("seqeval", "the task ner")
         self.items = [Item(row.id, row.instruction, row.input, row.output) for row in rows]
 
     def parts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
@@ -145,8 +145,8 @@ def _spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
 def _hold_to_seqeval(
     pairs: Sequence[tuple[list[str], list[str]]], rows: Sequence[Mapping[str, tuple[float, ...]]], key: str
 ) -> None:
-    metrics = need("seqeval.metrics", "eval", "the task ner")
-    scheme = need("seqeval.scheme", "eval", "the task ner").IOB2
+    metrics = need("seqeval.metrics", "the task ner")
+    scheme = need("seqeval.scheme", "the task ner").IOB2
     gold, said = ([list(side) for side in sides] for sides in zip(*pairs, strict=True))
     theirs = metrics.f1_score(gold, said, mode="strict", scheme=scheme, zero_division=0)
     ours = float(f1(np.array([row[key] for row in rows], float).sum(0)))

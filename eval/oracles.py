@@ -10,13 +10,13 @@ N out_features, K in_features, h head dim; a weight [N, K].
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lowrank.extras import need
 from lowrank.kernels import ops
 from lowrank.kernels.formats import DENSE_DTYPES, Blockwise4bit, NestedAbsmax, QuantizedWeight, RowwiseInt8
 from lowrank.kernels.repack import as_stored
@@ -41,16 +41,6 @@ class CodeDifference:
     nested: int | None
 
 
-def need(name: str) -> Any:
-    """The module of that name.  Raises ValueError naming the package and the extra that brings it."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ValueError(f"--live: {name} is missing: needs pip install 'lowrank[oracles]'") from None
-
-
 def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDifference]]:
     """transformers' model of a folder with the weights that `ours` has, in float32; and how the codes compare
 
@@ -63,7 +53,7 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
     checkpoint = open_checkpoint(folder)
     config = checkpoint.config
     if config.rope_layout == "half":
-        theirs = need("transformers").LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        theirs = need("transformers", "--live").LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     else:
         theirs = transformers_model(checkpoint)
     differences = {}
@@ -89,7 +79,7 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
 
 def transformers_model(checkpoint: Checkpoint) -> Any:
     """transformers' model around the tensors of a Meta folder."""
-    transformers, config = need("transformers"), checkpoint.config
+    transformers, config = need("transformers", "--live"), checkpoint.config
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             hidden_size=config.dim,
@@ -123,7 +113,7 @@ def _codes_of(module: Any) -> QuantizedWeight:
 
 def _quantized(source: Tensor, like: QuantizedWeight) -> QuantizedWeight:
     """What bitsandbytes makes of a float32 weight, in the format that `like` has."""
-    functional = need("bitsandbytes").functional
+    functional = need("bitsandbytes", "--live").functional
     if isinstance(like, RowwiseInt8):
         codes, scale, _ = functional.int8_vectorwise_quant(source)
         return RowwiseInt8(codes, scale)
@@ -142,7 +132,7 @@ def _read(weight: QuantizedWeight) -> Tensor:
     """Our codes as a float32 weight: 4 bit by bitsandbytes, int8 by us."""
     if isinstance(weight, RowwiseInt8):
         return ops.dequantize(weight)
-    bitsandbytes = need("bitsandbytes")
+    bitsandbytes = need("bitsandbytes", "--live")
     stored = to_stored(weight)
     codes = stored.pop(".weight")
     statistics = {suffix.removeprefix(".weight."): tensor for suffix, tensor in stored.items()}

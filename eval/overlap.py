@@ -38,16 +38,16 @@ def self_bleu(texts: Sequence[str]) -> float:
     """
     if len(texts) < 2:
         return float("nan")
-    bleu = need("sacrebleu", "eval", "self-BLEU")
+    bleu = need("sacrebleu", "self-BLEU")
     scores = [bleu.sentence_bleu(text, [*texts[:i], *texts[i + 1 :]]).score for i, text in enumerate(texts)]
     return float(sum(scores)) / len(scores) / 100
 
 
 @lru_cache(maxsize=1)
 def _scorer() -> Any:
-    return need("rouge_score.rouge_scorer", "eval", "ROUGE").RougeScorer(list(ROUGE), use_stemmer=True)
+    return need("rouge_score.rouge_scorer", "ROUGE").RougeScorer(list(ROUGE), use_stemmer=True)
 
 
 @lru_cache(maxsize=1)
 def _chrf() -> Any:
-    return need("sacrebleu.metrics", "eval", "chrF").CHRF()
+    return need("sacrebleu.metrics", "chrF").CHRF()

@@ -42,7 +42,7 @@ class Sentiment(Task):
     )
 
     def __init__(self, rows: Sequence[MixtureRow]) -> None:
-        need("sklearn", "eval", "the task sentiment")
+        need("sklearn", "the task sentiment")
         for row in rows:
             if row.label not in THREE:
                 raise ValueError(f"row {row.id}: label must be one of {', '.join(THREE)}, got {row.label!r}")
@@ -87,7 +87,7 @@ def _cell(right: str, said: str) -> tuple[float, ...]:
 
 
 def _hold_to_sklearn(gold: Sequence[str], said: Sequence[str], ours: Mapping[str, float]) -> None:
-    metrics = need("sklearn.metrics", "eval", "the task sentiment")
+    metrics = need("sklearn.metrics", "the task sentiment")
     theirs = {"accuracy": metrics.accuracy_score(gold, said)}
     for average in ("weighted", "macro"):
         theirs[f"{average}_f1"] = metrics.f1_score(gold, said, labels=list(THREE), average=average, zero_division=0)

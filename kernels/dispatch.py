@@ -21,6 +21,8 @@ from .crossover import crossover, is_here
 from .formats import KERNEL_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
 from .repack import obstacle
 
+OLDEST_CAPABILITY = (8, 0)  # of a GPU for which the Triton kernels are written
+
 
 class Case(NamedTuple):
     """What is asked for: `op` on W [n, k] in `format`, held as `layout`, for m rows of x in `dtype` on `device`."""
@@ -42,8 +44,9 @@ Rule = Callable[[Case], str]  # why a path does not take a case, or nothing
 def triton_runs(case: Case) -> str:
     if find_spec("triton") is None:
         return "Triton is not installed (it exists on Linux only)"
-    if is_here(case.device) and (got := torch.cuda.get_device_capability(case.device)) < (8, 0):
-        return f"Triton's kernels need compute capability 8.0, this GPU has {got[0]}.{got[1]}"
+    if is_here(case.device) and (got := torch.cuda.get_device_capability(case.device)) < OLDEST_CAPABILITY:
+        oldest = ".".join(map(str, OLDEST_CAPABILITY))
+        return f"Triton's kernels need compute capability {oldest}, this GPU has {got[0]}.{got[1]}"
     return ""
 
 

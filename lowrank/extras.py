@@ -1,14 +1,57 @@
-"""Libraries that only some of the work needs: each is in an extra of the package, and imported when it is used."""
+"""Libraries that only some of the work needs: each is imported when it is used, and said to be missing only then."""
 
 import importlib
 from types import ModuleType
+from typing import NamedTuple
 
 
-def need(module: str, extra: str, what: str) -> ModuleType:
-    """The module of that name. Raises ValueError naming what needs it, and the extra, if it is not installed."""
+class Library(NamedTuple):
+    """A library by the name under which it is imported, the one under which it is installed, and what needs it."""
+
+    module: str
+    package: str
+    serves: str
+
+
+_MIXTURE, _LIVE = "`lowrank data mixture`", "`lowrank parity --live` and the peers of `lowrank bench`"
+
+# An extra of pyproject.toml -> its libraries. `docs`, `test` and `wheel` are of those who work on lowrank itself.
+EXTRAS = {
+    "data": (
+        Library("pyarrow", "pyarrow", _MIXTURE),
+        Library("datasketch", "datasketch", _MIXTURE),
+        Library("jsonschema", "jsonschema", "`lowrank data check` and `lowrank data import`"),
+    ),
+    "gguf": (Library("gguf", "gguf", "`lowrank export --format gguf`"),),
+    "tensorboard": (Library("tensorboard", "tensorboard", 'watch.trackers = ["tensorboard"]'),),
+    "wandb": (Library("wandb", "wandb", 'watch.trackers = ["wandb"]'),),
+    "trackio": (Library("trackio", "trackio", 'watch.trackers = ["trackio"]'),),
+    "eval": (
+        Library("sklearn", "scikit-learn", "`lowrank eval --tasks sentiment`"),
+        Library("seqeval", "seqeval", "`lowrank eval --tasks ner`"),
+        Library("rouge_score", "rouge-score", "ROUGE in `lowrank eval`"),
+        Library("sacrebleu", "sacrebleu", "chrF and self-BLEU in `lowrank eval`"),
+    ),
+    "lm-eval": (Library("lm_eval", "lm-eval", "`lowrank eval --lm-eval`"),),
+    "oracles": (
+        Library("transformers", "transformers", _LIVE),
+        Library("peft", "peft", _LIVE),
+        Library("bitsandbytes", "bitsandbytes", _LIVE),
+    ),
+}
+PACKAGES = {library.module: library.package for libraries in EXTRAS.values() for library in libraries}
+
+
+def need(module: str, what: str) -> ModuleType:
+    """The module of that name.
+
+    Raises ValueError that says what needs it and how to get it, if it, or a library of EXTRAS that it imports, is not
+    installed.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if error.name not in PACKAGES and error.name != module.partition(".")[0]:
             raise
-        raise ValueError(f"{what}: {error.name} is missing: needs pip install 'lowrank[{extra}]'") from None
+        package = PACKAGES.get(error.name, error.name)
+        raise ValueError(f"{what}: {error.name} is missing: pip install {package}") from None

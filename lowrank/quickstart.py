@@ -6,12 +6,12 @@ It is the same code that a 7B runs through; only the recipe is made for two CPU 
 import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from . import __version__
 from .cli.eval import score_table
 from .data.documents import Entry, make_documents, write_jsonl
 from .embedded import EMBEDDED, base_folder
@@ -131,5 +131,5 @@ def _about(seed: int, seconds: float, parameters: int) -> dict[str, str]:
         "trained parameters": f"{parameters:,}",
         "test documents": f"{TEST_DOCUMENTS}, companies not seen in training",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "versions": f"lowrank {version('lowrank')}, torch {torch.__version__}, Python {platform.python_version()}",
+        "versions": f"lowrank {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }

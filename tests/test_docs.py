@@ -116,7 +116,7 @@ def test_every_command_is_run_or_has_a_reason_and_a_parser_that_reads_it(command
         assert arguments[0] in targets
     elif program == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        asked = re.findall(r"lowrank\[([\w,-]+)\]", command.text)
+        asked = re.findall(r"-e '\.\[([\w,-]+)\]'", command.text)
         assert asked and set(asked[0].split(",")) <= extras.keys()
     elif program == "torchrun":
         build_parser().parse_args(arguments[arguments.index("lowrank") + 1 :])

@@ -1,9 +1,10 @@
 """Where the figures of a run go besides its own files: TensorBoard, Weights & Biases, or trackio, if installed."""
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+
+from lowrank.extras import need
 
 from .config import TrainConfig
 
@@ -57,10 +58,7 @@ KINDS: dict[str, tuple[str, Callable[[Any, TrainConfig, Path], Tracker]]] = {
 
 
 def find_tracker(name: str) -> Callable[[TrainConfig, Path], Tracker]:
-    """What opens a tracker.  Raises ValueError naming the extra if it is not installed."""
+    """What opens a tracker.  Raises ValueError that says how to get it if it is not installed."""
     module_name, kind = KINDS[name]
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError:
-        raise ValueError(f"watch.trackers: {name} is missing: needs pip install 'lowrank[{name}]'") from None
+    module = need(module_name, "watch.trackers")
     return lambda config, out: kind(module, config, out)

@@ -20,6 +20,7 @@ from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 MATRIX_UNIT = "amx"
+INSTRUCTION_SETS = (MATRIX_UNIT, "avx512", "avx2", "neon", "portable")  # of isa.c, widest first
 HUGE = 2 << 20  # bytes of a large page
 FEWEST_BYTES = 2 * HUGE  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
@@ -129,7 +130,7 @@ def library() -> ctypes.CDLL:
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
         raise ValueError(
-            f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
+            f"{ISA} must name an instruction set of this processor ({', '.join(INSTRUCTION_SETS)}), got {name!r}"
         )
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
@@ -142,6 +143,14 @@ def instruction_set() -> str:
     """The name of the instruction set in use."""
     name: bytes = library().lowrank_instruction_set()
     return name.decode()
+
+
+def usable_sets() -> tuple[str, ...]:
+    """The instruction sets that the library was compiled for and this processor has, widest first."""
+    choose, used = library().lowrank_choose, instruction_set()
+    found = tuple(name for name in INSTRUCTION_SETS if choose(name.encode()) == 0)
+    choose(used.encode())  # trying one is choosing it
+    return found
 
 
 def call(function: str, *arguments: Any) -> int:

@@ -12,9 +12,28 @@ import warnings
 from typing import NoReturn
 
 from .. import __version__
-from . import bench, data, eval, export, fetch, generate, inspect, merge, parity, quantize, quickstart, reproduce, train
+from ..systems import refusal
+from . import (
+    bench,
+    data,
+    doctor,
+    eval,
+    export,
+    fetch,
+    generate,
+    inspect,
+    merge,
+    parity,
+    quantize,
+    quickstart,
+    reproduce,
+    train,
+)
 
-VERBS = (quickstart, reproduce, fetch, quantize, data, train, eval, generate, inspect, parity, merge, export, bench)
+VERBS = (
+    *(quickstart, reproduce, fetch, quantize, data, train, eval, generate, inspect, parity, merge, export, bench),
+    doctor,
+)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -28,7 +47,7 @@ def build_parser() -> OneLineParser:
     """The parser of every verb."""
     parser = OneLineParser("lowrank", description="LoRA, 4-bit NF4 and Llama 2, written out by hand.")
     parser.add_argument("--version", action="version", version=f"lowrank {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
         verb.add(verbs)
     return parser
@@ -38,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one verb; returns the exit status."""
     args = build_parser().parse_args(arguments)
     warnings.showwarning = _tell
+    if reason := refusal(args.verb):
+        print(f"lowrank: {reason}", file=sys.stderr)
+        return 1
     try:
         status: int = args.run(args)
         return status

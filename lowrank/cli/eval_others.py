@@ -90,8 +90,8 @@ def _harness(args: argparse.Namespace) -> Any:
     """(model, tokenizer) -> the rows of the tasks.  Raises ValueError for an unknown task."""
     from ..extras import need
 
-    evaluator = need("lm_eval.evaluator", "lm-eval", "--lm-eval")
-    manager_of = need("lm_eval.tasks", "lm-eval", "--lm-eval").TaskManager
+    evaluator = need("lm_eval.evaluator", "--lm-eval")
+    manager_of = need("lm_eval.tasks", "--lm-eval").TaskManager
     names = args.lm_eval.split(",")
     folder = str(args.include_path) if args.include_path else None
     # The harness's own tasks are thousands of files, which take seconds to look through: only if they are asked for.

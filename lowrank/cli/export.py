@@ -49,13 +49,11 @@ def run(args: argparse.Namespace) -> int:
 def _export_gguf(args: argparse.Namespace, hat: bool) -> Path:
     """Raises ValueError if the package for it is missing, and a hat without --base."""
     from ..embedded import base_folder
+    from ..extras import need
 
-    try:
-        from ..gguf_export import export_adapter_gguf, export_base_gguf
-    except ModuleNotFoundError as error:
-        if error.name != "gguf":
-            raise
-        raise ValueError("--format gguf: gguf is missing: needs pip install 'lowrank[gguf]'") from None
+    need("gguf", "--format gguf")
+    from ..gguf_export import export_adapter_gguf, export_base_gguf
+
     if args.base_name:
         raise ValueError("--base-name is of a hat for PEFT")
     if not hat:

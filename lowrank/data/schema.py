@@ -1,12 +1,12 @@
 """What is wrong with a line of data, by JSON Schema (Draft 2020-12): the schemas lie in `schemas/`, one a format."""
 
-import importlib
 import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..extras import need
 from .formats import Item
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -46,12 +46,7 @@ def problem_of(line: int, error: ValueError) -> Problem:
 
 @cache
 def _validator(format: str) -> Any:
-    try:
-        jsonschema = importlib.import_module("jsonschema")
-    except ModuleNotFoundError as error:
-        if error.name != "jsonschema":
-            raise
-        raise ValueError("jsonschema is missing: pip install lowrank[data]") from None
+    jsonschema = need("jsonschema", "checking by a schema")
     return jsonschema.Draft202012Validator(json.loads((SCHEMAS / f"{format}.json").read_text(encoding="utf-8")))
 
 

@@ -149,7 +149,7 @@ def test_without_jsonschema_one_line_says_what_to_install(
     schema._validator.cache_clear()
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     status, _, err = data("check", write_lines(tmp_path / "a.jsonl", EXAMPLE))
-    assert (status, err) == (2, ["lowrank: jsonschema is missing: pip install lowrank[data]"])
+    assert (status, err) == (2, ["lowrank: checking by a schema: jsonschema is missing: pip install jsonschema"])
 
 
 @pytest.mark.parametrize("format", ["alpaca", "sharegpt", "chat"])

@@ -133,7 +133,7 @@ def test_gguf_without_its_package_says_how_to_get_it(lowrank, hat: Path, tmp_pat
     monkeypatch.setitem(sys.modules, "gguf", None)
     status, _, told = lowrank("export", hat, tmp_path / "out", "--format", "gguf", "--base", "embedded")
     assert status == 2
-    assert "gguf is missing: needs pip install 'lowrank[gguf]'" in told
+    assert "--format gguf: gguf is missing: pip install gguf" in told
 
 
 def test_a_hat_of_another_base_is_refused_with_both_hashes_unless_it_is_insisted_on(

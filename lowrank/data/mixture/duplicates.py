@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...extras import need
 from .clean import by_question, comparable
-from .extra import need
 from .layouts import TWEET
 from .rows import MixtureRow
 from .sources import TASKS
@@ -55,7 +55,7 @@ class NearIndex:
     """Texts, asked for one that is nearly the same."""
 
     def __init__(self, shingles: Shingles) -> None:
-        datasketch = need("datasketch")
+        datasketch = need("datasketch", "data mixture")
         self._shingles = shingles
         # The scheme is named, since datasketch's versions differ in their default and so in every sketch.
         self._empty = datasketch.MinHash(PERMUTATIONS, SKETCH_SEED, scheme="affine32")

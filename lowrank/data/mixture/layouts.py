@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from ...extras import need
 from .clean import comparable
-from .extra import need
 from .fetch import RawFile
 from .rows import MixtureRow
 from .sources import SENTIMENT, TFNS
@@ -115,10 +115,10 @@ def _with_parts(rows: Sequence[MixtureRow]) -> list[MixtureRow]:
 
 def _parquet(path: Path) -> Iterator[Record]:
     """(place, {input, output, instruction}) of every row."""
-    parquet = need("pyarrow.parquet")
+    parquet = need("pyarrow.parquet", "data mixture")
     try:
         file = parquet.ParquetFile(path)
-    except need("pyarrow").ArrowInvalid:
+    except need("pyarrow", "data mixture").ArrowInvalid:
         raise ValueError(f"{path}: not a Parquet file (a Git LFS pointer? then `git lfs pull`)") from None
     _known_columns(path, file.schema_arrow.names, COLUMNS)
     for number, record in enumerate(file.read(columns=list(COLUMNS)).to_pylist(), start=1):

@@ -117,5 +117,5 @@ def test_an_error_becomes_a_problem() -> None:
 def test_without_jsonschema_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     schema._validator.cache_clear()
     monkeypatch.setitem(sys.modules, "jsonschema", None)
-    with pytest.raises(ValueError, match=r"^jsonschema is missing: pip install lowrank\[data\]$"):
+    with pytest.raises(ValueError, match=r"^checking by a schema: jsonschema is missing: pip install jsonschema$"):
         problems("chat", Item(1, {}))

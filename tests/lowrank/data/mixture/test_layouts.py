@@ -8,7 +8,6 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from lowrank.data.mixture.extra import need
 from lowrank.data.mixture.fetch import local_files
 from lowrank.data.mixture.layouts import NEWS, NEWS_OF_SEVEN, TWEET, normalise, read_files
 from lowrank.data.mixture.rows import MixtureRow
@@ -117,10 +116,3 @@ def test_a_broken_csv_file_is_told_with_its_place(content: bytes, message: str, 
     with pytest.raises(ValueError, match=message) as error:
         read(raw_copy, "twitter-financial-news-sentiment")
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
-
-
-def test_a_missing_library_says_what_to_install() -> None:
-    with pytest.raises(ValueError, match=r"^data mixture: no_such is missing: needs pip install 'lowrank\[data\]'$"):
-        need("no_such.part")
-    with pytest.raises(ModuleNotFoundError, match=r"pyarrow\.no_such"):  # an installation that is broken, not missing
-        need("pyarrow.no_such")
