@@ -75,7 +75,8 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32) -
     """
     count = torch.Size(weight.shape).numel()
     absmax = weight.absmax if isinstance(weight.absmax, Tensor) else dequantize_absmax(weight.absmax)
-    pairs = _byte_to_pair(weight.format).to(weight.codes.device)
+    pairs = _byte_to_pair(weight.format) if weight.levels is None else _pairs(weight.levels)
+    pairs = pairs.to(weight.codes.device)
     levels = pairs.index_select(0, weight.codes.flatten().int()).view(torch.float32)[:count]
     blocks = _blocks(levels, weight.blocksize)
     return blocks.mul_(absmax[:, None]).flatten()[:count].view(weight.shape).to(dtype)
@@ -96,7 +97,7 @@ def quantize_absmax(absmax: Tensor, nested_blocksize: int = NESTED_BLOCKSIZE) ->
 
 def dequantize_absmax(nested: NestedAbsmax) -> Tensor:
     """absmax[i] = dynamic8[codes[i]] * nested_absmax[i // nested_blocksize] + offset, float32 [blocks]"""
-    levels = dynamic8().to(nested.codes.device)[nested.codes.int()]
+    levels = nested.codebook.to(nested.codes.device)[nested.codes.int()]
     blocks = _blocks(levels, nested.nested_blocksize) * nested.nested_absmax[:, None]
     return blocks.flatten()[: nested.codes.numel()] + nested.offset
 
@@ -179,7 +180,10 @@ def _pack(indices: Tensor, zero_code: int) -> Tensor:
 
 @cache
 def _byte_to_pair(format: FourBit) -> Tensor:
+    return _pairs(CODEBOOKS[format]())
+
+
+def _pairs(codebook: Tensor) -> Tensor:
     """[256]: the two float32 levels of each byte, seen as one 8-byte element so that one look-up moves both."""
-    codebook = CODEBOOKS[format]()
-    byte = torch.arange(256)
+    byte = torch.arange(256, device=codebook.device)
     return torch.stack([codebook[byte >> 4], codebook[byte & 15]], dim=1).view(torch.float64).flatten()

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
@@ -194,19 +193,20 @@ def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
     rows, columns = math.prod(weight.shape[:-1]), weight.shape[-1]
     if isinstance(weight, RowwiseInt8):
         return Int8(weight.codes.data_ptr(), weight.scale.data_ptr(), rows, columns)
-    levels, levels8 = CODEBOOKS[weight.format](), dynamic8()
+    levels = weight.codebook
     described = FourBit(
         codes=weight.codes.data_ptr(),
         levels=levels.data_ptr(),
-        dynamic8=levels8.data_ptr(),
         rows=rows,
         columns=columns,
         blocksize=weight.blocksize,
         nested_blocksize=1,
     )
-    described.alive = levels, levels8  # what it points to lives as long as it does
+    described.alive = [levels]  # what it points to lives as long as it does
     if isinstance(weight.absmax, NestedAbsmax):
-        nested = weight.absmax
+        nested, levels8 = weight.absmax, weight.absmax.codebook
+        described.alive.append(levels8)
+        described.dynamic8 = levels8.data_ptr()
         described.absmax_codes = nested.codes.data_ptr()
         described.nested_absmax = nested.nested_absmax.data_ptr()
         described.offset = nested.offset.data_ptr()
