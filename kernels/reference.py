@@ -88,11 +88,27 @@ def quantize_absmax(absmax: Tensor, nested_blocksize: int = NESTED_BLOCKSIZE) ->
     offset = mean(absmax), nested_absmax = max |absmax - offset| of each block of `nested_blocksize` maxima.
     absmax float32 [blocks].    (QLoRA, arXiv 2305.14314, section 3, double quantization)
     """
-    offset = absmax.mean()
+    offset = mean_absmax(absmax)
     blocks = _blocks(absmax - offset, nested_blocksize)
     nested_absmax = blocks.abs().amax(dim=1)
     codes = nearest_code(_scaled(blocks, nested_absmax[:, None]), dynamic8().to(absmax.device))
     return NestedAbsmax(codes.flatten()[: absmax.numel()], nested_absmax, offset, nested_blocksize)
+
+
+def mean_absmax(absmax: Tensor) -> Tensor:
+    """The mean of absmax float32 [blocks], float32 [], with the same bits on every processor and number of threads
+
+    A library chooses the order in which it sums, and with it the last bits. So there is no rounding in the sum: every
+    maximum is first rounded to a multiple of one number, the last place of `ceiling`, in float64. All partial sums are
+    such multiples and below `ceiling`, hence exact, in any order. Rounding once more gives what bitsandbytes' float32
+    mean has, or a neighbour of it.
+    """
+    count = absmax.numel()
+    if count == 0:
+        return absmax.sum()
+    wide = absmax.double()
+    ceiling = 2 * count * wide.amax()
+    return (((wide + ceiling) - ceiling).sum() / count).float()
 
 
 def dequantize_absmax(nested: NestedAbsmax) -> Tensor:

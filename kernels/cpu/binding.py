@@ -18,6 +18,7 @@ from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
+NO_LIBRARY = "none"  # in place of a file: plain torch, as where there was no compiler
 MATRIX_UNIT = "amx"
 HUGE = 2 << 20  # bytes of a large page
 FEWEST_BYTES = 2 * HUGE  # that hold one, wherever they begin
@@ -102,14 +103,18 @@ class Part(ctypes.Structure):
 def file() -> Path | None:
     """The compiled library, if it was built when the package was installed; or one that the environment names."""
     if named := os.environ.get(LIBRARY):
-        return Path(named)
+        return None if named == NO_LIBRARY else Path(named)
     return next(iter(sorted(Path(__file__).parent.glob("_native*.so"))), None)
 
 
 @cache
 def absence() -> str:
     """Why there is no library; nothing if there is one."""
-    return "" if file() else "the C library was not built: there was no compiler when lowrank was installed"
+    if file():
+        return ""
+    if os.environ.get(LIBRARY) == NO_LIBRARY:
+        return f"{LIBRARY} is {NO_LIBRARY!r}"
+    return "the C library was not built: there was no compiler when lowrank was installed"
 
 
 @cache
