@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test sanitize lint types docs wheel bench-gpu base clean
+.PHONY: quickstart test test-machines test-python sanitize lint types docs wheel bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -28,6 +28,25 @@ build/sanitized/native.so: $(NATIVE)
 sanitize: $(VENV)/installed-test build/sanitized/native.so
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 LOWRANK_CPU_LIBRARY="$(CURDIR)/build/sanitized/native.so" \
 		$(BIN)/python -m pytest $(PYTEST_FLAGS) $(NATIVE_TESTS)
+
+# The tests of kernels and model once more, as five other machines would run them: see tests/machines.py.
+test-machines: $(VENV)/installed-test
+	$(BIN)/python tests/machines.py $(PYTEST_FLAGS)
+
+# The same tests and the quickstart under other Pythons, each in an environment of its own in build/; torch comes from
+# the package index, CUDA included: some 4.5 GB each, and a triton of its own choice. Last results: docs/pythons.md.
+PYTHONS ?= python3.12 python3.13
+test-python:
+	mkdir -p build
+	grep -v '^triton' constraints.txt > build/constraints-python.txt
+	set -e; for python in $(PYTHONS); do \
+		place="build/$$($$python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')"; \
+		$$python -m venv "$$place"; \
+		"$$place/bin/pip" install --quiet --disable-pip-version-check -c build/constraints-python.txt '.[test,oracles]'; \
+		"$$place/bin/python" -VV; \
+		"$$place/bin/python" -m pytest -q $(PYTEST_FLAGS) tests/kernels tests/model; \
+		"$$place/bin/lowrank" quickstart --out "$$place/quickstart"; \
+	done
 
 lint: $(VENV)/installed-test types
 	$(BIN)/ruff check .

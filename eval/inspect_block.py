@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lowrank.kernels import codebook, reference
+from lowrank.kernels import reference
 from lowrank.kernels.formats import Blockwise4bit, NestedAbsmax, QuantizedWeight
 from lowrank.kernels.repack import as_stored
 from lowrank.model.config import ModelConfig
@@ -74,7 +74,7 @@ def read_block(weight: QuantizedWeight, row: int, block: int, original: Tensor |
         index = (row * k + BLOCK * block) // weight.blocksize
         start, end = index * weight.blocksize, min((index + 1) * weight.blocksize, n * k)
         codes = unpacked(weight.codes, start, end)
-        levels = codebook.CODEBOOKS[weight.format]()[codes.long()].double()
+        levels = weight.codebook[codes.long()].double()
         nested, absmax = _maximum(weight, index, None if original is None else original.flatten()[start:end])
         values = (levels.float() * torch.tensor(absmax)).double()
     there = [None] * (end - start) if original is None else original.flatten()[start:end].tolist()
@@ -110,7 +110,7 @@ def _maximum(weight: Blockwise4bit, index: int, original: Tensor | None) -> tupl
         return None, float(weight.absmax[index])
     nested = weight.absmax
     code = int(nested.codes[index])
-    level, outer = codebook.dynamic8()[code], nested.nested_absmax[index // nested.nested_blocksize]
+    level, outer = nested.codebook[code], nested.nested_absmax[index // nested.nested_blocksize]
     absmax = float(reference.dequantize_absmax(nested)[index])
     exact = None if original is None else float(original.abs().max())
     return Nested(code, float(level), float(outer), float(nested.offset), exact), absmax

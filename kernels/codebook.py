@@ -73,12 +73,8 @@ def dynamic8() -> Tensor:
     Seven decades, 10^-6 to 1: the decade 10^(i - 6) is cut into 2^i equal cells of [0.1, 1], whose midpoints, with
     both signs, are levels. That makes 2 (2^7 - 1) = 254; zero and 1 complete them (so -1 itself is not a level).
     """
-    levels = [0.0, 1.0]
-    for i in range(7):
-        edges = torch.linspace(0.1, 1, 2**i + 1, dtype=torch.float32)
-        midpoints = (10.0 ** (i - 6) * ((edges[:-1] + edges[1:]) / 2)).tolist()
-        levels += midpoints + [-midpoint for midpoint in midpoints]
-    return torch.tensor(sorted(levels), dtype=torch.float32)
+    magnitudes = torch.cat([decade * _midpoints(2**i) for i, decade in enumerate(_decades())])
+    return torch.cat([torch.tensor([0.0, 1.0]), magnitudes, -magnitudes]).sort().values
 
 
 @cache
@@ -87,11 +83,27 @@ def dynamic8_unsigned() -> Tensor:
 
     The bit that the sign would take cuts every decade twice as fine: the decade 10^(i - 6) into 2^(i + 1) cells.
     """
-    levels = [0.0, 1.0]
-    for i in range(7):
-        edges = torch.linspace(0.1, 1, 2 ** (i + 1) + 1, dtype=torch.float32)
-        levels += (10.0 ** (i - 6) * ((edges[:-1] + edges[1:]) / 2)).tolist()
-    return torch.tensor(sorted(levels), dtype=torch.float32)
+    magnitudes = torch.cat([decade * _midpoints(2 ** (i + 1)) for i, decade in enumerate(_decades())])
+    return torch.cat([torch.tensor([0.0, 1.0]), magnitudes]).sort().values
+
+
+def _decades() -> Tensor:
+    """10^-6 to 1, float32 [7]: as literals, since libraries round powers differently."""
+    return torch.tensor([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0], dtype=torch.float32)
+
+
+def _midpoints(cells: int) -> Tensor:
+    """The midpoints of `cells` equal cells of [0.1, 1], float32, with the last bits that files have
+
+    bitsandbytes takes the edges from `torch.linspace`, whose last bit depends on the processor. Files come from those
+    with a fused multiply-add: edge i is 0.1 + i step, rounded once; in the upper half 1 - (cells - i) step. Here both
+    are taken in float64, where i step is exact, and one operation at a time, which rounds alike everywhere.
+    """
+    first = torch.tensor(0.1, dtype=torch.float32)
+    step = ((1 - first) / cells).double()
+    i = torch.arange(cells + 1, dtype=torch.float64)
+    edges = torch.where(i < (cells + 1) // 2, first + i * step, 1 - (cells - i) * step).float()
+    return (edges[:-1] + edges[1:]) / 2
 
 
 Levels = Callable[[], Tensor]

@@ -137,7 +137,7 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, o
     count, columns = math.prod(weight.shape), weight.shape[-1]
     if count == 0:
         return out
-    codebook = _on(CODEBOOKS[weight.format], out.device)
+    codebook = _on(CODEBOOKS[weight.format], out.device) if weight.levels is None else weight.levels
     absmax, nested_blocksize = _statistics(weight)
     # The multiply-add of the nested maxima is kept as two roundings (`enable_fp_fusion`): fused, it would differ from
     # the reference in the last bit.
@@ -201,7 +201,7 @@ def _statistics(weight: Blockwise4bit | Repacked4bit) -> tuple[tuple[Tensor, ...
     if not isinstance(weight.absmax, NestedAbsmax):
         return (weight.absmax,) * 4, 0  # the last three are not read
     nested = weight.absmax
-    levels = _on(dynamic8, nested.codes.device)
+    levels = _on(dynamic8, nested.codes.device) if nested.levels is None else nested.levels
     return (nested.codes, levels, nested.nested_absmax, nested.offset), nested.nested_blocksize
 
 

@@ -10,6 +10,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from .codebook import CODEBOOKS, dynamic8
+
 FourBit = Literal["nf4", "fp4"]
 
 # What the kernels in Triton and C read and write; everything else goes through plain torch.
@@ -24,23 +26,39 @@ class NestedAbsmax:
 
     The double quantization of QLoRA (arXiv 2305.14314, section 3). codes uint8 [blocks],
     nested_absmax float32 [ceil(blocks / 256)], offset float32 [] (the mean of the maxima).
+    levels float32 [256]: in place of dynamic8, where a file has other last bits (`codebook`).
     """
 
     codes: Tensor
     nested_absmax: Tensor
     offset: Tensor
     nested_blocksize: int = NESTED_BLOCKSIZE
+    levels: Tensor | None = None
+
+    @property
+    def codebook(self) -> Tensor:
+        """The 256 levels, float32."""
+        return dynamic8() if self.levels is None else self.levels
 
 
 @dataclass(frozen=True)
 class _FourBitCodes:
-    """What every layout of 4-bit codes has; in which order they lie is the layout's own."""
+    """What every layout of 4-bit codes has; in which order they lie is the layout's own.
+
+    levels  float32 [16], in place of those of `format`, where a file has other last bits
+    """
 
     codes: Tensor
     absmax: Tensor | NestedAbsmax
     format: FourBit
     blocksize: int
     shape: tuple[int, ...]
+    levels: Tensor | None = None
+
+    @property
+    def codebook(self) -> Tensor:
+        """The 16 levels by their code in files, float32."""
+        return CODEBOOKS[self.format]() if self.levels is None else self.levels
 
     @property
     def name(self) -> str:
@@ -49,15 +67,17 @@ class _FourBitCodes:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every stored tensor by its name in this legend."""
+        tensors = {"codes": self.codes}
         if isinstance(self.absmax, NestedAbsmax):
             nested = self.absmax
-            return {
-                "codes": self.codes,
-                "absmax": nested.codes,
-                "nested_absmax": nested.nested_absmax,
-                "offset": nested.offset,
-            }
-        return {"codes": self.codes, "absmax": self.absmax}
+            tensors |= {"absmax": nested.codes, "nested_absmax": nested.nested_absmax, "offset": nested.offset}
+            if nested.levels is not None:
+                tensors["nested_levels"] = nested.levels
+        else:
+            tensors["absmax"] = self.absmax
+        if self.levels is not None:
+            tensors["levels"] = self.levels
+        return tensors
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
         """The same weight over other storage (another device, say): the inverse of `tensors`."""
@@ -68,8 +88,9 @@ class _FourBitCodes:
                 codes=tensors["absmax"],
                 nested_absmax=tensors["nested_absmax"],
                 offset=tensors["offset"],
+                levels=tensors.get("nested_levels"),
             )
-        return replace(self, codes=tensors["codes"], absmax=absmax)
+        return replace(self, codes=tensors["codes"], absmax=absmax, levels=tensors.get("levels"))
 
 
 @dataclass(frozen=True)
@@ -158,11 +179,15 @@ def _stored_parts(weight: QuantizedWeight) -> dict[str, tuple[torch.dtype, int]]
         parts["absmax"] = (torch.uint8, blocks)
         parts["nested_absmax"] = (torch.float32, math.ceil(blocks / weight.absmax.nested_blocksize))
         parts["offset"] = (torch.float32, 1)
+        if weight.absmax.levels is not None:
+            parts["nested_levels"] = (torch.float32, 256)
+    if weight.levels is not None:
+        parts["levels"] = (torch.float32, 16)
     return parts
 
 
 def stored_bytes(weight: QuantizedWeight) -> int:
-    """Bytes of codes and statistics together; a codebook is a constant of the format and is not counted."""
+    """Bytes of codes and statistics together, and of levels that are the file's own; the format's are constants."""
     return sum(tensor.numel() * tensor.element_size() for tensor in weight.tensors().values())
 
 

@@ -54,6 +54,8 @@ def launch(
     levels, table, levels8 = constants(weight.format, rows.dtype, device)
     if isinstance(weight.absmax, NestedAbsmax):
         nested = weight.absmax
+        if nested.levels is not None:
+            levels8 = nested.levels
         statistics = (nested.codes.view(absmax_dtype), nested.nested_absmax, nested.offset)
         nested_blocksize = nested.nested_blocksize
     else:

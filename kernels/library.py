@@ -56,10 +56,13 @@ def _assembled(
     if layout == "RowwiseInt8":
         return RowwiseInt8(*stored)
     codes, absmax = stored[:2]
-    statistics = NestedAbsmax(absmax, stored[2], stored[3], nested_blocksize) if nested_blocksize else absmax
+    own = {len(levels): levels for levels in stored[4 if nested_blocksize else 2 :]}  # of the file, 16 or 256
+    statistics: Tensor | NestedAbsmax = absmax
+    if nested_blocksize:
+        statistics = NestedAbsmax(absmax, stored[2], stored[3], nested_blocksize, own.get(256))
     four_bit: FourBit = "nf4" if format.startswith("nf4") else "fp4"
     make = FOUR_BIT_LAYOUTS[layout]
-    return make(codes, statistics, four_bit, blocksize, tuple(shape))
+    return make(codes, statistics, four_bit, blocksize, tuple(shape), own.get(16))
 
 
 @torch.library.custom_op("lowrank::quantize", mutates_args=())

@@ -50,7 +50,7 @@ def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
     """
     if isinstance(weight, Blockwise4bit):
         about = (weight.shape, weight.blocksize, weight.name, dtype, weight.codes.device)
-        if not not_repacked(*about):
+        if weight.levels is None and not not_repacked(*about):
             return repack(weight)
         if weight.codes.device.type == "cpu" and not binding.absence():
             binding.prefer_huge_pages([weight.codes])

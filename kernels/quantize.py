@@ -104,7 +104,7 @@ def quantize_4bit(
 
 def quantize_absmax(absmax: Tensor, nested_blocksize: int = 256) -> NestedAbsmax:
     """absmax float32 [blocks] in 8 bits: `reference.quantize_absmax`, byte for byte."""
-    offset = absmax.mean()
+    offset = reference.mean_absmax(absmax)
     codes = torch.empty(absmax.shape, dtype=torch.uint8, device=absmax.device)
     nested_absmax = _launch(codes, absmax, offset, dynamic8, nested_blocksize)
     return NestedAbsmax(codes, nested_absmax, offset, nested_blocksize)

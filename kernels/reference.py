@@ -75,7 +75,8 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32) -
     """
     count = torch.Size(weight.shape).numel()
     absmax = weight.absmax if isinstance(weight.absmax, Tensor) else dequantize_absmax(weight.absmax)
-    pairs = _byte_to_pair(weight.format).to(weight.codes.device)
+    pairs = _byte_to_pair(weight.format) if weight.levels is None else _pairs(weight.levels)
+    pairs = pairs.to(weight.codes.device)
     levels = pairs.index_select(0, weight.codes.flatten().int()).view(torch.float32)[:count]
     blocks = _blocks(levels, weight.blocksize)
     return blocks.mul_(absmax[:, None]).flatten()[:count].view(weight.shape).to(dtype)
@@ -87,16 +88,32 @@ def quantize_absmax(absmax: Tensor, nested_blocksize: int = NESTED_BLOCKSIZE) ->
     offset = mean(absmax), nested_absmax = max |absmax - offset| of each block of `nested_blocksize` maxima.
     absmax float32 [blocks].    (QLoRA, arXiv 2305.14314, section 3, double quantization)
     """
-    offset = absmax.mean()
+    offset = mean_absmax(absmax)
     blocks = _blocks(absmax - offset, nested_blocksize)
     nested_absmax = blocks.abs().amax(dim=1)
     codes = nearest_code(_scaled(blocks, nested_absmax[:, None]), dynamic8().to(absmax.device))
     return NestedAbsmax(codes.flatten()[: absmax.numel()], nested_absmax, offset, nested_blocksize)
 
 
+def mean_absmax(absmax: Tensor) -> Tensor:
+    """The mean of absmax float32 [blocks], float32 [], with the same bits on every processor and number of threads
+
+    A library chooses the order in which it sums, and with it the last bits. So there is no rounding in the sum: every
+    maximum is first rounded to a multiple of one number, the last place of `ceiling`, in float64. All partial sums are
+    such multiples and below `ceiling`, hence exact, in any order. Rounding once more gives what bitsandbytes' float32
+    mean has, or a neighbour of it.
+    """
+    count = absmax.numel()
+    if count == 0:
+        return absmax.sum()
+    wide = absmax.double()
+    ceiling = 2 * count * wide.amax()
+    return (((wide + ceiling) - ceiling).sum() / count).float()
+
+
 def dequantize_absmax(nested: NestedAbsmax) -> Tensor:
     """absmax[i] = dynamic8[codes[i]] * nested_absmax[i // nested_blocksize] + offset, float32 [blocks]"""
-    levels = dynamic8().to(nested.codes.device)[nested.codes.int()]
+    levels = nested.codebook.to(nested.codes.device)[nested.codes.int()]
     blocks = _blocks(levels, nested.nested_blocksize) * nested.nested_absmax[:, None]
     return blocks.flatten()[: nested.codes.numel()] + nested.offset
 
@@ -179,7 +196,10 @@ def _pack(indices: Tensor, zero_code: int) -> Tensor:
 
 @cache
 def _byte_to_pair(format: FourBit) -> Tensor:
+    return _pairs(CODEBOOKS[format]())
+
+
+def _pairs(codebook: Tensor) -> Tensor:
     """[256]: the two float32 levels of each byte, seen as one 8-byte element so that one look-up moves both."""
-    codebook = CODEBOOKS[format]()
-    byte = torch.arange(256)
+    byte = torch.arange(256, device=codebook.device)
     return torch.stack([codebook[byte >> 4], codebook[byte & 15]], dim=1).view(torch.float64).flatten()

@@ -37,10 +37,15 @@ def obstacle(shape: tuple[int, ...], blocksize: int) -> str:
 def repack(weight: Blockwise4bit) -> Repacked4bit:
     """The weight in the order of the decode kernels, on its own device; `unpack` is the inverse.
 
-    Raises ValueError for a weight of other than two dimensions, another blocksize, or K that is no multiple of it.
+    Raises ValueError for a weight of other than two dimensions, another blocksize, K that is no multiple of it, or 16
+    levels of its own: the kernels have those of the format as constants.
     """
     if rule := obstacle(weight.shape, weight.blocksize):
         raise ValueError(f"repack: {rule}")
+    if weight.levels is not None:
+        raise ValueError(
+            f"repack: a weight must have the levels of {weight.format}, got its own, other in the last bit"
+        )
     rows, columns = weight.shape
     group = math.gcd(columns // weight.blocksize, GROUP_WEIGHTS // weight.blocksize)
     codes = _renumbered(weight.codes, code_order(weight.format), inverse=True).view(rows, columns // 2)

@@ -253,11 +253,14 @@ def initial_matrices(
 ) -> tuple[Tensor, Tensor]:
     """lora_A [r, K] uniform in +-1/sqrt(K) (kaiming_uniform with a = sqrt(5)), lora_B [N, r] zero; float32
 
-    Drawn on the CPU, so that a seed gives the same adapter on every device; on "meta" nothing is drawn.
+    Drawn on the CPU, and to the same bits by every processor, so that a seed gives the same adapter everywhere; on
+    "meta" nothing is drawn.
     """
     lora_B = torch.zeros(out_features, rank, device=device)
     if device.type == "meta":
         return torch.empty(rank, in_features, device=device), lora_B
-    bound = 1 / math.sqrt(in_features)
-    lora_A = torch.empty(rank, in_features).uniform_(-bound, bound, generator=generator)
-    return lora_A.to(device), lora_B
+    # `uniform_(-bound, bound)` with one rounding, as it has where there is a fused multiply-add: only the product could
+    # differ between processors, and it is exact in float64.
+    bound = torch.tensor(1 / math.sqrt(in_features), dtype=torch.float32).double()
+    uniform = torch.rand(rank, in_features, generator=generator, dtype=torch.float32).double()
+    return (uniform * (2 * bound) - bound).float().to(device), lora_B

@@ -27,6 +27,10 @@ from .kernels.repack import as_stored, repack
 from .kernels.shared_input import linears
 from .shared_input import together
 
+# How far a level may be from ours. bitsandbytes takes a midpoint of two edges, whose last bits depend on the processor,
+# times a power of ten: up to one ulp from the edges, and another from rounding the midpoint and the product.
+LEVEL_ULPS = 2
+
 
 class QuantLinear(nn.Module):
     """y = x W^T, W [N, K] stored in 4 or 8 bits and dequantized to the dtype of x where it is used
@@ -147,12 +151,12 @@ def to_stored(weight: QuantizedWeight) -> dict[str, Tensor]:
         "dtype": "float32",  # what bitsandbytes rounds W to when it dequantizes: here, not at all
         "shape": list(weight.shape),
     }
-    stored = {".weight": weight.codes[:, None], ".weight.quant_map": codebook.CODEBOOKS[weight.format]().clone()}
+    stored = {".weight": weight.codes[:, None], ".weight.quant_map": weight.codebook.clone()}
     if isinstance(weight.absmax, NestedAbsmax):
         nested = weight.absmax
         stored[".weight.absmax"] = nested.codes
         stored[".weight.nested_absmax"] = nested.nested_absmax
-        stored[".weight.nested_quant_map"] = codebook.dynamic8().clone()
+        stored[".weight.nested_quant_map"] = nested.codebook.clone()
         state |= {
             "nested_blocksize": nested.nested_blocksize,
             "nested_dtype": "float32",
@@ -168,6 +172,7 @@ def to_stored(weight: QuantizedWeight) -> dict[str, Tensor]:
 def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
     """The inverse of `to_stored`, for our files and bitsandbytes' own.
 
+    A file's levels may differ from ours in the last bit, if another processor computed them: these are used as stored.
     Raises ValueError naming `where` for a part that is missing, another codebook, or a shape that does not fit.
     """
     if ".SCB" in tensors:
@@ -181,19 +186,19 @@ def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
     blocks = -(-count // blocksize)
     codes = tensors[".weight"].flatten().view(torch.uint8)
     _check_part(tensors, ".weight.absmax", blocks, where)
-    _check_map(tensors, ".weight.quant_map", codebook.CODEBOOKS[format](), where)
+    levels = _own_levels(tensors, ".weight.quant_map", codebook.CODEBOOKS[format](), where)
     _require(codes.numel() == (count + 1) // 2, f"{where}: shape {list(shape)} needs {(count + 1) // 2} bytes of codes")
     absmax: Tensor | NestedAbsmax = tensors[".weight.absmax"]
     if "nested_offset" in state:
-        _check_map(tensors, ".weight.nested_quant_map", codebook.dynamic8(), where)
         _check_part(tensors, ".weight.nested_absmax", -(-blocks // state["nested_blocksize"]), where)
         absmax = NestedAbsmax(
             tensors[".weight.absmax"],
             tensors[".weight.nested_absmax"],
             torch.tensor(state["nested_offset"], dtype=torch.float32),
             state["nested_blocksize"],
+            _own_levels(tensors, ".weight.nested_quant_map", codebook.dynamic8(), where),
         )
-    return Blockwise4bit(codes, absmax, format, blocksize, shape)
+    return Blockwise4bit(codes, absmax, format, blocksize, shape, levels)
 
 
 def _quant_state(tensors: dict[str, Tensor], where: str) -> dict[str, Any]:
@@ -215,10 +220,29 @@ def _check_part(tensors: dict[str, Tensor], suffix: str, count: int, where: str)
     _require(got == count, f"{where}: {suffix} must hold {count} numbers, got {got}")
 
 
-def _check_map(tensors: dict[str, Tensor], suffix: str, levels: Tensor, where: str) -> None:
-    """The levels are constants of the format: a file with others would be read wrongly."""
-    same = suffix in tensors and torch.equal(tensors[suffix].float().cpu(), levels)
-    _require(same, f"{where}: {suffix} must hold the {len(levels)} levels of the format")
+def _own_levels(tensors: dict[str, Tensor], suffix: str, levels: Tensor, where: str) -> Tensor | None:
+    """The file's levels, where their last bits differ from the format's `levels`; nothing if none does.
+
+    Raises ValueError for levels that are missing, or more than LEVEL_ULPS away.
+    """
+    _check_part(tensors, suffix, len(levels), where)
+    own = tensors[suffix].float().flatten()
+    away = _places(own.cpu()) - _places(levels)
+    if not away.any():
+        return None
+    worst = int(away.abs().argmax())
+    rule = f"{where}: {suffix} must hold the {len(levels)} levels of the format, each within {LEVEL_ULPS} ulp"
+    _require(
+        away.abs().max() <= LEVEL_ULPS,
+        f"{rule}: level {worst} is {own[worst]:.9g}, {away[worst]:+d} ulp off {levels[worst]:.9g}",
+    )
+    return own
+
+
+def _places(x: Tensor) -> Tensor:
+    """The place of each float32 in the order of all, int64: neighbours differ by one, and -0 and 0 have the same."""
+    bits = x.view(torch.int32).long()
+    return torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
 
 
 def _require(rule: object, otherwise: str) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..codebook import CODEBOOKS, dynamic8
 from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
+NO_LIBRARY = "none"  # in place of a file: plain torch, as where there was no compiler
 MATRIX_UNIT = "amx"
 INSTRUCTION_SETS = (MATRIX_UNIT, "avx512", "avx2", "neon", "portable")  # of isa.c, widest first
 HUGE = 2 << 20  # bytes of a large page
@@ -104,14 +104,18 @@ class Submatrix(ctypes.Structure):
 def file() -> Path | None:
     """The compiled library, if it was built when the package was installed; or one that the environment names."""
     if named := os.environ.get(LIBRARY):
-        return Path(named)
+        return None if named == NO_LIBRARY else Path(named)
     return next(iter(sorted(Path(__file__).parent.glob("_native*.so"))), None)
 
 
 @cache
 def absence() -> str:
     """Why there is no library; nothing if there is one."""
-    return "" if file() else "the C library was not built: there was no compiler when lowrank was installed"
+    if file():
+        return ""
+    if os.environ.get(LIBRARY) == NO_LIBRARY:
+        return f"{LIBRARY} is {NO_LIBRARY!r}"
+    return "the C library was not built: there was no compiler when lowrank was installed"
 
 
 @cache
@@ -203,19 +207,20 @@ def _described(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
     rows, columns = math.prod(weight.shape[:-1]), weight.shape[-1]
     if isinstance(weight, RowwiseInt8):
         return Int8(weight.codes.data_ptr(), weight.scale.data_ptr(), rows, columns)
-    levels, levels8 = CODEBOOKS[weight.format](), dynamic8()
+    levels = weight.codebook
     described = FourBit(
         codes=weight.codes.data_ptr(),
         levels=levels.data_ptr(),
-        dynamic8=levels8.data_ptr(),
         rows=rows,
         columns=columns,
         blocksize=weight.blocksize,
         nested_blocksize=1,
     )
-    described.alive = levels, levels8  # what it points to lives as long as it does
+    described.alive = [levels]  # what it points to lives as long as it does
     if isinstance(weight.absmax, NestedAbsmax):
-        nested = weight.absmax
+        nested, levels8 = weight.absmax, weight.absmax.codebook
+        described.alive.append(levels8)
+        described.dynamic8 = levels8.data_ptr()
         described.absmax_codes = nested.codes.data_ptr()
         described.nested_absmax = nested.nested_absmax.data_ptr()
         described.offset = nested.offset.data_ptr()

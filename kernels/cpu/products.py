@@ -41,7 +41,7 @@ def quantize_4bit(
 
 def quantize_absmax(absmax: Tensor) -> NestedAbsmax:
     """`reference.quantize_absmax`, byte for byte"""
-    offset = absmax.mean()
+    offset = reference.mean_absmax(absmax)
     boundaries, _ = reference.boundaries(dynamic8())
     codes = torch.empty(absmax.numel(), dtype=torch.uint8)
     nested_absmax = torch.empty(-(-absmax.numel() // NESTED_BLOCKSIZE), dtype=torch.float32)

@@ -1,5 +1,6 @@
 """What tests of kernels share: the instruction sets of this processor, levels that are integers, memory that is NaN."""
 
+import os
 from collections.abc import Callable, Iterator
 from platform import machine
 from typing import Any
@@ -25,18 +26,21 @@ def choose(name: str) -> Iterator[str]:
         binding.library().lowrank_choose(before.encode())
 
 
+NAMED = os.environ.get(binding.ISA)  # of a machine that is emulated (`make test-machines`)
 SETS = {"x86_64": ["avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
 
 
-@pytest.fixture(params=SETS.get(machine(), ["portable"]))
+@pytest.fixture(params=[NAMED] if NAMED else SETS.get(machine(), ["portable"]))
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that the C library is compiled for here, if the processor has it."""
+    """Each instruction set that the C library is compiled for here, if the processor has it; or the one named."""
     yield from choose(request.param)
 
 
 @pytest.fixture
 def matrix_unit() -> Iterator[str]:
-    """The matrix unit, if the processor has one."""
+    """The matrix unit, if the processor has one, and the one that is emulated too."""
+    if NAMED and NAMED != binding.MATRIX_UNIT:
+        pytest.skip(f"{binding.ISA} is {NAMED!r}")
     yield from choose(binding.MATRIX_UNIT)
 
 

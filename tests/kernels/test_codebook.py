@@ -1,10 +1,13 @@
 """The levels: bitsandbytes' to the bit, and where they come from."""
 
+import hashlib
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import Tensor
 
-from lowrank.kernels.codebook import NF4_LEVELS, dynamic8, fp4, nf4, nf4_from_quantiles
+from lowrank.kernels.codebook import NF4_LEVELS, dynamic8, dynamic8_unsigned, fp4, nf4, nf4_from_quantiles
 from lowrank.kernels.reference import nearest_code
 
 # dQuantizeNF4 in bitsandbytes' CUDA source.
@@ -61,6 +64,36 @@ def test_a_level_is_nearest_to_itself(levels) -> None:
 def test_fp4_is_a_sign_bit_over_eight_magnitudes_and_has_zero_twice() -> None:
     assert torch.equal(fp4()[8:], -fp4()[:8])
     assert torch.equal(nearest_code(fp4(), fp4()), torch.tensor([*range(8), 0, *range(9, 16)], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("levels", "digest"),
+    [
+        (nf4, "8501941daa1b8a90ad1bbfeb632e5101b5dddbc4bb52d6e55abcfd777e60c06a"),
+        (fp4, "b830bcf8857895e5676b8e2ce608a60bb8af9b3ce6270073e9de34814196f09c"),
+        (dynamic8, "e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c"),
+        (dynamic8_unsigned, "305f002cc11278fb769d13b25b9fd0c7c83c8402c40a878fe086f4039fde6398"),
+    ],
+)
+def test_every_bit_of_the_levels_is_the_same_on_every_processor(levels, digest: str) -> None:
+    assert hashlib.sha256(levels().numpy().tobytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(("levels", "finer"), [(dynamic8, 0), (dynamic8_unsigned, 1)], ids=["signed", "unsigned"])
+def test_the_8_bit_levels_are_the_midpoints_but_for_the_single_precision_in_which_they_were_computed(
+    levels, finer: int
+) -> None:
+    """Within 2 ulp: half of one for the last product, the rest for the edges, whose step is rounded too."""
+    exact = []
+    for i in range(7):
+        cells = 2 ** (i + finer)
+        midpoints = [Fraction(1, 10) + Fraction(9, 10) * Fraction(2 * cell + 1, 2 * cells) for cell in range(cells)]
+        exact += [float(Fraction(10) ** (i - 6) * midpoint) for midpoint in midpoints]
+    magnitudes = levels()[(levels() > 0) & (levels() < 1)]
+    away = magnitudes.view(torch.int32) - torch.tensor(sorted(exact)).view(torch.int32)
+    assert away.abs().max() <= 2
+    if not finer:
+        assert torch.equal(levels()[:127], -magnitudes.flip(0))
 
 
 def test_the_8_bit_code_ascends_from_just_above_minus_1_to_1() -> None:

@@ -59,9 +59,17 @@ def test_the_environment_names_another_library(tmp_path, monkeypatch: pytest.Mon
         binding.library()
 
 
+def test_the_environment_asks_for_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(binding.LIBRARY, "none")
+    assert binding.file() is None
+    assert binding.absence() == "LOWRANK_CPU_LIBRARY is 'none'"
+    assert {choice.path for choice in ops.explain(3, 6, 64, dtype=torch.float32, device="cpu")} == {"plain torch"}
+
+
 @pytest.mark.filterwarnings("error")
 def test_without_a_library_plain_torch_computes_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "file", lambda: None)
+    monkeypatch.delenv(binding.LIBRARY, raising=False)
     w = torch.randn(6, 64)
     x = torch.randn(3, 64, requires_grad=True)
     held = ops.arrange(ops.quantize(w, "nf4-dq"), torch.float32)

@@ -1,5 +1,8 @@
 """The plain-torch truth: bitsandbytes' bytes, and blocks worked out by hand."""
 
+from fractions import Fraction
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +14,7 @@ from lowrank.kernels.reference import (
     dequantize_4bit,
     dequantize_absmax,
     dequantize_int8,
+    mean_absmax,
     quantize_4bit,
     quantize_absmax,
     quantize_int8,
@@ -64,6 +68,27 @@ def test_dequantization_of_bitsandbytes_own_nested_codes(case: str, vectors: dic
     absmax = NestedAbsmax(part["absmax8"], part["nested_absmax"], part["offset"].squeeze())
     weight = Blockwise4bit(part["codes"].flatten(), absmax, "nf4", 64, tuple(vectors[f"{case}.input"].shape))
     assert same_bytes(dequantize_4bit(weight), vectors[f"{case}.nf4.b64.dq.dequant"])
+
+
+@pytest.mark.parametrize("spread", [1, 30, 200], ids="2^{}".format)
+def test_the_mean_of_the_maxima_is_that_of_exact_numbers_in_any_order_and_by_any_number_of_threads(
+    spread: int, threads: Any
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    exponents = torch.randint(-spread, 1, (200_003,), generator=generator)
+    absmax = torch.rand(200_003, generator=generator) * 2.0**exponents
+    exact = sum(map(Fraction, absmax.tolist())) / len(absmax)
+    found = set()
+    for count in (1, 2, 3):
+        threads(count)
+        orders = (absmax, absmax.flip(0), absmax.sort().values, absmax[torch.randperm(len(absmax))])
+        found |= {mean_absmax(order).item() for order in orders}
+    assert found == {torch.tensor(float(exact)).item()}
+
+
+def test_the_mean_of_maxima_that_are_all_zero_or_as_large_as_float32_has_them() -> None:
+    for value in (0.0, 2.0**-149, torch.finfo(torch.float32).max):
+        assert mean_absmax(torch.full((777,), value)).item() == value
 
 
 @pytest.mark.parametrize("format", ["nf4", "fp4"])

@@ -1,5 +1,7 @@
 """The equation of LoRA and its gradients, term by term."""
 
+import hashlib
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -198,6 +200,12 @@ def test_dropout_does_not_touch_the_base(layer: LoRALinear) -> None:
 )
 def test_scaling(rank: int, alpha: float, rslora: bool, scaling: float) -> None:
     assert AdapterConfig(rank, alpha, (), rslora=rslora).scaling == scaling
+
+
+def test_a_seed_gives_the_same_bytes_on_every_processor() -> None:
+    lora_A, _ = initial_matrices(11008, 4096, 8, torch.Generator().manual_seed(0), torch.device("cpu"))
+    digest = hashlib.sha256(lora_A.numpy().tobytes()).hexdigest()
+    assert digest == "c9bfa33079ce2e865247588795171696891211b6712e8c657eb96cc4167bfb23"
 
 
 def test_a_starts_uniform_and_b_at_zero() -> None:

@@ -1,5 +1,6 @@
 """A quantized layer, and its tensors in a file: bitsandbytes' own."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lowrank.kernels import library, reference
+from lowrank.kernels.codebook import CODEBOOKS
 from lowrank.kernels.formats import QUANTIZED_NAMES, Blockwise4bit, NestedAbsmax, Repacked4bit
-from lowrank.kernels.ops import dequantize, linear, quantize
+from lowrank.kernels.ops import arrange, dequantize, linear, quantize
 from lowrank.kernels.reference import dequantize_absmax
 from lowrank.kernels.repack import repack
 from lowrank.qlinear import CastLinear, QuantLinear, from_stored, to_stored
@@ -96,6 +99,24 @@ def test_stored_and_read_again_is_the_same_weight(shape: tuple[int, int], format
         assert torch.equal(again.tensors()[part], tensor), part
 
 
+@pytest.mark.parametrize(
+    ("format", "digest"),
+    [
+        ("int8", "0af59ff17504f25d811fd2dbcb2b8fabbd15ff7483e73ae76ac4dbf5ea76ca3e"),
+        ("nf4", "7b97b3e4aa892855175f87ffc7a9c9c89b366df96a2e80c23368cdc90c871548"),
+        ("nf4-dq", "b348d05310166a42c0fcdb60092377e22dd41ef667aef2a4b110d2b612b1df39"),
+        ("fp4", "374e6e841edcf0f1523f52f800a30e571b93314f2c25c3fb7801d5a600264c95"),
+        ("fp4-dq", "844498b2f04c8ff7f6b2133ff7d8ded525a5509c31dcda3eb7b5ac187aeb8f9c"),
+    ],
+)
+def test_every_processor_writes_the_same_bytes(format: str, digest: str) -> None:
+    """Also where a sum takes another order: 70,200 maxima are summed by several threads, where there are several."""
+    w = ((torch.arange(1200 * 3744) * 2654435761 % 2**32).double() / 2**31 - 1).float().view(1200, 3744)
+    stored = to_stored(quantize(w, format))
+    written = hashlib.sha256(b"".join(tensor.numpy().tobytes() for _, tensor in sorted(stored.items())))
+    assert written.hexdigest() == digest
+
+
 def test_what_is_written_is_what_bitsandbytes_writes(hf_folder) -> None:
     file, ours = (
         load_file(hf_folder / "base-bnb-nf4-dq" / "model.safetensors"),
@@ -178,6 +199,94 @@ def test_a_part_that_is_missing_or_does_not_fit_is_refused_by_name(format: str, 
 def test_a_state_that_is_no_json_is_refused_by_name() -> None:
     stored = to_stored(quantize(normal(6, 70), "nf4")) | {STATE: torch.zeros(9, dtype=torch.uint8)}
     with pytest.raises(ValueError, match=r"layers.0.wq"):
+        from_stored(stored, "layers.0.wq")
+
+
+def without_fused_multiply_add() -> Tensor:
+    """dynamic8 as bitsandbytes has it where 0.1 + i step is rounded twice: ATEN_CPU_CAPABILITY=default."""
+    levels = [torch.tensor([0.0, 1.0])]
+    for i in range(7):
+        cells = 2**i
+        step = (1 - torch.tensor(0.1)) / cells
+        place = torch.arange(cells + 1, dtype=torch.float32)
+        edges = torch.where(place < (cells + 1) // 2, torch.tensor(0.1) + step * place, 1 - step * (cells - place))
+        midpoints = torch.tensor(10.0 ** (i - 6)) * ((edges[:-1] + edges[1:]) / 2)
+        levels += [midpoints, -midpoints]
+    return torch.cat(levels).sort().values
+
+
+def one_ulp_up(levels: Tensor) -> Tensor:
+    """All but zero and the ends, as no format has others there."""
+    return torch.where((levels == 0) | (levels.abs() == 1), levels, levels.nextafter(torch.tensor(2.0)))
+
+
+def with_own_levels(format: str, suffix: str) -> dict[str, Tensor]:
+    """A stored weight [48, 128] whose map of 16 or 256 levels has other last bits than ours."""
+    stored = to_stored(quantize(normal(48, 128), format))
+    own = without_fused_multiply_add() if "nested" in suffix else one_ulp_up(stored[suffix])
+    assert not torch.equal(own, stored[suffix])
+    return stored | {suffix: own}
+
+
+OWN_LEVELS = pytest.mark.parametrize(
+    ("format", "suffix"),
+    [("nf4-dq", ".weight.nested_quant_map"), ("nf4-dq", ".weight.quant_map"), ("fp4", ".weight.quant_map")],
+)
+
+
+@OWN_LEVELS
+def test_levels_of_another_processor_are_used_as_stored_and_written_byte_for_byte(format: str, suffix: str) -> None:
+    stored = with_own_levels(format, suffix)
+    weight = from_stored(stored, "here")
+    again = to_stored(weight.with_tensors({name: tensor.clone() for name, tensor in weight.tensors().items()}))
+    assert again.keys() == stored.keys()
+    assert all(torch.equal(again[name].view(torch.uint8), stored[name].view(torch.uint8)) for name in stored)
+
+
+@OWN_LEVELS
+def test_every_way_to_compute_has_the_levels_of_the_file(format: str, suffix: str, monkeypatch) -> None:
+    stored = with_own_levels(format, suffix)
+    weight, x = from_stored(stored, "here"), normal(3, 128, seed=1)
+    ours = dequantize(quantize(normal(48, 128), format))
+    if "nested" in suffix:
+        monkeypatch.setattr("lowrank.kernels.formats.dynamic8", lambda: stored[suffix])
+    else:
+        monkeypatch.setitem(CODEBOOKS, format[:3], lambda: stored[suffix])
+        reference._byte_to_pair.cache_clear()
+    constant = quantize(normal(48, 128), format)
+    constant = constant.with_tensors(
+        {name: tensor for name, tensor in weight.tensors().items() if name in constant.tensors()}
+    )
+    dense = reference.dequantize(constant)
+    monkeypatch.undo()
+    reference._byte_to_pair.cache_clear()
+    assert not torch.equal(dense, ours)
+    assert torch.equal(dequantize(weight), dense)
+    assert torch.equal(reference.dequantize(weight), dense)
+    assert torch.equal(library.dequantize(weight, torch.float32), dense)
+    assert torch.equal(library.linear(x, weight), linear(x, weight))
+    one_hot = torch.eye(128)
+    assert torch.equal(linear(one_hot[5:7], weight), dense.T[5:7])
+    layer = QuantLinear(arrange(weight, torch.float32))
+    assert torch.equal(layer.dequantize(), dense)
+    assert layer.to("cpu").quantized.tensors().keys() == weight.tensors().keys()
+
+
+def test_nested_levels_of_a_file_go_along_when_a_weight_is_repacked_and_16_of_them_keep_it_as_it_is() -> None:
+    nested = from_stored(with_own_levels("nf4-dq", ".weight.nested_quant_map"), "here")
+    assert torch.equal(dequantize(repack(nested)), dequantize(nested))
+    with pytest.raises(ValueError, match="repack: a weight must have the levels of nf4, got its own"):
+        repack(from_stored(with_own_levels("nf4-dq", ".weight.quant_map"), "here"))
+
+
+@pytest.mark.parametrize(("suffix", "level"), [(".weight.quant_map", 3), (".weight.nested_quant_map", 200)])
+def test_a_level_that_is_3_ulp_off_is_refused_by_name(suffix: str, level: int) -> None:
+    stored = to_stored(quantize(normal(6, 70), "nf4-dq"))
+    bits = stored[suffix].view(torch.int32)
+    bits[level] += 2
+    from_stored(stored, "layers.0.wq")
+    bits[level] += 1
+    with pytest.raises(ValueError, match=rf"^layers.0.wq: {suffix} .* within 2 ulp: level {level} is .* [+-]3 ulp off"):
         from_stored(stored, "layers.0.wq")
 
 
