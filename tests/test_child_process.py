@@ -15,7 +15,9 @@ def test_output_and_status_of_a_child_that_ends() -> None:
 
 
 def test_a_child_that_fails_shows_both_of_its_outputs() -> None:
-    with pytest.raises(pytest.fail.Exception, match=r"status 1\n--- stdout\nsaid\n\n--- stderr\n(.|\n)*ValueError: why"):
+    with pytest.raises(
+        pytest.fail.Exception, match=r"status 1\n--- stdout\nsaid\n\n--- stderr\n(.|\n)*ValueError: why"
+    ):
         run_python("-c", "print('said', flush=True); raise ValueError('why')")
 
 
@@ -48,6 +50,15 @@ def test_a_child_that_ignores_the_first_signal_is_killed(monkeypatch: pytest.Mon
     code = "trap '' ABRT; echo ready; while :; do sleep 0.1; done"
     with pytest.raises(pytest.fail.Exception, match=r"did not end within 1 s\n--- stdout\nready"):
         run("sh", "-c", code, limit=1)
+
+
+def test_a_descendant_in_a_group_of_its_own_is_ended_too() -> None:
+    code = "import os, subprocess, time\nchild = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    code += "print(child.pid, flush=True)\ntime.sleep(1000)"
+    with pytest.raises(pytest.fail.Exception, match=r"did not end within 2 s") as failure:
+        run_python("-c", code, limit=2)
+    (number,) = (int(line) for line in str(failure.value).splitlines() if line.isdigit())
+    assert not _lives(number)
 
 
 def test_a_child_is_started_and_awaited_later() -> None:

@@ -1,5 +1,6 @@
 """Child processes of tests: none outlives its time limit, and one that fails shows what it printed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ HELPERS = str(Path(__file__).parent)
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment with changes; a Python in it prints its stacks at a fatal signal, and finds helpers."""
+    """This process's environment with changes; a Python in it prints stacks at a fatal signal, and finds helpers."""
     path = os.pathsep.join(filter(None, [HELPERS, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONPATH": path, **changes}
 
@@ -48,14 +49,15 @@ def finish(
             out, err = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             late = True
-            _signal_group(process, signal.SIGABRT)
+            started = _descendants(process.pid)
+            _send(signal.SIGABRT, *started)
             try:
                 out, err = process.communicate(timeout=LAST_WORDS)
             except subprocess.TimeoutExpired:
-                _signal_group(process, signal.SIGKILL)
+                _send(signal.SIGKILL, *started)
                 out, err = process.communicate()
     finally:
-        _signal_group(process, signal.SIGKILL)
+        _send(signal.SIGKILL, -process.pid)
     if late or (check and process.returncode):
         how = f"did not end within {limit:g} s" if late else f"ended with status {process.returncode}"
         pytest.fail(f"{_title(process)} {how}\n--- stdout\n{out}\n--- stderr\n{err}", pytrace=False)
@@ -78,12 +80,20 @@ def run_python(*arguments: object, **options: Any) -> "subprocess.CompletedProce
     return run(sys.executable, *arguments, **options)
 
 
-def _signal_group(process: "subprocess.Popen[str]", number: int) -> None:
-    """Signals a process and those that it started; there may be none left."""
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
+def _descendants(number: int) -> list[int]:
+    """A process and all that descend from it, also those that lead groups of their own, as torchrun's do."""
+    found = [number]
+    for parent in found:  # which grows
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def _send(number: int, *processes: int) -> None:
+    """Signals processes, or of a negative number a group; those that are gone are passed over."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def _title(process: "subprocess.Popen[str]") -> str:
