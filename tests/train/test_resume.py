@@ -26,7 +26,7 @@ for number in range(22):
     examples.append(Example(str(number), tokens, (-100, *tokens[1:])))
 model = lowrank.load(base, "nf4-dq")
 
-# Where a kill may fall: anywhere, in forward and backward of a batch, in the optimizer's step, in a checkpoint's writing.
+# Where a kill may fall: anywhere, in forward and backward of a batch, in an optimizer step, in writing a checkpoint.
 PLACES = {
     "run": loop.train.__code__,
     "batch": loop.take_batch.__code__,
