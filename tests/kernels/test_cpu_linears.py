@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from draws import normal
+from error_bounds import assert_sums_are_exact_enough, rows_for_enough
 from torch import Tensor
 
 from lowrank.kernels import ops, reference, run
 from lowrank.kernels.adapted import Adapted
 from lowrank.kernels.cpu import products
 
-from .test_cpu_products import EVERY_DTYPE, assert_as_exact_as_matmul, normal
+from .test_cpu_products import EVERY_DTYPE
 
 pytestmark = pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
 
@@ -37,18 +39,23 @@ def dequantized(part: Adapted) -> Tensor:
 def assert_exact_enough(y: Tensor, x: Tensor, part: Adapted) -> None:
     """The house rule, with torch's products in the dtype of x, and the adapter's beside them."""
     w, dtype = dequantized(part), x.dtype
-    exact, theirs = x.double() @ w.double().T, x @ w.to(dtype).T
-    if part.lora_A is not None and part.lora_B is not None:
-        exact = exact + part.scaling * (x.double() @ part.lora_A.double().T) @ part.lora_B.double().T
-        theirs = theirs + part.scaling * (x @ part.lora_A.to(dtype).T) @ part.lora_B.to(dtype).T
-    assert_as_exact_as_matmul(y, theirs, exact)
+    no_adapter = (x.new_zeros(0, x.shape[-1]), x.new_zeros(w.shape[0], 0))
+    A, B = no_adapter if part.lora_A is None or part.lora_B is None else (part.lora_A, part.lora_B)
+
+    def product(x: Tensor, w: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        return x @ w.T + part.scaling * (x @ A.T) @ B.T
+
+    wide = [tensor.double() for tensor in (x, w, A, B)]
+    theirs = product(x, *(tensor.to(dtype) for tensor in (w, A, B)))
+    magnitude = product(*(tensor.abs() for tensor in wide))
+    assert_sums_are_exact_enough(y, theirs, product(*wide), magnitude, x.shape[-1] + len(A))
 
 
 @EVERY_DTYPE
 @pytest.mark.parametrize("format", ["nf4-dq", "fp4", "int8", "float32", "bfloat16", "float16"])
 def test_an_adapter_rides_in_the_product(format: str, dtype: torch.dtype) -> None:
     for ((n, k), rank), m in itertools.product(zip(SHAPES * 2, (*RANKS, 0, 3), strict=True), (1, 3, 8, 9)):
-        part, x = adapted(n, k, format, rank), normal(18, k, seed=9).to(dtype)
+        part, x = adapted(n, k, format, rank), normal(rows_for_enough(18, n), k, seed=9).to(dtype)
         y = torch.cat([products.linears(rows, [part])[0] for rows in x.split(m)])
         assert_exact_enough(y, x, part)
 
