@@ -35,10 +35,10 @@ def assert_products_are_exact_enough(weight: QuantizedWeight, m: int, dtype: tor
     x, dy = normal(rows_for_enough(m, n), k, seed=1).to(dtype), normal(rows_for_enough(m, k), n, seed=2).to(dtype)
     for product in FORWARD:
         y = torch.cat([product(rows, weight) for rows in x.split(m)])
-        assert_product_is_exact_enough(y, x, dense.T, exact.T)
+        assert_product_is_exact_enough(y, x, dense.T, exact.T, m)
     for product in BACKWARD:
         dx = torch.cat([product(rows, weight) for rows in dy.split(m)])
-        assert_product_is_exact_enough(dx, dy, dense, exact)
+        assert_product_is_exact_enough(dx, dy, dense, exact, m)
 
 
 @EVERY_DTYPE

@@ -34,7 +34,7 @@ def assert_products_are_exact_enough(weight: Blockwise4bit, m: int) -> None:
     for product, w, wide in ((products.tiled_linear, dense.T, exact.T), (products.tiled_linear_dx, dense, exact)):
         x = normal(rows_for_enough(m, w.shape[1]), w.shape[0], seed=1).to(BF16)
         y = torch.cat([product(rows, weight) for rows in x.split(m)])
-        assert_product_is_exact_enough(y, x, w, wide)
+        assert_product_is_exact_enough(y, x, w, wide, m)
         assert (y.double() - x.double() @ w.double()).abs().max() <= ulp(x.double() @ wide, BF16)
 
 
