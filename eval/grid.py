@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 import lowrank
 from lowrank.adapters import use_adapter
@@ -22,6 +21,7 @@ from lowrank.loader import find_device, load_tokenizer
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
+from lowrank.progress import ProgressBar
 from lowrank.provenance import read_record
 
 from .columns import Column, load_with_hats
@@ -126,7 +126,7 @@ def evaluate_grid(
     hats = {None: None} | {name: hat_sha256(path) for name, path in adapters.items()}
     cells = []
     count = len(weights) * len(hats) * sum(len(plan.batches) for plan in plans)
-    with tqdm(total=count, desc="evaluate", unit="batch", disable=not progress) as bar:
+    with ProgressBar(total=count, desc="evaluate", unit="batch", disable=not progress) as bar:
         for precision in weights:
             model: Llama | None = None
             for plan in plans:

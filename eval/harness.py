@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from tqdm import tqdm
 
 from lowrank.model.generate import generate_tokens
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
+from lowrank.progress import ProgressBar
 
 MOST_TOKENS = 256  # of an answer whose task sets no limit: the harness's own default
 _LOOK = 8  # steps between looks for a stop string
@@ -66,7 +66,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """log p(text) of each request, in nats."""
         totals = []
-        for request in tqdm(requests, desc="loglikelihood_rolling", disable=disable_tqdm):
+        for request in ProgressBar(requests, desc="loglikelihood_rolling", disable=disable_tqdm):
             (text,) = request.args
             ids = self.tok_encode(text, add_special_tokens=False)
             windows = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1)
@@ -81,7 +81,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         """(sum of log p, whether all are the likeliest) of each continuation behind its context, in nats."""
         found: dict[int, tuple[float, bool]] = {}
         by_length = sorted(range(len(requests)), key=lambda index: -len(requests[index][1]) - len(requests[index][2]))
-        with tqdm(total=len(requests), desc="loglikelihood", disable=disable_tqdm) as bar:
+        with ProgressBar(total=len(requests), desc="loglikelihood", disable=disable_tqdm) as bar:
             for start in range(0, len(by_length), self.batch_size):
                 batch = by_length[start : start + self.batch_size]
                 rows = [self._fitting([*requests[index][1], *requests[index][2]]) for index in batch]
@@ -110,7 +110,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         Raises ValueError for a way of generating that is not known here.
         """
         answers: dict[int, str] = {}
-        with tqdm(total=len(requests), desc="generate_until", disable=disable_tqdm) as bar:
+        with ProgressBar(total=len(requests), desc="generate_until", disable=disable_tqdm) as bar:
             for batch, options in self._batches(requests):
                 prompts = [requests[index].args[0] for index in batch]
                 for index, answer in zip(batch, self._generate(prompts, options), strict=True):

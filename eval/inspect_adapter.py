@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lowrank import provenance
 from lowrank.adapter_files import Pair, StoredAdapter, read_adapter
@@ -19,6 +18,7 @@ from lowrank.kernels import ops
 from lowrank.kernels.formats import QUANTIZED_NAMES
 from lowrank.loader import bytes_bar
 from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts, open_checkpoint
+from lowrank.progress import ProgressBar
 from lowrank.qlinear import from_stored
 from lowrank.slabs import quantize_slabs
 
@@ -175,7 +175,7 @@ def _pairs(
 ) -> Iterator[tuple[str, Pair, Parameter | None]]:
     """Every linear that the hat covers, with its weight in the base where there is one, under a bar."""
     if checkpoint is None:
-        for path, pair in tqdm(hat.pairs.items(), "inspect", unit="linear", disable=not progress):
+        for path, pair in ProgressBar(hat.pairs.items(), "inspect", unit="linear", disable=not progress):
             yield path, pair, None
         return
     parameters = [item for item in checkpoint.parameters() if item.name.removesuffix(".weight") in hat.pairs]

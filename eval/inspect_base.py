@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lowrank import provenance
 from lowrank.files import sha256_of
@@ -23,6 +22,7 @@ from lowrank.model.checklist import CHECKLISTS, verify_checklist
 from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts, open_checkpoint
 from lowrank.model.config import read_json
 from lowrank.model.names import is_block_linear
+from lowrank.progress import ProgressBar
 from lowrank.qlinear import from_stored
 from lowrank.quantizer import MANIFEST
 from lowrank.tensor_files import tensor_bytes
@@ -131,7 +131,7 @@ def _files(folder: Path, checklist: tuple[str, ...], hashes: bool, progress: boo
     manifest = folder / MANIFEST
     expected = read_json(manifest).get("sha256", {}) if manifest.is_file() else {}
     paths = sorted(path for path in folder.iterdir() if path.is_file())
-    for path in tqdm(paths, "files", unit="file", disable=not progress or not hashes):
+    for path in ProgressBar(paths, "files", unit="file", disable=not progress or not hashes):
         sha256 = sha256_of(path) if hashes else ""
         if hashes and expected.get(path.name, sha256) != sha256:
             raise ValueError(f"{path}: has the SHA-256 {sha256[:16]}, {MANIFEST} says {str(expected[path.name])[:16]}")

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tqdm import tqdm
-
 from .files import sha256_of, write_json
 from .hub import HubFile, Repository, RepositoryType, download, list_files
 from .model.checklist import verify_checklist
 from .model.config import read_config, read_json
+from .progress import ProgressBar
 
 MANIFEST = "manifest.json"
 CHECKLIST = "checklist.chk"
@@ -111,7 +110,7 @@ def verify(repository: Repository, folder: Path, revision: str | None = None) ->
     another repository or revision.
     """
     manifest = _manifest_of(repository, folder, revision)
-    with tqdm(desc="verify", total=manifest.bytes, unit="B", unit_scale=True) as bar:
+    with ProgressBar(desc="verify", total=manifest.bytes, unit="B", unit_scale=True) as bar:
         for name, record in manifest.files.items():
             path = folder / name
             if not path.is_file():

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from . import provenance
 from .adapter_files import read_adapter
@@ -25,6 +24,7 @@ from .kernels.formats import DENSE_DTYPES
 from .loader import load_tokenizer
 from .model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
 from .model.layout import in_layout
+from .progress import ProgressBar
 from .qlinear import from_stored
 
 DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
@@ -82,7 +82,7 @@ def export_base_gguf(base: str | Path, out: str | Path, *, dtype: str = "fp16", 
         tensor_name(name, config.n_layers): Spec(shape, DTYPES[dtype if len(shape) > 1 else "fp32"])
         for name, shape in shapes.items()
     }
-    tensors = tqdm(_dense_tensors(checkpoint, dtype), "export", len(shapes), unit="tensor", disable=not progress)
+    tensors = ProgressBar(_dense_tensors(checkpoint, dtype), "export", len(shapes), unit="tensor", disable=not progress)
     named = ((tensor_name(name, config.n_layers), value.numpy()) for name, value in tensors)
     with new_file(Path(out)) as aside:
         write_gguf(aside, writer, specs, named)

@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from tqdm import tqdm
 
 from .blocks import AtOnce
 from .kernels import ops
@@ -22,6 +21,7 @@ from .model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
 from .model.llama import PLAIN, Llama, Ops
 from .model.names import is_block_linear
 from .model.tokenizer import Tokenizer
+from .progress import ProgressBar
 from .provenance import Fingerprint
 from .qlinear import CastLinear, QuantLinear, from_stored
 from .slabs import quantize_slabs
@@ -110,11 +110,11 @@ def _tell_of_plain_torch() -> None:
 
 def bytes_bar(
     what: str, parameters: Sequence[Parameter], shown: bool, pending: Sequence[Parameter] | None = None
-) -> "tqdm[NoReturn]":
+) -> ProgressBar:
     """A bar over the bytes that are read, with their rate; pending: those that have not been done before."""
     total = sum(parameter.nbytes for parameter in parameters)
     left = total if pending is None else sum(parameter.nbytes for parameter in pending)
-    return tqdm(desc=what, total=total, initial=total - left, unit="B", unit_scale=True, disable=not shown)
+    return ProgressBar(desc=what, total=total, initial=total - left, unit="B", unit_scale=True, disable=not shown)
 
 
 def find_device(name: str | torch.device) -> torch.device:

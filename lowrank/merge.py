@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from . import __version__, provenance
 from .adapter_files import WEIGHTS_FILE, StoredAdapter, read_adapter
@@ -23,6 +22,7 @@ from .model.checkpoint import Checkpoint, QuantizedParts, Stored, open_checkpoin
 from .model.config import RopeLayout
 from .model.layout import in_layout
 from .model.names import is_block_linear, to_hf
+from .progress import ProgressBar
 from .qlinear import from_stored, to_stored
 from .tensor_files import PthWriter, SafetensorsWriter, TensorWriter, tensor_bytes
 
@@ -115,7 +115,7 @@ def merge_folder(
     with new_folder(out) as aside:
         digests = {}
         with _writer(aside, format, plan, total) as writer:
-            for name, parts in tqdm(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
+            for name, parts in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
                 key = to_hf(name) if format == "hf" else name
                 for suffix, tensor in parts.items():
                     writer.add(key.removesuffix(".weight") + suffix, tensor)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_bounds import assert_logits_are_equal
 from safetensors.torch import load, load_file
 from torch import Tensor
 
@@ -24,9 +25,6 @@ from lowrank.loader import load_tokenizer  # noqa: E402
 from lowrank.model.config import ModelConfig  # noqa: E402
 from lowrank.model.llama import PLAIN, Llama, Ops  # noqa: E402
 from lowrank.model.tokenizer import Tokenizer  # noqa: E402
-
-# The stored references' own rules for float32 (tests/golden/README.md).
-LOGITS = {"rtol": 0.0, "atol": 2e-5}
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +60,8 @@ def llama2_tokenizer() -> Path:
 
 @pytest.fixture(scope="session")
 def assert_logits_equal() -> Callable[[Tensor, Tensor], None]:
-    """Equal within the bound of the stored references for float32 logits."""
-    return lambda ours, theirs: torch.testing.assert_close(ours, theirs, **LOGITS)
+    """Equal within the bound of float32 logits, which grows with the largest."""
+    return assert_logits_are_equal
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ import sentencepiece
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from lowrank.data import corpus
 from lowrank.data.documents import make_documents
@@ -28,6 +27,7 @@ from lowrank.files import new_file, write_json, write_text
 from lowrank.model.config import from_meta
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
+from lowrank.progress import ProgressBar
 
 from .optim import AdamW, clip_gradients, learning_rate
 from .pretrain_plot import draw
@@ -196,7 +196,8 @@ def pretrain(recipe: Recipe, out: Path) -> None:
         tokens, lines = state["tokens"], state["log"]
     minutes_before = json.loads(lines[-1])["minutes"] if lines else 0.0
     started, running = time.monotonic(), list[float]()
-    for step in tqdm(range(optimizer.steps, plan.steps), "pretrain", plan.steps, initial=optimizer.steps, unit="step"):
+    steps = range(optimizer.steps, plan.steps)
+    for step in ProgressBar(steps, "pretrain", plan.steps, initial=optimizer.steps, unit="step"):
         batch = plan.batch(step)
         loss = weighted_loss(model, batch)
         loss.backward()
@@ -209,7 +210,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
             row |= measure(model, encoder, recipe["measure"]["documents"])
             row["minutes"] = round(minutes_before + (time.monotonic() - started) / 60, 1)
             lines.append(json.dumps(row))
-            tqdm.write(lines[-1])
+            ProgressBar.write(lines[-1])
             running.clear()
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "tokens": tokens, "log": lines}
             with new_file(state_path) as aside:

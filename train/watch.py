@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 import torch
-from tqdm import tqdm
 
 from lowrank.data.batching import Example
 from lowrank.data.packing import rows_of_one
@@ -16,6 +15,7 @@ from lowrank.model.generate import generate_tokens
 from lowrank.model.llama import Llama
 from lowrank.model.loss import IGNORED
 from lowrank.model.tokenizer import Tokenizer
+from lowrank.progress import ProgressBar
 
 from .config import TrainConfig
 from .costs import peak_bytes, training_flops
@@ -115,7 +115,7 @@ class Watch:
         self._held_out = _reopened(out / HELD_OUT, len(log)) if config.watch.held_out else None
         self._log = (out / LOG).open("w", encoding="utf-8")
         self._log.writelines(json.dumps(row) + "\n" for row in log)
-        self._bar = tqdm(
+        self._bar = ProgressBar(
             total=schedule.steps,
             initial=len(log),
             desc=f"train {config.adapter.name}",

@@ -1,11 +1,9 @@
 """The committed table of static costs: every kernel is in it, none spills, and none has become dearer."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
+from child_process import environment, run_python
 
 from lowrank.bench import static_cost
 from lowrank.bench.static_cases import CASES
@@ -32,14 +30,8 @@ def test_the_decode_loop_keeps_its_goals_on_hopper():
 @pytest.mark.parametrize("which", [("--changed",), ("--only", "decode_linear M8 bf16 nf4-dq", "--targets", "sm_90")])
 def test_no_kernel_costs_more_than_the_table_says(which, tmp_path):
     """What the table was made of costs what it says: compiled are the kernels that have changed since, and one more."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lowrank.bench.static_cost", "--check", *which],
-        env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = ("-m", "lowrank.bench.static_cost", "--check", *which)
+    run_python(*command, env=environment(TRITON_CACHE_DIR=str(tmp_path)))
 
 
 def test_a_kernel_that_is_not_what_the_table_was_made_of_is_compiled_again(monkeypatch):

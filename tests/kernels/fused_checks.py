@@ -14,6 +14,7 @@ import sys
 import numpy
 import torch
 import triton.language as tl
+from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 from triton.runtime import interpreter
 
@@ -24,7 +25,7 @@ DEVICE = sys.argv[2]
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def normal(*shape: int, dtype: torch.dtype) -> Tensor:
+def draw(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(shape, generator=GENERATOR).to(DEVICE, dtype)
 
 
@@ -38,16 +39,16 @@ def check(what: object, ours: tuple[Tensor, ...], plain: tuple[Tensor, ...], exa
         assert mine.dtype == theirs.dtype and mine.shape == theirs.shape == truth.shape, (what, index)
         if not truth.numel():
             continue
-        largest = truth.abs().max().to(mine.dtype)
-        ulp = (largest.nextafter(torch.full_like(largest, torch.inf)) - largest).double()
-        error, allowed = (mine.double() - truth).abs().max(), 2 * (theirs.double() - truth).abs().max() + ulp
-        assert error <= allowed, (what, index, error.item(), allowed.item())
+        try:
+            assert_as_exact_as_plain(mine, theirs, truth)
+        except AssertionError as failure:
+            raise AssertionError(what, index) from failure
 
 
 def check_rms_norm() -> None:
     for (m, d), dtype in itertools.product([(1, 1), (3, 77), (5, 130), (1, 4096), (0, 64)], DTYPES):
-        x, residual, dy, dh = (normal(m, d, dtype=dtype) for _ in range(4))
-        weight = normal(d, dtype=dtype)
+        x, residual, dy, dh = (draw(m, d, dtype=dtype) for _ in range(4))
+        weight = draw(d, dtype=dtype)
         for added in (None, residual):
             forward = (x, added, weight, 1e-5)
             plain = fused_reference.rms_norm(*forward)
@@ -64,7 +65,7 @@ def check_rms_norm() -> None:
 def check_shared_sum() -> None:
     """More rows than programs: a program adds several, the last fewer, some none."""
     rms_norm.PROGRAMS = 4
-    x, dy, weight = normal(9, 40, dtype=torch.float32), normal(9, 40, dtype=torch.float32), torch.ones(40).to(DEVICE)
+    x, dy, weight = draw(9, 40, dtype=torch.float32), draw(9, 40, dtype=torch.float32), torch.ones(40).to(DEVICE)
     backward = (dy, None, x, fused_reference.rms_norm(x, None, weight, 1e-5)[2], weight, True)
     plain, exact = fused_reference.rms_norm_backward(*backward), fused_reference.rms_norm_backward(*double(*backward))
     check("shared sum", rms_norm.rms_norm_backward(*backward), plain, exact)
@@ -73,7 +74,7 @@ def check_shared_sum() -> None:
 def check_rope() -> None:
     shapes = [(1, 1, 1, 2), (2, 3, 3, 6), (1, 7, 5, 64), (1, 2, 33, 128), (1, 0, 4, 8)]
     for (b, t, heads, h), dtype in itertools.product(shapes, DTYPES):
-        x = normal(b, t, heads, h, dtype=dtype)
+        x = draw(b, t, heads, h, dtype=dtype)
         angle = torch.rand(b, t, 1, h // 2, generator=GENERATOR).to(DEVICE) * 4096
         cos, sin = angle.cos(), angle.sin()
         for interleaved, inverse in itertools.product((True, False), (True, False)):
@@ -84,8 +85,8 @@ def check_rope() -> None:
 
 def check_swiglu() -> None:
     for count, dtype in itertools.product([0, 1, 77, swiglu.TILE, 3 * swiglu.TILE - 1], DTYPES):
-        dy, up = normal(count, dtype=dtype), normal(count, dtype=dtype)
-        gate = 10 * normal(count, dtype=dtype)
+        dy, up = draw(count, dtype=dtype), draw(count, dtype=dtype)
+        gate = 10 * draw(count, dtype=dtype)
         inputs = double(dy, gate, up)
         plain, exact = fused_reference.swiglu(gate, up), fused_reference.swiglu(*inputs[1:])
         check((count, dtype), (swiglu.swiglu(gate, up),), (plain,), (exact,))
@@ -96,7 +97,7 @@ def check_swiglu() -> None:
 def check_cross_entropy() -> None:
     block = cross_entropy.BLOCK_V
     for (m, v), dtype in itertools.product([(1, 1), (4, 5), (3, block), (4, block + 1), (3, 2 * block + 77)], DTYPES):
-        logits = 8 * normal(m, v, dtype=dtype)
+        logits = 8 * draw(m, v, dtype=dtype)
         logits[-1, -1] = 100  # one token nearly certain: its gradient is a small difference
         targets = torch.randint(0, v, (m,), generator=GENERATOR).to(DEVICE)
         targets[-1] = v - 1
@@ -109,7 +110,7 @@ def check_cross_entropy() -> None:
             check((m, v, dtype, with_gradient), (losses, ours), (plain_losses, plain), (exact_losses, exact))
     for unknown in (-1, 5):
         loss = cross_entropy.cross_entropy_(
-            normal(2, 5, dtype=torch.float32), torch.tensor([unknown, 0]).to(DEVICE), True
+            draw(2, 5, dtype=torch.float32), torch.tensor([unknown, 0]).to(DEVICE), True
         )
         assert loss.isnan().tolist() == [True, False]
 
@@ -119,8 +120,8 @@ def check_decode_attention() -> None:
     shapes = [(1, 1, 1, 1, 2), (2, 4, 2, 5, 6), (2, 2, 2, block + 1, 32), (1, 2, 1, 5 * block - 3, 128)]
     for (b, heads, kv_heads, positions, h), dtype in itertools.product(shapes, DTYPES):
         decode_attention.PROGRAMS = 3 * b * heads  # three splits, the last of them short
-        q, window = 4 * normal(b, heads, 1, h, dtype=dtype), (slice(None), slice(None), slice(positions))
-        k, v = (normal(b, kv_heads, positions + 3, h, dtype=dtype)[window] for _ in range(2))
+        q, window = 4 * draw(b, heads, 1, h, dtype=dtype), (slice(None), slice(None), slice(positions))
+        k, v = (draw(b, kv_heads, positions + 3, h, dtype=dtype)[window] for _ in range(2))
         for masks in {1, b}:
             mask = torch.rand(masks, 1, 1, positions, generator=GENERATOR).to(DEVICE) < 0.6
             mask[..., 2 * block : 4 * block] = False  # a split in which nothing is seen

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from draws import normal
+from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 
 from lowrank.kernels.cpu.attention import attention, objection
@@ -23,14 +25,10 @@ SHAPES = [
 pytestmark = pytest.mark.usefixtures("matrix_unit", "unwritten_is_nan")
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(BF16)
-
-
 def inputs(batch: int, heads: int, kv_heads: int, length: int, channels: int) -> list[Tensor]:
     """q, k, v, dy"""
     counts = (heads, kv_heads, kv_heads, heads)
-    return [normal(batch, count, length, channels, seed=seed) for seed, count in enumerate(counts)]
+    return [normal(batch, count, length, channels, seed=seed, dtype=BF16) for seed, count in enumerate(counts)]
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -54,10 +52,7 @@ def test_attention_and_its_gradients_are_as_exact_as_torch(shape: tuple[int, ...
     for ours, theirs, truth in zip(
         with_gradients(attention, *tensors), with_gradients(plain, *tensors), exact, strict=True
     ):
-        largest = truth.abs().max().to(BF16)
-        ulp = (largest.nextafter(torch.full_like(largest, torch.inf)) - largest).double()
-        assert ours.shape == truth.shape
-        assert (ours.double() - truth).abs().max() <= 2 * (theirs.double() - truth).abs().max() + ulp
+        assert_as_exact_as_plain(ours, theirs, truth)
 
 
 @pytest.mark.parametrize("channels", [32, 96, 128])

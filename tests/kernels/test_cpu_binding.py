@@ -1,15 +1,13 @@
 """The C library: found or not, chosen by the environment, told where the tensors of a weight are."""
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from child_process import environment, run_python
 
 from lowrank.kernels import dispatch, ops, reference
 from lowrank.kernels.cpu import binding, products
@@ -34,15 +32,14 @@ def weight(rows: int = 4) -> Blockwise4bit:
     return reference.quantize_4bit(w, double_quant=True)
 
 
-def in_a_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, cwd="/"
-    )
+def in_a_process(code: str, **variables: str) -> str:
+    """The output of a Python process of its own."""
+    return run_python("-c", code, env=environment(**variables)).stdout
 
 
 @COMPILED
 def test_an_instruction_set_can_be_forced() -> None:
-    assert in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="portable").stdout == "portable\n"
+    assert in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="portable") == "portable\n"
 
 
 @COMPILED

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from draws import normal
 from torch import Tensor
 
 from lowrank.kernels import ops
@@ -13,7 +14,7 @@ from lowrank.kernels.cpu import binding, products
 from lowrank.kernels.cpu.blocks import Block, Blocks, Sizes
 from lowrank.kernels.lean import LEAN
 
-from .test_cpu_products import EVERY_DTYPE, normal
+from .test_cpu_products import EVERY_DTYPE
 
 pytestmark = pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
 

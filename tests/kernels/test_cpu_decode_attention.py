@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from draws import normal
+from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 
 from lowrank.kernels import fused, fused_reference, lean
@@ -12,10 +14,6 @@ from lowrank.kernels.cpu.attention import decode_attention, decode_objection
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 
 pytestmark = pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 def inputs(
@@ -46,10 +44,8 @@ def as_exact_as_the_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | No
     assert not decode_objection(q, k, v)
     y, theirs = decode_attention(q, k, v, mask), fused_reference.decode_attention(q, k, v, seen)
     truth = fused_reference.decode_attention(q.double(), k.double(), v.double(), seen)
-    largest = truth.abs().max().to(q.dtype)
-    ulp = (largest.nextafter(torch.full_like(largest, torch.inf)) - largest).double()
-    assert y.shape == truth.shape and y.dtype == q.dtype
-    assert (y.double() - truth).abs().max() <= 2 * (theirs.double() - truth).abs().max() + ulp
+    assert y.dtype == q.dtype
+    assert_as_exact_as_plain(y, theirs, truth)
 
 
 @DTYPES

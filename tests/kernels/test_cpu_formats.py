@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from draws import normal
 from torch import Tensor
 
 from lowrank.kernels import reference
@@ -20,10 +21,6 @@ EVERY_FORMAT = pytest.mark.parametrize("format", ["nf4", "fp4"])
 DENORMAL = {torch.float32: 1e-41, torch.bfloat16: 1e-39, torch.float16: 1e-6}
 
 pytestmark = pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def assert_same(ours: QuantizedWeight, theirs: QuantizedWeight) -> None:

@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+from child_process import run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
@@ -19,15 +19,12 @@ def build(compiler: str, program: Path) -> Path:
     sources = [ROOT / source for source in extension["sources"]]
     command = [compiler, *extension["extra-compile-args"], "-Werror", *(f"-I{ROOT / folder}" for folder in extension["include-dirs"])]
     own = Path(__file__).with_name("compare_sets.c")
-    done = subprocess.run([*command, own, *sources, "-o", program, "-lm"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run(*command, own, *sources, "-o", program, "-lm")
     return program
 
 
 def compared(*command: str | Path) -> list[str]:
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.split()
+    return run(*command).stdout.split()
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from draws import normal
+from error_bounds import assert_product_is_exact_enough, rows_for_enough, ulp
 
 from lowrank.kernels import reference
 from lowrank.kernels.cpu import products
@@ -27,22 +28,14 @@ ROWS = (1, 2, 8, 15, 16, 17, 32, 33, 128, 130, 300)
 pytestmark = pytest.mark.usefixtures("matrix_unit", "unwritten_is_nan")
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def assert_products_are_exact_enough(weight: Blockwise4bit, m: int) -> None:
     """By the house rule against W; and within an ulp at max|y| against W as it is rounded."""
     exact, dense = reference.dequantize(weight).double(), reference.dequantize(weight, BF16)
-    x, dy = normal(m, weight.shape[1], seed=1).to(BF16), normal(m, weight.shape[0], seed=2).to(BF16)
-    for y, theirs, truth, rounded in (
-        (products.tiled_linear(x, weight), x @ dense.T, x.double() @ exact.T, x.double() @ dense.double().T),
-        (products.tiled_linear_dx(dy, weight), dy @ dense, dy.double() @ exact, dy.double() @ dense.double()),
-    ):
-        largest = truth.abs().max().to(BF16)
-        ulp = (largest.nextafter(torch.full_like(largest, torch.inf)) - largest).double()
-        assert (y.double() - truth).abs().max() <= 2 * (theirs.double() - truth).abs().max() + ulp
-        assert (y.double() - rounded).abs().max() <= ulp
+    for product, w, wide in ((products.tiled_linear, dense.T, exact.T), (products.tiled_linear_dx, dense, exact)):
+        x = normal(rows_for_enough(m, w.shape[1]), w.shape[0], seed=1).to(BF16)
+        y = torch.cat([product(rows, weight) for rows in x.split(m)])
+        assert_product_is_exact_enough(y, x, w, wide, m)
+        assert (y.double() - x.double() @ w.double()).abs().max() <= ulp(x.double() @ wide, BF16)
 
 
 @pytest.mark.parametrize(("n", "k", "blocksize"), SHAPES, ids=lambda size: str(size))

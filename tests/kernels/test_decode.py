@@ -4,13 +4,11 @@ Triton reads TRITON_INTERPRET when a kernel is decorated, so each of these runs 
 is in decode_checks.py.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from child_process import environment, run_python
 
 CHECKS = ["error", "exact", "inputs", "addresses"]
 
@@ -29,12 +27,8 @@ print("compiled")
 """
 
 
-def run(*command, **environment):
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], env={**os.environ, **environment}, capture_output=True, text=True, cwd="/"
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+def run(*arguments, **variables):
+    return run_python(*arguments, env=environment(**variables)).stdout.strip()
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -1,13 +1,12 @@
 """The table of paths: what is taken where, and the reasons that are given."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from child_process import run_python
 
 from lowrank.kernels import crossover, dispatch
 from lowrank.kernels.cpu import binding
@@ -218,5 +217,4 @@ def test_the_last_row_of_every_operation_takes_everything(op: str) -> None:
 def test_triton_is_not_imported_where_it_is_not_wanted() -> None:
     code = "import sys, torch; from lowrank.kernels import ops; w = ops.quantize(torch.ones(2, 64), 'nf4')\n"
     code += "ops.linear(torch.ones(1, 64), w); print('lowrank.kernels.dequantize' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
-    assert done.stdout.strip() == "False"
+    assert run_python("-c", code).stdout.strip() == "False"

@@ -1,10 +1,13 @@
 """The fused operations as Llama calls them: equations, gradients, and what torch.compile is told of them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import draws
 import pytest
 import torch
+from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 
 from lowrank.kernels import fused_ops
@@ -15,8 +18,7 @@ LAYOUTS = pytest.mark.parametrize("layout", ["interleaved", "half"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 
 
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+normal = partial(draws.normal, dtype=torch.float64)
 
 
 def angles(b: int, t: int, h: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -97,7 +99,7 @@ def logits_and_gradients(model: Llama, tokens: Tensor, padding: Tensor) -> list[
     return [logits.detach(), *torch.autograd.grad(logits.logsumexp(-1).sum(), list(model.parameters()))]
 
 
-def assert_as_exact_as_plain(make_llama: Callable[..., Llama], tokens: Tensor, device: str) -> None:
+def assert_llama_is_as_exact(make_llama: Callable[..., Llama], tokens: Tensor, device: str) -> None:
     """The house rule for a whole model. The truth: the fused operations, which are float64 throughout if x is."""
     plain = make_llama().requires_grad_().to(device)
     ours, exact = (Llama(plain.config, ops=FUSED).to(device) for _ in range(2))
@@ -107,13 +109,11 @@ def assert_as_exact_as_plain(make_llama: Callable[..., Llama], tokens: Tensor, d
     results = [logits_and_gradients(model, tokens.to(device), padding) for model in (ours, plain)]
     truth = logits_and_gradients(exact.to("cpu", torch.float64), tokens, padding.cpu())
     for mine, theirs, true in zip(*results, truth, strict=True):
-        largest = true.abs().max().float()
-        ulp = largest.nextafter(torch.tensor(torch.inf)) - largest
-        assert (mine.cpu() - true).abs().max() <= 2 * (theirs.cpu() - true).abs().max() + ulp
+        assert_as_exact_as_plain(mine.cpu(), theirs.cpu(), true.double())
 
 
 def test_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(make_llama, random_tokens) -> None:
-    assert_as_exact_as_plain(make_llama, random_tokens(2, 9), "cpu")
+    assert_llama_is_as_exact(make_llama, random_tokens(2, 9), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -182,4 +182,4 @@ def test_what_does_not_fit_is_refused_by_rule_and_value(call: Callable[[], Any],
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_on_a_gpu_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(make_llama, random_tokens) -> None:
-    assert_as_exact_as_plain(make_llama, random_tokens(2, 9), "cuda")
+    assert_llama_is_as_exact(make_llama, random_tokens(2, 9), "cuda")

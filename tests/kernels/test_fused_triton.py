@@ -3,13 +3,11 @@
 What is compared is in fused_checks.py, which runs in a process of its own: Triton reads TRITON_INTERPRET at import.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from child_process import environment, run_python
 
 CHECKS = Path(__file__).with_name("fused_checks.py")
 KERNELS = pytest.mark.parametrize("kernels", ["rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention"])
@@ -58,17 +56,9 @@ print("compiled")
 """
 
 
-def run(*arguments: object, **environment: str) -> str:
-    """What a Python process of its own prints."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+def run(*arguments: object, **variables: str) -> str:
+    """The output of a Python process of its own."""
+    return run_python(*arguments, env=environment(**variables)).stdout.strip()
 
 
 @KERNELS

@@ -1,10 +1,13 @@
 """The operations for training on a CPU: equations, gradients, pieces, and what they keep."""
 
+from functools import partial
 from typing import Any
 
+import draws
 import pytest
 import torch
 import torch.nn.functional as F
+from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 
 from lowrank.kernels import fused_reference as reference
@@ -13,8 +16,7 @@ from lowrank.kernels import lean
 LAYOUTS = pytest.mark.parametrize("layout", ["interleaved", "half"])
 
 
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+normal = partial(draws.normal, dtype=torch.float64)
 
 
 def learned(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -47,13 +49,6 @@ def test_gradients_of_swiglu_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(lean.swiglu, learned(3 * normal(3, 7), normal(3, 7, seed=1)))
 
 
-def close_as_torch(ours: Tensor, plain: Tensor, truth: Tensor) -> None:
-    """At most twice the error of plain torch in that dtype, and one ulp at the largest."""
-    ulp = torch.finfo(ours.dtype).eps * truth.abs().max()
-    worst = (ours.double() - truth).abs().max()
-    assert worst <= 2 * (plain.double() - truth).abs().max() + ulp
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_outputs_and_gradients_are_as_close_as_plain_torch(dtype: torch.dtype) -> None:
     x, weight, dy = normal(7, 10, dtype=dtype), normal(10, seed=1, dtype=dtype), normal(7, 10, seed=2, dtype=dtype)
@@ -72,7 +67,7 @@ def test_outputs_and_gradients_are_as_close_as_plain_torch(dtype: torch.dtype) -
             y.backward(dy.to(kind))
             results.append((y.detach(), given.grad))
         for mine, theirs, truth in zip(*results, strict=True):
-            close_as_torch(mine, theirs, truth)
+            assert_as_exact_as_plain(mine, theirs, truth)
 
 
 def _plain_norm(x: Tensor, weight: Tensor) -> Tensor:
@@ -116,7 +111,7 @@ def test_swiglu_in_c_is_as_exact_as_the_reference(count: int, dtype: torch.dtype
         y = lean.swiglu(*given)
         results.append((y.detach(), *torch.autograd.grad(y, given, dy)))
     for ours, again, theirs, truth in zip(*results, plain, exact, strict=True):
-        close_as_torch(ours, theirs, truth)
+        assert_as_exact_as_plain(ours, theirs, truth)
         assert torch.equal(ours, again)
 
 
@@ -143,7 +138,7 @@ def test_norms_in_c_are_as_exact_as_the_reference(shape: tuple[int, ...], dtype:
                 assert torch.equal(outputs[1], h)
             runs.append([outputs[0].detach(), *torch.autograd.grad(outputs, (given, scale), gradients)])
         for ours, again, theirs, truth in zip(*runs, plain, exact, strict=True):
-            close_as_torch(ours, theirs, truth)
+            assert_as_exact_as_plain(ours, theirs, truth)
             assert torch.equal(ours, again)
 
 
@@ -181,7 +176,7 @@ def test_rope_in_c_turns_as_exactly_as_the_reference(channels: int, dtype: torch
     y = lean.rope(given, cos, sin, layout)
     (dx,) = torch.autograd.grad(y, given, dy.transpose(1, 2).contiguous().transpose(1, 2))
     for ours, z, sine in ((y.detach(), x, sin), (dx, dy, -sin)):
-        close_as_torch(
+        assert_as_exact_as_plain(
             ours, reference_rope(z, cos, sine, layout), reference_rope(z.double(), cos.double(), sine.double(), layout)
         )
 

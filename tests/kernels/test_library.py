@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from draws import normal
 from torch import Tensor
 
 from lowrank.kernels import library, ops
@@ -16,10 +17,6 @@ EVERY_BACKEND = pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.fixture(autouse=True)
 def nothing_is_compiled_yet() -> None:
     torch.compiler.reset()
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @EVERY_FORMAT

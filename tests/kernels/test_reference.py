@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from draws import normal
 from torch import Tensor
 
 from lowrank.kernels import reference
@@ -30,10 +31,6 @@ def same_bytes(a: Tensor, b: Tensor) -> bool:
 def codes_of(weight: Blockwise4bit) -> list[int]:
     """One code an element of `codes`' nibbles, the padding of an odd count among them."""
     return [nibble for byte in weight.codes.tolist() for nibble in (byte >> 4, byte & 15)]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("blocksize", [64, 128])

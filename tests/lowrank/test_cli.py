@@ -4,12 +4,12 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 import torch
+from child_process import finish, start
 
 from lowrank.cli import VERBS, main
 
@@ -316,21 +316,21 @@ def test_debug_shows_where_an_error_arose(tmp_path):
 def test_ctrl_c_leaves_the_last_checkpoint_whole(tmp_path):
     (tmp_path / "run.toml").write_text(RUN.format(base="embedded", data="documents", out=tmp_path / "out"))
     command = [sys.executable, "-m", "lowrank", "train", tmp_path / "run.toml"]
-    process = subprocess.Popen(
-        [*command, "run.epochs=500", "run.checkpoint_every=1"],
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start(
+        *[*command, "run.epochs=500", "run.checkpoint_every=1"],
         cwd=tmp_path,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out/checkpoints").glob("step-*.pt")):
-        assert process.poll() is None and time.monotonic() < deadline
+        if process.poll() is not None or time.monotonic() > deadline:
+            finish(process, limit=0)
+            pytest.fail("it ended before a checkpoint was written")
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "lowrank: interrupted" in err and "Traceback" not in err
+    done = finish(process, limit=60, check=False)
+    assert done.returncode == 1
+    assert "lowrank: interrupted" in done.stderr and "Traceback" not in done.stderr
     newest = max((tmp_path / "out/checkpoints").glob("step-*.pt"))
     assert len(torch.load(newest, weights_only=True)["log"]) >= 1
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")] == []

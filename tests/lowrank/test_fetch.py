@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
+from child_process import environment, run_python
 from huggingface_hub import close_session, constants, file_download
 
 from lowrank.cli import main
@@ -466,12 +465,11 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: str) -> None:
 
 def test_the_command_by_its_environment_alone(hub: Hub, tmp_path: Path) -> None:
     """In a process of its own: HF_ENDPOINT to fetch, then HF_HUB_OFFLINE=1 with the hub gone."""
-    home = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+    home = {key: value for key, value in environment().items() if not key.startswith(("HF_", "HUGGING"))}
     home["HF_HOME"] = str(tmp_path / "home")
 
-    def lowrank(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "lowrank", "fetch", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**home, **environment})
+    def lowrank(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return run_python("-m", "lowrank", "fetch", *arguments, cwd=tmp_path, env={**home, **variables}, check=False)
 
     done = lowrank(LLAMA.id, HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from child_process import run_python
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -159,8 +158,7 @@ def test_a_loaded_base_does_not_hang_on_its_file(hf_folder, hf_reference, tmp_pa
 
 def test_loading_imports_nothing_large(golden: Path) -> None:
     code = "import sys, lowrank; lowrank.load(sys.argv[1]); print('sympy' in sys.modules)"
-    command = [sys.executable, "-c", code, str(golden / "meta-tiny-mha")]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+    assert run_python("-c", code, golden / "meta-tiny-mha").stdout == "False\n"
 
 
 def test_a_tied_base_shares_one_tensor(hf_folder, tmp_path: Path) -> None:

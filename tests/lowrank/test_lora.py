@@ -1,7 +1,9 @@
 """The equation of LoRA and its gradients, term by term."""
 
 import hashlib
+from functools import partial
 
+import draws
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,7 @@ from lowrank.lora import AdapterConfig, LoRALinear, Mix, PerRow, initial_matrice
 CONFIG = AdapterConfig(rank=3, alpha=6.0, targets=("attention.wq",))
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+normal = partial(draws.normal, dtype=torch.float64)
 
 
 @pytest.fixture

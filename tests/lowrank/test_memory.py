@@ -5,11 +5,10 @@ cost no disk: weights are zero, which memory does not care about.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from child_process import run_python
 from torch.serialization import skip_data
 
 from lowrank.model.config import read_config
@@ -67,7 +66,7 @@ def test_at_most_two_of_the_largest_tensors_are_held(golden: Path, tmp_path: Pat
     bases = [golden / "meta-tiny-gqa-mp2"]  # first, for whatever is imported and cached
     bases += [make_base(tmp_path / name, *shape) for name, shape in SHAPES.items()]
     pairs = json.dumps([(str(base), str(tmp_path / f"{base.name}-nf4")) for base in bases])
-    done = subprocess.run([sys.executable, "-c", MEASURE, pairs], capture_output=True, text=True, check=True)
+    done = run_python("-c", MEASURE, pairs)
     for name, line in zip(SHAPES, done.stdout.splitlines()[1:], strict=True):
         for work, held in json.loads(line).items():
             print(name, work, held / LARGEST)

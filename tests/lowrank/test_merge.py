@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_bounds import assert_logits_are_equal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -127,7 +128,7 @@ def test_transformers_with_bitsandbytes_reads_a_folder_that_was_quantized_again(
     folder = merge_folder(base, make_hat(base), tmp_path / "out", into).folder
     theirs = AutoModelForCausalLM.from_pretrained(folder).train()  # in training, bitsandbytes does not round W
     tokens = torch.arange(40).view(2, 20)
-    torch.testing.assert_close(load(folder)(tokens), theirs(tokens).logits.detach(), rtol=0, atol=2e-5)
+    assert_logits_are_equal(load(folder)(tokens), theirs(tokens).logits.detach())
 
 
 # What is stored
@@ -287,9 +288,7 @@ def test_a_folder_of_meta_that_was_quantized_keeps_its_layout(make_hat, golden, 
     hat = make_hat(golden / "meta-tiny-mha")
     merged = merge_folder(base, hat, tmp_path / "out", "dequantized", dtype="fp32", format="hf")
     tokens = hf_reference["tokens"]
-    torch.testing.assert_close(
-        load(merged.folder, "fp32")(tokens), worn(base, hat, "dequant:int8", tokens), rtol=0, atol=2e-5
-    )
+    assert_logits_are_equal(load(merged.folder, "fp32")(tokens), worn(base, hat, "dequant:int8", tokens))
 
 
 @pytest.mark.parametrize("change", [{"into": "fp64"}, {"into": "dequantized", "through": "fp16"}, {"dtype": "nf4"}])

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from draws import normal
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,10 +19,6 @@ from lowrank.qlinear import CastLinear, QuantLinear, from_stored, to_stored
 
 EVERY_FORMAT = pytest.mark.parametrize("format", QUANTIZED_NAMES)
 STATE = ".weight.quant_state.bitsandbytes__nf4"
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @EVERY_FORMAT

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from error_bounds import assert_logits_are_equal
 from safetensors.torch import load_file, save_file
 
 import lowrank
@@ -65,7 +66,7 @@ def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(go
     for name in filter(is_block_linear, ours.config.parameter_shapes()):
         codes = ours.get_submodule(name.removesuffix(".weight")).quantized.codes
         assert torch.equal(theirs.get_parameter(to_hf(name)).data.flatten(), codes), name
-    torch.testing.assert_close(ours(tokens), theirs(tokens).logits.detach(), rtol=0, atol=2e-5)
+    assert_logits_are_equal(ours(tokens), theirs(tokens).logits.detach())
 
 
 @pytest.mark.filterwarnings("ignore")  # the other programs' own

@@ -6,13 +6,13 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from child_process import environment, finish, run_python, start
 from safetensors.torch import load_file
 
 from lowrank.train.checkpoint import Checkpoints
@@ -203,16 +203,15 @@ def script(code: str, name: str, folder: Path) -> Path:
     return path
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **more}
+def one_thread(**more: str) -> dict[str, str]:
+    """The environment of each of several processes."""
+    return environment(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", **more)
 
 
-def launch(code: str, processes: int, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(script(code, f"run-{processes}", folder)), *arguments]
-    if processes > 1:
-        count = ("--standalone", "--nproc-per-node", str(processes))
-        command[1:1] = ["-m", "torch.distributed.run", *count]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
+def launch(code: str, processes: int, folder: Path, *arguments: str) -> None:
+    path = script(code, f"run-{processes}", folder)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes)
+    run_python(*(torchrun if processes > 1 else ()), path, *arguments, env=one_thread())
 
 
 ENDED = ("killed-replicas", "stopped-shards", "raises-replicas")
@@ -241,11 +240,9 @@ def ends(folder: Path, base: str) -> dict[str, tuple[int, str, float]]:
             port = str(free.getsockname()[1])
         how, parallel = name.split("-")
         pairs[name] = [
-            subprocess.Popen(
-                [sys.executable, str(path), base, str(folder), how, parallel],
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+            start(
+                *(sys.executable, path, base, folder, how, parallel),
+                env=one_thread(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
             )
             for rank in range(2)
         ]
@@ -253,10 +250,10 @@ def ends(folder: Path, base: str) -> dict[str, tuple[int, str, float]]:
     for name, (first, second) in pairs.items():
         os.waitid(os.P_PID, second.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
         ended = time.monotonic()
-        _, said = first.communicate(timeout=120)
-        found[name] = (first.returncode, said, time.monotonic() - ended)
+        done = finish(first, limit=120, check=False)
+        found[name] = (done.returncode, done.stderr, time.monotonic() - ended)
         second.send_signal(signal.SIGKILL)
-        second.communicate()
+        finish(second, check=False)
     return found
 
 
@@ -265,8 +262,7 @@ def out(folder: Path, base: str, ends: object) -> Path:
     """Every run, by name: alone, with 2 and 3 processes, and those that as many or others have gone on with."""
 
     def done(code: str, processes: int, *arguments: str) -> None:
-        result = launch(code, processes, folder, base, str(folder), *arguments)
-        assert result.returncode == 0, result.stderr
+        launch(code, processes, folder, base, str(folder), *arguments)
 
     for name in ("killed-replicas", "stopped-shards"):
         assert Checkpoints(folder / name, keep=2).cursors()[-1] == (1, 1)  # in the middle of the second step

@@ -1,14 +1,12 @@
 """The predicted peak of memory against the measured one, in a process of its own."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from child_process import environment, run_python
 
 from lowrank.accounting import adapter_parameters, base_items
 from lowrank.bench.random_llama import write_random_llama
@@ -61,8 +59,7 @@ print(json.dumps({
     ids=["none", "full", "none-bf16"],
 )
 def test_the_peak_is_within_15_per_cent_of_what_the_plan_says(settings: dict[str, object], tmp_path: Path) -> None:
-    command = [sys.executable, "-c", MEASURE, str(tmp_path), json.dumps(settings)]
-    figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    figures = json.loads(run_python("-c", MEASURE, tmp_path, json.dumps(settings)).stdout)
     predicted, measured, runtime = figures["predicted"], figures["measured"], figures["runtime"]
     ratio = predicted / measured
     print(figures, ratio, (predicted - runtime) / (measured - runtime))
@@ -103,9 +100,8 @@ def test_a_process_of_shards_never_holds_more_than_its_share_and_a_tensor(golden
     write_random_llama(tmp_path / "base", shape, 1)
     (tmp_path / "place.py").write_text(PLACE)
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    command = [sys.executable, *torchrun, str(tmp_path / "place.py"), str(golden / "meta-tiny-mha"), f"{tmp_path}/base"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=100).stdout
+    command = (*torchrun, tmp_path / "place.py", golden / "meta-tiny-mha", tmp_path / "base")
+    told = run_python(*command, env=environment(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")).stdout
     whole = sum(item.bytes for item in base_items(shape, "nf4-dq", "fp32")) + 4 * adapter_parameters(shape, 1, "all")
     tensor = shape.dim * shape.hidden_dim * torch.bfloat16.itemsize
     for peak in map(float, re.findall(r"[\d.]+", told)):

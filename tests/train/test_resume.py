@@ -1,20 +1,22 @@
 """A run that is killed, again and again and at any moment, comes to the losses and weights of one that is not."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-# One process imports torch and loads the base; every attempt is a fork of it, which it kills.
+from child_process import environment, run_python
+
+# One process imports torch and loads the base; every attempt is a fork of it, which kills itself. A moment is a call of
+# a function, counted in the fork: of every call, or of those inside one function of the loop.
 KILL = """
-import json, os, random, signal, sys, time
+import json, os, random, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import lowrank
 from lowrank.data.batching import Example
+from lowrank.train import loop
+from lowrank.train.checkpoint import Checkpoints
 from lowrank.train.config import TrainConfig
-from lowrank.train.loop import train
 
 base, out, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 generator = torch.Generator().manual_seed(0)
@@ -24,6 +26,14 @@ for number in range(22):
     examples.append(Example(str(number), tokens, (-100, *tokens[1:])))
 model = lowrank.load(base, "nf4-dq")
 
+# Where a kill may fall: anywhere, in forward and backward of a batch, in an optimizer step, in writing a checkpoint.
+PLACES = {
+    "run": loop.train.__code__,
+    "batch": loop.take_batch.__code__,
+    "optimizer": loop.finish.__code__,
+    "checkpoint": Checkpoints.save.__code__,
+}
+
 def config(name):
     return TrainConfig.from_dict({
         "adapter": {"rank": 4, "dropout": 0.1},
@@ -32,30 +42,64 @@ def config(name):
                 "checkpoint_minutes": 1e-9, "keep": 2},
     })
 
-def attempt(name, resume, seconds=None):
+class Count:
+    # Calls inside each place; at `last` of them in `place`, the process ends.
+    def __init__(self, place=None, last=0):
+        self.place, self.last, self.inside, self.calls = place, last, set(), dict.fromkeys(PLACES, 0)
+
+    def __call__(self, frame, event, argument):
+        if event in ("call", "return"):
+            for place, code in PLACES.items():
+                if frame.f_code is code:
+                    (self.inside.add if event == "call" else self.inside.discard)(place)
+        if event in ("call", "c_call"):
+            for place in self.inside:
+                self.calls[place] += 1
+            if self.place in self.inside and self.calls[self.place] == self.last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+def attempt(name, resume, place=None, last=0):
     child = os.fork()
     if child == 0:
-        train(model, examples, config(name), resume=resume, overwrite=not resume, progress=False)
-        os._exit(0)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+        status = 1
+        try:
+            count = Count(place, last)
+            sys.setprofile(count)
+            loop.train(model, examples, config(name), resume=resume, overwrite=not resume, progress=False)
+            sys.setprofile(None)
+            (out / f"{name}.json").write_text(json.dumps(count.calls))
+            status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+    status = os.waitpid(child, 0)[1]
+    assert status == 0 or os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+    return status
 
-started = time.monotonic()
+def aside(name):
+    return set((out / name / "checkpoints").glob(".*"))
+
+def begun(name):
+    return sorted(path.stem for path in (out / name / "checkpoints").glob("step-*"))
+
 assert attempt("whole", False) == 0
-whole = time.monotonic() - started
-draw, done, runs, cursors = random.Random(0), 0, 0, set()
-while done < kills:
-    name, runs, status = f"cut-{runs}", runs + 1, 9
+calls = json.loads((out / "whole.json").read_text())
+draw, runs, killed, partial, cursors = random.Random(0), 0, [], 0, set()
+while len(killed) < kills:
+    name, runs, status = f"cut-{runs}", runs + 1, None
     while status != 0:
-        folder = out / name / "checkpoints"
-        names = sorted(path.name for path in folder.glob("step-*")) if folder.is_dir() else []
-        cursors.update(names[-1:])
-        last = done >= kills
-        status = attempt(name, bool(names), None if last else draw.uniform(0, whole / 4))
-        done += status != 0
-print(json.dumps({"kills": done, "runs": runs, "cursors": sorted(cursors)}))
+        cursors.update(begun(name)[-1:])
+        place = list(PLACES)[len(killed) % len(PLACES)]
+        last = draw.randrange(1, calls[place] // 4) if len(killed) < kills else 0
+        before = aside(name)
+        status = attempt(name, bool(begun(name)), place if last else None, last)
+        if status:
+            killed.append(place)
+            partial += aside(name) > before
+print(json.dumps({
+    "calls": calls, "killed": killed, "partial": partial, "runs": runs, "cursors": sorted(cursors),
+}))
 """
 
 
@@ -65,11 +109,11 @@ def losses(run: Path) -> list[dict[str, object]]:
 
 
 def test_twenty_kills_change_no_bit(golden: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILL, str(golden / "meta-tiny-mha"), str(tmp_path), "20"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_python("-c", KILL, golden / "meta-tiny-mha", tmp_path, 20, env=environment(OMP_NUM_THREADS="1"))
     told = json.loads(done.stdout)
     print(told)
-    assert told["kills"] >= 20
+    assert len(told["killed"]) == 20 and set(told["killed"]) == {"run", "batch", "optimizer", "checkpoint"}
+    assert told["partial"]  # some fell between the first byte of a checkpoint and its name
     assert any("-batch-" in name for name in told["cursors"])  # some were resumed from the middle of a step
     for number in range(told["runs"]):
         run = tmp_path / f"cut-{number}"

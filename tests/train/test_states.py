@@ -2,15 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from draws import normal
+from torch import nn
 
 from lowrank.kernels.codebook import dynamic8, dynamic8_unsigned
 from lowrank.train.optim import AdamW
 from lowrank.train.states import BLOCK, SMALLEST, Blockwise8bit, Whole, new_moment, state_bytes
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_moment_is_zero_at_first() -> None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from draws import normal
+from error_bounds import assert_product_is_exact_enough, assert_sums_are_exact_enough
 from torch import Tensor
 
 from lowrank.kernels import codebook, dispatch, int8, ops, reference, scratch, training
@@ -28,19 +30,8 @@ def by_the_table_of_a_gpu(as_on_a_gpu: None) -> None:
     pass
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def integers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(-4, 5, shape, generator=torch.Generator().manual_seed(seed)).float()
-
-
-def assert_as_exact_as_matmul(ours: Tensor, theirs: Tensor, exact: Tensor) -> None:
-    """House rule: against float64, at most twice the error of torch's product in that dtype, plus one ulp at max|y|."""
-    largest = exact.abs().max().to(ours.dtype)
-    ulp = (largest.nextafter(torch.full_like(largest, torch.inf)) - largest).double()
-    assert (ours.double() - exact).abs().max() <= 2 * (theirs.double() - exact).abs().max() + ulp
 
 
 def gradients(y: Tensor, dy: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -57,8 +48,8 @@ def test_product_and_gradient_are_as_exact_as_matmul(format: str, m: int, n: int
     y = ops.linear(x, weight)
     (dx,) = gradients(y, dy, x)
     assert (y.dtype, dx.dtype) == (dtype, dtype)
-    assert_as_exact_as_matmul(y.detach(), (x @ w.T).detach(), x.detach().double() @ exact.T)
-    assert_as_exact_as_matmul(dx, dy @ w, dy.double() @ exact)
+    assert_product_is_exact_enough(y.detach(), x.detach(), w.T, exact.T)
+    assert_product_is_exact_enough(dx, dy, w, exact)
 
 
 @EVERY_DTYPE
@@ -185,9 +176,11 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
         return x @ w.T + u @ B.T, dy @ w + v @ A, v.T @ x, dy.T @ u
 
     theirs = apart(reference.dequantize(weight, dtype), x, A, B, dy)
-    exact = apart(reference.dequantize(weight).double(), x.double(), A.double(), B.double(), dy.double())
-    for part in zip((tensor.to(dtype) for tensor in ours), theirs, exact, strict=True):
-        assert_as_exact_as_matmul(*part)
+    wide = (reference.dequantize(weight).double(), x.double(), A.double(), B.double(), dy.double())
+    exact, magnitude = apart(*wide), apart(*(tensor.abs() for tensor in wide))
+    mine = (tensor.to(dtype) for tensor in ours)
+    for *part, terms in zip(mine, theirs, exact, magnitude, (k + rank, n + rank, m, m), strict=True):
+        assert_sums_are_exact_enough(*part, terms)
 
 
 def test_gradients_by_finite_differences() -> None:

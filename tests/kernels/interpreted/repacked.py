@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from draws import normal
+from error_bounds import assert_product_is_exact_enough
 from torch import Tensor
 
 from lowrank.kernels import dispatch, ops, reference, run
@@ -25,10 +27,6 @@ SHAPES = [(1, 64, 64), (5, 128, 64), (37, 512, 64), (70, 192, 64), (3, 256, 128)
 EVERY_SHAPE = pytest.mark.parametrize(
     ("n", "k", "blocksize"), SHAPES, ids=[f"N{n}-K{k}-b{blocksize}" for n, k, blocksize in SHAPES]
 )
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def quantized(n: int, k: int, format: str = "nf4-dq", blocksize: int = 64) -> Blockwise4bit:
@@ -93,11 +91,8 @@ def test_product_and_gradient_by_the_path_of_the_table(m: int, dtype: torch.dtyp
     x, dy = normal(m, 192, seed=1).to(dtype).requires_grad_(), normal(m, 33, seed=2).to(dtype)
     y = ops.linear(x, weight)
     (dx,) = torch.autograd.grad(y, x, dy)
-    x = x.detach()
-    for ours, theirs, truth in ((y, x @ w.T, x.double() @ exact.T), (dx, dy @ w, dy.double() @ exact)):
-        ulp = torch.finfo(dtype).eps * 2.0 ** truth.abs().max().log2().floor()
-        assert ours.dtype == dtype
-        assert (ours.double() - truth).abs().max() <= 2 * (theirs.double() - truth).abs().max() + ulp
+    assert_product_is_exact_enough(y.detach(), x.detach(), w.T, exact.T)
+    assert_product_is_exact_enough(dx, dy, w, exact)
 
 
 @pytest.mark.parametrize("m", [1, 300], ids="M{}".format)

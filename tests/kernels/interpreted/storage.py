@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from draws import normal
 from torch import Tensor
 
 from lowrank.kernels import reference
@@ -21,10 +22,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=[f"N{n}-K{k}" for n, k in SHAPES])
 EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 EVERY_FORMAT = pytest.mark.parametrize("format", CODEBOOKS)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def bits(tensor: Tensor) -> Tensor:

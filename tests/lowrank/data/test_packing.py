@@ -7,6 +7,7 @@ float32 is at most twice as far off as unpacked float32, plus one ulp at the lar
 import pytest
 import torch
 import torch.nn.functional as F
+from error_bounds import ulp
 
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
 from lowrank.data.batching import Example, collate
@@ -135,9 +136,9 @@ def errors(model, examples, length=24):
     assert max(len(row.examples) for row in packed) >= 3
     ours, plain = loss_and_gradients(model, packed, 2), loss_and_gradients(model, unpacked, 1)
     exact = loss_and_gradients(in_float64(model), unpacked, 1)
-    ulp = torch.finfo(torch.float32).eps * torch.stack([exact[0].abs(), exact[1:].abs().max()])
+    step = torch.stack([ulp(part, torch.float32) for part in (exact[0], exact[1:])])
     far = [torch.stack([(found - exact)[0].abs(), (found - exact)[1:].abs().max()]) for found in (ours, plain)]
-    return far[0], 2 * far[1] + ulp
+    return far[0], 2 * far[1] + step
 
 
 def test_packed_loss_and_gradients_are_those_of_rows_of_their_own(model, examples):

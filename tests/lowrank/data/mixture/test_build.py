@@ -6,14 +6,12 @@ lie, to be read and, if the change is meant, copied.
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from child_process import environment, run_python
 
 from lowrank.cli import main
 from lowrank.data.mixture import build, leakage
@@ -80,19 +78,8 @@ def test_hashes_are_those_of_the_files(out: Path, raw: Path, manifest) -> None:
 
 
 def test_a_second_run_gives_the_same_bytes_under_another_hash_seed(out: Path, raw: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "lowrank",
-        "data",
-        "mixture",
-        tmp_path / "out",
-        "--from",
-        raw,
-        "--total",
-        str(TOTAL),
-    ]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": "1"}, cwd=tmp_path)
+    command = ("-m", "lowrank", "data", "mixture", tmp_path / "out", "--from", raw, "--total", TOTAL)
+    run_python(*command, env=environment(PYTHONHASHSEED="1"), cwd=tmp_path)
     assert tree(tmp_path / "out") == tree(out)
     assert sorted(tree(out)) == FILES
 
