@@ -15,9 +15,9 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
-NATIVE_TESTS = tests/kernels/test_cpu_attention.py tests/kernels/test_cpu_blocks.py \
-	tests/kernels/test_cpu_decode_attention.py tests/kernels/test_cpu_formats.py tests/kernels/test_cpu_linears.py \
-	tests/kernels/test_cpu_products.py tests/kernels/test_cpu_tiles.py tests/kernels/test_lean.py
+NATIVE_TESTS = tests/kernels/cpu/test_attention.py tests/kernels/cpu/test_decode_step.py \
+	tests/kernels/cpu/test_decode_attention.py tests/kernels/cpu/test_quantize.py tests/kernels/cpu/test_linears.py \
+	tests/kernels/cpu/test_linear.py tests/kernels/cpu/test_amx.py tests/kernels/llama_ops/test_cpu.py
 SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 
 build/sanitized/native.so: $(NATIVE)
@@ -52,7 +52,7 @@ lint: $(VENV)/installed-test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE) tests/kernels/compare_sets.c
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) tests/kernels/cpu/compare_sets.c
 
 # The site, in build/site: open build/site/index.html.
 docs: $(VENV)/installed-test
@@ -74,17 +74,17 @@ endif
 
 # Trains the embedded base from nothing, about an hour on two cores; interrupted, it goes on where it was.
 base: $(VENV)/installed
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m lowrank.train.pretrain lowrank/base/recipe.toml runs/base
-	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/base/
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m lowrank.train.pretrain.run lowrank/checkpoints/base/recipe.toml runs/base
+	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/checkpoints/base/
 	cp runs/base/curve.svg docs/base.svg
 
 # Needs a CUDA GPU and a Python with torch and triton (make bench-gpu PYTHON=python3); installs and fetches nothing. The
 # rows are added to bench/results/, and to the folder $OUT if that is set.
 bench-gpu: types
-	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_kernels --device cuda --peers --shapes full \
+	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.kernels.products --device cuda --peers --shapes full \
 		--out bench/results $(if $(OUT),--out "$(OUT)") $(BENCH_FLAGS)
-	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_fused --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
-	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.bench_decode --shape 7b --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
+	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.kernels.llama_ops --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
+	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.models.decode_step --shape 7b --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
 
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
 types:

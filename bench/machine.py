@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .. import __version__, kernels
+from lowrank import __version__, kernels
 
 BUSY_OTHERS, BUSY_STEAL = 0.05, 0.02  # shares of the processor above which a measurement is thrown away
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from ..files import write_text
+from lowrank.atomic_io import write_text
+
 from .rows import Row, latest, read
 
 # A provider's colour by the order of this list, on light and on dark paper: told apart by the colour-blind as well.

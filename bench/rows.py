@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from lowrank.atomic_io import write_text
 
 Row = dict[str, Any]
 

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import library, run, training
-from .cpu import binding
-from .dispatch import REGISTERS, SCRATCH, choose, not_repacked, reason
-from .explain import Choice as Choice
-from .explain import explain as explain
-from .formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
-from .repack import repack
+from .cpu import library as binding
+from .dispatch import dequant_gemm, run
+from .dispatch.explain import Choice as Choice
+from .dispatch.explain import explain as explain
+from .dispatch.table import C_GEMV, SCRATCH, choose, not_repacked_reason, reason
+from .operators import quantized as operators
+from .weights.quantized_weight import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
+from .weights.repack import repack
 
 
 def quantize(
@@ -33,26 +34,27 @@ def quantize(
     if double_quant and format in ("nf4", "fp4"):
         format += "-dq"
     if torch.compiler.is_compiling():
-        return library.quantize(w, format, blocksize, name)
+        return operators.quantize(w, format, blocksize, name)
     return run.quantize(w, format, blocksize, name)
 
 
 def quantizes_in_place(w: Tensor, format: str) -> bool:
     """Whether W is quantized from where it lies, a block at a time: plain torch makes copies of it in float32."""
-    return choose(run.quantize_case(w, format)).name == REGISTERS
+    return choose(run.quantize_case(w, format)).name == C_GEMV
 
 
-def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
+def to_fast_layout(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
     """The weight in the layout that the fastest paths of its device read, for x in `dtype`: the same bytes, moved once
 
-    On a GPU 4-bit codes are repacked where they can be; anything else is returned as it is. `repack.as_stored` is the
-    way back. On a CPU the codes stay where they are, and large ones are put in pages of 2 MB if the system has them.
+    On a GPU 4-bit codes are repacked where they can be; anything else is returned as it is. `repack.to_file_layout` is
+    the way back. On a CPU the codes stay where they are, and large ones are put in pages of 2 MB if the system has
+    them.
     """
     if isinstance(weight, Blockwise4bit):
         about = (weight.shape, weight.blocksize, weight.name, dtype, weight.codes.device)
-        if weight.levels is None and not not_repacked(*about):
+        if weight.levels is None and not not_repacked_reason(*about):
             return repack(weight)
-        if weight.codes.device.type == "cpu" and not binding.absence():
+        if weight.codes.device.type == "cpu" and not binding.unavailable_reason():
             binding.prefer_huge_pages([weight.codes])
     return weight
 
@@ -60,7 +62,7 @@ def arrange(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
     """W [N, K] in `dtype`: computed in float32, then rounded once."""
     if torch.compiler.is_compiling():
-        return library.dequantize(weight, dtype)
+        return operators.dequantize(weight, dtype)
     return run.dequantize(weight, dtype)
 
 
@@ -72,14 +74,14 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """
     _check(x, weight)
     if torch.compiler.is_compiling():
-        return library.linear(x, weight)
+        return operators.linear(x, weight)
     if not (torch.is_grad_enabled() and x.requires_grad):
         return run.linear(x, weight)
     y: Tensor = _Linear.apply(x, weight)  # type: ignore[no-untyped-call]
     return y
 
 
-def apart(x: Tensor, weight: QuantizedWeight) -> str:
+def not_fused_reason(x: Tensor, weight: QuantizedWeight) -> str:
     """Why an adapter's products are taken apart from x W^T; nothing if `lora_linear` takes them together."""
     if torch.compiler.is_compiling():
         return "torch.compile takes the product with W whole, and arranges those of the adapter itself"
@@ -89,12 +91,12 @@ def apart(x: Tensor, weight: QuantizedWeight) -> str:
 
 
 def lora_linear(x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:
-    """y = x W^T + scaling * (x lora_A^T) lora_B^T, as one product; where `apart` has nothing against it
+    """y = x W^T + scaling * (x lora_A^T) lora_B^T, as one product; where `not_fused_reason` has nothing against it
 
     x [*, K], W [N, K], lora_A [r, K], lora_B [N, r], y [*, N] in the dtype of x. Gradients of x, lora_A and lora_B.
     """
     _check(x, weight)
-    y: Tensor = training.LinearWithAdapter.apply(x, weight, lora_A, lora_B, scaling)  # type: ignore[no-untyped-call]
+    y: Tensor = dequant_gemm.LoRAGemm.apply(x, weight, lora_A, lora_B, scaling)  # type: ignore[no-untyped-call]
     return y
 
 

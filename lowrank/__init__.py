@@ -12,13 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapter_files import load_adapter, save_adapter
     from .adapters import add_adapter, drop_adapter, use_adapter, using_adapter
-    from .grounding import Grounding, Vocabulary
-    from .loader import load, load_tokenizer
+    from .adapters.files import load_adapter, save_adapter
+    from .checkpoints.load import load, load_tokenizer
+    from .grounding.decoding import Grounding, Vocabulary
+    from .layers.quant_linear import quantize
     from .model.generate import generate
     from .model.tokenizer import Tokenizer
-    from .qlinear import quantize
 
 __version__ = "0.1.0"
 
@@ -39,17 +39,17 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Grounding": "grounding",
+    "Grounding": "grounding.decoding",
     "Tokenizer": "model.tokenizer",
-    "Vocabulary": "grounding",
+    "Vocabulary": "grounding.decoding",
     "add_adapter": "adapters",
     "drop_adapter": "adapters",
     "generate": "model.generate",
-    "load": "loader",
-    "load_adapter": "adapter_files",
-    "load_tokenizer": "loader",
-    "quantize": "qlinear",
-    "save_adapter": "adapter_files",
+    "load": "checkpoints.load",
+    "load_adapter": "adapters.files",
+    "load_tokenizer": "checkpoints.load",
+    "quantize": "layers.quant_linear",
+    "save_adapter": "adapters.files",
     "use_adapter": "adapters",
     "using_adapter": "adapters",
 }

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from .config import ModelConfig, read_config, read_json
-from .names import is_block_linear, to_meta
-from .shards import TensorFile
+from .param_names import is_block_linear, to_meta
+from .tensor_file import TensorFile
 
 # What a quantized weight consists of beside `weight` itself, by the end of its key (bitsandbytes' naming).
 QUANTIZED_SUFFIXES = (

@@ -10,9 +10,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from .decode import DecodeStep
 from .llama import KVCache, Llama
 from .sampling import Constraint, Sampler, Sampling, SamplingOptions
+from .static_decode import DecodeStep
 from .tokenizer import Tokenizer
 
 

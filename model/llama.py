@@ -19,7 +19,7 @@ from .config import ModelConfig, RopeLayout
 
 
 class Ops(Protocol):
-    """The five operations that a faster implementation may replace; `PlainOps` is the truth."""
+    """The five operations that a faster implementation may replace; `TorchOps` is the truth."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]: ...
@@ -28,7 +28,7 @@ class Ops(Protocol):
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor: ...
 
 
-class PlainOps:
+class TorchOps:
     """The equations of Llama 2, one after another."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -71,7 +71,7 @@ class PlainOps:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-PLAIN = PlainOps()
+TORCH_OPS = TorchOps()
 
 
 class Cache(Protocol):
@@ -105,7 +105,7 @@ class KVCache:
         return all_k.narrow(2, 0, self.length + count), all_v.narrow(2, 0, self.length + count)
 
 
-class AtOnce(Protocol):
+class FusedBlocks(Protocol):
     """All blocks and the norm behind them in one call, or None where they must run one after another."""
 
     def __call__(
@@ -130,7 +130,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.ops.rms_norm(x, self.weight, self.eps)
 
-    def of_sum(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    def add_and_norm(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """h = x + residual;  (y of h, h), which a faster implementation does in one pass"""
         return self.ops.add_rms_norm(x, residual, self.weight, self.eps)
 
@@ -151,7 +151,7 @@ class Attention(nn.Module):
         self.ops = ops
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
-        projected = shared_input(x, (self.wq, self.wk, self.wv))
+        projected = fused_projections(x, (self.wq, self.wk, self.wv))
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in projected)
         q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
         k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
@@ -163,10 +163,12 @@ class Attention(nn.Module):
         return out
 
 
-def shared_input(x: Tensor, linears: Sequence[nn.Module]) -> Sequence[Tensor]:
-    """The outputs of several linears for one x: by `together` of the first, if it knows how to share what they read."""
-    together: Callable[[Tensor, Sequence[nn.Module]], Sequence[Tensor]] | None = getattr(linears[0], "together", None)
-    return [linear(x) for linear in linears] if together is None else together(x, linears)
+def fused_projections(x: Tensor, linears: Sequence[nn.Module]) -> Sequence[Tensor]:
+    """[linear(x) for each linear], computed by the first one's method of this name where it has one."""
+    fused: Callable[[Tensor, Sequence[nn.Module]], Sequence[Tensor]] | None = getattr(
+        linears[0], "fused_projections", None
+    )
+    return [linear(x) for linear in linears] if fused is None else fused(x, linears)
 
 
 class FeedForward(nn.Module):
@@ -180,7 +182,7 @@ class FeedForward(nn.Module):
         self.ops = ops
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = shared_input(x, (self.w1, self.w3))
+        gate, up = fused_projections(x, (self.w1, self.w3))
         y: Tensor = self.w2(self.ops.swiglu(gate, up))
         return y
 
@@ -197,7 +199,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
         attended = self.attention(self.attention_norm(x), rotation, mask, cache)
-        normed, x = self.ffn_norm.of_sum(attended, x)
+        normed, x = self.ffn_norm.add_and_norm(attended, x)
         y: Tensor = x + self.feed_forward(normed)
         return y
 
@@ -209,7 +211,7 @@ class Llama(nn.Module):
     Set `gradient_checkpointing` to keep only each block's input for the backward pass and compute the rest again.
     """
 
-    def __init__(self, config: ModelConfig, ops: Ops = PLAIN) -> None:
+    def __init__(self, config: ModelConfig, ops: Ops = TORCH_OPS) -> None:
         super().__init__()
         self.config = config
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
@@ -219,7 +221,7 @@ class Llama(nn.Module):
         if config.tie_embeddings:
             self.output.weight = self.tok_embeddings.weight
         self.gradient_checkpointing = False
-        self.at_once: AtOnce | None = None
+        self.fused_blocks: FusedBlocks | None = None
         self.source: dict[str, str] = {}  # what a loader knows of the weights: path, format, fingerprint
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None, padding: Tensor | None = None) -> Tensor:
@@ -281,7 +283,7 @@ class Llama(nn.Module):
     ) -> Tensor:
         """`hidden`, with the rotations of the tokens and the mask given: embedding, blocks, final norm"""
         x: Tensor = self.tok_embeddings(tokens)
-        if self.at_once is not None and (normed := self.at_once(self, x, rotation, mask, cache)) is not None:
+        if self.fused_blocks is not None and (normed := self.fused_blocks(self, x, rotation, mask, cache)) is not None:
             return normed
         for block in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -17,7 +17,7 @@ IGNORED = -100
 HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def all_at_once(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def full_logits_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """sum over s of -log softmax(hidden weight^T)[s, targets[s]], the softmax in float32 at least, all logits held"""
     logits = F.linear(hidden, weight)
     return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
@@ -28,7 +28,7 @@ def next_token_loss(
     tokens: Tensor,
     labels: Tensor,
     segments: Tensor | None = None,
-    head_loss: HeadLoss = all_at_once,
+    head_loss: HeadLoss = full_logits_loss,
 ) -> tuple[Tensor, int]:
     """sum over supervised t of -log p(labels[t] | tokens[< t]), in nats, and how many there are
 

@@ -20,10 +20,10 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
-from lowrank.embedded import base_folder  # noqa: E402  (after the line above, on purpose)
-from lowrank.loader import load_tokenizer  # noqa: E402
+from lowrank.checkpoints.embedded import base_folder  # noqa: E402  (after the line above, on purpose)
+from lowrank.checkpoints.load import load_tokenizer  # noqa: E402
 from lowrank.model.config import ModelConfig  # noqa: E402
-from lowrank.model.llama import PLAIN, Llama, Ops  # noqa: E402
+from lowrank.model.llama import TORCH_OPS, Llama, Ops  # noqa: E402
 from lowrank.model.tokenizer import Tokenizer  # noqa: E402
 
 
@@ -69,7 +69,7 @@ def make_llama() -> Callable[..., Llama]:
     """A small random Llama with grouped-query attention, the same one for the same arguments."""
     small = ModelConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=64, vocab_size=64, max_seq_len=64)
 
-    def make(ops: Ops = PLAIN, **changes: Any) -> Llama:
+    def make(ops: Ops = TORCH_OPS, **changes: Any) -> Llama:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return Llama(replace(small, **changes), ops).requires_grad_(False).eval()

@@ -39,19 +39,17 @@ MACHINES = {
 # What the processor does not change: kernels of GPUs, interpreted or compiled, what torch.compile makes of operators,
 # and C programs that have their own flags.
 ELSEWHERE = (
-    "test_compiled.py",
-    "test_cpu_sets.py",
-    "test_decode.py",
-    "test_fused_triton.py",
-    "test_interpreted.py",
-    "test_library.py",
-    "test_on_a_gpu.py",
-    "test_register_table.py",
+    "kernels/cpu/test_sets.py",
+    "kernels/operators/test_quantized.py",
+    "kernels/llama_ops/test_cuda_triton.py",
+    "kernels/test_on_a_gpu.py",
+    "kernels/triton",
+    "kernels/weights/test_prmt_table.py",
 )
-PATHS = ("kernels", "model", "lowrank/test_qlinear.py", "lowrank/test_lora.py")
+PATHS = ("kernels", "model", "lowrank/layers/test_quant_linear.py", "lowrank/layers/test_lora.py")
 # Of a model that is loaded where there was no compiler.
 EXPECTED = "ignore:4-bit and 8-bit weights in plain torch"
-CHOOSES = "from lowrank.kernels.cpu import binding; binding.absence() or binding.library()"
+CHOOSES = "from lowrank.kernels.cpu import library; library.unavailable_reason() or library.library()"
 
 
 def main(flags: list[str]) -> int:
@@ -66,7 +64,7 @@ def main(flags: list[str]) -> int:
             continue
         start = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-W", EXPECTED, *flags]
-        command += [f"--ignore={TESTS / 'kernels' / file}" for file in ELSEWHERE]
+        command += [f"--ignore={TESTS / path}" for path in ELSEWHERE]
         done = subprocess.run(
             [*command, *(str(TESTS / path) for path in PATHS)], env=environment, capture_output=True, text=True
         )

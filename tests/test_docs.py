@@ -33,19 +33,19 @@ QUICK = {
 
 # (what a command looks like, why it is not run). The first that fits counts; a command that fits none fails the test.
 NOT_RUN = (
-    (r"^lowrank quickstart", "run by tests/lowrank/test_quickstart.py"),
-    (r"^lowrank reproduce embedded", "run by tests/lowrank/test_reproduce.py"),
+    (r"^lowrank quickstart", "run by tests/lowrank/workflows/test_quickstart.py"),
+    (r"^lowrank reproduce embedded", "run by tests/lowrank/workflows/test_reproduce.py"),
     (r"^lowrank data mixture( \S+)?$", "needs the network"),
     (r"^lowrank fetch", "needs the network"),
     (r"llama-2-7b", "needs Llama 2's weights"),
     (r"^make ", "is a target of the Makefile"),
     (r"^pip install", "changes the environment"),
-    (r"--lm-eval", "needs the harness's own data sets; run on a local task by tests/lowrank/test_cli_eval.py"),
+    (r"--lm-eval", "needs the harness's own data sets; run on a local task by tests/lowrank/cli/test_eval.py"),
     (r"\b(BASE|OUT|HAT|FILE|DIR|KIND|REPO)\b|\[|\.\.\.", "is a form, with names to fill in"),
     (r"^lowrank bench kernels( --peers| --device|$)", "measures for a minute or more; run by tests/bench"),
-    (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/test_cli_data.py"),
-    (r"^lowrank inspect", "run by tests/lowrank/test_cli_inspect.py"),
-    (r"^torchrun", "needs several GPUs; on the CPU by tests/train/test_distributed.py"),
+    (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/cli/test_data.py"),
+    (r"^lowrank inspect", "run by tests/lowrank/cli/test_inspect.py"),
+    (r"^torchrun", "needs several GPUs; on the CPU by tests/train/parallel/test_torchrun.py"),
     (r"^python -m lowrank\.bench", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank export OUT", "is a form, with names to fill in"),
 )

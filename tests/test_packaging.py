@@ -111,7 +111,7 @@ def test_every_c_file_is_compiled_and_a_change_of_what_it_includes_compiles_it_a
 # Threads: the C library asks for an OpenMP runtime, and gets torch's.
 
 LOAD = """
-from lowrank.doctor import openmp_runtimes
+from lowrank.workflows.doctor import openmp_runtimes
 from lowrank.kernels.cpu import binding
 binding.library()
 print(*openmp_runtimes(), sep="\\n")

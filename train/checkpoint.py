@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lowrank.files import new_file, publish_folder
+from lowrank.atomic_io import new_file, publish_folder
 
-from .team import Team
+from .parallel.single import SingleProcess
 
 FOLDER, STATE, OWN = "checkpoints", "state.pt", "gradient-"
 
@@ -38,10 +38,10 @@ class Cursor(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run, in a folder of their own."""
 
-    def __init__(self, run: Path, keep: int, team: Team | None = None) -> None:
+    def __init__(self, run: Path, keep: int, team: SingleProcess | None = None) -> None:
         self.folder = run / FOLDER
         self.keep = keep
-        self.team = team or Team()
+        self.team = team or SingleProcess()
 
     def cursors(self) -> list[Cursor]:
         """Of every checkpoint that is there, the oldest first."""

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lowrank.data.template import TEMPLATES
+from lowrank.data.encoding.template import TEMPLATES
 from lowrank.model.config import PRESETS
 
-from .optim import Schedule
-from .states import StateKind
-from .tables import known, read_table, toml_value
+from .adam_state import StateKind
+from .optim import LRSchedule
+from .toml_tables import known, read_table, toml_value
 
 RECIPES = Path(__file__).parent / "recipes"
 Recompute = Literal["none", "selective", "full"]
@@ -47,7 +47,7 @@ class AdapterTable:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """train: a file in one of `data.formats`, or "documents" for our own 100. Longer entries are left out.
+    """train: a file in one of `data.imports.formats`, or "documents" for our own 100. Longer entries are left out.
 
     group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
     entries, tokens, supervised: what one epoch holds, as a recipe states it; a plan takes them where the data are not
@@ -75,7 +75,7 @@ class OptimizerConfig:
 
     lr: float = 2e-4
     lora_plus: float = 1.0
-    schedule: Schedule = "constant"
+    schedule: LRSchedule = "constant"
     warmup: int = 0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     weight_decay: float = 0.0
@@ -163,7 +163,7 @@ class TrainConfig:
 
     def check(self, where: str) -> None:
         """Raises ValueError for a number out of range, naming table and key."""
-        for name, least in LEAST.items():
+        for name, least in MINIMUM.items():
             table, key = name.split(".")
             value = getattr(getattr(self, table), key)
             if not (value >= least and math.isfinite(value)):
@@ -192,7 +192,7 @@ class TrainConfig:
             raise ValueError(f"{where}: watch.every needs watch.held_out: a file of entries, or 'documents'")
 
 
-LEAST = {
+MINIMUM = {
     "run.epochs": 1,
     "run.batch": 1,
     "run.accumulate": 1,

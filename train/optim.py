@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .states import Part, StateKind, new_moment
+from .adam_state import Part, StateKind, new_moment
 
-Schedule = Literal["constant", "cosine"]
+LRSchedule = Literal["constant", "cosine"]
 
 
 class AdamW:
@@ -116,7 +116,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Te
     return norm
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int, schedule: Schedule, floor: float = 0.0) -> float:
+def learning_rate(step: int, steps: int, peak: float, warmup: int, schedule: LRSchedule, floor: float = 0.0) -> float:
     """The rate of step 0 .. steps - 1: linear from peak / warmup over `warmup` steps, then constant or half a cosine
 
     "cosine" falls from `peak` to `floor * peak` at the last step.

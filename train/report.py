@@ -5,12 +5,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lowrank.eval.charts import escape, loss_curve, table, training_section
-from lowrank.eval.page import render_page
-from lowrank.files import write_text
+from lowrank.atomic_io import write_text
+from lowrank.eval.html.charts import escape, loss_curve, table, training_section
+from lowrank.eval.html.page import render_page
 from lowrank.model.config import read_json
 
-from .watch import HELD_OUT, LOG, read_rows
+from .monitor import HELD_OUT, LOG, read_rows
 
 FILENAME = "report.html"
 

@@ -2,7 +2,7 @@
 
     loss = sum over supervised t of -log p(token[t] | tokens[< t]) / S,   S the supervised tokens of the whole step
 
-A step whose loss or gradient is not finite changes nothing; `culprit` names the layer that it came from.
+A step whose loss or gradient is not finite changes nothing; `first_non_finite` names the layer that it came from.
 """
 
 import math
@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lowrank.data.packing import Row, collate_rows
-from lowrank.kernels.linear_cross_entropy import linear_cross_entropy
+from lowrank.data.encoding.packing import Row, collate_rows
+from lowrank.kernels.llama_ops.linear_cross_entropy import linear_cross_entropy
 from lowrank.model.llama import Llama
 from lowrank.model.loss import IGNORED, next_token_loss
 
+from .batch_schedule import StepBatches
 from .optim import AdamW, local
-from .schedule import Step
-from .team import Team
+from .parallel.single import SingleProcess
 
 
 @dataclass
-class UnderWay:
+class StepState:
     """What the batches of a step have come to; their gradient is in the parameters."""
 
     batch: int = 0
@@ -34,13 +34,13 @@ class UnderWay:
     pairs: int = 0
     seconds: float = 0.0
 
-    def summed(self, team: Team) -> "UnderWay":
+    def summed(self, team: SingleProcess) -> "StepState":
         """That of all processes together."""
         nats, positions, pairs = team.sum([self.nats, float(self.positions), float(self.pairs)])
         return replace(self, nats=nats, positions=int(positions), pairs=int(pairs))
 
 
-def take_batch(model: Llama, batch: list[Row], supervised: int, under_way: UnderWay, team: Team) -> None:
+def accumulate(model: Llama, batch: list[Row], supervised: int, under_way: StepState, team: SingleProcess) -> None:
     """Adds the gradient of one batch, of which this process takes its share of the rows.
 
     supervised: S, of the whole step
@@ -72,7 +72,7 @@ def batch_loss(model: Llama, rows: list[Row]) -> tuple[Tensor, int]:
 
 
 def finish(
-    batches: Step, under_way: UnderWay, optimizer: AdamW, rate: float, clip: float, team: Team
+    batches: StepBatches, under_way: StepState, optimizer: AdamW, rate: float, clip: float, team: SingleProcess
 ) -> dict[str, Any]:
     """The update, and what the step measured: nats a supervised token, gradient norm before clipping, tokens, seconds.
 
@@ -99,7 +99,9 @@ def finish(
     return row if finite else {**row, "skipped": True}
 
 
-def culprit(model: Llama, batches: Step, parameters: Mapping[str, nn.Parameter], team: Team) -> str:
+def first_non_finite(
+    model: Llama, batches: StepBatches, parameters: Mapping[str, nn.Parameter], team: SingleProcess
+) -> str:
     """Where a step first stopped being finite: the first layer whose output is not, or else whose gradient is not.
 
     The gradients must still be there. A gradient flows from the output back, so its first layer is the last.

@@ -18,5 +18,6 @@ src/simd/vector.inc  every kernel, once, over vectors of 4, 8 or 16 floats: comp
                      portable.c; it includes weights.inc, products.inc, activations.inc and decode_attention.inc
 src/amx/             the matrix unit: tiles.h, products in gemm.c and gemm_dx.c, attention.c and attention_dx.c
 
-A package that was installed without a C compiler has no library: then plain torch computes, as `binding.absence` says.
+A package that was installed without a C compiler has no library: then plain torch computes, as
+`binding.unavailable_reason` says.
 """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .binding import DTYPES, MATRIX_UNIT, absence, call, instruction_set
+from .library import DTYPES, MATRIX_UNIT, call, instruction_set, unavailable_reason
 
 WIDEST = 128  # channels of a head
 
@@ -50,11 +50,11 @@ class DecodeSizes(ctypes.Structure):
     )
 
 
-def objection(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
+def unsupported_reason(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
     """Why attention is not computed here; nothing if it is."""
     if q.device.type != "cpu" or torch.compiler.is_compiling():
         return "it is called by hand, on a CPU"
-    if reason := absence():
+    if reason := unavailable_reason():
         return reason
     if q.dtype != torch.bfloat16 or instruction_set() != MATRIX_UNIT:
         return "it is for bfloat16 and a matrix unit"
@@ -68,8 +68,8 @@ def objection(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(h)) v over the keys up to the query's own, each G head serving H / G query heads
 
-    q [B, H, T, h], k, v [B, G, T, h], bfloat16, such that `objection` has none. Returns [B, H, T, h], which in memory
-    is [B, T, H, h], as are the gradients.
+    q [B, H, T, h], k, v [B, G, T, h], bfloat16, such that `unsupported_reason` has none. Returns [B, H, T, h], which
+    in memory is [B, T, H, h], as are the gradients.
     """
     y: Tensor = _Attention.apply(q, k, v)  # type: ignore[no-untyped-call]
     return y
@@ -79,7 +79,7 @@ def decode_objection(q: Tensor, k: Tensor, v: Tensor) -> str:
     """Why attention of one query a row is not computed here; nothing if it is."""
     if not q.is_cpu or torch.compiler.is_compiling():
         return "it is called by hand, on a CPU"
-    if reason := absence():
+    if reason := unavailable_reason():
         return reason
     if q.dtype not in DTYPES or not q.dtype == k.dtype == v.dtype:
         return "it is for bfloat16, float16 and float32"

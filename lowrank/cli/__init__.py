@@ -12,7 +12,7 @@ import warnings
 from typing import NoReturn
 
 from .. import __version__
-from ..systems import refusal
+from ..workflows.systems import refusal
 from . import (
     bench,
     data,

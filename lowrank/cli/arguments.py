@@ -1,7 +1,6 @@
 """Arguments that several verbs share, and how their values are read."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +52,7 @@ def named_folder(text: str) -> tuple[str, Path]:
 
 def compute_dtype(name: str | None) -> "torch.dtype | None":
     """The torch type of --dtype; None leaves the choice to the loader."""
-    from ..kernels.formats import DENSE_DTYPES
+    from ..kernels.weights.quantized_weight import DENSE_DTYPES
 
     return None if name is None else DENSE_DTYPES[name]
 
@@ -67,22 +66,3 @@ def read_bytes(text: str) -> float:
         return float(number) * units[unit]
     except (ValueError, KeyError):
         raise argparse.ArgumentTypeError(f"must be a size such as 80MB, got {text!r}") from None
-
-
-def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Columns in plain text: words to the left, figures to the right."""
-    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    numeric = [all(_is_figure(row[column]) for row in cells[1:]) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
-def _is_figure(text: str) -> bool:
-    return not text or text[:1].isdigit() or text[:2].lstrip("+-").isdigit()

@@ -21,7 +21,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the page."""
-    from ..doctor import examine
+    from ..workflows.doctor import examine
 
     report = examine()
     print(json.dumps(report.to_json(), indent=2) if args.json else report.text())

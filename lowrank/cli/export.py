@@ -29,12 +29,12 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes what was asked for, which is read back and compared, and says how large it is."""
-    from ..peft_config import CONFIG_FILE
+    from ..adapters.peft_config import CONFIG_FILE
 
     hat = (Path(args.source) / CONFIG_FILE).is_file()
     if args.format == "peft":
-        from ..adapter_files import WEIGHTS_FILE
-        from ..export import export_peft
+        from ..adapters.export import export_peft
+        from ..adapters.files import WEIGHTS_FILE
 
         if args.base:
             raise ValueError("--base is of a hat in gguf: PEFT's files are the same for every layout")
@@ -48,11 +48,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _export_gguf(args: argparse.Namespace, hat: bool) -> Path:
     """Raises ValueError if the package for it is missing, and a hat without --base."""
-    from ..embedded import base_folder
+    from ..checkpoints.embedded import base_folder
     from ..extras import need
 
     need("gguf", "--format gguf")
-    from ..gguf_export import export_adapter_gguf, export_base_gguf
+    from ..gguf.export import export_adapter_gguf, export_base_gguf
 
     if args.base_name:
         raise ValueError("--base-name is of a hat for PEFT")

@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_verb, table
+from ..text_table import table
+from .arguments import add_verb
 
 if TYPE_CHECKING:
-    from ..fetch import Manifest
+    from ..hub.fetch import Manifest
 
 
 def add(verbs: Any) -> None:
@@ -32,8 +33,8 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetches, or verifies, and says what the folder holds."""
-    from ..fetch import fetch, verify
-    from ..hub import Repository
+    from ..hub.client import Repository
+    from ..hub.fetch import fetch, verify
 
     folder = args.to or Path(args.repository.rpartition("/")[2])
     manifest = (verify if args.verify else fetch)(Repository(args.repository, args.type), folder, args.revision)

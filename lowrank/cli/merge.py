@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_force, add_verb, table
+from ..text_table import table
+from .arguments import add_force, add_verb
 
 if TYPE_CHECKING:
-    from ..eval.merging import Drift
-    from ..merge import Merged, Survival
+    from ..adapters.merge import Merged, Survival
+    from ..eval.parity.merge_drift import Drift
 
 INTO_HELP = (
     "fp32, bf16 or fp16: the full-precision base, in that type; dequantized: the base as its 4-bit form says it is; "
@@ -48,11 +49,11 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the folder, which is read back and compared, and prints what became of the hat."""
-    from ..data.documents import make_documents
-    from ..data.formats import read_conversations
-    from ..embedded import base_folder
-    from ..eval.merging import measure_drift
-    from ..merge import merge_folder
+    from ..adapters.merge import merge_folder
+    from ..checkpoints.embedded import base_folder
+    from ..data.documents.document import make_documents
+    from ..data.imports.formats import read_conversations
+    from ..eval.parity.merge_drift import measure_drift
 
     if args.n < 0:
         raise ValueError(f"--n must be at least 0, got {args.n}")

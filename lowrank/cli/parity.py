@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import WEIGHTS_HELP, add_base, add_verb, compute_dtype, table
+from ..text_table import table
+from .arguments import WEIGHTS_HELP, add_base, add_verb, compute_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_live(args: argparse.Namespace) -> int:
-    from ..embedded import base_folder
-    from ..eval.live_parity import live_parity
+    from ..checkpoints.embedded import base_folder
+    from ..eval.parity.live import live_parity
 
     for option, default in (("key", "logits"), ("prefill", None), ("tolerance", None), ("save_logits", None)):
         if getattr(args, option) != default:
@@ -78,10 +79,10 @@ def _run_live(args: argparse.Namespace) -> int:
 
 
 def _run_stored(args: argparse.Namespace) -> int:
-    from ..adapter_files import load_adapter
     from ..adapters import use_adapter
-    from ..embedded import base_folder
-    from ..loader import load
+    from ..adapters.files import load_adapter
+    from ..checkpoints.embedded import base_folder
+    from ..checkpoints.load import load
 
     stored = _read(args.reference, args.key)
     model = load(base_folder(args.base), args.weights, compute_dtype(args.dtype), args.device)
@@ -126,8 +127,8 @@ def _read(path: Path, key: str) -> "dict[str, Tensor]":
 def _logits(model: "Llama", stored: "dict[str, Tensor]", args: argparse.Namespace) -> dict[str, Any]:
     from safetensors.torch import save_file
 
-    from ..eval.parity import difference, logits
-    from ..files import new_file
+    from ..atomic_io import new_file
+    from ..eval.parity.stored import difference, logits
 
     ours = logits(model, stored["tokens"], args.prefill)
     if args.save_logits:
@@ -151,7 +152,7 @@ def _greedy(model: "Llama", stored: "dict[str, Tensor]", prompt_length: int) -> 
 def _training_curve(model: "Llama", stored: "dict[str, Tensor]") -> dict[str, Any]:
     """QLoRA steps as the reference took them: AdamW at 2e-3, clipped at 0.3, one batch a step; relative errors."""
     from ..adapters import adapter_parameters
-    from ..kernels.linear_cross_entropy import linear_cross_entropy
+    from ..kernels.llama_ops.linear_cross_entropy import linear_cross_entropy
     from ..model.loss import next_token_loss
     from ..train.optim import AdamW, clip_gradients
 

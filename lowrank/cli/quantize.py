@@ -35,10 +35,10 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the folder and says how large it became."""
-    from ..embedded import base_folder
-    from ..files import partial_folder
-    from ..model.checklist import verify_checklist
-    from ..quantizer import quantize_folder
+    from ..atomic_io import partial_folder
+    from ..checkpoints.embedded import base_folder
+    from ..checkpoints.quantize_folder import quantize_folder
+    from ..model.meta_checksums import verify_checklist
 
     base = Path(base_folder(args.base))
     if args.verify:

@@ -24,7 +24,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantizes, trains, evaluates, writes; ends with the page to open."""
-    from ..quickstart import quickstart
+    from ..workflows.quickstart import quickstart
 
     quickstart(args.out, seed=args.seed)
     return 0

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_verb, table
+from ..text_table import table
+from .arguments import add_verb
 
 
 def add(verbs: Any) -> None:
@@ -38,10 +39,10 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, evaluates, and prints each claim, then both answers of the grid."""
-    from ..eval.comparison import QUESTIONS
-    from ..eval.grid_report import answer_rows
-    from ..reproduce import reproduce
-    from .eval import score_table
+    from ..eval.grid.comparison import QUESTIONS
+    from ..eval.grid.report import answer_rows
+    from ..eval.grid.score_table import score_table
+    from ..workflows.reproduce import reproduce
 
     if args.n < 1:
         raise ValueError(f"--n must be at least 1, got {args.n}")

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from random import Random
 
-from .facts import NOTATIONS, UNITS, Fact, make_fact, render_input
-from .kinds import KINDS
-from .kinds.kind import STYLES, Kind, company, day, fund, period, person
-from .names import NAMES, Names
-from .splits import SPLITS
-from .template import render
+from .documents.kinds import KINDS
+from .documents.kinds.kind import STYLES, Kind, company, day, fund, period, person
+from .documents.names import NAMES, Names
+from .documents.splits import SPLITS
+from .encoding.template import render
+from .facts.fact import NOTATIONS, UNITS, Fact, make_fact, render_input
 
 
 @dataclass(frozen=True)

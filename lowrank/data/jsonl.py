@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..atomic_io import write_text
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from lowrank.bench import plot
-from lowrank.bench.plan import H200, plan, work
+from lowrank.bench.kernels.plan import H200, plan, work
 from lowrank.bench.rows import append
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lowrank.adapter_files import save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter
-from lowrank.loader import load
+from lowrank.adapters.files import save_adapter
+from lowrank.checkpoints.load import load
 
 _PATH = Path(__file__).parent.parent / "lowrank" / "data" / "mixture" / "conftest.py"
 _SPEC = importlib.util.spec_from_file_location("mixture_fixtures", _PATH)

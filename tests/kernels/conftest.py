@@ -9,24 +9,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from lowrank.kernels import codebook, reference
-from lowrank.kernels.cpu import binding
+from lowrank.kernels.cpu import library
+from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.weights import codebooks
 
 
 def choose(name: str) -> Iterator[str]:
     """Uses an instruction set until the test is over."""
-    if reason := binding.absence():
+    if reason := library.unavailable_reason():
         pytest.skip(reason)
-    before = binding.instruction_set()
+    before = library.instruction_set()
     try:
-        if binding.library().lowrank_choose(name.encode()):
+        if library.library().lowrank_choose(name.encode()):
             pytest.skip(f"this processor has no {name}")
         yield name
     finally:
-        binding.library().lowrank_choose(before.encode())
+        library.library().lowrank_choose(before.encode())
 
 
-NAMED = os.environ.get(binding.ISA)  # of a machine that is emulated (`make test-machines`)
+NAMED = os.environ.get(library.ISA)  # of a machine that is emulated (`make test-machines`)
 SETS = {"x86_64": ["avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
 
 
@@ -39,15 +40,15 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def matrix_unit() -> Iterator[str]:
     """The matrix unit, if the processor has one, and the one that is emulated too."""
-    if NAMED and NAMED != binding.MATRIX_UNIT:
-        pytest.skip(f"{binding.ISA} is {NAMED!r}")
-    yield from choose(binding.MATRIX_UNIT)
+    if NAMED and NAMED != library.MATRIX_UNIT:
+        pytest.skip(f"{library.ISA} is {NAMED!r}")
+    yield from choose(library.MATRIX_UNIT)
 
 
 @pytest.fixture
 def integer_levels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Codes -8 .. 7 in place of the NF4 levels: every product of small integers is then exact in float32."""
-    monkeypatch.setitem(codebook.CODEBOOKS, "nf4", lambda: torch.arange(-8.0, 8.0))
+    monkeypatch.setitem(codebooks.CODEBOOKS, "nf4", lambda: torch.arange(-8.0, 8.0))
     reference._byte_to_pair.cache_clear()
     yield
     reference._byte_to_pair.cache_clear()

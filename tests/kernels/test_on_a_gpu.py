@@ -8,10 +8,11 @@ from draws import normal
 from error_bounds import assert_product_is_exact_enough, assert_sums_are_exact_enough
 from torch import Tensor
 
-from lowrank.kernels import ops, reference
-from lowrank.kernels.formats import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
-from lowrank.lora import AdapterConfig, LoRALinear
-from lowrank.qlinear import QuantLinear
+from lowrank.kernels import ops
+from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
+from lowrank.layers.lora import AdapterConfig, LoRALinear
+from lowrank.layers.quant_linear import QuantLinear
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -28,7 +29,7 @@ def on_gpu(weight: QuantizedWeight) -> QuantizedWeight:
 
 def arranged(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:
     """As a base is loaded: repacked where it can be."""
-    return ops.arrange(on_gpu(weight), dtype)
+    return ops.to_fast_layout(on_gpu(weight), dtype)
 
 
 @EVERY_DTYPE
@@ -91,20 +92,20 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
     layer.add("hat", AdapterConfig(rank, 0.75 * rank, ()), A, B, trainable=True)
     layer.active = (("hat", 1.0),)
     x, dy = normal(m, k, seed=1).cuda().to(dtype).requires_grad_(), normal(m, n).cuda().to(dtype)
-    assert layer.apart(x) == ""
+    assert layer.not_fused_reason(x) == ""
     y = layer(x)
     y.backward(dy)
     ours = (y.detach(), x.grad, layer.lora_A["hat"].grad.to(dtype), layer.lora_B["hat"].grad.to(dtype))
 
-    def apart(w: Tensor, x: Tensor, A: Tensor, B: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+    def not_fused_reason(w: Tensor, x: Tensor, A: Tensor, B: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
         u, v = 0.75 * (x @ A.T), 0.75 * (dy @ B)
         return x @ w.T + u @ B.T, dy @ w + v @ A, v.T @ x, dy.T @ u
 
     weight, x = layer.base.quantized, x.detach()
-    theirs = apart(reference.dequantize(weight, dtype), x, A.to(dtype), B.to(dtype), dy)
+    theirs = not_fused_reason(reference.dequantize(weight, dtype), x, A.to(dtype), B.to(dtype), dy)
     rounded = (A.to(dtype).double(), B.to(dtype).double())
     inputs = (reference.dequantize(weight).double(), x.double(), *rounded, dy.double())
-    exact, magnitude = apart(*inputs), apart(*(tensor.abs() for tensor in inputs))
+    exact, magnitude = not_fused_reason(*inputs), not_fused_reason(*(tensor.abs() for tensor in inputs))
     for *part, terms in zip(ours, theirs, exact, magnitude, (k + rank, n + rank, m, m), strict=True):
         assert_sums_are_exact_enough(*part, terms)
 

@@ -5,8 +5,8 @@ import torch
 from draws import normal
 from error_bounds import assert_product_is_exact_enough
 
-from lowrank.kernels.formats import QUANTIZED_NAMES, Blockwise4bit
 from lowrank.kernels.ops import dequantize, linear, quantize
+from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES, Blockwise4bit
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHAPES = [(1, 48, 96), (1, 1040, 192), (3, 5, 77), (17, 64, 130), (128, 33, 256)]

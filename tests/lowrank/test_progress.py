@@ -47,9 +47,9 @@ TRAINED = """
 import sys
 import lowrank
 from tqdm.std import TqdmDefaultWriteLock
-from lowrank.data.batching import Example
+from lowrank.data.encoding.batching import Example
 from lowrank.train.config import TrainConfig
-from lowrank.train.loop import train
+from lowrank.train.trainer import train
 
 model = lowrank.load(sys.argv[1], "nf4-dq", progress=True)
 config = TrainConfig.from_dict({"adapter": {"rank": 1}, "run": {"out": sys.argv[2], "epochs": 1}})

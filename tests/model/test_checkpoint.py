@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import read_config
-from lowrank.model.shards import load_pth
+from lowrank.model.tensor_file import load_pth
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lowrank.model.config import PRESETS, ModelConfig, ffn_hidden_dim, from_hf, from_meta, read_config
-from lowrank.model.names import is_block_linear
+from lowrank.model.param_names import is_block_linear
 
 META = {"dim": 128, "n_layers": 2, "n_heads": 8, "multiple_of": 64, "norm_eps": 1e-5, "vocab_size": 512}
 HF = {

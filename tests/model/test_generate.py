@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter, using_adapter
-from lowrank.loader import load
+from lowrank.checkpoints.load import load
 from lowrank.model.generate import generate, generate_tokens, stream
 
 EOS = 2
@@ -51,15 +51,15 @@ def test_prompts_of_different_lengths_give_what_each_gives_alone(
     model = make_llama(rope_layout=layout)
     prompts = [[1, 9, 8, 7, 6, 5, 4, 3], [1, 11], [1, 20, 30, 40, 50]]
     options = {**options, "max_new_tokens": 20, "fixed_shapes": fixed_shapes}
-    together = rows_of(model, prompts, **options)
-    assert together == [rows_of(model, [prompt], **options)[0] for prompt in prompts]
+    fused_projections = rows_of(model, prompts, **options)
+    assert fused_projections == [rows_of(model, [prompt], **options)[0] for prompt in prompts]
 
 
 def test_rows_may_have_seeds_of_their_own(make_llama) -> None:
     model, options = make_llama(), {"max_new_tokens": 12, "temperature": 1.0}
-    together = rows_of(model, [[1, 9, 8]] * 3, seed=[5, 6, 5], **options)
-    assert together[0] == together[2] != together[1]
-    assert together[1] == rows_of(model, [[1, 9, 8]], seed=6, **options)[0]
+    fused_projections = rows_of(model, [[1, 9, 8]] * 3, seed=[5, 6, 5], **options)
+    assert fused_projections[0] == fused_projections[2] != fused_projections[1]
+    assert fused_projections[1] == rows_of(model, [[1, 9, 8]], seed=6, **options)[0]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lowrank.kernels.lean import LEAN
-from lowrank.loader import load
+from lowrank.checkpoints.load import load
+from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.model.config import PRESETS, ModelConfig
-from lowrank.model.llama import PLAIN, KVCache, Llama, Ops, attention_mask, rope_angles
+from lowrank.model.llama import TORCH_OPS, KVCache, Llama, Ops, attention_mask, rope_angles
 
-OPS = pytest.mark.parametrize("ops", [PLAIN, LEAN], ids=["plain", "lean"])
+OPS = pytest.mark.parametrize("ops", [TORCH_OPS, CPU_OPS], ids=["plain", "lean"])
 META = pytest.mark.parametrize("folder", ["meta-tiny-mha", "meta-tiny-gqa-mp2"])
 
 
@@ -92,7 +92,7 @@ def test_rope_turns_each_pair_as_a_complex_number(layout: str, theta: float, mak
     a, b = pairs.double().unbind(-1 if layout == "interleaved" else -2)
     turned = torch.complex(a, b) * torch.polar(torch.ones_like(angle), angle)
     expected = torch.stack([turned.real, turned.imag], dim=-1 if layout == "interleaved" else -2).flatten(-2)
-    ours = PLAIN.rope(x, *rope_angles(positions, config), layout)
+    ours = TORCH_OPS.rope(x, *rope_angles(positions, config), layout)
     # An angle up to 63 is rounded by 2^-19 in float32, the power of theta behind it by a few times 2^-24.
     torch.testing.assert_close(ours.double(), expected, rtol=0, atol=63 * 2**-20)
 
@@ -107,14 +107,14 @@ def test_rope_theta_reaches_the_logits(make_llama, random_tokens) -> None:
 def test_rms_norm_by_hand() -> None:
     x, weight = torch.tensor([[3.0, -4.0, 0.0, 0.0]]), torch.tensor([2.0, 1.0, 1.0, 1.0])
     # mean of squares 6.25, root 2.5
-    assert PLAIN.rms_norm(x, weight, 0.0).tolist() == [pytest.approx([2.4, -1.6, 0, 0])]
-    assert PLAIN.rms_norm(x, weight, 18.75).tolist() == [pytest.approx([1.2, -0.8, 0, 0])]
+    assert TORCH_OPS.rms_norm(x, weight, 0.0).tolist() == [pytest.approx([2.4, -1.6, 0, 0])]
+    assert TORCH_OPS.rms_norm(x, weight, 18.75).tolist() == [pytest.approx([1.2, -0.8, 0, 0])]
 
 
 def test_swiglu_by_hand() -> None:
     gate, up = torch.tensor([0.0, 2.0, -2.0]), torch.tensor([5.0, 3.0, 3.0])
     sigmoid = 1 / (1 + 2.718281828459045**-2)
-    assert PLAIN.swiglu(gate, up).tolist() == pytest.approx([0, 6 * sigmoid, -6 * (1 - sigmoid)])
+    assert TORCH_OPS.swiglu(gate, up).tolist() == pytest.approx([0, 6 * sigmoid, -6 * (1 - sigmoid)])
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
@@ -127,8 +127,8 @@ def test_attention_is_the_softmax_of_scores_over_earlier_positions(kv_heads: int
             served = head * kv_heads // 4
             scores = (k[:, served, : t + 1] * q[:, head, t, None]).sum(-1) / 8**0.5
             expected[:, head, t] = (scores.softmax(-1)[..., None] * v[:, served, : t + 1]).sum(1)
-    torch.testing.assert_close(PLAIN.attention(q, k, v, None), expected)
-    torch.testing.assert_close(PLAIN.attention(q[:, :, 5:], k, v, None), expected[:, :, 5:])  # the last sees all
+    torch.testing.assert_close(TORCH_OPS.attention(q, k, v, None), expected)
+    torch.testing.assert_close(TORCH_OPS.attention(q[:, :, 5:], k, v, None), expected[:, :, 5:])  # the last sees all
 
 
 def test_the_mask_by_hand() -> None:

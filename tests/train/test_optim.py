@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lowrank.adapter_files import load_adapter, save_adapter
 from lowrank.adapters import adapter_parameters, use_adapter
-from lowrank.kernels.linear_cross_entropy import linear_cross_entropy
-from lowrank.loader import load
-from lowrank.model.loss import HeadLoss, all_at_once, next_token_loss
+from lowrank.adapters.files import load_adapter, save_adapter
+from lowrank.checkpoints.load import load
+from lowrank.kernels.llama_ops.linear_cross_entropy import linear_cross_entropy
+from lowrank.model.loss import HeadLoss, full_logits_loss, next_token_loss
 from lowrank.train.optim import AdamW, clip_gradients, learning_rate
 
 
@@ -143,7 +143,7 @@ def test_the_rate_of_each_step(arguments: dict, rates: list[float]) -> None:
     assert ours == pytest.approx(rates, abs=1e-15)
 
 
-@pytest.mark.parametrize("head_loss", [all_at_once, linear_cross_entropy])
+@pytest.mark.parametrize("head_loss", [full_logits_loss, linear_cross_entropy])
 def test_twenty_qlora_steps_of_peft_and_bitsandbytes(
     head_loss: HeadLoss, golden: Path, hf_folder: Path, tmp_path: Path
 ) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lowrank.accounting import adapter_parameters
-from lowrank.data.batching import encode_all
-from lowrank.data.documents import make_documents
+from lowrank.adapters.accounting import adapter_parameters
+from lowrank.data.documents.document import make_documents
+from lowrank.data.encoding.batching import encode_all
 from lowrank.model.config import PRESETS
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.train.config import RECIPES, TrainConfig, recipe_names, recipe_path

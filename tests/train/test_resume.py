@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import lowrank
-from lowrank.data.batching import Example
+from lowrank.data.encoding.batching import Example
 from lowrank.train import loop
 from lowrank.train.checkpoint import Checkpoints
 from lowrank.train.config import TrainConfig

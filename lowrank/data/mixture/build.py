@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ...files import new_folder, sha256_of, write_json
+from ...atomic_io import new_folder, sha256_of, write_json
 from . import clean, duplicates, leakage
 from .card import write_card
 from .fetch import RawFile

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...files import sha256_of
+from ...atomic_io import sha256_of
 from .sources import DATA_SETS, DataSet
 
 HUB = "https://huggingface.co/datasets"

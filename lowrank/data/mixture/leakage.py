@@ -10,7 +10,7 @@ The tests of the Financial PhraseBank and of FiQA-SA are in none of the four dat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..documents import make_documents
+from ..documents.document import make_documents
 from .clean import comparable
 from .duplicates import NearIndex, Shingles, is_tweet, tweet_shingles, word_shingles, words
 from .rows import MixtureRow

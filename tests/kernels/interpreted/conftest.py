@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from lowrank.kernels import dispatch
+from lowrank.kernels.dispatch import table as dispatch
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,14 @@ from draws import normal
 from error_bounds import assert_product_is_exact_enough, assert_sums_are_exact_enough
 from torch import Tensor
 
-from lowrank.kernels import codebook, dispatch, int8, ops, reference, scratch, training
-from lowrank.kernels.formats import Blockwise4bit, RowwiseInt8
-from lowrank.lora import AdapterConfig, LoRALinear, PerRow
-from lowrank.qlinear import QuantLinear
+from lowrank.kernels import ops
+from lowrank.kernels.dispatch import dequant_gemm, scratch, table
+from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.triton import int8_linear
+from lowrank.kernels.weights import codebooks
+from lowrank.kernels.weights.quantized_weight import Blockwise4bit, RowwiseInt8
+from lowrank.layers.lora import AdapterConfig, LoRALinear, PerRow
+from lowrank.layers.quant_linear import QuantLinear
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHAPES = [(1, 48, 96), (3, 5, 77), (17, 64, 130), (70, 33, 256)]
@@ -65,8 +69,8 @@ def test_one_hot_rows_read_the_weight_back(format: str, dtype: torch.dtype) -> N
 
 def test_the_scale_of_an_int8_row_is_divided_and_not_multiplied() -> None:
     weight = reference.quantize_int8(normal(400, 3))  # one in 23 differs in the last bit if it is multiplied by 1 / 127
-    assert torch.equal(int8.linear(torch.eye(3), weight).T, reference.dequantize_int8(weight))
-    assert torch.equal(int8.linear_dx(torch.eye(400), weight), reference.dequantize_int8(weight))
+    assert torch.equal(int8_linear.linear(torch.eye(3), weight).T, reference.dequantize_int8(weight))
+    assert torch.equal(int8_linear.linear_dx(torch.eye(400), weight), reference.dequantize_int8(weight))
 
 
 @EVERY_DTYPE
@@ -75,7 +79,10 @@ def test_whole_numbers_are_multiplied_exactly_by_int8_rows(n: int, k: int, dtype
     powers = 2.0 ** integers(n, seed=5)
     codes = torch.randint(-3, 4, (n, k), generator=torch.Generator().manual_seed(3), dtype=torch.int8)
     weight, w = RowwiseInt8(codes, 127 * powers), codes.double() * powers.double()[:, None]
-    for x, inner, product in ((integers(9, k), w.T, int8.linear), (integers(9, n, seed=1), w, int8.linear_dx)):
+    for x, inner, product in (
+        (integers(9, k), w.T, int8_linear.linear),
+        (integers(9, n, seed=1), w, int8_linear.linear_dx),
+    ):
         exact = x.double() @ inner
         assert torch.equal(product(x.to(dtype), weight), exact.to(dtype))
 
@@ -107,8 +114,8 @@ def test_what_is_not_finite_stays_in_its_row(format: str) -> None:
 @pytest.mark.parametrize("shape", [(0, 64), (4, 0)], ids=str)
 def test_int8_rows_without_weights(shape: tuple[int, int]) -> None:
     weight = RowwiseInt8(torch.empty(shape, dtype=torch.int8), torch.ones(shape[0]))
-    assert torch.equal(int8.linear(torch.ones(2, shape[1]), weight), torch.zeros(2, shape[0]))
-    assert torch.equal(int8.linear_dx(torch.ones(2, shape[0]), weight), torch.zeros(2, shape[1]))
+    assert torch.equal(int8_linear.linear(torch.ones(2, shape[1]), weight), torch.zeros(2, shape[0]))
+    assert torch.equal(int8_linear.linear_dx(torch.ones(2, shape[0]), weight), torch.zeros(2, shape[1]))
 
 
 def test_what_the_int8_product_does_not_take_is_refused() -> None:
@@ -122,13 +129,13 @@ def test_what_the_int8_product_does_not_take_is_refused() -> None:
         (torch.ones(2, 77), replace(weight, scale=weight.scale.to("meta")), "scale must be on cpu"),
     ):
         with pytest.raises(ValueError, match=rule):
-            int8.linear(x, w)
+            int8_linear.linear(x, w)
 
 
 @pytest.fixture
 def integer_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Codes -8 .. 7 in place of the NF4 levels: every product of small integers is then exact in float32."""
-    monkeypatch.setitem(codebook.CODEBOOKS, "nf4", lambda: torch.arange(-8.0, 8.0))
+    monkeypatch.setitem(codebooks.CODEBOOKS, "nf4", lambda: torch.arange(-8.0, 8.0))
 
 
 @EVERY_DTYPE
@@ -171,13 +178,13 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
     ours = (y.detach(), *gradients(y, dy, *inputs))
     assert [part.dtype for part in ours] == [dtype, dtype, torch.float32, torch.float32]
 
-    def apart(w: Tensor, x: Tensor, A: Tensor, B: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+    def not_fused_reason(w: Tensor, x: Tensor, A: Tensor, B: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
         u, v = scaling * (x @ A.T), scaling * (dy @ B)
         return x @ w.T + u @ B.T, dy @ w + v @ A, v.T @ x, dy.T @ u
 
-    theirs = apart(reference.dequantize(weight, dtype), x, A, B, dy)
+    theirs = not_fused_reason(reference.dequantize(weight, dtype), x, A, B, dy)
     wide = (reference.dequantize(weight).double(), x.double(), A.double(), B.double(), dy.double())
-    exact, magnitude = apart(*wide), apart(*(tensor.abs() for tensor in wide))
+    exact, magnitude = not_fused_reason(*wide), not_fused_reason(*(tensor.abs() for tensor in wide))
     mine = (tensor.to(dtype) for tensor in ours)
     for *part, terms in zip(mine, theirs, exact, magnitude, (k + rank, n + rank, m, m), strict=True):
         assert_sums_are_exact_enough(*part, terms)
@@ -188,7 +195,7 @@ def test_gradients_by_finite_differences() -> None:
     inputs = [part.double().requires_grad_() for part in (normal(2, 3, 5), normal(3, 5, seed=1), normal(7, 3, seed=2))]
 
     def product(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-        return training.LinearWithAdapter.apply(x, weight, A, B, 2.0)
+        return dequant_gemm.LoRAGemm.apply(x, weight, A, B, 2.0)
 
     assert torch.autograd.gradcheck(product, inputs)
 
@@ -200,7 +207,7 @@ def test_only_the_gradients_that_are_wanted_are_taken(frozen: str, monkeypatch: 
     A, B = (part.requires_grad_(frozen != "matrices") for part in (normal(3, 77), normal(5, 3)))
     y = ops.lora_linear(x, weight, A, B, 1.0)
     dequantized = []
-    monkeypatch.setattr(training, "dequantize", lambda *a, **b: dequantized.append(reference.dequantize(*a, **b)))
+    monkeypatch.setattr(dequant_gemm, "dequantize", lambda *a, **b: dequantized.append(reference.dequantize(*a, **b)))
     y.sum().backward()
     assert [part.grad is None for part in (x, A, B)] == [frozen == "x", frozen == "matrices", frozen == "matrices"]
     assert len(dequantized) == (frozen != "x")
@@ -227,7 +234,7 @@ def adapted(format: str = "nf4-dq", dropout: float = 0.0) -> LoRALinear:
 def test_a_layer_with_one_adapter_takes_one_product_and_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x, dy = adapted(), normal(2, 3, 96, seed=3).requires_grad_(), normal(2, 3, 48, seed=4)
     inputs = (x, layer.lora_A["hat"], layer.lora_B["hat"])
-    assert layer.apart(x) == ""
+    assert layer.not_fused_reason(x) == ""
     y = layer(x)
     together = (y.detach(), *gradients(y, dy, *inputs))
     monkeypatch.setattr(LoRALinear, "apart", lambda self, x: "for comparison")
@@ -247,13 +254,13 @@ def test_an_adapter_that_does_not_ride_says_why() -> None:
             "each row of the batch wears a hat of its own",
         ),
         (adapted(dropout=0.1), (("hat", 1.0),), "with dropout the adapter sees another x than W does"),
-        (adapted("int8"), (("hat", 1.0),), f"the product with W takes the path 'Triton int8': {dispatch.ROWS}"),
+        (adapted("int8"), (("hat", 1.0),), f"the product with W takes the path 'Triton int8': {table.ROWS}"),
     ):
         layer.active = active
-        assert layer.apart(x) == reason
+        assert layer.not_fused_reason(x) == reason
         assert torch.isfinite(layer(x)).all()
-    assert adapted(dropout=0.1).eval().apart(x) == ""
-    assert "the kernels take float32" in adapted().apart(x.double())
+    assert adapted(dropout=0.1).eval().not_fused_reason(x) == ""
+    assert "the kernels take float32" in adapted().not_fused_reason(x.double())
 
 
 def test_scratch_is_reused_and_grows() -> None:
@@ -274,8 +281,8 @@ def test_scratch_of_inference_mode_serves_outside_of_it() -> None:
     scratch._buffers.clear()
     weight = ops.quantize(normal(5, 77), "int8")
     with torch.inference_mode():
-        training.linear(normal(2, 77), weight)
-    assert torch.equal(training.linear(torch.eye(77), weight).T, reference.dequantize(weight))
+        dequant_gemm.linear(normal(2, 77), weight)
+    assert torch.equal(dequant_gemm.linear(torch.eye(77), weight).T, reference.dequantize(weight))
 
 
 def test_two_threads_do_not_meet_in_the_scratch() -> None:
@@ -284,7 +291,7 @@ def test_two_threads_do_not_meet_in_the_scratch() -> None:
 
     def work(weight: Blockwise4bit) -> None:
         for _ in range(20):
-            if not torch.equal(training.linear(torch.eye(64), weight).T, reference.dequantize(weight)):
+            if not torch.equal(dequant_gemm.linear(torch.eye(64), weight).T, reference.dequantize(weight)):
                 wrong.append(weight)
 
     threads = [threading.Thread(target=work, args=(weight,)) for weight in weights]

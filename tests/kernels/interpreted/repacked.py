@@ -12,13 +12,15 @@ from draws import normal
 from error_bounds import assert_product_is_exact_enough
 from torch import Tensor
 
-from lowrank.kernels import dispatch, ops, reference, run
-from lowrank.kernels.dequantize import dequantize_repacked
-from lowrank.kernels.formats import Blockwise4bit, NestedAbsmax, Repacked4bit
-from lowrank.kernels.repack import repack, unpack
-from lowrank.loader import load
-from lowrank.lora import AdapterConfig, LoRALinear
-from lowrank.qlinear import QuantLinear
+from lowrank.checkpoints.load import load
+from lowrank.kernels import ops
+from lowrank.kernels.dispatch import run, table
+from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.triton.dequantize import dequantize_repacked
+from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax, Repacked4bit
+from lowrank.kernels.weights.repack import repack, unpack
+from lowrank.layers.lora import AdapterConfig, LoRALinear
+from lowrank.layers.quant_linear import QuantLinear
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -85,7 +87,7 @@ def test_what_does_not_fit_is_refused() -> None:
 @EVERY_DTYPE
 @pytest.mark.parametrize("m", [1, 9, 70, 300], ids="M{}".format)
 def test_product_and_gradient_by_the_path_of_the_table(m: int, dtype: torch.dtype, as_on_a_gpu: None) -> None:
-    weight = ops.arrange(quantized(33, 192), dtype)
+    weight = ops.to_fast_layout(quantized(33, 192), dtype)
     assert isinstance(weight, Repacked4bit)
     exact, w = reference.dequantize(weight).double(), reference.dequantize(weight, dtype)
     x, dy = normal(m, 192, seed=1).to(dtype).requires_grad_(), normal(m, 33, seed=2).to(dtype)
@@ -98,8 +100,8 @@ def test_product_and_gradient_by_the_path_of_the_table(m: int, dtype: torch.dtyp
 @pytest.mark.parametrize("m", [1, 300], ids="M{}".format)
 def test_a_product_without_gradients_takes_the_path_that_is_named(m: int, as_on_a_gpu: None) -> None:
     x, weight = torch.eye(m, 128), repack(quantized(5, 128, "fp4"))
-    path = dispatch.choose(run.linear_case(x, weight))
-    assert path.name == (dispatch.DECODE if m == 1 else dispatch.SCRATCH)
+    path = table.choose(run.linear_case(x, weight))
+    assert path.name == (table.DECODE if m == 1 else table.SCRATCH)
     assert torch.equal(ops.linear(x, weight)[:128], reference.dequantize(weight).T[:m])
 
 
@@ -111,8 +113,8 @@ def test_an_adapter_rides_in_the_product_of_many_rows(as_on_a_gpu: None) -> None
         layer.active = (("hat", 1.0),)
         layers.append(layer)
     x = normal(300, 128)
-    assert [layer.apart(x) for layer in layers] == ["", ""]
-    assert "takes the path 'Triton decode'" in layers[1].apart(x[:3])
+    assert [layer.not_fused_reason(x) for layer in layers] == ["", ""]
+    assert "takes the path 'Triton decode'" in layers[1].not_fused_reason(x[:3])
     assert torch.equal(layers[0](x), layers[1](x))
     torch.testing.assert_close(layers[1](x[:3]), layers[0](x[:3]))
 

@@ -11,11 +11,11 @@ import torch
 from draws import normal
 from torch import Tensor
 
-from lowrank.kernels import reference
-from lowrank.kernels.codebook import CODEBOOKS
-from lowrank.kernels.dequantize import dequantize_4bit
-from lowrank.kernels.formats import BLOCKSIZES, Blockwise4bit, NestedAbsmax
-from lowrank.kernels.quantize import quantize_4bit, quantize_absmax
+from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.triton.dequantize import dequantize_4bit
+from lowrank.kernels.triton.quantize import quantize_4bit, quantize_absmax
+from lowrank.kernels.weights.codebooks import CODEBOOKS
+from lowrank.kernels.weights.quantized_weight import BLOCKSIZES, Blockwise4bit, NestedAbsmax
 
 SHAPES = [(1, 1), (3, 5), (5, 77), (7, 1000), (33, 128)]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

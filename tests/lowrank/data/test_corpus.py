@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 from lowrank.data import corpus
-from lowrank.data.facts import NOTATIONS, print_value
-from lowrank.data.kinds import KINDS
-from lowrank.data.kinds.kind import STYLES
-from lowrank.data.names import NAMES
+from lowrank.data.documents.kinds import KINDS
+from lowrank.data.documents.kinds.kind import STYLES
+from lowrank.data.documents.names import NAMES
+from lowrank.data.facts.fact import NOTATIONS, print_value
 
 
 def text_of(sample):

@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from lowrank.data.documents import make_documents
+from lowrank.data.documents.document import make_documents
 from lowrank.data.mixture.layouts import NEWS, NEWS_OF_SEVEN, SEVEN, THREE, TWEET
 from lowrank.data.mixture.rows import MixtureRow
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from child_process import environment, run_python
 
+from lowrank.atomic_io import sha256_of, write_json
 from lowrank.cli import main
 from lowrank.data.mixture import build, leakage
 from lowrank.data.mixture.build import build_mixture
 from lowrank.data.mixture.card import write_card
 from lowrank.data.mixture.fetch import local_files
 from lowrank.data.mixture.rows import MixtureRow, read_rows
-from lowrank.files import sha256_of, write_json
 
 TOTAL = 150
 FILES = ["DATA_CARD.md", "manifest.json", "ner-test.jsonl", "tfns-validation.jsonl", "train.jsonl"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lowrank.data.documents import make_documents
+from lowrank.data.documents.document import make_documents
 from lowrank.data.mixture.layouts import TWEET
 from lowrank.data.mixture.leakage import Guard, HeldOutTexts, LeakageError
 

@@ -1,0 +1,75 @@
+"""From which M on the next path is as fast: measured on this GPU, and stored for the table.
+
+    python -m lowrank.bench.kernels.crossover
+
+What competes is what the table of `kernels.dispatch.table` has: a path for few rows, of 4 bits the fused one, scratch
++ GEMM.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from lowrank.kernels import ops
+from lowrank.kernels.dispatch import crossover, table
+from lowrank.kernels.weights.quantized_weight import QuantizedWeight
+
+SHAPES = ((4096, 4096), (11008, 4096), (4096, 11008))  # N, K: the linears of a block of Llama-2-7B
+ROWS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+FORMATS = ("nf4", "nf4-dq", "fp4", "fp4-dq", "int8")
+Stopwatch = Callable[[Callable[[], Tensor]], float]
+
+
+def first_as_fast(few: Iterable[float], many: Iterable[float], rows: tuple[int, ...] = ROWS) -> int:
+    """The least M from which on `many` is never slower; beyond the last of `rows` if it is still slower there."""
+    slower = [m for m, ours, theirs in zip(rows, few, many, strict=True) if theirs > ours]
+    return next((m for m in rows if m > max(slower, default=0)), rows[-1] + 1)
+
+
+def measure(format: str, op: str, dtype: torch.dtype, device: torch.device, stopwatch: Stopwatch) -> dict[str, int]:
+    """The two crossovers of an operation in a format, over the times of all SHAPES together.
+
+    Scratch is held against the better of the other two at every M, so that fused is never above scratch.
+    """
+    times: dict[str, list[float]] = {}
+    for n, k in SHAPES:
+        weight = ops.to_fast_layout(ops.quantize(torch.randn(n, k, device=device), format), dtype)
+        for place, m in enumerate(ROWS):
+            x = torch.randn(m, k if op == table.FORWARD else n, dtype=dtype, device=device)
+            for name, call in _products(op, x, weight).items():
+                times.setdefault(name, [0.0] * len(ROWS))[place] += stopwatch(call)
+    few, scratch = times["few"], times["scratch"]
+    fused = times.get("fused", few)
+    least = first_as_fast(map(min, few, fused), scratch)
+    return {"fused": min(first_as_fast(few, fused) if "fused" in times else least, least), "scratch": least}
+
+
+def _products(op: str, x: Tensor, weight: QuantizedWeight) -> dict[str, Callable[[], Tensor]]:
+    """The product by each path that the table has for the weight on a GPU, whatever the crossovers are now."""
+    n, k = weight.shape
+    case = table.Case(op, len(x), n, k, x.dtype, torch.device("cuda"), weight.name, type(weight))
+    names = {table.FUSED: "fused", table.SCRATCH: "scratch"}
+    paths = {names.get(path.name, "few"): path for path in table.TABLE if path.is_for(case) and path.rules}
+    return {name: partial(path.run, x, weight) for name, path in paths.items()}
+
+
+def main() -> None:
+    from triton.testing import do_bench  # it empties the cache before every call
+
+    device = torch.device("cuda")
+    name = torch.cuda.get_device_name(device)
+    stored = json.loads(crossover.FILE.read_text(encoding="utf-8"))
+    for format, op in product(FORMATS, (table.FORWARD, table.DX)):
+        stored.setdefault(name, {}).setdefault(format, {})[op] = measure(
+            format, op, torch.bfloat16, device, lambda call: float(do_bench(call, return_mode="median"))
+        )
+    crossover.FILE.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    print(f"{name}: {stored[name]} -> {crossover.FILE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""Whole models, ours and the peers.
+
+train, generate, load, decode_step   the entries
+sides, worker, *_workers             two sides in turns, each in its process
+random_llama                         a Llama of true size with random weights
+"""

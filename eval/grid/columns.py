@@ -1,0 +1,60 @@
+"""The columns of a grid: a base on a precision, wearing a hat or none."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lowrank.adapters import use_adapter
+from lowrank.adapters.files import load_adapter
+from lowrank.checkpoints.load import load
+from lowrank.model.llama import Llama
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is put to the tasks: a hat (None: the base alone) on a precision, its figures left to it or grounded.
+
+    Another axis is another field.
+    """
+
+    adapter: str | None
+    weights: str
+    grounded: bool = False
+
+    @property
+    def setting(self) -> str:
+        """All but the hat: "nf4-dq", or "nf4-dq, grounded"."""
+        return f"{self.weights}, grounded" if self.grounded else self.weights
+
+    @property
+    def name(self) -> str:
+        """In a table's head: "finance, nf4-dq"."""
+        return f"{self.adapter or 'base'}, {self.setting}"
+
+
+def load_with_adapters(
+    base: Path, adapters: Mapping[str, Path], weights: str, dtype: torch.dtype | None, device: str, force: bool
+) -> Llama:
+    """A base that holds every hat and wears none.  Raises ValueError for a hat of another base (unless `force`)."""
+    model = load(base, weights, dtype, device)
+    for name, path in adapters.items():
+        load_adapter(model, name, path, force=force)
+    return model
+
+
+def each_column(
+    base: Path,
+    adapters: Mapping[str, Path],
+    weights: Sequence[str],
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    force: bool = False,
+) -> Iterator[tuple[Column, Llama]]:
+    """Every column with its model, the hat on; each precision is loaded once."""
+    for precision in weights:
+        model = load_with_adapters(base, adapters, precision, dtype, device, force)
+        for adapter in (None, *adapters):
+            use_adapter(model, adapter)
+            yield Column(adapter, precision), model

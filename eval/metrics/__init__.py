@@ -1,0 +1,7 @@
+"""Scores of texts, and how far they can be trusted.
+
+metric        a score as a function of sums over items
+bootstrap     intervals by resampling
+faithfulness  figures of a document against its record
+identities, mentions, format_check, memorisation, overlap, repetition, perplexity, fingpt
+"""

@@ -1,0 +1,134 @@
+"""Whether a document's figures are those of its record: a deterministic check, no model judges.
+
+    sections  = headings present, in order, with a body  / required headings
+    precision = figures in the text that are right       / figures in the text
+    recall    = required figures that the text states    / required figures
+    binding   = required figures under their own label   / required figures
+
+What a figure is, and when it is right, says `lowrank.data.facts.figure_matching`.
+
+**When it is bound.** In its sentence, the last key phrase before it is one of the fact's (with none before, the first
+one after). Its key phrases are its label and, for one of our kinds,
+every label and phrase of the field; of two that start together, the longer counts.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+
+from lowrank.data.documents.document import Entry
+from lowrank.data.documents.kinds import KINDS
+from lowrank.data.facts.fact import ARITHMETIC
+from lowrank.data.facts.figure_matching import Record, read_number, sentence
+from lowrank.data.facts.figures import FIGURE
+
+_HEADING = re.compile(r"^#{1,6}[ \t]+(?:\d{1,2}[.)][ \t]+)?\**(.*?)[ \t#:*]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of the text, from `start` to `end`.
+
+    value  in dollars, per cent, multiples or units: "$812.4 million" is 812400000, "($3.10)" is -3.10
+    fact   the key of the fact it states, None if it states none
+    right  whether it states one
+    bound  whether it stands under that fact's label
+    label  the key of the fact under whose label it stands, right or not; None if it stands under none
+    """
+
+    start: int
+    end: int
+    text: str
+    value: Decimal
+    fact: str | None
+    right: bool
+    bound: bool
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """The four shares, 0 to 1, and the figures in the order of the text."""
+
+    sections: float
+    precision: float
+    recall: float
+    binding: float
+    figures: tuple[Figure, ...]
+
+
+def check(entry: Entry, text: str) -> Check:
+    """The four shares of a text against an entry's record, as the module defines them.
+
+    entry  of one of KINDS; any other kind is checked with its labels as key phrases
+    text   Markdown
+    A text without figures has precision 0.0 if the entry requires a figure: saying nothing is not faithful. An entry
+    that requires none gives recall and binding 1.0, and precision 1.0 to a text without figures. A fact is bound if it
+    is stated, and every figure that states it stands under its label.
+    """
+    with localcontext(ARITHMETIC):
+        figures = tuple(_figures(entry, text))
+    required = [key for key, fact in entry.facts.items() if fact.required and fact.is_figure]
+    stated = {figure.fact for figure in figures}
+    unbound = {figure.fact for figure in figures if not figure.bound}
+    return Check(
+        sections=_sections(entry.required_sections, text),
+        precision=_share(sum(figure.right for figure in figures), len(figures), empty=0.0 if required else 1.0),
+        recall=_share(sum(key in stated for key in required), len(required)),
+        binding=_share(sum(key in stated and key not in unbound for key in required), len(required)),
+        figures=figures,
+    )
+
+
+def _share(part: int, whole: int, empty: float = 1.0) -> float:
+    return part / whole if whole else empty
+
+
+def _sections(required: tuple[str, ...], text: str) -> float:
+    """Each heading is looked for behind the one found last, and counts if words follow it before the next heading."""
+    parts = _HEADING.split(text)
+    written = [title.casefold() for title, body in zip(parts[1::2], parts[2::2], strict=True) if re.search(r"\w", body)]
+    found = 0
+    for title in map(str.casefold, required):
+        if title in written:
+            found += 1
+            written = written[written.index(title) + 1 :]
+    return _share(found, len(required))
+
+
+def _figures(entry: Entry, text: str) -> Iterator[Figure]:
+    record = Record(entry.facts)
+    masked = record.mask(text)
+    phrases = _phrases(entry, masked)
+    for match in FIGURE.finditer(masked):
+        first, last = sentence(masked, match.start())
+        number = read_number(match, before=masked[first : match.start()], after=masked[match.end() : last])
+        stating = record.stated(number)
+        ahead = [key for place, key in phrases if first <= place < match.start()]
+        behind = [key for place, key in phrases if match.end() <= place < last]
+        label = ahead[-1] if ahead else behind[0] if behind else None
+        bound = label in stating
+        yield Figure(
+            start=match.start(),
+            end=match.end(),
+            text=match[0],
+            value=number.signs[0] * number.magnitude,
+            fact=label if bound else stating[0] if stating else None,
+            right=bool(stating),
+            bound=bound,
+            label=label,
+        )
+
+
+def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
+    """Where a key phrase of a figure stands in the text, and whose it is."""
+    fields = KINDS[entry.kind].fields if entry.kind in KINDS else {}
+    figures = {key: fact.label for key, fact in entry.facts.items() if fact.is_figure}
+    owners = {phrase.casefold(): key for key in figures if key in fields for phrase in fields[key].phrases}
+    owners |= {label.casefold(): key for key, label in figures.items()}
+    if not owners:
+        return []
+    longest_first = "|".join(map(re.escape, sorted(owners, key=len, reverse=True)))
+    found = re.finditer(rf"(?<!\w)(?:{longest_first})(?!\w)", text, re.IGNORECASE)
+    return [(match.start(), owners[match[0].casefold()]) for match in found]

@@ -1,0 +1,57 @@
+"""Whether a document names whom and when its record names.
+
+    names  = companies, funds and people of the record that the text holds, whole, whatever the case / all of them
+    dates  = dates and periods of the record that the text holds, in any way of writing a date / all of them
+    dates_right = dates in the text that are the record's / dates in the text
+
+Only a whole date counts as one ("31 March 2025", "March 31, 2025", "2025-03-31"); a bare year is a figure, and the
+figures' check finds it wrong.
+"""
+
+import datetime
+import re
+from dataclasses import dataclass
+
+from lowrank.data.documents.document import Entry
+from lowrank.data.documents.reading import read_date
+from lowrank.data.facts.fact import MONTHS, Fact
+
+_DATE = re.compile(
+    rf"\b(?:\d{{1,2}} (?:{'|'.join(MONTHS)}) \d{{4}}|(?:{'|'.join(MONTHS)}) \d{{1,2}}, \d{{4}}|\d{{4}}-\d\d-\d\d)\b"
+)
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """What the record has, what the text has of it, and the dates of the text."""
+
+    names: int
+    names_found: int
+    dates: int
+    dates_found: int
+    dates_written: int
+    dates_right: int
+
+
+def check_mentions(entry: Entry, text: str) -> Mentions:
+    """The six counts."""
+    names = [fact for fact in entry.facts.values() if fact.type in ("name", "person")]
+    dates = [fact for fact in entry.facts.values() if fact.type in ("date", "period")]
+    known = {datetime.date.fromisoformat(fact.value) for fact in dates if fact.type == "date"}
+    written = [date for match in _DATE.finditer(text) if (date := read_date(match[0])) is not None]
+    return Mentions(
+        names=len(names),
+        names_found=sum(_holds(text, fact.print) for fact in names),
+        dates=len(dates),
+        dates_found=sum(_holds(text, fact.print) or _as_date(fact) in written for fact in dates),
+        dates_written=len(written),
+        dates_right=sum(date in known for date in written),
+    )
+
+
+def _as_date(fact: Fact) -> datetime.date | None:
+    return datetime.date.fromisoformat(fact.value) if fact.type == "date" else None
+
+
+def _holds(text: str, phrase: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE) is not None

@@ -1,0 +1,90 @@
+"""What the table of `dispatch` chooses, read out with its reasons, for a device that need not be there.
+
+M rows of x flattened, N out_features, K in_features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..weights.prmt_table import by_prmt
+from ..weights.quantized_weight import (
+    BLOCKSIZES,
+    QUANTIZED_NAMES,
+    Blockwise4bit,
+    QuantizedWeight,
+    Repacked4bit,
+    RowwiseInt8,
+)
+from ..weights.repack import not_repackable_reason
+from .crossover import is_here
+from .table import DX, FORWARD, OPS, QUANTIZE, Case, choose, not_repacked_reason, reason, short
+
+LOOK_UP = "look-up"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The path that `op` takes, and the reason: the objections to the faster ones, or its own merit."""
+
+    op: str
+    path: str
+    reason: str
+
+
+def explain(
+    m: int,
+    n: int,
+    k: int,
+    *,
+    dtype: torch.dtype,
+    device: str | torch.device,
+    format: str = "nf4-dq",
+    blocksize: int = 64,
+) -> list[Choice]:
+    """The path of each operation for x [m, k] in `dtype` and W [n, k] in `format`, and why it is that one.
+
+    W is held as `ops.arrange` would: on a GPU repacked, where it can be. Then a last entry, "look-up", says how codes
+    become levels in the kernels, and whether that was run here on a GPU, or only emulated and interpreted.
+    The device need not be there: "cuda" on a machine without a GPU says what a GPU would do that was not measured.
+    Raises ValueError for a negative size, and another device, format or blocksize than there are.
+    """
+    for name, size in (("m", m), ("n", n), ("k", k)):
+        if size < 0:
+            raise ValueError(f"{name} must be at least 0, got {size}")
+    if format not in QUANTIZED_NAMES:
+        raise ValueError(f"format must be one of {', '.join(QUANTIZED_NAMES)}, got {format!r}")
+    if blocksize not in BLOCKSIZES:
+        raise ValueError(f"blocksize must be a power of two from {BLOCKSIZES[0]} to {BLOCKSIZES[-1]}, got {blocksize}")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r}: {str(error).splitlines()[0]}") from None
+    quantized: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
+    repacked = format != "int8" and not not_repacked_reason((n, k), blocksize, format, dtype, where)
+    held: type[QuantizedWeight] = Repacked4bit if repacked else quantized
+    cases = [Case(op, m, n, k, dtype, where, format, quantized if op == QUANTIZE else held, blocksize) for op in OPS]
+    choices = [Choice(case.op, choose(case).name, _reason(case)) for case in cases]
+    if any(choose(case).uses_lookup for case in cases):
+        choices.append(Choice(LOOK_UP, *_look_up(dtype, where)))
+    return choices
+
+
+def _reason(case: Case) -> str:
+    """As the table gives it; and where a product could have been straight from 4 bits, what its W lacks for that."""
+    lacks = not_repackable_reason((case.n, case.k), case.blocksize)
+    concerned = case.device.type == "cuda" and case.op in (FORWARD, DX) and case.layout is Blockwise4bit
+    return f"{reason(case)}; not repacked: {lacks}" if concerned and lacks else reason(case)
+
+
+def _look_up(dtype: torch.dtype, device: torch.device) -> tuple[str, str]:
+    """How codes become levels, and what of it has been run."""
+    if not by_prmt(dtype, device):
+        return "gather", f"levels are gathered from memory: the assembly is for 16-bit levels on NVIDIA, {short(dtype)}"
+    if is_here(device):
+        return "assembly, run on this GPU", torch.cuda.get_device_name(device)
+    return (
+        "assembly, emulated",
+        "no such GPU here: its instructions are emulated for all inputs of four codes and compiled for three GPUs, "
+        "its plain twin is interpreted (tests/kernels)",
+    )

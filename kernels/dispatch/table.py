@@ -1,0 +1,238 @@
+"""Which path computes what: one table, read from the top.
+
+A path is chosen for the operation, the device, the dtype, the shape, and the layout in which the weight is held. The
+first row none of whose rules objects is taken; the objections to the rows above it are the reason that is given. The
+last row of every operation is plain torch, which takes everything.
+
+M rows of x flattened, N out_features, K in_features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+
+from ..cpu import library
+from ..weights.quantized_weight import KERNEL_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
+from ..weights.repack import not_repackable_reason
+from .crossover import crossover, is_here
+
+OLDEST_CAPABILITY = (8, 0)  # of a GPU for which the Triton kernels are written
+
+
+class Case(NamedTuple):
+    """What is asked for: `op` on W [n, k] in `format`, held as `layout`, for m rows of x in `dtype` on `device`."""
+
+    op: str
+    m: int
+    n: int
+    k: int
+    dtype: torch.dtype
+    device: torch.device
+    format: str
+    layout: type[QuantizedWeight]
+    blocksize: int = 64
+
+
+Rule = Callable[[Case], str]  # why a path does not take a case, or nothing
+
+
+def triton_runs(case: Case) -> str:
+    if find_spec("triton") is None:
+        return "Triton is not installed (it exists on Linux only)"
+    if is_here(case.device) and (got := torch.cuda.get_device_capability(case.device)) < OLDEST_CAPABILITY:
+        oldest = ".".join(map(str, OLDEST_CAPABILITY))
+        return f"Triton's kernels need compute capability {oldest}, this GPU has {got[0]}.{got[1]}"
+    return ""
+
+
+def c_was_compiled(case: Case) -> str:
+    return library.unavailable_reason()
+
+
+DEVICES: dict[Rule, str] = {
+    triton_runs: "cuda",
+    c_was_compiled: "cpu",
+}  # a path whose first rule this is is for no other device
+
+
+def in_a_kernel_dtype(case: Case) -> str:
+    names = ", ".join(short(dtype) for dtype in KERNEL_DTYPES)
+    return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {short(case.dtype)}"
+
+
+def with_weights(case: Case) -> str:
+    return "" if case.n * case.k else f"W [{case.n}, {case.k}] holds no weight"
+
+
+def with_rows(case: Case) -> str:
+    return "" if case.m else "x has no rows"
+
+
+def below_the_crossover(case: Case) -> str:
+    found = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < found.scratch:
+        return ""
+    return f"M {case.m} is not below {found.scratch}, from where the vendor's GEMM is as fast ({found.known})"
+
+
+def below_the_fused_one(case: Case) -> str:
+    found = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < found.fused:
+        return ""
+    return f"M {case.m} is not below {found.fused}, from where tiles of 128 rows are as fast ({found.known})"
+
+
+def in_16_bits(case: Case) -> str:
+    return "" if case.dtype.itemsize == 2 else f"the matrix units have no IEEE product in {short(case.dtype)}"
+
+
+def max_rows_for_gemv(case: Case) -> str:
+    m = MIN_ROWS_FOR_PANELS[case.op]
+    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM on panels of W is as fast"
+
+
+def with_a_matrix_unit(case: Case) -> str:
+    if case.dtype != torch.bfloat16:
+        return f"the matrix unit takes bfloat16, this is {short(case.dtype)}"
+    name = library.instruction_set()
+    return "" if name == library.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
+
+
+def rows_are_whole_blocks(case: Case) -> str:
+    if case.blocksize % 64:
+        return f"tiles are of blocks of 64 or more, this is of {case.blocksize}"
+    return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
+
+
+def min_rows_for_amx(case: Case) -> str:
+    m = MIN_ROWS_FOR_AMX[case.op]
+    return "" if case.m >= m else f"M {case.m} is below {m}, up to where looking up in registers is as fast"
+
+
+@dataclass(frozen=True)
+class Path:
+    """One row: what computes `op`, where (a function of a room of `kernels`), for which weights, and when not."""
+
+    op: str
+    name: str
+    where: str
+    layout: type[QuantizedWeight] | None  # None: every one
+    why: str
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def uses_lookup(self) -> bool:
+        """Whether its kernels turn codes into levels as `lookup` does."""
+        return self.where.startswith(("triton.gemv.", "triton.gemm."))
+
+    def is_for(self, case: Case) -> bool:
+        device = DEVICES.get(self.rules[0]) if self.rules else None
+        return self.op == case.op and self.layout in (None, case.layout) and device in (None, case.device.type)
+
+    def unsupported_reason(self, case: Case) -> str:
+        """Why this path does not take the case; nothing if it does."""
+        return next(filter(None, (rule(case) for rule in self.rules)), "")
+
+    @cached_property
+    def run(self) -> Callable[..., Any]:
+        """The function. Its room is imported when it is first wanted: Triton exists on Linux only."""
+        room, _, function = self.where.rpartition(".")
+        run: Callable[..., Any] = getattr(import_module(f"..{room}", __package__), function)
+        return run
+
+
+QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
+
+DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
+C_GEMV, C_AMX, C_DEQUANT_GEMM = "C", "C, matrix unit", "C panels + GEMM"
+
+NO_KERNEL = "no kernel is written for it"
+ONE_READ = "W is read once"
+ONE_LAUNCH = "nested maxima are resolved in the one launch"
+FROM_4_BITS = "W is read in 4 bits and never written: its bytes are the limit"
+DECODED_ONCE = "W is read in 4 bits and becomes a matrix in registers, once for 128 rows"
+ROWS = "the codes go to the matrix units as they are"
+ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
+
+AS_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix unit wants them"
+IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
+A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
+
+# Rows from which each wins over looking up in registers, on a 2-core Xeon at 4096 x 4096 (bench/README.md).
+MIN_ROWS_FOR_PANELS = {FORWARD: 16, DX: 8}
+MIN_ROWS_FOR_AMX = {FORWARD: 3, DX: 2}
+
+ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
+FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)
+MIDDLE_ROWS = (*ON_GPU, with_rows, in_16_bits, below_the_crossover)
+INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
+ANY_ROWS = (*ON_GPU, with_rows)
+ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
+FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, max_rows_for_gemv)
+TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, rows_are_whole_blocks, min_rows_for_amx)
+ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
+
+TABLE = (
+    Path(QUANTIZE, "Triton", "triton.quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
+    Path(QUANTIZE, C_GEMV, "cpu.linear.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
+    Path(QUANTIZE, PLAIN, "reference.weights.quantize", None, NO_KERNEL),
+    Path(DEQUANTIZE, "Triton", "triton.dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
+    Path(DEQUANTIZE, "Triton, repacked", "triton.dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
+    Path(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
+    Path(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
+    Path(DEQUANTIZE, PLAIN, "reference.weights.dequantize", None, NO_KERNEL),
+    Path(FORWARD, DECODE, "triton.gemv.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Path(FORWARD, FUSED, "triton.gemm.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Path(FORWARD, "Triton int8", "triton.int8_linear.linear", RowwiseInt8, ROWS, INT8_ROWS),
+    Path(FORWARD, SCRATCH, "dispatch.dequant_gemm.linear", None, ONE_GEMM, ANY_ROWS),
+    Path(FORWARD, C_AMX, "cpu.linear.tiled_linear", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Path(FORWARD, C_GEMV, "cpu.linear.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, C_GEMV, "cpu.linear.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
+    Path(FORWARD, PLAIN, "reference.weights.linear", None, NO_KERNEL),
+    Path(DX, DECODE, "triton.gemv.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Path(DX, FUSED, "triton.gemm.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Path(DX, "Triton int8", "triton.int8_linear.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
+    Path(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
+    Path(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Path(DX, C_GEMV, "cpu.linear.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, C_GEMV, "cpu.linear.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
+    Path(DX, PLAIN, "reference.weights.linear_dx", None, NO_KERNEL),
+)
+
+
+@lru_cache(maxsize=4096)  # a prompt of every length is a case
+def choose(case: Case) -> Path:
+    """The first path of the table that takes the case."""
+    return next(path for path in TABLE if path.is_for(case) and not path.unsupported_reason(case))
+
+
+@lru_cache(maxsize=4096)
+def reason(case: Case) -> str:
+    """Why `choose` comes to its choice."""
+    chosen = choose(case)
+    objections = [path.unsupported_reason(case) for path in TABLE[: TABLE.index(chosen)] if path.is_for(case)]
+    return "; ".join(dict.fromkeys(objections)) or chosen.why
+
+
+def not_repacked_reason(
+    shape: tuple[int, ...], blocksize: int, format: str, dtype: torch.dtype, device: torch.device
+) -> str:
+    """Why a 4-bit weight stays on a device in the order of files; nothing if kernels there read the other one."""
+    if rule := not_repackable_reason(shape, blocksize):
+        return rule
+    case = Case(FORWARD, 1, shape[0], shape[1], dtype, device, format, Repacked4bit, blocksize)
+    return "" if choose(case).layout is Repacked4bit else reason(case)
+
+
+def short(dtype: torch.dtype) -> str:
+    """The name of a dtype without its module."""
+    return str(dtype).removeprefix("torch.")

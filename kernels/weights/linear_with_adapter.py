@@ -1,0 +1,25 @@
+"""A linear as the products take it: its weight, and what one adapter adds.
+
+N out_features, K in_features, r rank.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .quantized_weight import QuantizedWeight
+
+
+class LinearWithAdapter(NamedTuple):
+    """y = x W^T + scaling * (d(x) lora_A^T) lora_B^T
+
+    weight   W [N, K], quantized or dense
+    lora_A   [r, K], and lora_B [N, r]; both None where there is no adapter
+    drop     the share p and the seed of the mask of d(x) = x mask / (1 - p), or None
+    """
+
+    weight: QuantizedWeight | Tensor
+    lora_A: Tensor | None = None
+    lora_B: Tensor | None = None
+    scaling: float = 1.0
+    drop: tuple[float, int] | None = None

@@ -1,0 +1,214 @@
+"""Named adapters ("hats") on one frozen base: add, use, mix, drop. Their files are in `adapter_files`.
+
+N out_features, K in_features, r rank.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..layers.lora import (
+    AdapterConfig,
+    AdapterMix,
+    AdapterSelection,
+    LoRALinear,
+    PerRow,
+    adapter_context,
+    initial_matrices,
+)
+from ..model.llama import Llama
+from ..model.param_names import HF_LINEARS, LINEARS
+
+ATTENTION = tuple(name for name in LINEARS if name.startswith("attention."))
+
+
+def add_adapter(
+    model: Llama,
+    name: str,
+    *,
+    rank: int = 8,
+    alpha: float = 16.0,
+    targets: str | Sequence[str] = "all",
+    dropout: float = 0.0,
+    rslora: bool = False,
+    seed: int = 0,
+) -> None:
+    """A new trainable adapter: A uniform in +-1/sqrt(K) from `seed`, B zero, both float32. The base is frozen.
+
+    targets: "all" (the seven linears of a block), "attention" (its four), or names, Meta's or Hugging Face's.
+    It takes part once `use_adapter` names it.  Raises ValueError for a name in use or options out of range.
+    """
+    config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora)
+    check_new(model, name)
+    check_range(config, f"adapter {name!r}", {})
+    freeze_base(model)
+    generator = torch.Generator().manual_seed(seed)
+    device = model.tok_embeddings.weight.device
+    for path in target_paths(model, config.targets):
+        layer = lora_layer(model, path)
+        lora_A, lora_B = initial_matrices(layer.in_features, layer.out_features, rank, generator, device)
+        layer.add(name, config, lora_A, lora_B, trainable=True)
+
+
+Use = str | Mapping[str, float] | Sequence[str | Mapping[str, float] | None] | None
+
+
+def use_adapter(model: Llama, use: Use) -> None:
+    """Which adapters are added from now on, in every thread that has not chosen by `using_adapter`.
+
+    use  None, one name, a weighted mix {name: weight}, or one of these for each row of the batch
+    Nothing is loaded, copied or computed.  Raises ValueError for a name that is not held.
+    """
+    choice = _resolve(model, use)
+    for layer in lora_layers(model).values():
+        layer.active = choice
+
+
+@contextmanager
+def using_adapter(model: Llama, use: Use) -> Iterator[None]:
+    """`use_adapter` for a block: in this thread or asyncio task, and nobody else's; blocks may be nested.
+
+    A forward pass in the block keeps its choice when `gradient_checkpointing` runs it again, wherever and whenever the
+    backward pass is; a text that `generate` began in the block is finished with it.
+    Raises ValueError for a name that is not held.
+    """
+    choice = _resolve(model, use)
+    with adapter_context(dict.fromkeys(lora_layers(model).values(), choice)):
+        yield
+
+
+def _resolve(model: Llama, use: Use) -> AdapterSelection:
+    held = adapter_names(model)
+    if use is None or isinstance(use, str | Mapping):
+        return _mix(use, held)
+    rows = [_mix(row, held) for row in use]
+    mixes = tuple(dict.fromkeys(rows))
+    index = torch.tensor([mixes.index(row) for row in rows], dtype=torch.int64)
+    return PerRow(mixes, index.to(model.tok_embeddings.weight.device))
+
+
+def _mix(use: str | Mapping[str, float] | None, held: Sequence[str]) -> AdapterMix:
+    mix = {} if use is None else {use: 1.0} if isinstance(use, str) else dict(use)
+    for name, weight in mix.items():
+        if name not in held:
+            raise ValueError(f"unknown adapter {name!r}: this model holds {list(held) or 'none'}")
+        if not math.isfinite(weight):
+            raise ValueError(f"adapter {name!r}: its weight in the mix must be a finite number, got {weight}")
+    return tuple((name, float(weight)) for name, weight in mix.items())
+
+
+def drop_adapter(model: Llama, name: str) -> None:
+    """Forgets an adapter; the base is what it was before it.  Raises ValueError for a name that is not held."""
+    layers = lora_layers(model)
+    for path in layer_configs(model, name):
+        layer = layers[path]
+        layer.active = _without(layer.active, name)
+        layer.drop(name)
+        if not layer.configs:
+            model.set_submodule(path, layer.base)
+
+
+def _without(choice: AdapterSelection, name: str) -> AdapterSelection:
+    if isinstance(choice, PerRow):
+        return PerRow(tuple(tuple(part for part in mix if part[0] != name) for mix in choice.mixes), choice.index)
+    return tuple(part for part in choice if part[0] != name)
+
+
+def adapter_names(model: Llama) -> list[str]:
+    """The names of the adapters that a model holds, in the order in which they came."""
+    return list(dict.fromkeys(name for layer in lora_layers(model).values() for name in layer.configs))
+
+
+def adapter_parameters(model: Llama, name: str) -> dict[str, nn.Parameter]:
+    """The matrices of one adapter by the path of their layer: "layers.0.attention.wq.lora_A" ..."""
+    layers = lora_layers(model)
+    return {
+        f"{path}.{matrix}": getattr(layers[path], matrix)[name]
+        for path in layer_configs(model, name)
+        for matrix in ("lora_A", "lora_B")
+    }
+
+
+def freeze_base(model: Llama) -> None:
+    """Takes the gradient from every parameter that is not an adapter's."""
+    for name, parameter in model.named_parameters():
+        if ".lora_A." not in name and ".lora_B." not in name:
+            parameter.requires_grad_(False)
+
+
+def lora_layers(model: Llama) -> dict[str, LoRALinear]:
+    """Every layer that carries adapters, by its path in Meta's names."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, LoRALinear)}
+
+
+def resolve_targets(targets: str | Sequence[str]) -> tuple[str, ...]:
+    """Meta's names, in Meta's order, of "all", "attention", or names of either kind ("wq", "q_proj", "attention.wq").
+
+    Raises ValueError for another name, or none.
+    """
+    if targets == "all":
+        return LINEARS
+    if targets == "attention":
+        return ATTENTION
+    known = {short: meta for meta in LINEARS for short in (meta, meta.partition(".")[2])}
+    known |= {short: meta for hf, meta in zip(HF_LINEARS, LINEARS, strict=True) for short in (hf, hf.partition(".")[2])}
+    chosen = set()
+    for target in [targets] if isinstance(targets, str) else targets:
+        if target not in known:
+            raise ValueError(f"targets: unknown linear {target!r}: 'all', 'attention', or of {', '.join(known)}")
+        chosen.add(known[target])
+    if not chosen:
+        raise ValueError("targets: name at least one linear, got none")
+    return tuple(meta for meta in LINEARS if meta in chosen)
+
+
+def check_new(model: Llama, name: str) -> None:
+    """Raises ValueError for a name that is in use or no word."""
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise ValueError(f"an adapter's name must be letters, digits, _ and -, got {name!r}")
+    if hasattr(nn.ParameterDict, name):
+        raise ValueError(f"an adapter cannot be called {name!r}: torch's dictionaries keep that word for themselves")
+    if name in adapter_names(model):
+        raise ValueError(f"adapter {name!r} is already there: drop it first, or choose another name")
+
+
+def check_range(config: AdapterConfig, where: str, called: Mapping[str, str]) -> None:
+    """Raises ValueError for options out of range; `called` is what a field is called where it was written."""
+    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "rank": ("at least 1 and whole", lambda rank: type(rank) is int and rank >= 1),
+        "alpha": ("a finite number", lambda alpha: type(alpha) in (int, float) and math.isfinite(alpha)),
+        "dropout": ("in [0, 1)", lambda share: type(share) in (int, float) and 0 <= share < 1),
+        "rslora": ("true or false", lambda flag: type(flag) is bool),
+    }
+    for field, (rule, holds) in rules.items():
+        value = getattr(config, field)
+        if not holds(value):
+            raise ValueError(f"{where}: {called.get(field, field)} must be {rule}, got {value!r}")
+
+
+def layer_configs(model: Llama, name: str) -> dict[str, AdapterConfig]:
+    """The options of an adapter by the path of each layer that it covers.  Raises ValueError for an unknown name."""
+    configs = {path: layer.configs[name] for path, layer in lora_layers(model).items() if name in layer.configs}
+    if not configs:
+        raise ValueError(f"unknown adapter {name!r}: this model holds {adapter_names(model) or 'none'}")
+    return configs
+
+
+def target_paths(model: Llama, targets: Sequence[str]) -> list[str]:
+    """The path of every target in every layer: "layers.0.attention.wq" ..."""
+    return [f"layers.{layer}.{target}" for layer in range(model.config.n_layers) for target in targets]
+
+
+def lora_layer(model: Llama, path: str) -> LoRALinear:
+    """The LoRA layer at a path, put around the linear that is there if it is the first adapter's."""
+    module = model.get_submodule(path)
+    if not isinstance(module, LoRALinear):
+        out_features, in_features = model.config.linear_shapes()[path.split(".", 2)[2]]
+        module = LoRALinear(module, in_features, out_features).train(model.training)
+        model.set_submodule(path, module)
+    return module

@@ -1,0 +1,154 @@
+"""Parameters and bytes, counted from shapes alone: no weights are needed, a model is built on the meta device.
+
+Bytes are decimal: 1 MB = 10^6, 1 GB = 10^9.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+
+import torch
+
+from ..checkpoints.tensor_files import SAFETENSORS_DTYPES
+from ..kernels.weights.quantized_weight import DENSE_DTYPES, expected_bytes
+from ..model.config import PRESETS, ModelConfig
+from ..model.llama import Llama
+from ..model.param_names import LINEARS, is_block_linear
+from . import ATTENTION, resolve_targets
+from .files import tensor_key
+
+MAX_HEADER_BYTES = 2**20  # of an adapter's file: a 70B with all seven linears has a fifth of it
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of an account: what, how many parameters, how many bytes."""
+
+    what: str
+    parameters: int
+    bytes: int
+
+
+def model_parameters(config: ModelConfig) -> int:
+    """All parameters of a model, counted on the model itself, built on the meta device."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Llama(config).parameters())
+
+
+def linear_parameters(config: ModelConfig) -> int:
+    """Parameters of the linears of all blocks: what is quantized."""
+    return config.n_layers * sum(map(prod, config.linear_shapes().values()))
+
+
+def lora_parameters(in_features: int, out_features: int, rank: int) -> int:
+    """r (d_in + d_out): A is d_in x r, B is r x d_out"""
+    return rank * (in_features + out_features)
+
+
+def adapter_parameters(config: ModelConfig, rank: int, targets: str | Sequence[str] = "all") -> int:
+    """sum over layers and targets of r (d_in + d_out)"""
+    shapes = config.linear_shapes()
+    return config.n_layers * sum(lora_parameters(*shapes[target], rank) for target in resolve_targets(targets))
+
+
+def base_items(config: ModelConfig, weights: str, dtype: str = "bf16") -> list[Item]:
+    """The bytes of a base whose block linears are in `weights` and everything else in `dtype`, part by part."""
+    shapes = config.parameter_shapes()
+    linears = [shape for name, shape in shapes.items() if is_block_linear(name)]
+    count = sum(map(prod, linears))
+    total = sum(expected_bytes(shape, weights) for shape in linears)
+    if weights in DENSE_DTYPES:
+        items = [Item(f"linears of the blocks, {weights}", count, total)]
+    else:
+        codes = count if weights == "int8" else sum(-(-prod(shape) // 2) for shape in linears)
+        items = [
+            Item(f"linears of the blocks, {weights}: codes", count, codes),
+            Item(f"linears of the blocks, {weights}: statistics", 0, total - codes),
+        ]
+    for what, ending in (
+        ("embedding", "tok_embeddings.weight"),
+        ("output head", "output.weight"),
+        ("norms", "norm.weight"),
+    ):
+        part = sum(prod(shape) for name, shape in shapes.items() if name.endswith(ending))
+        items.append(Item(f"{what}, {dtype}", part, part * DENSE_DTYPES[dtype].itemsize))
+    return items
+
+
+def adapter_file_bytes(config: ModelConfig, rank: int, targets: str | Sequence[str], dtype: str) -> int:
+    """The very size of `adapter_model.safetensors`: eight bytes of length, a header in JSON, the matrices"""
+    width, shapes = DENSE_DTYPES[dtype].itemsize, config.linear_shapes()
+    matrices = {}
+    for target, layer in product(resolve_targets(targets), range(config.n_layers)):
+        d_out, d_in = shapes[target]
+        matrices[tensor_key(f"layers.{layer}.{target}", "lora_A")] = [rank, d_in]
+        matrices[tensor_key(f"layers.{layer}.{target}", "lora_B")] = [d_out, rank]
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for key in sorted(matrices):
+        start, end = end, end + width * prod(matrices[key])
+        kind = SAFETENSORS_DTYPES[DENSE_DTYPES[dtype]]
+        header[key] = {"dtype": kind, "shape": matrices[key], "data_offsets": [start, end]}
+    text = len(json.dumps(header, separators=(",", ":")))
+    return 8 + text + -text % 8 + end
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """An adapter by rank, targets and type: its parameters, the bytes of its matrices, and of the whole file"""
+
+    rank: int
+    targets: str
+    dtype: str
+    parameters: int
+    bytes: int
+    file_bytes: int
+
+
+COMMON_TARGETS = {
+    "all seven linears": LINEARS,
+    "wq, wk, wv, wo": ATTENTION,
+    "wq, wv": ("attention.wq", "attention.wv"),
+    "wq, wk, wv": ("attention.wq", "attention.wk", "attention.wv"),
+}
+COMMON_RANKS = tuple(2**power for power in range(9))
+ADAPTER_TYPES = ("fp32", "bf16")  # fp16 takes what bf16 does
+
+
+def adapters_of_size(
+    target_bytes: float,
+    within: float,
+    config: ModelConfig = PRESETS["7b"],
+    *,
+    ranks: Sequence[int] | None = COMMON_RANKS,
+    targets: Mapping[str, Sequence[str]] = COMMON_TARGETS,
+    dtypes: Sequence[str] = ADAPTER_TYPES,
+) -> list[AdapterShape]:
+    """The adapters whose file is within a fraction `within` of a size (0.005 is half a per cent). Nearest first.
+
+    ranks  None tries every rank that could do; left out, 1 to 256 by doubling
+    """
+    found = []
+    for (label, names), dtype in product(targets.items(), dtypes):
+        one = adapter_parameters(config, 1, names)
+        width = DENSE_DTYPES[dtype].itemsize
+        for rank in _ranks_near(target_bytes, within, one * width) if ranks is None else ranks:
+            count = rank * one
+            size = adapter_file_bytes(config, rank, names, dtype)
+            if abs(size - target_bytes) <= within * target_bytes:
+                found.append(AdapterShape(rank, label, dtype, count, count * width, size))
+    return sorted(found, key=lambda shape: (abs(shape.file_bytes - target_bytes), shape.rank))
+
+
+def _ranks_near(target_bytes: float, within: float, bytes_of_rank_1: int) -> range:
+    """Every rank whose matrices, with no header or a large one, may come to the size."""
+    largest = (1 + within) * target_bytes / bytes_of_rank_1
+    smallest = ((1 - within) * target_bytes - MAX_HEADER_BYTES) / bytes_of_rank_1
+    return range(max(1, int(smallest)), int(largest) + 1)
+
+
+def square_matrix(d: int) -> ModelConfig:
+    """A one-block model whose wq is d x d, to look at one matrix by itself."""
+    return replace(PRESETS["7b"], dim=d, n_layers=1, n_heads=1, n_kv_heads=1, hidden_dim=d, vocab_size=1)

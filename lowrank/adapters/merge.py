@@ -1,0 +1,279 @@
+"""A hat added to the weights of its base, once and for all; and how much of it the rounding leaves.
+
+F(W) is W as the output stores it: rounded to 16 bits, or quantized.  N out_features, K in_features.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..atomic_io import new_folder, sha256_of, write_json
+from ..checkpoints import fingerprint
+from ..checkpoints.sidecar_files import Format, write_small_files
+from ..checkpoints.tensor_files import PthWriter, SafetensorsWriter, TensorWriter, tensor_bytes
+from ..kernels import ops
+from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES, QuantizedWeight
+from ..layers.quant_linear import from_stored, to_stored
+from ..model.checkpoint import Checkpoint, QuantizedParts, Stored, open_checkpoint
+from ..model.config import RopeLayout
+from ..model.param_names import is_block_linear, to_hf
+from ..model.rope_layout import reorder_rope_rows
+from ..progress import ProgressBar
+from .files import WEIGHTS_FILE, StoredAdapter, read_adapter
+
+DEQUANTIZED = "dequantized"
+INTO = (*DENSE_DTYPES, DEQUANTIZED, *QUANTIZED_NAMES)
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What is left of delta W = scaling * (A B)^T in one linear: kept = F(W + delta W) - F(W)
+
+    cosine of kept and delta W, ratio |kept| / |delta W|; both 1 if nothing is lost, 0 if all of it is.
+    """
+
+    path: str
+    cosine: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The folder, and what is left of the hat in each linear and in all of them together.
+
+    weights   the number format of its linears, as `load` takes it
+    unmerged  that of the base to wear the hat on, to compare with
+    """
+
+    folder: Path
+    survival: list[Survival]
+    overall: Survival
+    weights: str
+    unmerged: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What becomes of the weights: `through` a 4- or 8-bit format first or as they are, and what they are stored as."""
+
+    into: str
+    through: str | None
+    stored: str
+    unmerged: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, into: str, dtype: str, through: str) -> Self:
+        where, have = checkpoint.folder, _format(checkpoint)
+        if into not in INTO:
+            raise ValueError(f"into must be one of {', '.join(INTO)}, got {into!r}")
+        if dtype not in DENSE_DTYPES or through not in QUANTIZED_NAMES:
+            raise ValueError(f"a dequantized base is of a 4- or 8-bit format in a dense dtype, got {through}, {dtype}")
+        if into == DEQUANTIZED:
+            return cls(into, have or through, dtype, f"dequant:{have or through}")
+        if have and into in DENSE_DTYPES:
+            raise ValueError(
+                f"{where}: is stored as {have}, and the full-precision weights are not there: into must be "
+                f"{DEQUANTIZED!r} or a 4- or 8-bit format, got {into!r}"
+            )
+        return cls(into, have, into, have or into)
+
+
+def merge_folder(
+    base: str | Path,
+    adapter: str | Path,
+    out: str | Path,
+    into: str,
+    *,
+    format: Format = "hf",
+    dtype: str = "fp16",
+    through: str = "nf4-dq",
+    force: bool = False,
+    progress: bool = False,
+) -> Merged:
+    """Writes a folder whose linears are F(W + scaling * (A B)^T), a tensor at a time
+
+    into     "fp32", "bf16", "fp16": W is the full-precision base, F rounds to that type, as do all other tensors
+             "dequantized": W went `through` a 4- or 8-bit format (or is stored in one), F rounds to `dtype`
+             "nf4-dq", "nf4", "fp4-dq", "fp4", "int8": W is the base as it is, F quantizes; other tensors are kept
+    format   "hf" (rows of wq and wk in halves) or "meta" (interleaved); the rows are moved where the base differs
+    The folder is read back and compared with what was to be written, tensor by tensor, before it takes its name; its
+    lowrank.json says what was merged into what, and what is left of it.
+    Raises ValueError for a hat of another base (unless `force`), a full-precision merge without full-precision
+    weights, and a weight that its type cannot hold; OSError if the folder does not read back.
+    """
+    checkpoint = open_checkpoint(base)
+    plan = _Plan.of(checkpoint, into, dtype, through)
+    source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
+    hat = read_adapter(adapter, checkpoint.config, None if force else source)
+    out, total = Path(out), len(checkpoint.config.parameter_shapes())
+    merger = _Merger(checkpoint, hat, plan, "half" if format == "hf" else "interleaved")
+    with new_folder(out) as aside:
+        digests = {}
+        with _writer(aside, format, plan, total) as writer:
+            for name, parts in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
+                key = to_hf(name) if format == "hf" else name
+                for suffix, tensor in parts.items():
+                    writer.add(key.removesuffix(".weight") + suffix, tensor)
+                digests[name] = _digest(parts)
+        write_small_files(aside, checkpoint.folder, checkpoint.config, format, plan.stored)
+        merged = Merged(out, merger.survival, merger.overall(), plan.stored, plan.unmerged)
+        write_json(aside / fingerprint.FILENAME, _record(merged, plan, source, hat, digests))
+        _check_read_back(aside, digests)
+    return merged
+
+
+class _Merger:
+    """The tensors of the output one after another, with what they show of the hat's survival."""
+
+    def __init__(self, checkpoint: Checkpoint, hat: StoredAdapter, plan: _Plan, layout: RopeLayout) -> None:
+        self.checkpoint, self.hat, self.plan, self.layout = checkpoint, hat, plan, layout
+        self.survival: list[Survival] = []
+        self._sums = torch.zeros(3, dtype=torch.float64)  # of kept * delta, kept^2, delta^2
+
+    def tensors(self) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """(Meta's key, what is stored of it by the end of its key)"""
+        config = self.checkpoint.config
+        for name, value in self.checkpoint.tensors():
+            if is_block_linear(name):
+                yield name, self._linear(name, value)
+            else:
+                assert isinstance(value, Tensor), name
+                yield name, self._other(name, value)
+                if name == "tok_embeddings.weight" and config.tie_embeddings and self.layout == "interleaved":
+                    yield "output.weight", self._other("output.weight", value)  # Meta's format has no tied head
+
+    def overall(self) -> Survival:
+        """Over all linears that the hat covers, as one long vector."""
+        return _survival("all", *self._sums.tolist())
+
+    def _linear(self, name: str, value: Stored) -> Mapping[str, Tensor]:
+        config, path = self.checkpoint.config, name.removesuffix(".weight")
+        where = f"{self.checkpoint.folder}: {name}"
+        weight = self._own_layout(name, _dense(value, self.plan.through, where))
+        if path not in self.hat.pairs:
+            return self._stored(weight, where)
+        delta = self._own_layout(name, self.hat.reorder_rope_rows(path, config).delta())
+        bare = self._values(self._stored(weight, where), where)
+        stored = self._stored(weight.add_(delta), where)
+        del weight
+        sums = _products(self._values(stored, where).sub_(bare), delta)
+        self._sums += sums
+        self.survival.append(_survival(path, *sums.tolist()))
+        return stored
+
+    def _own_layout(self, name: str, rows: Tensor) -> Tensor:
+        return reorder_rope_rows(rows, name, self.checkpoint.config, self.checkpoint.config.rope_layout, self.layout)
+
+    def _stored(self, weight: Tensor, where: str) -> Mapping[str, Tensor]:
+        """F(W) as the parts that are written."""
+        if self.plan.stored in DENSE_DTYPES:
+            return {".weight": _narrowed(weight, self.plan.stored, where)}
+        return to_stored(ops.quantize(weight, self.plan.stored, name=where))
+
+    def _values(self, stored: Mapping[str, Tensor], where: str) -> Tensor:
+        """F(W) in float32, in memory of its own."""
+        if self.plan.stored in DENSE_DTYPES:
+            return stored[".weight"].to(torch.float32, copy=True)
+        return ops.dequantize(from_stored(dict(stored), where))
+
+    def _other(self, name: str, value: Tensor) -> Mapping[str, Tensor]:
+        """The embedding, a norm or the output head."""
+        if self.plan.stored in DENSE_DTYPES:
+            value = _narrowed(value, self.plan.stored, f"{self.checkpoint.folder}: {name}")
+        return {".weight": value}
+
+
+def _dense(value: Stored, through: str | None, where: str) -> Tensor:
+    """W in float32, in memory of its own, dequantized if it is stored or to go through a quantized format."""
+    quantized: QuantizedWeight | None = None
+    if isinstance(value, QuantizedParts):
+        quantized = from_stored(value.tensors, where)
+    elif through is not None:
+        quantized = ops.quantize(value, through, name=where)
+    else:
+        return value.to(torch.float32, copy=True)
+    return ops.dequantize(quantized)
+
+
+def _narrowed(value: Tensor, dtype: str, where: str) -> Tensor:
+    narrow = value.to(DENSE_DTYPES[dtype])
+    if not torch.isfinite(narrow).all():
+        raise ValueError(f"{where}: must be finite in {dtype}, holds up to {value.abs().max().item():.3g}")
+    return narrow
+
+
+def _products(kept: Tensor, delta: Tensor) -> Tensor:
+    """sums of kept * delta, kept^2 and delta^2, in float64, a few rows at a time; [3]"""
+    sums = torch.zeros(3, dtype=torch.float64)
+    for k, d in zip(kept.split(256), delta.split(256), strict=True):
+        k, d = k.double().flatten(), d.double().flatten()
+        sums += torch.stack([k @ d, k @ k, d @ d])
+    return sums
+
+
+def _survival(path: str, product: float, kept: float, delta: float) -> Survival:
+    """From sums of kept * delta, kept^2 and delta^2."""
+    if kept == 0 or delta == 0:
+        return Survival(path, 0.0, 0.0)
+    return Survival(path, product / (kept * delta) ** 0.5, (kept / delta) ** 0.5)
+
+
+def _format(checkpoint: Checkpoint) -> str | None:
+    """The 4- or 8-bit format in which a folder is stored, None for full precision."""
+    if not checkpoint.is_quantized:
+        return None
+    for name, value in checkpoint.tensors():
+        if isinstance(value, QuantizedParts):
+            return from_stored(value.tensors, f"{checkpoint.folder}: {name}").name
+    raise ValueError(f"{checkpoint.folder}: holds parts of quantized weights, but no quantized weight")
+
+
+def _writer(folder: Path, format: Format, plan: _Plan, tensors: int) -> TensorWriter:
+    """Meta's own file for dense weights in its format; safetensors else, where a weight has up to six parts."""
+    if format == "meta" and plan.stored in DENSE_DTYPES:
+        return PthWriter(folder / "consolidated.00.pth")
+    return SafetensorsWriter(folder / "model.safetensors", 6 * (tensors + 1))
+
+
+def _digest(parts: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the parts of a weight with their names, types and shapes."""
+    whole = hashlib.sha256()
+    for suffix, tensor in sorted(parts.items()):
+        whole.update(f"{suffix} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        whole.update(tensor_bytes(tensor))
+    return whole.hexdigest()
+
+
+def _check_read_back(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raises OSError naming a tensor that is not in the folder as it was to be written."""
+    read = {
+        name: _digest(value.tensors if isinstance(value, QuantizedParts) else {".weight": value})
+        for name, value in open_checkpoint(folder).tensors()
+    }
+    for name in digests.keys() | read.keys():
+        if digests.get(name) != read.get(name):
+            raise OSError(f"{folder}: {name} does not read back as it was written")
+
+
+def _record(
+    merged: Merged, plan: _Plan, source: Mapping[str, str], hat: StoredAdapter, digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """lowrank.json of the folder: what was merged into what, what is left of it, and the hash of every tensor."""
+    return {
+        "lowrank": __version__,
+        "merged": {
+            "into": plan.into,
+            "base_weights": plan.unmerged,
+            "base_fingerprint": source["fingerprint"],
+            "weights_sha256": sha256_of(hat.folder / WEIGHTS_FILE),
+            "hat": hat.record,
+        },
+        "survival": {part.path: [part.cosine, part.ratio] for part in (merged.overall, *merged.survival)},
+        "tensors_sha256": dict(digests),
+    }

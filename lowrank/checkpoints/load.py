@@ -1,0 +1,197 @@
+"""A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..kernels import ops
+from ..kernels.cpu import library
+from ..kernels.llama_ops.cpu import CPU_OPS
+from ..kernels.llama_ops.cuda import CUDA_OPS
+from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
+from ..layers.cpu_decode import FusedBlocks
+from ..layers.quant_linear import CastLinear, QuantLinear, from_stored
+from ..model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
+from ..model.llama import TORCH_OPS, Llama, Ops
+from ..model.param_names import is_block_linear
+from ..model.tokenizer import Tokenizer
+from ..progress import ProgressBar
+from .chunked_quantize import quantize_chunks
+from .fingerprint import Fingerprint
+
+WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
+DEFAULT_WEIGHTS = "nf4-dq"
+DEQUANT = "dequant:"
+
+
+def load(
+    path: str | Path,
+    weights: str | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    progress: bool = False,
+    keep: Callable[[nn.Module], None] | None = None,
+) -> Llama:
+    """A frozen base, ready to compute in `dtype` (left out: bfloat16 on a GPU, float32 on a CPU).
+
+    path     a Meta folder, a Hugging Face folder, one quantized by bitsandbytes, or by `lowrank quantize`
+    weights  of the seven linears of each block: "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq", or
+             "dequant:" and one of the last five: full-precision weights that went through that format.
+             Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
+             dequantized). Embedding, norms and output head are in `dtype`.
+    keep     is told each linear of a block as soon as it is there, and may let go of a part of it
+    Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
+    Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
+    """
+    checkpoint = open_checkpoint(path)
+    wanted = _Wanted.parse(weights, checkpoint.is_quantized)
+    device = find_device(device)
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    if device.type == "cpu" and wanted.is_quantized and library.unavailable_reason():
+        _warn_plain_torch()
+    with torch.device("meta"), _Uninitialised():
+        model = Llama(checkpoint.config, ops=_operations(device, dtype))
+    if model.norm.ops is CPU_OPS:
+        model.fused_blocks = FusedBlocks()
+    fingerprint = Fingerprint()
+    shapes = checkpoint.config.parameter_shapes()
+    formats = set()
+    parameters = checkpoint.parameters()
+    with bytes_bar("load", parameters, progress) as bar:
+        for parameter in parameters:
+            name, value = parameter.name, parameter.read()
+            if is_block_linear(name):
+                module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
+                model.set_submodule(name.removesuffix(".weight"), module)
+                formats.add(module.format)
+                if keep is not None:
+                    keep(module)
+                del module
+            else:
+                assert isinstance(value, Tensor), name
+                fingerprint.add(name, value)
+                owner = model.get_submodule(name.removesuffix(".weight"))
+                owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
+            del value  # before the next is read: two would be held otherwise
+            bar.update(parameter.nbytes)
+    model.output = CastLinear(model.output.weight)
+    if checkpoint.config.tie_embeddings:
+        model.output.weight = model.tok_embeddings.weight
+    if device.type == "cpu" and not library.unavailable_reason():
+        small = (tensor for tensor in model.layers.buffers() if tensor.nbytes < library.MIN_HUGE_PAGE_BYTES)
+        library.prefer_huge_pages([model.output.weight, *small])
+    model.source = {
+        "weights": weights or "+".join(sorted(formats)),
+        "fingerprint": fingerprint.hexdigest(checkpoint.folder),
+    }
+    return model.requires_grad_(False).eval()
+
+
+def _operations(device: torch.device, dtype: torch.dtype) -> Ops:
+    """Triton's on a GPU; on a CPU those in C, if they were compiled and take the dtype."""
+    if device.type == "cuda":
+        return CUDA_OPS
+    return (
+        CPU_OPS if device.type == "cpu" and dtype in library.DTYPES and not library.unavailable_reason() else TORCH_OPS
+    )
+
+
+@cache
+def _warn_plain_torch() -> None:
+    """Once in a process: the weights are right, and slow."""
+    warnings.warn(f"4-bit and 8-bit weights in plain torch: {library.unavailable_reason()}", stacklevel=3)
+
+
+def bytes_bar(
+    what: str, parameters: Sequence[Parameter], shown: bool, pending: Sequence[Parameter] | None = None
+) -> ProgressBar:
+    """A bar over the bytes that are read, with their rate; pending: those that have not been done before."""
+    total = sum(parameter.nbytes for parameter in parameters)
+    left = total if pending is None else sum(parameter.nbytes for parameter in pending)
+    return ProgressBar(desc=what, total=total, initial=total - left, unit="B", unit_scale=True, disable=not shown)
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of a name.  Raises ValueError for one that this machine, or this torch, does not have."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r}: {str(error).splitlines()[0]}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {str(name)!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer of a folder of weights (`tokenizer.model`).
+
+    Raises ValueError if there is none, or if it has another number of pieces than the embedding has rows.
+    """
+    tokenizer = Tokenizer(Path(path) / "tokenizer.model")
+    rows = open_checkpoint(path).config.vocab_size
+    if tokenizer.vocab_size != rows:
+        raise ValueError(f"{tokenizer.path}: has {tokenizer.vocab_size} pieces, the embedding has {rows} rows")
+    return tokenizer
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Draws no initial weights: on the meta device that would do nothing, after a second or more of imports."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What `weights=` asks of a block linear: a format (None: as stored), and whether to dequantize it again."""
+
+    format: str | None
+    dequantized: bool
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether weights are held in 4 or 8 bits."""
+        return not self.dequantized and (self.format is None or self.format in QUANTIZED_NAMES)
+
+    @classmethod
+    def parse(cls, weights: str | None, stored_quantized: bool) -> Self:
+        if weights is None:
+            return cls(None if stored_quantized else DEFAULT_WEIGHTS, False)
+        format = weights.removeprefix(DEQUANT)
+        if format not in (QUANTIZED_NAMES if weights.startswith(DEQUANT) else WEIGHTS):
+            raise ValueError(f"weights must be one of {', '.join(WEIGHTS)} or {DEQUANT}FORMAT, got {weights!r}")
+        return cls(format, weights.startswith(DEQUANT))
+
+    def linear(
+        self, value: Stored, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, where: str
+    ) -> QuantLinear | CastLinear:
+        """The layer for one stored weight, in memory of its own: not a view of a file that may change."""
+        if isinstance(value, QuantizedParts):
+            stored = from_stored(value.tensors, where)
+            if self.format not in (None, stored.name):
+                raise ValueError(
+                    f"{where}: stored as {stored.name}: weights must be {stored.name!r} or '{DEQUANT}{stored.name}', "
+                    f"got {self.format!r}"
+                )
+            if tuple(stored.shape) != shape:
+                raise ValueError(f"{where} must have shape {list(shape)}, got {list(stored.shape)}")
+            quantized = stored.with_tensors({key: t.to(device, copy=True) for key, t in stored.tensors().items()})
+        elif self.format is None or self.format in DENSE_DTYPES:
+            return CastLinear(value.to(device, DENSE_DTYPES.get(self.format or "", value.dtype), copy=True))
+        else:
+            quantized = quantize_chunks(value, self.format, device, where)
+        if self.dequantized:
+            return CastLinear(ops.dequantize(quantized, dtype))
+        return QuantLinear(ops.to_fast_layout(quantized, dtype))

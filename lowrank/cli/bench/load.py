@@ -1,0 +1,48 @@
+"""lowrank bench load"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...text_table import table
+from ..arguments import add_verb
+from .sides import rows_of
+
+
+def add(benches: Any) -> None:
+    """The arguments of the bench."""
+    parser = add_verb(
+        benches,
+        "load",
+        "a Llama of true size with random weights: quantized, loaded, run and trained for a step, on the CPU",
+        "lowrank bench load --shape 7b --scratch /big/disk",
+    )
+    parser.add_argument("--shape", default="tiny", help="tiny (default), 7b, 13b or 70b")
+    parser.add_argument("--scratch", type=Path, help="folder for the weights, emptied again: 7b needs 17.5 GB")
+    parser.add_argument("--threads", type=int, help="of torch (as many as it takes)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="append the rows, one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a line a stage."""
+    from ...bench.models.load import run as run_bench
+
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"--threads must be at least 1, got {args.threads}")
+    rows = rows_of(args, lambda scratch: run_bench(args.shape, scratch, threads=args.threads, tell=_tell))
+    if args.json:
+        return 0
+    figures = [
+        (row["stage"], f"{row['seconds']:.1f}", f"{row['gb_per_s']:.3f}", f"{row['peak_resident_bytes'] / 1e9:.2f}")
+        for row in rows
+    ]
+    print(table(figures, ("stage", "seconds", "GB/s", "peak resident GB")))
+    return 0
+
+
+def _tell(row: dict[str, Any]) -> None:
+    """A stage of a large model takes minutes: each is told as it ends."""
+    print(f"{row['stage']}: {row['seconds']:.1f} s", file=sys.stderr)

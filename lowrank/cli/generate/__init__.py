@@ -1,0 +1,207 @@
+"""lowrank generate"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...data.documents.derived import RULES
+from ...data.encoding.template import TEMPLATES
+from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
+from .session import FactsRecord, GenerationSession, Use, read_one, shown, side_by_side
+
+if TYPE_CHECKING:
+    from ...model.sampling import SamplingOptions
+
+
+def add(verbs: Any) -> None:
+    """The arguments of the verb."""
+    parser = add_verb(
+        verbs,
+        "generate",
+        "write a text, as it comes",
+        "lowrank generate embedded --adapter finance=runs/quickstart/hat --use finance"
+        " --facts runs/quickstart/facts.txt --kind credit_memo --grounded --html document.html",
+    )
+    add_base(parser)
+    add_adapters(parser)
+    add_force(parser)
+    parser.add_argument("--use", metavar="NAME", help="the hat to wear: NAME, a mix NAME=0.7,OTHER=0.3, or none")
+    parser.add_argument("--compare", metavar="A,B,none", help="several at once, side by side; a mix is A=0.7+B=0.3")
+    parser.add_argument("--watch", action="store_true", help="keep the base, and ask for texts, hats and settings")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--prompt", help="text to go on from, as it is")
+    asked.add_argument("--facts", type=Path, help='file with one fact a line, "label: value"; needs --kind')
+    parser.add_argument("--kind", help="the kind of document to write from --facts, such as credit_memo")
+    parser.add_argument("--grounded", action="store_true", help="write no figure that is not in --facts, or follows")
+    parser.add_argument(
+        "--derive",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help=f"what else follows from --facts: {', '.join(RULES)}, of all figures or as in 'ratio(debt, ebitda)'",
+    )
+    parser.add_argument(
+        "--template", choices=TEMPLATES, help="of --facts (default: that of the hats in use; another is refused)"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with every figure linked to its fact")
+    parser.add_argument("--json", action="store_true", help="the texts, and with --facts their figures, as JSON")
+    parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
+    parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token")
+    parser.add_argument("--top-k", type=int, default=0, help="keep the K likeliest tokens (0: all)")
+    parser.add_argument("--top-p", type=float, default=1.0, help="keep the likeliest tokens up to this share")
+    parser.add_argument("--min-p", type=float, default=0.0, help="keep tokens with this share of the likeliest one's")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: what was said is less likely")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Streams the text to standard output, or shows several side by side."""
+    from .repl import watch
+
+    sampling = read_sampling(args)
+    if args.facts is None:
+        if args.prompt is None and not args.watch:
+            raise ValueError("one of the arguments --prompt --facts is required")
+        if args.template and args.prompt is not None:
+            raise ValueError("--template is of --facts: --prompt is taken as it is")
+        for name, given in (("--grounded", args.grounded), ("--derive", args.derive), ("--html", args.html)):
+            if given and not args.watch:
+                raise ValueError(f"{name} is of --facts: a --prompt names no record")
+    subject = None if args.facts is None else FactsRecord.read(args.facts, args.kind, args.derive)
+    if args.compare is not None and args.use is not None:
+        raise ValueError("--compare names the hats itself: leave out --use")
+    compare = read_compare(args.compare) if args.compare is not None else []
+    use = (
+        None if compare or (args.watch and args.use is None) else read_use(args.use, [name for name, _ in args.adapter])
+    )
+    session = open_desk(args, sampling)
+    session.use, session.compare, session.subject = use, compare, subject
+    if args.watch:
+        return watch(session, sys.stdin, args.prompt)
+    if compare or args.json:
+        texts = session.write(args.prompt)
+        print(as_json(session, texts) if args.json else side_by_side([shown(use) for use in session.uses], texts))
+    else:
+        texts = [""]
+        for piece in session.stream(args.prompt):
+            texts[0] += piece
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+    if args.html:
+        write_page(args.html, session, texts)
+    return 0
+
+
+def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> GenerationSession:
+    """The base with its hats, loaded."""
+    from ...adapters.files import load_adapter
+    from ...checkpoints.embedded import base_folder
+    from ...checkpoints.load import load, load_tokenizer
+
+    folder = base_folder(args.base)
+    tokenizer = load_tokenizer(folder)
+    model = load(folder, args.weights, compute_dtype(args.dtype), args.device)
+    hats = {name: (path, load_adapter(model, name, path, force=args.force)) for name, path in args.adapter}
+    return GenerationSession(
+        model,
+        tokenizer,
+        args.base,
+        hats,
+        template=args.template,
+        grounded=args.grounded,
+        max_new_tokens=args.max_new_tokens,
+        stop=args.stop,
+        sampling=sampling,
+    )
+
+
+def read_sampling(args: argparse.Namespace) -> "SamplingOptions":
+    """How tokens are chosen.  Raises ValueError for a value out of range, by the argument's name."""
+    from ...model.sampling import Sampling, SamplingOptions
+
+    if args.max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
+    options: SamplingOptions = {
+        "temperature": args.temperature,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
+        "min_p": args.min_p,
+        "repetition_penalty": args.repetition_penalty,
+        "seed": args.seed,
+    }
+    try:
+        Sampling(**options)
+    except ValueError as error:
+        name, _, rule = str(error).partition(" ")
+        raise ValueError(f"--{name.replace('_', '-')} {rule}") from None
+    return options
+
+
+def read_use(text: str | None, names: list[str]) -> Use:
+    """--use as `use_adapter` takes it; left out, the only hat there is.
+
+    Raises ValueError if several hats leave the choice open, or a weight is no number.
+    """
+    if text is None:
+        if len(names) > 1:
+            raise ValueError(f"--use must name one of the hats {', '.join(names)}, a mix of them, or none")
+        return names[0] if names else None
+    return read_one(text, separator=",")
+
+
+def read_compare(text: str) -> list[Use]:
+    """ "a,b=0.7+c=0.3,none" -> ["a", {"b": 0.7, "c": 0.3}, None].  Raises ValueError for fewer than two."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len(parts) < 2:
+        raise ValueError(f"--compare must name two hats or more, none among them if wanted, got {text!r}")
+    return [read_one(part) for part in parts]
+
+
+def as_json(session: GenerationSession, texts: list[str]) -> str:
+    """A row for each text: what it was written in, the text, and its figures if there is a record."""
+    from ...eval.metrics.faithfulness import check
+
+    rows: list[dict[str, Any]] = [
+        {"use": shown(use), "text": text} for use, text in zip(session.uses, texts, strict=True)
+    ]
+    if session.subject is not None:
+        for row in rows:
+            result = check(session.subject.entry(), row["text"])
+            row["figures"] = [
+                {
+                    "text": figure.text,
+                    "start": figure.start,
+                    "end": figure.end,
+                    "fact": figure.fact,
+                    "bound": figure.bound,
+                }
+                for figure in result.figures
+            ]
+            row |= {"precision": result.precision, "recall": result.recall, "binding": result.binding}
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def write_page(path: Path, session: GenerationSession, texts: list[str]) -> None:
+    """The texts beside their record, every figure linked to the fact that it states."""
+    from ...atomic_io import write_text
+    from ...eval.grid.document_page import Report, Written, render
+
+    assert session.subject is not None
+    entry = session.subject.entry()
+    how = "grounded" if session.grounded else "not grounded"
+    documents = [
+        Written(entry, None if use is None else shown(use), how, text)
+        for use, text in zip(session.uses, texts, strict=True)
+    ]
+    settings = {name.replace("_", " "): str(value) for name, value in session.sampling.items()}
+    run = {"base": session.base, "figures": how, **settings}
+    notes = [
+        "A figure is linked to the fact that it states. Facts with a formula follow from others by declared rules."
+    ]
+    write_text(path, render(Report(f"Written from {session.subject.name}", run, [], [], [], documents, notes)))

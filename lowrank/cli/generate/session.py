@@ -1,0 +1,200 @@
+"""Where texts are written on the command line: a base that stays, its hats, and how the next text is to be."""
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...data.documents.derived import derive, with_formulas
+from ...data.documents.document import Entry
+from ...data.documents.kinds import KINDS
+from ...data.documents.reading import read_facts
+from ...data.encoding.template import render, template_for
+from ...data.facts.fact import Facts
+
+if TYPE_CHECKING:
+    from ...grounding.decoding import Grounding, Vocabulary
+    from ...model.llama import Llama
+    from ...model.sampling import SamplingOptions
+    from ...model.tokenizer import Tokenizer
+
+Use = str | Mapping[str, float] | None
+
+NARROWEST = 28  # characters of a column, below which texts are put one under another
+
+
+@dataclass(frozen=True)
+class FactsRecord:
+    """A record to write a document of: its facts, with those that declared rules give, and the file as it is."""
+
+    name: str
+    kind: str
+    text: str
+    facts: Facts
+
+    @classmethod
+    def read(cls, path: Path, kind: str | None, rules: Sequence[str] = ()) -> "FactsRecord":
+        """The facts of a file, "label: value" a line.
+
+        Raises ValueError for a file that is not there or empty, a kind that is none, and a rule that does not fit.
+        """
+        if kind is None or kind not in KINDS:
+            raise ValueError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if not path.is_file():
+            raise ValueError(f"--facts: {path}: no such file")
+        text = path.read_text(encoding="utf-8").strip()
+        if not text:
+            raise ValueError(f"--facts: {path} is empty")
+        fields = KINDS[kind].fields
+        return cls(path.stem, kind, text, derive(with_formulas(read_facts(text, fields), fields), rules))
+
+    def entry(self) -> Entry:
+        """The record as an entry without a document, to check one against."""
+        kind = KINDS[self.kind]
+        return Entry(
+            id=self.name,
+            kind=self.kind,
+            split="test",
+            seed=0,
+            instruction=kind.instruction(),
+            facts=self.facts,
+            required_sections=kind.required_sections,
+            identities=(),
+            input=self.text,
+            output="",
+        )
+
+
+@dataclass
+class GenerationSession:
+    """The base, and all that the next text depends on.
+
+    base      what the base was called
+    hats      name -> where it came from and its provenance
+    use       what the next text is written in: one hat, or in `compare` several, a row each
+    subject   the record of the next document, if there is one
+    """
+
+    model: "Llama"
+    tokenizer: "Tokenizer"
+    base: str
+    hats: dict[str, tuple[Path, dict[str, Any]]]
+    use: Use = None
+    compare: list[Use] = field(default_factory=list)
+    subject: FactsRecord | None = None
+    template: str | None = None
+    grounded: bool = False
+    max_new_tokens: int = 400
+    stop: Sequence[str] = ()
+    sampling: "SamplingOptions" = field(default_factory=dict)  # type: ignore[assignment]
+
+    @cached_property
+    def vocabulary(self) -> "Vocabulary":
+        """The tokens by their characters."""
+        from ...grounding.decoding import Vocabulary
+
+        return Vocabulary(self.tokenizer)
+
+    @property
+    def uses(self) -> list[Use]:
+        """What the next texts are written in."""
+        return self.compare or [self.use]
+
+    def prompt(self, text: str | None) -> str:
+        """A text as it is, or for None the task of writing the subject's document, in the template of the hats."""
+        if text is not None:
+            return text
+        if self.subject is None:
+            raise ValueError("there is nothing to write: give a text, or a record")
+        worn = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
+        if unknown := sorted(worn - self.hats.keys()):
+            raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.hats) or 'none'}")
+        hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in worn}
+        template = template_for(hats, self.template)
+        return render(template, KINDS[self.subject.kind].instruction(), self.subject.text)
+
+    def constraint(self) -> "Grounding | None":
+        """What the next text may write, if it is grounded.  Raises ValueError for one without a record."""
+        if not self.grounded:
+            return None
+        if self.subject is None:
+            raise ValueError("--grounded is of --facts: without a record there is nothing to ground a figure in")
+        from ...grounding.decoding import Grounding
+
+        return Grounding(self.subject.facts, self.vocabulary)
+
+    def stream(self, text: str | None) -> Iterator[str]:
+        """One text, as it comes, in `use`."""
+        from ...adapters import using_adapter
+        from ...model.generate import stream
+
+        with using_adapter(self.model, self.use):
+            pieces = stream(
+                self.model,
+                self.tokenizer,
+                self.prompt(text),
+                max_new_tokens=self.max_new_tokens,
+                stop=self.stop,
+                constraint=self.constraint(),
+                **self.sampling,
+            )
+            yield from pieces
+
+    def write(self, text: str | None) -> list[str]:
+        """A text for each of `uses`, all of them in one batch, a hat a row."""
+        from ...adapters import using_adapter
+        from ...model.generate import generate
+
+        with using_adapter(self.model, self.uses):
+            return generate(
+                self.model,
+                self.tokenizer,
+                [self.prompt(text)] * len(self.uses),
+                max_new_tokens=self.max_new_tokens,
+                stop=self.stop,
+                constraints=[self.constraint() for _ in self.uses],
+                **self.sampling,
+            )
+
+
+def shown(use: Use) -> str:
+    """ "finance", "a=0.7+b=0.3", "none": `read_one` is the inverse"""
+    if use is None or isinstance(use, str):
+        return use or "none"
+    return "+".join(f"{name}={weight:g}" for name, weight in use.items())
+
+
+def read_one(text: str, separator: str = "+") -> Use:
+    """A hat, a mix NAME=WEIGHT+NAME=WEIGHT, or "none".  Raises ValueError for a weight that is no number."""
+    if "=" not in text:
+        return None if text == "none" else text
+    mix = {}
+    for part in text.split(separator):
+        name, _, weight = part.partition("=")
+        try:
+            mix[name] = float(weight)
+        except ValueError:
+            raise ValueError(f"--use: a mix is NAME=WEIGHT{separator}NAME=WEIGHT, got {part!r}") from None
+    return mix
+
+
+def side_by_side(titles: Sequence[str], texts: Sequence[str], width: int | None = None) -> str:
+    """Texts in columns under their titles; one under another where the terminal is too narrow for that."""
+    whole = width or shutil.get_terminal_size((120, 24)).columns
+    column = (whole - 3 * (len(texts) - 1)) // len(texts)
+    if column < NARROWEST:
+        return "\n\n".join(f"--- {title}\n{text}" for title, text in zip(titles, texts, strict=True))
+    wrapped = [
+        [
+            title[:column],
+            "-" * column,
+            *(row for line in text.split("\n") for row in textwrap.wrap(line, column) or [""]),
+        ]
+        for title, text in zip(titles, texts, strict=True)
+    ]
+    height = max(map(len, wrapped))
+    rows = zip(*(rows + [""] * (height - len(rows)) for rows in wrapped), strict=True)
+    return "\n".join(" | ".join(cell.ljust(column) for cell in row).rstrip() for row in rows)

@@ -1,0 +1,21 @@
+"""The parser of `lowrank inspect`, whose verbs are the rooms inspect_*"""
+
+from typing import Any
+
+from ..arguments import add_verb
+from . import adapter, base, linear, params, quant, sizes
+
+ROOMS = (adapter, quant, base, linear, params, sizes)
+
+
+def add(verbs: Any) -> None:
+    """The arguments of the verb."""
+    parser = add_verb(
+        verbs,
+        "inspect",
+        "x-rays of hats, bases and number formats; parameters and bytes",
+        "lowrank inspect adapter runs/quickstart/hat embedded",
+    )
+    what = parser.add_subparsers(title="what to look at", metavar="WHAT", required=True)
+    for room in ROOMS:
+        room.add(what)

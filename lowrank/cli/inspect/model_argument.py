@@ -1,0 +1,56 @@
+"""--model of `inspect params` and `inspect sizes`: a Llama by its name, its folder, or its config alone."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...model.config import ModelConfig
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model, --json and --html."""
+    parser.add_argument(
+        "--model", default="7b", help="7b (default), 13b, 70b, embedded, a folder, or a params.json or config.json"
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+
+
+def config_of(name: str) -> "ModelConfig":
+    """The shape that --model names: weights are not needed.
+
+    Raises ValueError for a name that is none, and a vocabulary size that stands nowhere.
+    """
+    from ...checkpoints.embedded import EMBEDDED, base_folder
+    from ...model.config import PRESETS, from_hf, from_meta, read_config, read_json
+
+    if name in PRESETS:
+        return PRESETS[name]
+    path = base_folder(name)
+    if path.is_file():
+        values = read_json(path)
+        config = (from_hf if "hidden_size" in values else from_meta)(values, str(path))
+        path = path.parent
+    elif path.is_dir():
+        config = read_config(path)
+    else:
+        known = f"{', '.join(PRESETS)}, {EMBEDDED}, a folder, or its config"
+        raise ValueError(f"--model must be one of {known}, got {name!r}")
+    return config if config.vocab_size != -1 else replace(config, vocab_size=_vocabulary(path))
+
+
+def _vocabulary(folder: Path) -> int:
+    """The rows of the embedding, or the pieces of the tokenizer, where Meta's params.json says -1."""
+    from ...model.checkpoint import open_checkpoint
+    from ...model.tokenizer import Tokenizer
+
+    if any(folder.glob("consolidated.*.pth")) or any(folder.glob("*.safetensors")):
+        return open_checkpoint(folder).config.vocab_size
+    if (folder / "tokenizer.model").is_file():
+        return Tokenizer(folder / "tokenizer.model").vocab_size
+    raise ValueError(
+        f"{folder}: vocab_size is -1, and neither weights nor a tokenizer.model say what it is: write it into "
+        "params.json (Llama 2: 32000)"
+    )

@@ -1,0 +1,41 @@
+"""Whether an entry agrees with itself: what its prints, identities and input say is what its facts say.
+
+Each finding is a line of text. None of it makes an entry unusable, so a document of somebody else's may well have some.
+"""
+
+import re
+from collections.abc import Iterator
+
+from ..facts.fact import Facts, evaluate, identity, round_half_up
+from .document import Entry
+from .reading import read_facts, states
+
+_IDENTITY = re.compile(r"(?P<key>\w+) == round\((?P<formula>.+), (?P<decimals>\d+)\)")
+
+
+def findings(entry: Entry) -> Iterator[str]:
+    """Every print that is not its value, identity that does not hold, and line that the input lacks."""
+    for key, fact in entry.facts.items():
+        if not states(fact):
+            yield f"facts.{key}: print {fact.print!r} does not state {fact.value} ({fact.type})"
+    declared = (identity(key, fact) for key, fact in entry.facts.items() if fact.source is not None and fact.is_figure)
+    for rule in dict.fromkeys((*entry.identities, *declared)):
+        if (wrong := _broken(rule, entry.facts)) is not None:
+            yield f"identities: {rule}: {wrong}"
+    lines = {(fact.label, fact.print) for fact in read_facts(entry.input, {}).values()}
+    for key, fact in entry.facts.items():
+        if (fact.label, fact.print) not in lines:
+            yield f"facts.{key}: the input has no line '{fact.label}: {fact.print}'"
+
+
+def _broken(rule: str, facts: Facts) -> str | None:
+    """What is wrong with `key == round(formula, decimals)` over a record, None if it holds."""
+    match = _IDENTITY.fullmatch(rule)
+    if match is None or match["key"] not in facts or not facts[match["key"]].is_figure:
+        return "must be `key == round(formula, decimals)` of a figure of the record"
+    try:
+        right = round_half_up(evaluate(match["formula"], facts), int(match["decimals"]))
+    except ValueError as error:
+        return str(error)
+    stated = facts[match["key"]].number
+    return None if stated == right else f"the formula gives {right}, the record says {stated}"

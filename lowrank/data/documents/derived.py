@@ -1,0 +1,99 @@
+"""Figures that follow from a record by a rule that somebody declares; they join it as facts that nobody has to state.
+
+    sum(a, b, ...) = a + b + ...     difference(a, b) = a - b     ratio(a, b) = a / b, a multiple
+    share(a, b) = 100 a / b, per cent     change(a, b) = 100 (a / b - 1), per cent
+
+A rule is declared for keys of the record, "ratio(total_debt, ebitda)", or by its name alone, "change", for any two
+figures of one type; that makes many figures right. The formulas of a kind of document are declared with the kind.
+Rescaling needs no rule: see `stated`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, permutations
+
+from ..facts.fact import Fact, Facts, evaluate, make_fact
+from .kinds.kind import Field
+
+RULES = ("sum", "difference", "ratio", "share", "change")
+_CALL = re.compile(r"(?P<rule>\w+)(?:\((?P<keys>[^()]*)\))?")
+
+
+def derive(facts: Facts, rules: Sequence[str]) -> dict[str, Fact]:
+    """The record, and behind it what the rules give of it, labelled by the rule.
+
+    Raises ValueError for a rule that is none, or keys that are not figures of one type.
+    """
+    derived = dict(facts)
+    for declared in rules:
+        match = _CALL.fullmatch(declared.strip())
+        if match is None or match["rule"] not in RULES:
+            raise ValueError(f"rule {declared!r}: must be one of {', '.join(RULES)}, alone or as ratio(KEY, KEY)")
+        rule = match["rule"]
+        named = None if match["keys"] is None else tuple(key.strip() for key in match["keys"].split(","))
+        for keys in _pairs(facts, rule) if named is None else [named]:
+            _check(facts, rule, keys, declared)
+            fact = _fact(facts, rule, keys)
+            if fact is not None:
+                derived[f"{rule}_{'_'.join(keys)}"] = fact
+            elif named is not None:
+                raise ValueError(f"rule {declared!r}: divides by zero")
+    return derived
+
+
+def with_formulas(facts: Facts, fields: Mapping[str, Field]) -> dict[str, Fact]:
+    """A record that was read, with the formulas of its kind: to the figures that they give, and as figures it lacks."""
+    whole = dict(facts)
+    for key, field in fields.items():
+        if not isinstance(field.source, str):
+            continue
+        try:
+            exact = evaluate(field.source, whole)
+        except ValueError:  # not all of its figures are there
+            continue
+        fact = make_fact(field.label, field.type, exact, field.source)
+        if key not in whole:
+            whole[key] = _optional(fact)
+        elif whole[key].type == field.type and whole[key].number == fact.number:
+            whole[key] = Fact(whole[key].value, field.type, whole[key].print, whole[key].label, field.source)
+    return whole
+
+
+def _pairs(facts: Facts, rule: str) -> Iterator[tuple[str, ...]]:
+    figures = [key for key, fact in facts.items() if fact.is_figure]
+    pairs = combinations(figures, 2) if rule == "sum" else permutations(figures, 2)
+    return (pair for pair in pairs if facts[pair[0]].type == facts[pair[1]].type)
+
+
+def _check(facts: Facts, rule: str, keys: tuple[str, ...], declared: str) -> None:
+    if len(keys) < 2 or (rule != "sum" and len(keys) > 2):
+        raise ValueError(f"rule {declared!r}: {rule} takes two keys" + " or more" * (rule == "sum"))
+    for key in keys:
+        if key not in facts or not facts[key].is_figure:
+            known = ", ".join(key for key, fact in facts.items() if fact.is_figure)
+            raise ValueError(f"rule {declared!r}: {key!r} is no figure of the record; there are {known or 'none'}")
+    if len({facts[key].type for key in keys}) > 1:
+        types = ", ".join(facts[key].type for key in keys)
+        raise ValueError(f"rule {declared!r}: its figures must be of one type, got {types}")
+
+
+def _fact(facts: Facts, rule: str, keys: tuple[str, ...]) -> Fact | None:
+    """None for a division by zero."""
+    type, formula = {
+        "sum": (facts[keys[0]].type, " + ".join(keys)),
+        "difference": (facts[keys[0]].type, " - ".join(keys)),
+        "ratio": ("ratio", " / ".join(keys)),
+        "share": ("pct", f"100 * {' / '.join(keys)}"),
+        "change": ("pct", f"100 * ({' / '.join(keys)} - 1)"),
+    }[rule]
+    if rule in ("ratio", "share", "change") and not facts[keys[1]].number:
+        return None
+    return _optional(
+        make_fact(
+            f"{rule} of {' and '.join(facts[key].label for key in keys)}", type, evaluate(formula, facts), formula
+        )
+    )
+
+
+def _optional(fact: Fact) -> Fact:
+    return Fact(fact.value, fact.type, fact.print, fact.label, fact.source, required=False)

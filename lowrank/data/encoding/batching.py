@@ -1,0 +1,127 @@
+"""Conversations -> token ids, labels that say what is learned, and batches of rows that are much of a length.
+
+B rows, T tokens of the longest row. A row is one example, or several that are packed (see `packing`).
+"""
+
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ...model.loss import IGNORED
+from ...model.tokenizer import Tokenizer
+from .template import Conversation, find
+
+MEGABATCH = 50  # batches that are sorted together, at most
+
+S = TypeVar("S", bound=Sized)  # a row; its length is in tokens
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence: its tokens, and for each its label: the token itself where it is learned, else -100."""
+
+    id: str
+    tokens: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens are learned: the answers and their end-of-text tokens."""
+        return sum(label != IGNORED for label in self.labels)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> Example:
+    """The parts of a conversation, each tokenized by itself as in generation.
+
+    What is asked stands behind begin-of-text, an answer before end-of-text. Raises ValueError naming the conversation
+    for an empty answer, and for a text that the template refuses.
+    """
+    where = f"entry {conversation.id}"
+    answers = [turn.output for turn in conversation.turns if turn.output is not None]
+    if not answers or not all(answer.strip() for answer in answers):
+        raise ValueError(f"{where}: output must not be empty: there is nothing to learn")
+    form = find(template)
+    try:
+        parts = form.parts(conversation)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    tokens: list[int] = []
+    labels: list[int] = []
+    for part in parts:
+        ids = tokenizer.encode(part.text, bos=not part.learned, eos=part.learned)
+        tokens += ids
+        labels += ids if part.learned else [IGNORED] * len(ids)
+    return Example(conversation.id, tuple(tokens), tuple(labels))
+
+
+def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[Example], list[Example]]:
+    """Those that fit into `max_tokens`, and those that do not and are left out whole.
+
+    A cut answer would teach to stop early, or never.
+    """
+    kept = [example for example in examples if len(example) <= max_tokens]
+    dropped = [example for example in examples if len(example) > max_tokens]
+    return kept, dropped
+
+
+def encode_all(
+    conversations: Sequence[Conversation], tokenizer: Tokenizer, template: str, max_tokens: int
+) -> tuple[list[Example], list[Example]]:
+    """Every conversation as an example, in two lists: see `split_by_length`. Raises ValueError if none fits."""
+    examples = [encode(conversation, tokenizer, template) for conversation in conversations]
+    kept, dropped = split_by_length(examples, max_tokens)
+    if not kept:
+        raise ValueError(f"max_tokens = {max_tokens} leaves none of {len(examples)} entries to learn from")
+    return kept, dropped
+
+
+def name_some(ids: Sequence[str], most: int = 10) -> str:
+    """ "a, b and 3 more": the first `most` ids, and how many follow."""
+    rest = len(ids) - most
+    return ", ".join(ids[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """tokens and labels, int64 [B, T], filled up at the right; labels are -100 on prompts and filling.
+
+    The filling is told by length, never by a token id, so that an end-of-text token is always learned.
+    """
+    length = max(map(len, examples))
+    tokens = torch.zeros(len(examples), length, dtype=torch.int64)
+    labels = torch.full((len(examples), length), IGNORED)
+    for row, example in enumerate(examples):
+        tokens[row, : len(example)] = torch.tensor(example.tokens)
+        labels[row, : len(example)] = torch.tensor(example.labels)
+    return tokens, labels
+
+
+def epoch_batches(
+    rows: Sequence[S], batch_size: int, seed: int, epoch: int, *, group_by_length: bool = False
+) -> list[list[S]]:
+    """The rows of one epoch, each once, in batches that (seed, epoch) alone decides; one of them may be short.
+
+    group_by_length sorts the shuffled rows inside megabatches of at most 50 batches, and at most a quarter of the
+    rows, so that a batch holds rows of much the same length but not the same ones each epoch. The batches are then
+    shuffled, or every megabatch would run from long to short.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    shuffled = [rows[index] for index in _permutation(len(rows), generator)]
+    if group_by_length:
+        size = batch_size * max(1, min(MEGABATCH, len(rows) // (4 * batch_size)))
+        megabatches = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+        shuffled = [row for megabatch in megabatches for row in sorted(megabatch, key=len, reverse=True)]
+    batches = [shuffled[start : start + batch_size] for start in range(0, len(shuffled), batch_size)]
+    if group_by_length:
+        batches = [batches[index] for index in _permutation(len(batches), generator)]
+    return batches
+
+
+def _permutation(n: int, generator: torch.Generator) -> list[int]:
+    order: list[int] = torch.randperm(n, generator=generator).tolist()
+    return order

@@ -1,0 +1,222 @@
+"""Weights, hats and data sets out of the hub into a folder: pinned, hashed, and never in need of the network again.
+
+.NAME.COMMIT.partial/    while files are coming; a call that was stopped goes on there
+NAME/                    appears when every file is whole
+NAME/manifest.json       the repository, the commit, and the bytes and SHA-256 of each file
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ..atomic_io import sha256_of, write_json
+from ..model.config import read_config, read_json
+from ..model.meta_checksums import verify_checklist
+from ..progress import ProgressBar
+from .client import HubFile, Repository, RepositoryType, download, list_files
+
+MANIFEST = "manifest.json"
+CHECKLIST = "checklist.chk"
+INDEX = "model.safetensors.index.json"
+
+_META_WEIGHTS = re.compile(r"consolidated\.\d+\.pth")
+_SHARDS = re.compile(r"model-\d+-of-\d+\.safetensors")
+_TOKENIZER = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_HF_CONFIG = ("config.json", "generation_config.json", "quantization.json")
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "lowrank.json")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file has to be."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was fetched: `revision` as it was asked for, `commit` as the hub resolved it."""
+
+    repository: str
+    type: RepositoryType
+    revision: str
+    commit: str
+    files: dict[str, FileRecord]
+
+    @property
+    def bytes(self) -> int:
+        """Of all files together."""
+        return sum(file.bytes for file in self.files.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """What manifest.json holds."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The inverse.  Raises ValueError naming the file if it is not what `fetch` writes."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file, so this folder was not made by `lowrank fetch`")
+        values = read_json(path)
+        try:
+            values["files"] = {name: FileRecord(**record) for name, record in values["files"].items()}
+            return cls(**values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not what `lowrank fetch` writes: {error}") from None
+
+
+def fetch(repository: Repository, folder: Path, revision: str | None = None) -> Manifest:
+    """Fills the folder from the hub, at the commit that `revision` (main, if left out) stands for now.
+
+    A folder that was fetched before is checked against its manifest and left alone, without the network; files that
+    were taken out of it are fetched again. Of a model come the weights in one format, the config and the tokenizer;
+    of a data set everything.
+    Raises ValueError for a folder with other files, a model that could not be loaded here, and what the hub does not
+    have; OSError if the disk is too small, a file is not what it has to be, or the hub cannot be read (`hub`).
+    """
+    folder = folder.resolve()
+    if (folder / MANIFEST).exists():
+        return _complete(repository, folder, revision)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: is there, and not made by `lowrank fetch`: name a new or empty folder (--to)")
+    revision = revision or "main"
+    commit, files = list_files(repository, revision)
+    if repository.type == "model":
+        wanted = needed([file.name for file in files], f"{repository.id} at {commit}")
+        files = [file for file in files if file.name in wanted]
+    elif any(file.name == MANIFEST for file in files):
+        raise ValueError(f"{repository.id}: has a {MANIFEST} of its own, the name that is needed here")
+    partial = _partial(folder, commit)
+    _clear_stale(partial, folder)
+    _download(repository, commit, files, partial)
+    if (partial / CHECKLIST).exists():
+        _check_against_meta(partial)
+    records = {file.name: FileRecord(file.bytes, file.sha256 or sha256_of(partial / file.name)) for file in files}
+    manifest = Manifest(repository.id, repository.type, revision, commit, records)
+    write_json(partial / MANIFEST, manifest.to_json())
+    partial.replace(folder)
+    return manifest
+
+
+def verify(repository: Repository, folder: Path, revision: str | None = None) -> Manifest:
+    """Every file of a fetched folder, byte by byte against its manifest, with a bar.
+
+    Raises OSError naming the first that is missing or differs, ValueError if the folder has no manifest, or holds
+    another repository or revision.
+    """
+    manifest = _manifest_of(repository, folder, revision)
+    with ProgressBar(desc="verify", total=manifest.bytes, unit="B", unit_scale=True) as bar:
+        for name, record in manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise OSError(f"{path}: is missing: fetch again to get it")
+            if path.stat().st_size != record.bytes or sha256_of(path) != record.sha256:
+                raise OSError(f"{path}: is not the file that {MANIFEST} names: remove it, and fetch again to get it")
+            bar.update(record.bytes)
+    return manifest
+
+
+def needed(names: Iterable[str], where: str) -> set[str]:
+    """Which files of a model's repository are fetched: one format of weights, the config, the tokenizer.
+
+    Raises ValueError naming `where` and what was found if there are no weights that can be read here.
+    """
+    present = {name for name in names if "/" not in name}
+    shards = set(filter(_SHARDS.fullmatch, present)) | {INDEX}
+    safetensors = shards if INDEX in present else {"model.safetensors"} & present
+    meta = set(filter(_META_WEIGHTS.fullmatch, present))
+    if "config.json" in present and safetensors:
+        wanted = safetensors | {*_HF_CONFIG, *_TOKENIZER}
+    elif "params.json" in present and (meta or safetensors):
+        wanted = (meta or safetensors) | {"params.json", "quantization.json", CHECKLIST, *_TOKENIZER}
+        wanted |= {"tokenizer_checklist.chk"}
+    elif {"adapter_config.json", "adapter_model.safetensors"} <= present:
+        wanted = set(_ADAPTER)
+    else:
+        weights = sorted(name for name in present if name.endswith((".bin", ".gguf", ".h5", ".pth", ".safetensors")))
+        raise ValueError(
+            f"{where}: needs config.json and model*.safetensors (Hugging Face), params.json and consolidated.*.pth "
+            f"(Meta), or a hat in PEFT's files; its weights are {', '.join(weights) or 'none'}"
+        )
+    return wanted & present
+
+
+def _complete(repository: Repository, folder: Path, revision: str | None) -> Manifest:
+    """A fetched folder, with what is missing of it fetched again at its own commit, and verified."""
+    manifest = _manifest_of(repository, folder, revision)
+    missing = [name for name in manifest.files if not (folder / name).is_file()]
+    if missing:
+        _, listed = list_files(repository, manifest.commit)
+        partial = _partial(folder, manifest.commit)
+        _download(repository, manifest.commit, [file for file in listed if file.name in missing], partial)
+        for name in missing:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).replace(folder / name)
+        shutil.rmtree(partial)
+    return verify(repository, folder, revision)
+
+
+def _manifest_of(repository: Repository, folder: Path, revision: str | None) -> Manifest:
+    manifest = Manifest.read(folder)
+    if (manifest.repository, manifest.type) != (repository.id, repository.type):
+        raise ValueError(f"{folder}: holds {manifest.repository} ({manifest.type}): name another folder (--to)")
+    if revision not in (None, manifest.revision, manifest.commit):
+        held = f"{manifest.commit} ({manifest.revision})"
+        raise ValueError(f"{folder}: holds the revision {held}, not {revision}: name another folder (--to)")
+    return manifest
+
+
+def _clear_stale(partial: Path, folder: Path) -> None:
+    """What was begun at a commit that the branch has left behind."""
+    for path in partial.parent.glob(".*.partial"):
+        if path != partial and re.fullmatch(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{12}}\.partial", path.name):
+            shutil.rmtree(path)
+
+
+def _download(repository: Repository, commit: str, files: list[HubFile], partial: Path) -> None:
+    """The smallest files first, so that a model that cannot be loaded is refused before its weights are fetched."""
+    partial.mkdir(parents=True, exist_ok=True)
+    here = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    to_come, free = sum(file.bytes for file in files) - here, shutil.disk_usage(partial).free
+    if to_come > free:
+        raise OSError(f"{partial.parent}: {to_come / 1e9:.3g} GB are to come, and {free / 1e9:.3g} GB are free")
+    checks: dict[str, Callable[[Path], object]] = {
+        "params.json": lambda path: read_config(path.parent),
+        "config.json": _check_config,
+        INDEX: lambda path: _check_index(path, {file.name for file in files}),
+    }
+    for file in sorted(files, key=lambda file: (file.bytes, file.name)):
+        download(repository, commit, file, partial)
+        if repository.type == "model" and file.name in checks:
+            checks[file.name](partial / file.name)
+
+
+def _check_config(path: Path) -> None:
+    """Raises ValueError for a model, or a quantization, that is not known here."""
+    read_config(path.parent)
+    method = (read_json(path).get("quantization_config") or {}).get("quant_method", "bitsandbytes")
+    if method != "bitsandbytes":
+        raise ValueError(f"{path}: quantization_config.quant_method must be 'bitsandbytes', got {method!r}")
+
+
+def _check_index(path: Path, files: set[str]) -> None:
+    shards = set((read_json(path).get("weight_map") or {}).values())
+    if missing := sorted(shards - files):
+        raise ValueError(f"{path}: names {missing[0]}, which the repository does not have")
+
+
+def _check_against_meta(folder: Path) -> None:
+    """The MD5 sums that Meta hands out with its weights."""
+    try:
+        verify_checklist(folder)
+    except ValueError as error:
+        raise OSError(f"{error} (as the hub has it: Meta's own sums differ from it)") from None
+
+
+def _partial(folder: Path, commit: str) -> Path:
+    return folder.parent / f".{folder.name}.{commit[:12]}.partial"

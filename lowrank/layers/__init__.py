@@ -1,0 +1,9 @@
+"""Linear layers with quantized weights and adapters.
+
+quant_linear       a linear whose weight is quantized
+lora               a frozen linear with adapters
+fused_projections  linears that share x, computed together
+dropout_seed       which mask a dropout draws
+recompute          outputs that are computed again instead of kept
+cpu_decode         all blocks of a model for one token, in one call
+"""

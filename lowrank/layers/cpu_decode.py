@@ -1,0 +1,171 @@
+"""Decoding on a CPU: all blocks of a model for one token a row, in one call of the C library.
+
+The call gives to the byte what the modules give one after another, and saves what Python and torch take between them:
+half of a token's time in a small model. It is made where every module is as it came, and no gradient is wanted;
+anywhere else the modules run.
+"""
+
+from operator import is_
+from typing import Any, Self, TypeGuard, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from ..kernels.cpu.decode_step import Block, Blocks, Sizes
+from ..kernels.cpu.library import DTYPES
+from ..kernels.dispatch import run
+from ..kernels.llama_ops.cpu import CPU_OPS
+from ..model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock
+from .fused_projections import as_linear_with_adapter, is_hooked
+from .lora import context_selection
+
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+class FusedBlocks:
+    """The call behind `Llama.fused_blocks`; its description of the blocks is kept while nothing in them changes."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[_ModelSnapshot, Blocks] | None = None
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()  # a copy of a model has other tensors
+
+    def __call__(
+        self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+    ) -> Tensor | None:
+        """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run."""
+        if type(cache) is not KVCache or not _is_decoding(x, cache):
+            return None
+        described = self._described(model, x)
+        if described is None:
+            return None
+        cos, sin = (angles.contiguous() for angles in rotation)
+        seen = None if mask is None else mask.expand(len(x), -1, -1, -1).contiguous()
+        return described.run(x.contiguous(), cache.k, cache.v, _sizes(model, len(x), cache), cos, sin, seen)
+
+    def _described(self, model: Llama, x: Tensor) -> Blocks | None:
+        """The blocks as C takes them; None if one of their modules, or of their products with x, is not for it."""
+        kept = self._kept
+        if kept is not None and kept[0].stands(model, x):
+            return kept[1]
+        norm, blocks = _norm_weight(model.norm, model, x), _blocks(model, x)
+        if norm is None or blocks is None:
+            return None
+        if not run.can_run_in_one_call(x, [linear for block in blocks for linear in block.linears]):
+            return None
+        described = Blocks(blocks, norm)
+        self._kept = None if described.copied else (_ModelSnapshot(model, x), described)
+        return described
+
+
+class _ModelSnapshot:
+    """Whatever a description of a model's blocks could depend on, as it was when that was made.
+
+    Every attribute, submodule, parameter and buffer of every module, where the tensors lie, hooks, and what is worn. It
+    is asked for every token, after weights have gone through the caches: so it is a few lists that are compared in C.
+    """
+
+    def __init__(self, model: Llama, x: Tensor) -> None:
+        self._model, self._worn, self._kind = model, context_selection(), (x.shape, x.dtype)
+        self._read: tuple[list[Any], list[Any], list[Any]] = ([], [], [])  # dictionaries, a key of each, its value
+        self._submodules: list[dict[str, Any]] = []
+        self._hooks: list[dict[int, Any]] = []
+        self._watch(vars(model), "config")
+        self._watch(model._modules, "layers", "norm")
+        for module in (*model.layers.modules(), model.norm):
+            attributes = vars(module)
+            own = attributes.keys() - OF_EVERY_MODULE
+            self._watch(attributes, "forward", "training", *own)
+            for held in (module._modules, module._parameters, module._buffers, *map(attributes.get, own)):
+                if isinstance(held, dict):
+                    self._watch(held, *held)
+            self._submodules.append(module._modules)
+            self._hooks += [module._forward_hooks, module._forward_pre_hooks]
+        self._sizes = list(map(len, self._submodules))
+        self._tensors = [value for value in self._read[2] if isinstance(value, Tensor)]
+        self._places = list(map(Tensor.data_ptr, self._tensors))
+
+    def _watch(self, dictionary: dict[str, Any], *keys: str) -> None:
+        for key in keys:
+            for kept, part in zip(self._read, (dictionary, key, dictionary.get(key)), strict=True):
+                kept.append(part)
+
+    def stands(self, model: Llama, x: Tensor) -> bool:
+        """Whether all of it is as it was, for an x of the same kind."""
+        dictionaries, keys, values = self._read
+        return (
+            self._model is model
+            and self._worn is context_selection()
+            and self._kind == (x.shape, x.dtype)
+            and all(map(is_, map(dict.get, dictionaries, keys), values))
+            and not any(self._hooks)
+            and self._sizes == list(map(len, self._submodules))
+            and self._places == list(map(Tensor.data_ptr, self._tensors))
+        )
+
+
+def _is_decoding(x: Tensor, cache: KVCache) -> bool:
+    """Whether x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler or global hooks."""
+    return (
+        x.is_cpu
+        and x.shape[1] == 1
+        and x.dtype in DTYPES
+        and x.dtype == cache.k.dtype
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not _has_any_global_hook()
+    )
+
+
+def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
+    """What the blocks are made of, or None if one of their modules is not as it came."""
+    blocks = []
+    for layer, block in enumerate(model.layers):
+        if not _is(block, TransformerBlock):
+            return None
+        attention, feed_forward = block.attention, block.feed_forward
+        if not (_is(attention, Attention) and attention.ops is CPU_OPS and attention.layer == layer):
+            return None
+        if not (_is(feed_forward, FeedForward) and feed_forward.ops is CPU_OPS):
+            return None
+        linears = [attention.wq, attention.wk, attention.wv, attention.wo]
+        linears += [feed_forward.w1, feed_forward.w3, feed_forward.w2]
+        parts = [
+            part for linear in linears if (part := as_linear_with_adapter(linear, x)) is not None and part.drop is None
+        ]
+        norms = [_norm_weight(norm, model, x) for norm in (block.attention_norm, block.ffn_norm)]
+        if len(parts) < len(linears) or norms[0] is None or norms[1] is None:
+            return None
+        blocks.append(Block(norms[0], norms[1], tuple(parts)))
+    return blocks
+
+
+def _norm_weight(module: nn.Module, model: Llama, x: Tensor) -> Tensor | None:
+    """Its weight, if it is a norm as all the others are, in the dtype of x."""
+    if not _is(module, RMSNorm) or module.ops is not CPU_OPS or module.eps != model.config.norm_eps:
+        return None
+    return module.weight if module.weight.dtype == x.dtype and module.weight.is_contiguous() else None
+
+
+def _is(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
+    """Whether the module does what its class says, and nothing besides."""
+    return type(module) is kind and not is_hooked(module) and "forward" not in vars(module)
+
+
+def _sizes(model: Llama, batch: int, cache: KVCache) -> Sizes:
+    config = model.config
+    return Sizes(
+        batch=batch,
+        dim=config.dim,
+        hidden_dim=config.hidden_dim,
+        heads=config.n_heads,
+        kv_heads=config.n_kv_heads,
+        head_dim=config.head_dim,
+        capacity=cache.capacity,
+        position=cache.length,
+        eps=config.norm_eps,
+        interleaved=config.rope_layout == "interleaved",
+    )

@@ -1,0 +1,8 @@
+"""Whole paths through the program, which the command line offers as one verb.
+
+quickstart       quantize, train, evaluate and report on the embedded base
+reproduce        the write-up in one command
+writeup_claims   its claims, computed
+doctor           what this machine has, and doctor_page as text
+systems          which systems are supported
+"""

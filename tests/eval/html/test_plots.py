@@ -1,0 +1,80 @@
+"""The plots: what is drawn is where the numbers say, and each says it in words as well."""
+
+import re
+
+import pytest
+
+from lowrank.eval.html.plots import Axis, Line, bars, figure, heat_map, histogram, line_plot
+
+
+def rectangles(drawing, kind):
+    found = re.findall(rf'<rect class="{kind}" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', drawing)
+    return [tuple(map(float, rectangle)) for rectangle in found]
+
+
+def test_an_axis_puts_values_in_proportion_and_a_logarithmic_one_their_ratios():
+    assert Axis(0, 4, 100, 300).at(1) == 150
+    assert Axis(1, 100, 0, 200, log=True).at(10) == pytest.approx(100)
+    assert Axis(0, 4, 100, 300).at(9) == 300  # beyond the end: on it
+    assert Axis(0.01, 100, 0, 1, log=True).ticks() == pytest.approx([0.01, 0.1, 1, 10, 100])
+
+
+def test_lines_pass_through_their_points():
+    drawn = line_plot([Line("a", [(0, 0.0), (1, 2.0), (2, 1.0)], "strong")], "t", "x", "y")
+    path = re.search(r'class="line strong" d="M([^"]+)h0"', drawn)[1]
+    (x0, bottom), (x1, top), (x2, middle) = (tuple(map(float, place.split())) for place in path.split("L"))
+    assert x1 - x0 == pytest.approx(x2 - x1) and middle == pytest.approx((top + bottom) / 2)
+
+
+def test_a_logarithmic_plot_leaves_out_what_is_zero():
+    drawn = line_plot([Line("a", [(1, 1.0), (2, 0.1), (3, 0.0)])], "t", "x", "y", log_y=True)
+    assert re.search(r'd="M([^"]+)h0"', drawn)[1].count("L") == 1
+    assert line_plot([Line("a", [(1, 0.0)])], "t", "x", "y", log_y=True) == ""
+    assert figure("", "caption") == ""
+
+
+def test_dots_are_not_joined():
+    drawn = line_plot([Line("a", [(0, 1.0), (1, 2.0)], "dots")], "t", "x", "y")
+    assert re.search(r'class="line dots" d="M[^"L]+h0M[^"L]+h0"', drawn)
+
+
+def test_bars_of_a_histogram_are_as_high_as_their_shares_and_touch():
+    first, second = rectangles(histogram([0, 1, 2], [0.5, 0.25], "t", "x", "y"), "bar")
+    assert first[3] == pytest.approx(2 * second[3], abs=0.2)
+    assert first[0] + first[2] == pytest.approx(second[0], abs=1.1)
+
+
+def test_marks_stand_under_their_value():
+    drawn = histogram([-1, 0, 1], [1, 1], "t", "x", "y", marks={"levels": ([-1, 0, 1], "strong")})
+    places = [float(x) for x in re.findall(r'class="mark strong" d="M([\d.]+) ', drawn)]
+    assert places[1] == pytest.approx((places[0] + places[2]) / 2)
+    assert ">levels<" in drawn
+
+
+def test_upright_bars_say_their_values():
+    drawn = bars(["a", "b"], [1.0, 4.0], "t", "y", line=Line("half", [(0, 2.0), (1, 2.0)], "dashed"))
+    low, high = rectangles(drawn, "bar strong")
+    assert high[3] == pytest.approx(4 * low[3], abs=0.2)
+    assert "<desc>a: 1; b: 4</desc>" in drawn and ">half<" in drawn
+
+
+def test_a_heat_map_is_darkest_where_the_value_is_largest_and_leaves_gaps():
+    drawn = heat_map(["r"], ["a", "b", "c"], [[1.0, None, 3.0]], "t")
+    pale, dark = (float(shade) for shade in re.findall(r'fill-opacity="([\d.]+)"', drawn))
+    assert pale < dark and drawn.count('class="heat"') == 2
+    assert heat_map(["r"], ["a"], [[None]], "t") == ""
+
+
+def test_cells_that_read_the_same_look_the_same():
+    drawn = heat_map(["r"], ["a", "b"], [[1.0, 1.0 + 1e-12]], "t")
+    assert len(set(re.findall(r'fill-opacity="([\d.]+)"', drawn))) == 1
+
+
+def test_a_heat_map_of_many_columns_shows_its_numbers_when_pointed_at():
+    drawn = heat_map(["r"], list("abcdefghijklmnop"), [[float(n) for n in range(16)]], "t", ".0f")
+    assert 'class="cell' not in drawn and "<title>r, p: 15</title>" in drawn
+
+
+def test_names_cannot_be_markup():
+    drawn = heat_map(["<b>"], ["&"], [[1.0]], "<i>") + bars(["<u>"], [1.0], "t", "y")
+    assert not re.search("<[biu]>", drawn)

@@ -1,0 +1,151 @@
+"""The C library: found or not, chosen by the environment, told where the tensors of a weight are."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from child_process import environment, run_python
+
+from lowrank.kernels import ops
+from lowrank.kernels.cpu import library as binding
+from lowrank.kernels.cpu import linear as cpu_linear
+from lowrank.kernels.dispatch import table
+from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.weights.quantized_weight import Blockwise4bit
+
+COMPILED = pytest.mark.skipif(
+    bool(binding.unavailable_reason()), reason=binding.unavailable_reason() or "there is a library"
+)
+SAY_THE_SET = "from lowrank.kernels.cpu import binding; print(binding.instruction_set())"
+
+
+@pytest.fixture(autouse=True)
+def everything_is_asked_anew() -> Iterator[None]:
+    remembered = (binding.unavailable_reason, binding.library, table.choose, table.reason)
+    for function in remembered:
+        function.cache_clear()
+    yield
+    for function in remembered:
+        function.cache_clear()
+
+
+def weight(rows: int = 4) -> Blockwise4bit:
+    w = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0))
+    return reference.quantize_4bit(w, double_quant=True)
+
+
+def in_a_process(code: str, **variables: str) -> str:
+    """The output of a Python process of its own."""
+    return run_python("-c", code, env=environment(**variables)).stdout
+
+
+@COMPILED
+def test_an_instruction_set_can_be_forced() -> None:
+    assert in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="portable") == "portable\n"
+
+
+@COMPILED
+def test_an_instruction_set_that_is_not_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(binding.ISA, "mmx")
+    with pytest.raises(ValueError, match=r"^LOWRANK_CPU_ISA must name an instruction set .*, got 'mmx'$"):
+        cpu_linear.linear(torch.ones(1, 64), weight())
+
+
+def test_the_environment_names_another_library(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(binding.LIBRARY, str(tmp_path / "other.so"))
+    assert binding.file() == tmp_path / "other.so"
+    with pytest.raises(ValueError, match=r"^LOWRANK_CPU_LIBRARY .*other\.so"):
+        binding.library()
+
+
+def test_the_environment_asks_for_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(binding.LIBRARY, "none")
+    assert binding.file() is None
+    assert binding.unavailable_reason() == "LOWRANK_CPU_LIBRARY is 'none'"
+    assert {choice.path for choice in ops.explain(3, 6, 64, dtype=torch.float32, device="cpu")} == {"plain torch"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_library_plain_torch_computes_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "file", lambda: None)
+    monkeypatch.delenv(binding.LIBRARY, raising=False)
+    w = torch.randn(6, 64)
+    x = torch.randn(3, 64, requires_grad=True)
+    held = ops.to_fast_layout(ops.quantize(w, "nf4-dq"), torch.float32)
+    assert torch.equal(ops.linear(x, held), reference.linear(x, reference.quantize_4bit(w, double_quant=True)))
+    ops.linear(x, held).sum().backward()
+    assert torch.equal(x.grad, reference.linear_dx(torch.ones(3, 6), held))
+    for choice in ops.explain(3, 6, 64, dtype=torch.float32, device="cpu"):
+        assert (choice.path, choice.reason) == ("plain torch", binding.unavailable_reason())
+    assert "no compiler when lowrank was installed" in binding.unavailable_reason()
+
+
+@COMPILED
+def test_a_description_is_kept_until_a_tensor_moves() -> None:
+    held, x = weight(), torch.randn(2, 64)
+    first = binding.describe(held)
+    assert binding.describe(held) is first
+    y = cpu_linear.linear(x, held)
+    held.codes.set_(held.codes.clone())
+    assert binding.describe(held) is not first
+    assert torch.equal(cpu_linear.linear(x, held), y)
+
+
+@COMPILED
+def test_a_weight_that_was_described_can_be_copied_and_pickled() -> None:
+    held, x = weight(), torch.randn(2, 64)
+    y = cpu_linear.linear(x, held)
+    for other in (copy.deepcopy(held), pickle.loads(pickle.dumps(held)), replace(held)):
+        assert torch.equal(cpu_linear.linear(x, other), y)
+        assert binding.describe(other) is not binding.describe(held)
+
+
+@COMPILED
+def test_stored_tensors_that_do_not_fit_are_refused_before_a_pointer_is_followed() -> None:
+    held = weight()
+    for short in (replace(held, codes=held.codes[:-1]), replace(held, codes=held.codes.view(-1, 2).T[:1])):
+        with pytest.raises(ValueError, match=r"codes must be torch\.uint8"):
+            cpu_linear.linear(torch.ones(1, 64), short)
+    with pytest.raises(ValueError, match="codes must be contiguous"):
+        cpu_linear.linear(torch.ones(1, 64), replace(held, codes=held.codes.repeat_interleave(2)[::2]))
+
+
+def test_a_weight_that_is_no_matrix_is_not_multiplied_with() -> None:
+    with pytest.raises(ValueError, match=r"W must be a matrix to be multiplied with, got shape \(2, 3, 64\)"):
+        ops.linear(torch.ones(1, 3), ops.quantize(torch.ones(2, 3, 64), "nf4"))
+
+
+@COMPILED
+def test_pages_of_2_mb_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    library = binding.library()
+    ask = library.lowrank_prefer_huge_pages
+    monkeypatch.setattr(library, "lowrank_prefer_huge_pages", lambda *a: (asked.append(a), ask(*a)))
+    codes = torch.randint(0, 256, (binding.MIN_HUGE_PAGE_BYTES + 4096,), dtype=torch.uint8)
+    held = Blockwise4bit(codes, torch.ones(2 * len(codes) // 64), "nf4", 64, (2 * len(codes) // 64, 64))
+    before = codes.clone()
+    assert ops.to_fast_layout(held, torch.bfloat16) is held
+    assert asked == [(codes.data_ptr(), codes.numel())]
+    assert torch.equal(codes, before)
+    for begin, bytes in ((1, 100), (1, 4097), (4095, 8192), (0, 0), (3, binding.MIN_HUGE_PAGE_BYTES)):
+        ask(codes.data_ptr() + begin, bytes)
+    assert torch.equal(codes, before)
+    ops.to_fast_layout(weight(), torch.bfloat16)
+    assert len(asked) == 1
+
+
+@COMPILED
+def test_pages_of_2_mb_are_asked_for_under_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(binding.library(), "lowrank_prefer_huge_pages", lambda *a: asked.append(a))
+    memory = torch.zeros(16 << 20, dtype=torch.uint8)
+    mb, first = 1 << 20, memory.data_ptr()
+    binding.prefer_huge_pages(
+        [memory[5 * mb : 6 * mb], memory[: 4 * mb], memory[mb : 2 * mb], memory[8 * mb : 11 * mb]]
+    )
+    assert asked == [(first, 6 * mb)]  # the last stands alone, and is too short to hold a page wherever it begins
+    binding.prefer_huge_pages([memory[15 * mb :], memory[8 * mb : 14 * mb]])
+    assert asked[1:] == [(first + 8 * mb, 8 * mb)]

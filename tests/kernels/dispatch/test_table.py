@@ -1,0 +1,220 @@
+"""The table of paths: what is taken where, and the reasons that are given."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from child_process import run_python
+
+from lowrank.kernels.cpu import library
+from lowrank.kernels.dispatch import crossover, table
+from lowrank.kernels.dispatch.crossover import Crossover
+from lowrank.kernels.dispatch.explain import LOOK_UP, Choice, explain
+from lowrank.kernels.dispatch.table import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case
+from lowrank.kernels.weights.quantized_weight import Blockwise4bit
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine whose GPU nobody has measured: none")
+
+
+def explained(m: int = 16, n: int = 4096, k: int = 11008, **options) -> dict[str, Choice]:
+    options = {"dtype": torch.bfloat16, "device": "cuda"} | options
+    return {choice.op: choice for choice in explain(m, n, k, **options)}
+
+
+def paths(**options) -> dict[str, str]:
+    return {op: choice.path for op, choice in explained(device="cpu", **options).items()}
+
+
+def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "unavailable_reason", lambda: "")
+    monkeypatch.setattr(library, "instruction_set", lambda: "avx2")
+    assert paths(m=1) == dict.fromkeys(OPS, "C")
+    assert paths(m=512) == {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C panels + GEMM", DX: "C panels + GEMM"}
+    assert paths(m=1, format="int8") == {QUANTIZE: "plain torch", DEQUANTIZE: "C", FORWARD: "C", DX: "C"}
+    assert set(paths(dtype=torch.float64).values()) == {"plain torch"}
+
+
+def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "unavailable_reason", lambda: "")
+    monkeypatch.setattr(library, "instruction_set", lambda: "amx")
+    assert paths(m=3)[FORWARD] == paths(m=3)[DX] == "C, matrix unit"
+    assert [paths(m=2)[FORWARD], paths(m=2)[DX]] == ["C", "C, matrix unit"]
+    for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
+        assert "matrix unit" not in paths(m=6, **options)[FORWARD]
+
+
+def test_on_a_cpu_without_the_c_library_everything_is_plain_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "unavailable_reason", lambda: "nobody compiled it")
+    choices = explained(m=3, device="cpu").values()
+    assert list(choices) == [Choice(op, "plain torch", "nobody compiled it") for op in OPS]
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("m", "forward", "dx"),
+    [
+        (1, "Triton decode", "Triton decode"),
+        (33, "Triton decode", "Triton fused"),
+        (64, "Triton decode", "Triton fused"),
+        (65, "Triton fused", "Triton fused"),
+        (255, "Triton fused", "Triton fused"),
+        (256, "scratch + GEMM", "scratch + GEMM"),
+    ],
+    ids="M{}".format,
+)
+def test_four_bits_on_a_gpu_are_repacked(m: int, forward: str, dx: str) -> None:
+    assert {op: choice.path for op, choice in explained(m).items() if op != LOOK_UP} == {
+        QUANTIZE: "Triton",
+        DEQUANTIZE: "Triton, repacked",
+        FORWARD: forward,
+        DX: dx,
+    }
+
+
+@NO_GPU
+def test_float32_is_not_fused_and_says_why() -> None:
+    choices = {m: explained(m, dtype=torch.float32)[FORWARD] for m in (24, 25)}
+    assert [choice.path for choice in choices.values()] == ["Triton decode", "scratch + GEMM"]
+    assert choices[25].reason == (
+        "M 25 is not below 25, from where the vendor's GEMM is as fast (derived for float32); "
+        "the matrix units have no IEEE product in float32"
+    )
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"k": 11000}, "K must be a multiple of blocksize 64, got K 11000"),
+        ({"blocksize": 256}, "blocksize must be 64 or 128, got 256"),
+    ],
+    ids=["ragged-K", "blocksize"],
+)
+def test_four_bits_that_cannot_be_repacked_say_why(options: dict, rule: str) -> None:
+    choices = explained(1, **options)
+    for op in (FORWARD, DX):
+        assert choices[op].path == "scratch + GEMM" and choices[op].reason.endswith(f"; not repacked: {rule}")
+    assert (choices[DEQUANTIZE].path, LOOK_UP in choices) == ("Triton", False)
+
+
+@NO_GPU
+def test_what_was_run_of_the_look_up_is_said() -> None:
+    assert explained(1)[LOOK_UP].path == "assembly, emulated"
+    assert "no such GPU here" in explained(1)[LOOK_UP].reason
+    assert explained(1, dtype=torch.float32)[LOOK_UP].path == "gather"
+    assert LOOK_UP not in explained(512) and LOOK_UP not in explained(1, device="cpu")
+
+
+def test_a_look_up_on_a_gpu_that_is_here_was_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    choice = explained(1, device="cuda:6")[LOOK_UP]
+    assert (choice.path, choice.reason) == ("assembly, run on this GPU", "NVIDIA X")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert explained(1, device="cuda:6")[LOOK_UP].path == "gather"
+    crossover.crossover.cache_clear()
+    table.choose.cache_clear()
+    table.reason.cache_clear()
+
+
+@NO_GPU
+@pytest.mark.parametrize(("m", "path"), [(1, "Triton int8"), (255, "Triton int8"), (256, "scratch + GEMM")])
+def test_int8_on_a_gpu(m: int, path: str) -> None:
+    choices = explained(m, format="int8")
+    assert {choices[op].path for op in (FORWARD, DX)} == {path}
+    assert choices[QUANTIZE] == Choice(QUANTIZE, "plain torch", "no kernel is written for it")
+
+
+@NO_GPU
+def test_a_crossover_that_was_not_measured_is_said_to_be_none() -> None:
+    reason = explained(512, format="int8")[FORWARD].reason
+    assert reason == "M 512 is not below 256, from where the vendor's GEMM is as fast (not measured on this GPU)"
+
+
+def test_a_crossover_that_was_measured_is_taken(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "crossover.json"
+    file.write_text(json.dumps({"NVIDIA X": {"nf4-dq": {FORWARD: {"fused": 33, "scratch": 48}}}}))
+    monkeypatch.setattr(crossover, "FILE", file)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
+    about = torch.device("cuda", 7), "nf4-dq"
+    assert crossover.crossover(*about, FORWARD, torch.float16) == Crossover(33, 48, "measured on NVIDIA X")
+    assert crossover.crossover(*about, DX, torch.bfloat16) == Crossover(33, 256, "not measured on NVIDIA X")
+    assert crossover.crossover(*about, FORWARD, torch.float32) == Crossover(25, 25, "derived for float32")
+    crossover.crossover.cache_clear()
+
+
+def test_what_is_stored_is_two_numbers_of_rows_for_an_operation_of_a_format_of_a_gpu() -> None:
+    for formats in json.loads(crossover.FILE.read_text(encoding="utf-8")).values():
+        for format, ops in formats.items():
+            for op, found in ops.items():
+                assert format in table.QUANTIZED_NAMES and op in (FORWARD, DX)
+                assert 1 <= found["fused"] <= found["scratch"] and len(found) == 2
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("options", "op", "reason"),
+    [
+        ({"dtype": torch.float64}, FORWARD, "the kernels take float32, bfloat16, float16, this is float64"),
+        ({"m": 0}, FORWARD, "x has no rows"),
+        ({"n": 0}, QUANTIZE, "W [0, 11008] holds no weight"),
+        ({"device": "mps"}, DX, "no kernel is written for it"),
+    ],
+    ids=["dtype", "no-rows", "no-weights", "device"],
+)
+def test_what_no_kernel_takes_goes_to_plain_torch_and_says_why(options: dict, op: str, reason: str) -> None:
+    assert explained(**options)[op] == Choice(op, "plain torch", reason)
+
+
+@pytest.fixture(autouse=True)
+def choices_are_made_anew() -> Iterator[None]:
+    table.choose.cache_clear()
+    table.reason.cache_clear()
+    yield
+    table.choose.cache_clear()
+    table.reason.cache_clear()
+
+
+def test_an_old_gpu_and_a_machine_without_triton_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(FORWARD, 1, 4, 64, torch.float16, torch.device("cuda"), "nf4", Blockwise4bit)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert table.triton_runs(case) == "Triton's kernels need compute capability 8.0, this GPU has 7.5"
+    monkeypatch.setattr(table, "find_spec", lambda name: None)
+    assert table.triton_runs(case) == "Triton is not installed (it exists on Linux only)"
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"m": -1}, "m must be at least 0, got -1"),
+        ({"format": "nf3"}, "format must be one of int8, nf4, .* got 'nf3'"),
+        ({"blocksize": 48}, "blocksize must be a power of two from 32 to 4096, got 48"),
+        ({"device": "toaster"}, "device 'toaster': "),
+    ],
+    ids=["m", "format", "blocksize", "device"],
+)
+def test_a_question_that_makes_no_sense_is_refused(options: dict, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        explained(**options)
+
+
+@pytest.mark.parametrize("path", TABLE, ids=lambda path: f"{path.op}-{path.name}".replace(" ", "-"))
+def test_every_row_names_a_function_that_is_there(path: table.Path) -> None:
+    assert callable(replace(path).run)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_last_row_of_every_operation_takes_everything(op: str) -> None:
+    last = [path for path in TABLE if path.op == op][-1]
+    assert (last.name, last.layout, last.rules) == ("plain torch", None, ())
+
+
+def test_triton_is_not_imported_where_it_is_not_wanted() -> None:
+    code = "import sys, torch; from lowrank.kernels import ops; w = ops.quantize(torch.ones(2, 64), 'nf4')\n"
+    code += "ops.linear(torch.ones(1, 64), w); print('lowrank.kernels.triton.dequantize' in sys.modules)"
+    assert run_python("-c", code).stdout.strip() == "False"

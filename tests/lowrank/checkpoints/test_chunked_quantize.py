@@ -1,0 +1,67 @@
+"""A weight quantized in slabs is the weight quantized whole, to the bit."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from lowrank.checkpoints.chunked_quantize import CHUNK, quantize_chunks
+from lowrank.kernels import ops
+from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no C library, which needs no slabs."""
+    monkeypatch.setattr(ops, "quantizes_in_place", lambda w, format: False)
+
+
+@pytest.mark.parametrize("format", QUANTIZED_NAMES)
+@pytest.mark.parametrize("shape", [(3000, 256), (130, 5000), (7, 33), (1, 64), (200, 2731)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_slabs_make_what_the_whole_makes(format: str, shape: tuple[int, int], dtype: torch.dtype) -> None:
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(0)).mul_(0.02).to(dtype)
+    slabs, whole = quantize_chunks(w, format, CPU, "w"), ops.quantize(w, format)
+    assert (slabs.name, slabs.shape) == (whole.name, whole.shape)
+    for part, tensor in whole.tensors().items():
+        assert torch.equal(slabs.tensors()[part], tensor), part
+
+
+def test_threads_take_a_slab_each_and_change_nothing() -> None:
+    w = torch.randn(2000, 512, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        threaded = quantize_chunks(w, "nf4-dq", CPU, "w")
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+        w[1999, 5] = torch.nan
+        with pytest.raises(ValueError, match="from row 1536 on"):
+            quantize_chunks(w, "nf4-dq", CPU, "w")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    whole = ops.quantize(torch.randn(2000, 512, generator=torch.Generator().manual_seed(0)), "nf4-dq")
+    assert all(torch.equal(threaded.tensors()[part], tensor) for part, tensor in whole.tensors().items())
+
+
+def test_the_place_of_a_weight_that_is_not_finite_is_told() -> None:
+    w = torch.zeros(4096, 256)
+    assert w.numel() > CHUNK
+    w[1030, 7] = torch.inf
+    with pytest.raises(ValueError, match=r"^w from row 1024 on: .* finite, got inf at \[6, 7\]"):
+        quantize_chunks(w, "nf4", CPU, "w")
+
+
+def test_what_is_quantized_from_where_it_lies_needs_no_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "quantizes_in_place", lambda w, format: True)
+    monkeypatch.setattr("lowrank.checkpoints.chunked_quantize._one_a_thread", None)  # would fail if it were called
+    w = torch.randn(2000, 512)
+    whole = ops.quantize(w, "nf4-dq")
+    assert all(map(torch.equal, quantize_chunks(w, "nf4-dq", CPU, "w").tensors().values(), whole.tensors().values()))
+    w[1030, 7] = torch.inf
+    with pytest.raises(ValueError, match=r"^w: .* finite, got inf at \[1030, 7\]"):
+        quantize_chunks(w, "nf4", CPU, "w")

@@ -1,0 +1,154 @@
+"""lowrank generate: grounded, compared, watched."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lowrank.adapters import adapter_parameters, add_adapter
+from lowrank.adapters.files import save_adapter
+from lowrank.checkpoints.load import load
+from lowrank.cli import main
+from lowrank.cli.generate.session import side_by_side
+
+FACTS = "company: Aldane Foods Ltd\nperiod: Q3 2024\nrevenue: $12.5 million\nprior revenue: $10.0 million\n"
+
+
+@pytest.fixture(scope="module")
+def hats(embedded: Path, tmp_path_factory) -> list[str]:
+    """Two hats that differ, as arguments."""
+    import torch
+
+    model, folder = load(embedded, "nf4-dq"), tmp_path_factory.mktemp("hats")
+    arguments = []
+    for seed, name in enumerate(("a", "b")):
+        add_adapter(model, name, rank=2 + seed)
+        for parameter in adapter_parameters(model, name).values():
+            torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(seed))
+        save_adapter(model, name, folder / name)
+        arguments += ["--adapter", f"{name}={folder / name}"]
+    return arguments
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> list[str]:
+    (tmp_path / "facts.txt").write_text(FACTS)
+    return ["--facts", str(tmp_path / "facts.txt"), "--kind", "earnings_summary", "--max-new-tokens", "40"]
+
+
+@pytest.fixture
+def generate(capsys, embedded: Path):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(["generate", "embedded", *arguments])
+        out, err = capsys.readouterr()
+        told = [line for line in err.splitlines() if line.startswith("lowrank")]
+        return status, out, "\n".join(told)
+
+    return run
+
+
+def test_each_hat_of_a_comparison_writes_what_it_writes_alone(generate, hats, facts) -> None:
+    status, out, _ = generate(*hats, *facts, "--compare", "a,a=0.5+b=0.5,none", "--json")
+    assert status == 0
+    rows = json.loads(out)
+    assert [row["use"] for row in rows] == ["a", "a=0.5+b=0.5", "none"]
+    alone = [generate(*hats, *facts, "--use", use)[1] for use in ("a", "a=0.5,b=0.5", "none")]
+    assert [row["text"] + "\n" for row in rows] == alone
+    assert len(set(alone)) == 3
+
+
+@pytest.mark.parametrize("temperature", ["0", "1.5"])
+def test_a_grounded_document_has_right_figures_only_and_a_page_that_links_them(
+    temperature: str, generate, facts, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    sampled = ("--temperature", temperature, "--seed", "5", "--max-new-tokens", "90", "--html", str(page))
+    status, out, _ = generate(*facts, *sampled, "--grounded", "--json")
+    (row,) = json.loads(out)
+    assert status == 0
+    assert row["figures"]
+    assert all(figure["fact"] in ("revenue", "prior_revenue", "change") for figure in row["figures"])
+    assert row["precision"] == 1.0
+    shown = page.read_text(encoding="utf-8")
+    links = re.findall(r'<mark class="right[^>]*>[^<]*<a href="#(e1-\d+)"', shown)
+    assert len(links) == len(row["figures"])
+    assert all(f'id="{link}"' in shown for link in links)
+    assert "not in the record" not in shown
+
+
+def test_what_follows_by_a_declared_rule_may_be_written(generate, facts) -> None:
+    derived = json.loads(generate(*facts, "--grounded", "--derive", "difference(revenue, prior_revenue)", "--json")[1])
+    assert derived[0]["precision"] in (0.0, 1.0)
+    status, _, told = generate(*facts, "--grounded", "--derive", "ratio(revenue, profit)")
+    assert status == 2
+    assert "'profit' is no figure of the record; there are revenue, prior_revenue, change" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--prompt", "x", "--grounded"], "--grounded is of --facts"),
+        (["--prompt", "x", "--html", "x.html"], "--html is of --facts"),
+        (["--prompt", "x", "--derive", "sum"], "--derive is of --facts"),
+        (["--prompt", "x", "--compare", "a"], "--compare must name two hats or more"),
+        (["--prompt", "x", "--compare", "a,b", "--use", "a"], "leave out --use"),
+        (["--prompt", "x", "--compare", "nobody,none"], "unknown adapter 'nobody'"),
+        (["--prompt", "x", "--compare", "a=z,none"], "a mix is NAME=WEIGHT"),
+        (["--prompt", "x", "--min-p", "2"], r"--min-p must be in \[0, 1\]"),
+        (["--prompt", "x", "--top-k", "-1"], "--top-k must be 0 or more"),
+        (["--prompt", "x", "--repetition-penalty", "0"], "--repetition-penalty must be above 0"),
+        (["--prompt", "x", "--stop", ""], "stop: a text that ends a row"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(arguments: list[str], reason: str, generate) -> None:
+    status, _, told = generate(*arguments)
+    assert status == 2
+    assert re.search(reason, told), told
+    assert len(told.splitlines()) == 1
+
+
+def test_a_stop_string_ends_the_text(generate) -> None:
+    whole = generate("--prompt", "Revenue", "--max-new-tokens", "30")[1]
+    stop = whole[10:14]
+    assert (
+        generate("--prompt", "Revenue", "--max-new-tokens", "30", "--stop", stop)[1]
+        == whole[: whole.index(stop)] + "\n"
+    )
+
+
+def test_one_sitting(generate, hats, facts, tmp_path: Path, monkeypatch) -> None:
+    texts = {
+        use: generate(*hats, "--prompt", "Revenue", "--max-new-tokens", "12", "--use", use)[1] for use in ("a", "none")
+    }
+    folder = hats[1].partition("=")[2]
+    lines = [
+        "/set max_new_tokens 12", "Revenue", "/use a", "Revenue", "/use nobody", "/compare a,none", "Revenue",
+        f"/load c={folder}", "/use c", "Revenue", "/hats", "/drop c", "/use c", "/write",
+        f"/facts {facts[1]} earnings_summary", "/grounded on", "/set temperature 1.5", "/write", "/set temperature hot",
+        "/set top_q 1", "/sing", "/help", "/quit", "never",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    status, out, _ = generate(*hats, "--watch")
+    assert status == 0
+    assert out.count(texts["none"]) >= 1
+    assert out.count(texts["a"]) >= 2  # worn by one name, and by another
+    told = [line for line in out.splitlines() if line.startswith("mistake: ")]
+    assert [re.sub(r"^mistake: ", "", line)[:24] for line in told] == [
+        "unknown adapter 'nobody'", "unknown adapter 'c': thi", "there is nothing to writ",
+        "temperature must be a nu", "/set: 'top_q' is none of", "/sing: no such command (",
+    ]  # fmt: skip
+    assert "worn: c" in out
+    assert "never" not in out
+
+
+def test_texts_stand_side_by_side_where_there_is_room() -> None:
+    assert side_by_side(["a", "none"], ["one two\n\nthree", "four"], width=63).splitlines() == [
+        f"a{' ' * 29} | none",
+        f"{'-' * 30} | {'-' * 30}",
+        f"one two{' ' * 23} | four",
+        f"{' ' * 30} |",
+        f"three{' ' * 25} |",
+    ]
+    assert side_by_side(["a", "none"], ["one", "two"], width=40) == "--- a\none\n\n--- none\ntwo"

@@ -1,0 +1,66 @@
+"""Foreign examples as entries: their facts, kind and sections, and the way to a file and back."""
+
+from pathlib import Path
+
+import pytest
+
+from lowrank.data.documents.document import read_jsonl, write_jsonl
+from lowrank.data.documents.kinds import KINDS
+from lowrank.data.documents.kinds.kind import STYLES
+from lowrank.data.imports.importing import import_entry, kind_of
+from lowrank.eval.metrics.faithfulness import check
+
+LETTER = {
+    "instruction": "Write a letter to the shareholders.",
+    "input": "company: Acme Ltd\nnet debt: $5.25 million\nrate: 7.25 per cent\nsigned: March 3, 2025",
+    "output": (
+        "# Letter\n\n## Debt\nAcme Ltd has net debt of $5.25 million at a rate of 7.25%.\n\n## **Date** ##\nIn March."
+    ),
+}
+
+
+def test_an_example_becomes_an_entry_and_comes_back(tmp_path: Path) -> None:
+    entry = import_entry("alpaca", LETTER, 3, kind=None, license="CC0-1.0")
+    assert (entry.id, entry.kind, entry.split, entry.license) == ("custom-0003", "custom", "train", "CC0-1.0")
+    assert {key: (fact.type, fact.value) for key, fact in entry.facts.items()} == {
+        "company": ("text", "Acme Ltd"),
+        "net_debt": ("usd_m", "5.25"),
+        "rate": ("rate", "7.25"),
+        "signed": ("date", "2025-03-03"),
+    }
+    assert entry.required_sections == ("Debt", "Date")
+    write_jsonl(tmp_path / "mine.jsonl", [entry])
+    assert read_jsonl(tmp_path / "mine.jsonl") == [entry]
+
+
+def test_a_custom_entry_is_checked_by_its_own_labels_and_headings() -> None:
+    entry = import_entry("alpaca", LETTER, 0, kind=None, license="")
+    marks = check(entry, entry.output)
+    assert (marks.sections, marks.precision, marks.recall, marks.binding) == (1.0, 1.0, 1.0, 1.0)
+    wrong = check(entry, entry.output.replace("$5.25 million", "$6.25 million"))
+    assert (wrong.precision, wrong.recall) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "kind"),
+    [
+        *((kind.instruction(style), name) for name, kind in KINDS.items() for style in STYLES),
+        ("Draft a Credit Memo for the board.", "credit_memo"),
+        ("Write a poem.", None),
+    ],
+)
+def test_a_kind_is_told_by_the_instruction(instruction: str, kind: str | None) -> None:
+    assert kind_of(instruction) == kind
+
+
+def test_the_instruction_goes_before_the_kind_that_is_given() -> None:
+    memo = LETTER | {"instruction": "Write a credit memo.", "input": "applicant: Acme Ltd\ntenor in months: 24"}
+    entry = import_entry("alpaca", memo, 0, kind="audit_letter", license="")
+    assert entry.kind == "credit_memo"
+    assert {key: fact.type for key, fact in entry.facts.items()} == {"borrower": "name", "term": "count"}
+    assert import_entry("alpaca", LETTER, 0, kind="letter", license="").id == "letter-0000"
+
+
+def test_an_example_without_facts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^the input must hold facts, one `label: value` a line, got none$"):
+        import_entry("alpaca", LETTER | {"input": "all we know"}, 0, kind=None, license="")

@@ -1,0 +1,220 @@
+"""When all blocks are decoded in one call, that it gives what the modules give, and that it sees every change."""
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lowrank
+from lowrank.kernels.cpu import library
+from lowrank.kernels.cpu.decode_step import Blocks
+from lowrank.layers.cpu_decode import FusedBlocks
+from lowrank.layers.lora import AdapterConfig, LoRALinear
+from lowrank.layers.recompute import use_ops
+from lowrank.model.generate import generate_tokens
+from lowrank.model.llama import PLAIN, KVCache, Llama
+
+pytestmark = pytest.mark.skipif(
+    bool(library.unavailable_reason()), reason=library.unavailable_reason() or "the library is there"
+)
+
+PROMPT = [1, 5, 9, 13, 17]
+
+
+@pytest.fixture
+def model(hf_folder: Path) -> Llama:
+    """A small base in 4 bits with two hats, the first of them worn."""
+    model = lowrank.load(hf_folder / "base", "nf4-dq")
+    for seed, name in enumerate(("first", "second")):
+        lowrank.add_adapter(model, name, rank=4, seed=seed)
+        fill(model, name, seed)
+    lowrank.use_adapter(model, "first")
+    return model
+
+
+def fill(model: nn.Module, name: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for layer in model.modules():
+        if isinstance(layer, LoRALinear):
+            layer.lora_B[name].data.normal_(generator=generator, std=0.3)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The rows of every call of C for all blocks."""
+    made: list[int] = []
+    run = Blocks.run
+    monkeypatch.setattr(Blocks, "run", lambda self, x, *given: (made.append(len(x)), run(self, x, *given))[1])
+    yield made
+
+
+def steps(
+    model: Llama, tokens: Tensor, padding: Tensor | None = None, before: Callable[[int], Any] | None = None
+) -> Tensor:
+    """Logits of the prompts and of every token behind them; `before` is told the number of each step."""
+    cache = KVCache(model.config, len(tokens), 16, model.tok_embeddings.weight.dtype, torch.device("cpu"))
+    seen = []
+    with torch.inference_mode():
+        for number, part in enumerate([tokens[:, :3], *tokens[:, 3:].split(1, dim=1)]):
+            if before:
+                before(number)
+            seen.append(model(part, cache, padding))
+    return torch.cat(seen, dim=1)
+
+
+def by_modules(model: Llama, *given: Any, **also: Any) -> Tensor:
+    """The same, with one module after another."""
+    kept, model.fused_blocks = model.fused_blocks, None
+    try:
+        return steps(model, *given, **also)
+    finally:
+        model.fused_blocks = kept
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randint(3, 60, shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("weights", ["nf4-dq", "fp4", "int8", "bf16", "dequant:nf4"])
+@pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
+def test_it_is_what_the_modules_give(
+    folder: str, weights: str, dtype: torch.dtype, golden: Path, calls: list[int]
+) -> None:
+    model = lowrank.load(golden / folder, weights, dtype=dtype)
+    for tokens, padding in ((random(1, 9), None), (random(2, 9), torch.tensor([2, 0]))):
+        expected = by_modules(model, tokens, padding)
+        assert not calls
+        assert torch.equal(steps(model, tokens, padding), expected)
+        assert calls == [len(tokens)] * 6
+        calls.clear()
+
+
+def test_greedy_tokens_in_a_hat(model: Llama, calls: list[int]) -> None:
+    def written() -> list[list[int | None]]:
+        return list(generate_tokens(model, [PROMPT, PROMPT[:2]], max_new_tokens=8))
+
+    fused_blocks, made = written(), len(calls)
+    model.fused_blocks = None
+    assert written() == fused_blocks and made == 7 == len(calls)
+
+
+CHANGES: dict[str, Callable[[Llama], Any]] = {
+    "another hat": lambda model: lowrank.use_adapter(model, "second"),
+    "no hat": lambda model: lowrank.use_adapter(model, None),
+    "another weight": lambda model: lowrank.use_adapter(model, {"first": 0.5}),
+    "numbers in place": lambda model: fill(model, "first", 7),
+    "other memory": lambda model: setattr(wq(model).lora_B["first"], "data", torch.ones(wq(model).out_features, 4)),
+    "another parameter": lambda model: wq(model).lora_A.__setitem__(
+        "first", nn.Parameter(torch.ones(4, model.config.dim))
+    ),
+    "another matrix": lambda model: setattr(
+        model.layers[0].attention, "wk", lowrank.quantize(torch.ones(wk(model).out_features, model.config.dim), "nf4")
+    ),
+    "a scaling": lambda model: wq(model).configs.update(first=AdapterConfig(4, 1.0, ())),
+    "the base of a layer": lambda model: setattr(
+        wq(model), "base", lowrank.quantize(torch.ones(wq(model).out_features, model.config.dim), "nf4")
+    ),
+    "codes in place": lambda model: wq(model).base.codes.zero_(),
+    "one block less": lambda model: setattr(model, "layers", model.layers[:1]),
+    "a norm in place": lambda model: model.layers[1].ffn_norm.weight.data.mul_(2),
+}
+
+
+def wq(model: Llama) -> Any:
+    return model.layers[0].attention.wq
+
+
+def wk(model: Llama) -> Any:
+    return model.layers[0].attention.wk
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_between_two_tokens_is_seen(change: Callable[[Llama], Any], model: Llama, calls: list[int]) -> None:
+    def before(of: Llama) -> Callable[[int], Any]:
+        return lambda number: change(of) if number == 3 else None
+
+    other = copy.deepcopy(model)
+    expected = by_modules(other, random(1, 9), before=before(other))
+    unchanged = steps(model, random(1, 9))
+    calls.clear()
+    ours = steps(model, random(1, 9), before=before(model))
+    assert torch.equal(ours, expected) and len(calls) == 6
+    assert not torch.equal(ours[:, 5:], unchanged[:, 5:])
+
+
+REASONS: dict[str, Callable[[Llama], Any]] = {
+    "two hats": lambda model: lowrank.use_adapter(model, {"first": 0.5, "second": 0.5}),
+    "a hat for each row": lambda model: lowrank.use_adapter(model, ["first", "second"]),
+    "a hook of a block": lambda model: model.layers[1].register_forward_hook(lambda *given: None),
+    "a hook of a norm": lambda model: model.norm.register_forward_pre_hook(lambda *given: None),
+    "a hook of a linear": lambda model: wq(model).register_forward_hook(lambda *given: None),
+    "a hook of its base": lambda model: wq(model).base.register_forward_pre_hook(lambda *given: None),
+    "another forward": lambda model: setattr(model.layers[0], "forward", model.layers[0].forward),
+    "plain operations": lambda model: use_ops(model, PLAIN),
+    "the layers the other way round": lambda model: setattr(model, "layers", nn.ModuleList(reversed(model.layers))),
+    "another eps": lambda model: setattr(model.layers[0].ffn_norm, "eps", 1e-3),
+    "another kind of norm": lambda model: setattr(model, "norm", nn.RMSNorm(model.config.dim)),
+    "rows that are cached elsewhere": lambda model: setattr(model.layers[1].attention, "layer", 0),
+    "a norm of another dtype": lambda model: model.norm.double(),
+}
+
+
+def test_a_hat_in_16_bits_is_read_again_for_every_token(model: Llama, calls: list[int]) -> None:
+    matrix = wq(model).lora_A["first"]
+    matrix.data = matrix.data.bfloat16()
+    before = steps(model, random(1, 9))
+    ours = steps(model, random(1, 9), before=lambda number: matrix.data.fill_(1) if number == 5 else None)
+    assert torch.equal(ours[:, :7], before[:, :7]) and not torch.equal(ours, before) and len(calls) == 12
+
+
+@pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
+def test_where_anything_else_is_asked_the_modules_run(
+    reason: Callable[[Llama], Any], model: Llama, calls: list[int]
+) -> None:
+    reason(model)
+    if model.norm.weight.dtype == torch.float64:
+        model.output.double()
+    ours = steps(model, random(2, 9))
+    assert not calls and torch.equal(ours, by_modules(model, random(2, 9)))
+
+
+def test_a_global_hook_is_told_of_every_module(model: Llama, calls: list[int]) -> None:
+    told = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *given: told.append(module))
+    try:
+        steps(model, random(1, 4))
+    finally:
+        handle.remove()
+    assert not calls and told.count(model.layers[0]) == 2
+
+
+def test_with_gradients_the_modules_run(model: Llama, calls: list[int]) -> None:
+    cache = KVCache(model.config, 1, 8, torch.float32, torch.device("cpu"))
+    model(random(1, 3), cache)
+    assert model(random(1, 1), cache).requires_grad and not calls
+
+
+def test_two_texts_in_turns_do_not_mix(model: Llama, calls: list[int]) -> None:
+    alone = [list(generate_tokens(model, [prompt], max_new_tokens=6)) for prompt in (PROMPT, PROMPT[::-1])]
+    streams = [generate_tokens(model, [prompt], max_new_tokens=6) for prompt in (PROMPT, PROMPT[::-1])]
+    fused_projections = list(zip(*streams, strict=True))
+    assert [list(tokens) for tokens in zip(*fused_projections, strict=True)] == alone and len(calls) == 20
+
+
+def test_many_rows_are_left_to_the_modules(model: Llama, calls: list[int]) -> None:
+    tokens = random(64, 5)
+    assert torch.equal(steps(model, tokens), by_modules(model, tokens)) and not calls
+
+
+def test_a_copy_of_a_model_describes_itself(model: Llama) -> None:
+    tokens = random(1, 6)
+    before = steps(model, tokens)
+    other = copy.deepcopy(model)
+    assert isinstance(other.fused_blocks, FusedBlocks) and other.fused_blocks is not model.fused_blocks
+    fill(model, "first", 9)
+    assert torch.equal(steps(other, tokens), before) and not torch.equal(steps(model, tokens), before)

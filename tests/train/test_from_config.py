@@ -1,0 +1,68 @@
+"""From a config to a hat: which files of entries a run takes, and what it says of them."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from lowrank.atomic_io import sha256_of
+from lowrank.checkpoints.fingerprint import FILENAME
+from lowrank.checkpoints.load import load
+from lowrank.data.documents.document import make_documents, write_jsonl
+from lowrank.data.mixture.rows import MixtureRow, write_rows
+from lowrank.train.config import TrainConfig
+from lowrank.train.from_config import train_from_config
+
+ROWS = [MixtureRow(f"tfns-{i}", "tfns", "What is the sentiment?", f"up {i}%", "positive", "positive") for i in range(4)]
+
+
+def config(data: Path, out: Path) -> TrainConfig:
+    return TrainConfig.from_dict(
+        {"adapter": {"rank": 1}, "data": {"train": str(data)}, "run": {"out": str(out), "epochs": 1}}
+    )
+
+
+def test_a_mixture_is_learned_from_like_documents(tmp_path: Path) -> None:
+    write_rows(tmp_path / "mixture.jsonl", ROWS)
+    write_jsonl(tmp_path / "documents.jsonl", make_documents(2, seed=1, split="train"))
+    for name, entries in (("mixture", 4), ("documents", 2)):
+        result = train_from_config(config(tmp_path / f"{name}.jsonl", tmp_path / name), progress=False)
+        provenance = json.loads((result.hat / FILENAME).read_text())
+        assert provenance["data"]["entries"] == entries
+
+
+def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None:
+    write_rows(tmp_path / "data.jsonl", ROWS)
+    run = config(tmp_path / "data.jsonl", tmp_path / "out")
+    result = train_from_config(run, progress=False)
+    record = json.loads((result.hat / FILENAME).read_text())
+    base = load(embedded)
+    assert record["base"] == {**base.source, "weights": "nf4-dq", "rope_layout": "interleaved"}
+    assert record["file_rope_layout"] == "half"
+    assert record["weights_sha256"] == sha256_of(result.hat / "adapter_model.safetensors")
+    assert record["tokenizer_sha256"] == sha256_of(embedded / "tokenizer.model")
+    assert record["data"]["sha256"] == sha256_of(tmp_path / "data.jsonl")
+    assert (record["seed"], record["training"]) == (0, run.to_dict())
+    again = train_from_config(config(tmp_path / "data.jsonl", tmp_path / "again"), progress=False)
+    other = json.loads((again.hat / FILENAME).read_text())
+    assert other["data"] == record["data"] and other["weights_sha256"] == record["weights_sha256"]
+    assert other["config_sha256"] != record["config_sha256"]  # it wrote to another folder
+    write_rows(tmp_path / "data.jsonl", ROWS[:3])
+    changed = train_from_config(run, overwrite=True, progress=False)
+    fewer = json.loads((changed.hat / FILENAME).read_text())["data"]
+    assert fewer["examples_sha256"] != record["data"]["examples_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["", "{"], "data.jsonl:2: expected a JSON object"),
+        (["[1]"], "data.jsonl:1: expected a JSON object"),
+        ([json.dumps(asdict(ROWS[0]) | {"output": 1})], "data.jsonl:1: output: expected a string, got 1"),
+    ],
+)
+def test_a_broken_first_line_is_told_with_its_place(lines: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=message):
+        train_from_config(config(tmp_path / "data.jsonl", tmp_path / "out"))

@@ -1,0 +1,165 @@
+"""How the two moments of Adam are kept: in float32, in 8 bits a block, or in host memory.
+
+    8 bit: moment[i] = level[code[i]] * absmax[i // 256]    (Dettmers et al., arXiv 2110.02861, section 2)
+
+The levels are the dynamic 8-bit codes of `kernels.weights.codebooks`: signed for m, unsigned for v. A matrix of fewer
+than 4096 numbers stays in float32, as there: little is saved, and the first moments of a small one are what is felt.
+
+Blocks are those of the whole matrix, also where several processes have a part of it each: a maximum whose block lies
+in two parts is agreed on, so that codes and maxima are those of one process, whatever the number of parts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from lowrank.kernels.weights.codebooks import dynamic8, dynamic8_unsigned
+
+StateKind = Literal["fp32", "8bit", "paged", "paged-8bit"]
+BLOCK = 256
+SMALLEST = 4096  # numbers from which on a moment is kept in 8 bits
+
+
+@dataclass(frozen=True)
+class Part:
+    """The numbers of a matrix, row by row, that this process holds.
+
+    numbers  of the whole matrix
+    begins   the first number of every process's part
+    rank     whose part this is
+    largest  the elementwise maximum over all processes
+    """
+
+    numbers: int
+    begins: tuple[int, ...] = (0,)
+    rank: int = 0
+    largest: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+    @property
+    def lead(self) -> int:
+        """Numbers of its first block that lie before it."""
+        return self.begins[self.rank] % BLOCK if self.begins[self.rank] < self.numbers else 0
+
+    @property
+    def cuts_blocks(self) -> bool:
+        """Whether some block lies in several parts. Parts are whole rows, which mostly are whole blocks as well."""
+        return any(begin % BLOCK for begin in self.begins)
+
+    def of(self, whole: Tensor) -> Tensor:
+        """The maxima of the blocks that it has a number of, out of those of all blocks."""
+        begin, end = (*self.begins, self.numbers)[self.rank : self.rank + 2]
+        return whole[begin // BLOCK : -(-end // BLOCK)] if end > begin else whole[:0]
+
+    def whole(self, absmax: Tensor) -> Tensor:
+        """The maxima of all blocks, out of each process's own."""
+        found = absmax.new_zeros(-(-self.numbers // BLOCK))
+        self.of(found).copy_(absmax)
+        return self.largest(found)
+
+
+class Moment(Protocol):
+    """One moment of one parameter, zero at first."""
+
+    def read(self) -> Tensor:
+        """The moment beside its parameter, in float32 or the parameter's wider dtype, to be changed and written."""
+
+    def write(self, value: Tensor) -> None:
+        """Keeps what `read` gave, changed."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept, by name."""
+
+    def saved(self) -> dict[str, Tensor]:
+        """What a checkpoint holds: cut as the parameter is, or the same in every process. `take` goes on from it."""
+
+    def take(self, saved: dict[str, Tensor]) -> None:
+        """After what `saved` gave has been written over."""
+
+
+class Whole:
+    """The moment itself, on the parameter's device, or in the host's memory if it is paged."""
+
+    def __init__(self, parameter: Tensor, paged: bool) -> None:
+        self._device = parameter.device
+        self._value = _zeros(parameter.shape, parameter.dtype, _home(parameter, paged))
+
+    def read(self) -> Tensor:
+        return self._value.to(self._device, non_blocking=True)
+
+    def write(self, value: Tensor) -> None:
+        if value is not self._value:
+            self._value.copy_(value)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"value": self._value}
+
+    saved = tensors
+
+    def take(self, saved: dict[str, Tensor]) -> None:
+        """Nothing is left to do."""
+
+
+class Blockwise8bit:
+    """codes uint8 as the parameter, absmax float32 of its blocks; nearest level, ties to the lower."""
+
+    def __init__(self, parameter: Tensor, paged: bool, signed: bool, part: Part | None = None) -> None:
+        self._device, self._part = parameter.device, part or Part(parameter.numel())
+        self._levels = (dynamic8() if signed else dynamic8_unsigned()).to(self._device)
+        self._middles = (self._levels[1:] + self._levels[:-1]) / 2
+        home = _home(parameter, paged)
+        self._codes = _zeros(parameter.shape, torch.uint8, home)
+        self._codes.fill_(int((self._levels == 0).nonzero()))
+        self._absmax = _zeros((-(-(self._part.lead + parameter.numel()) // BLOCK),), torch.float32, home)
+
+    def read(self) -> Tensor:
+        codes, absmax = (kept.to(self._device, non_blocking=True) for kept in (self._codes, self._absmax))
+        lead, scale = self._part.lead, absmax.repeat_interleave(BLOCK)
+        return self._levels[codes.int()] * scale[lead : lead + codes.numel()].view(codes.shape)
+
+    def write(self, value: Tensor) -> None:
+        lead, count = self._part.lead, value.numel()
+        blocks = torch.nn.functional.pad(value.flatten(), (lead, -(lead + count) % BLOCK))
+        blocks = blocks.view(len(self._absmax), BLOCK)
+        absmax = blocks.abs().amax(1)
+        if self._part.cuts_blocks:
+            absmax = self._part.of(self._part.whole(absmax))
+        scaled = blocks / torch.where(absmax == 0, 1.0, absmax)[:, None]
+        codes = torch.bucketize(scaled, self._middles, out_int32=True).flatten()[lead : lead + count]
+        self._codes.copy_(codes.view(value.shape))
+        self._absmax.copy_(absmax)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"codes": self._codes, "absmax": self._absmax}
+
+    def saved(self) -> dict[str, Tensor]:
+        return {"codes": self._codes, "absmax": self._part.whole(self._absmax)}
+
+    def take(self, saved: dict[str, Tensor]) -> None:
+        self._absmax.copy_(self._part.of(saved["absmax"]))
+
+
+def new_moment(parameter: Tensor, kind: StateKind, signed: bool, part: Part | None = None) -> Moment:
+    """A moment of zeros for a parameter, or for the part of it that a process has."""
+    paged, part = kind.startswith("paged"), part or Part(parameter.numel())
+    if kind.endswith("8bit") and part.numbers >= SMALLEST:
+        return Blockwise8bit(parameter, paged, signed, part)
+    return Whole(parameter, paged)
+
+
+def state_bytes(numbers: int, kind: StateKind) -> int:
+    """Bytes of both moments of a matrix of so many float32 numbers."""
+    if kind.endswith("8bit") and numbers >= SMALLEST:
+        return 2 * (numbers + 4 * -(-numbers // BLOCK))
+    return 2 * 4 * numbers
+
+
+def _home(parameter: Tensor, paged: bool) -> torch.device:
+    return torch.device("cpu") if paged else parameter.device
+
+
+def _zeros(shape: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Pinned where it is paged beside a GPU, so that copies run beside the computing."""
+    return torch.zeros(shape, dtype=dtype, device=device, pin_memory=device.type == "cpu" and torch.cuda.is_available())

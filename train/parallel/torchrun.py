@@ -1,0 +1,189 @@
+"""Several processes that train one hat, under torchrun.
+
+    replicas    each has the whole base; the gradient of the hat is summed once a step, in one message. It is the one of
+                torch's DistributedDataParallel, which sends while it goes backward, of every batch: a hat is small
+                enough to be sent at the end, and until then each process's own sum can be saved
+    shards      each has a part of every tensor (FSDP2): 4-bit codes and statistics are cut as they are, gathered for
+                one layer at a time, forward and again backward; the hat and its moments are cut likewise. A process
+                keeps its part of a weight as soon as that has been read
+
+Each takes rows rank, rank + size, ... of every batch, and loss and gradient are sums over all: the run is that of one
+process, to the rounding of a sum.
+"""
+
+import ctypes
+import math
+import os
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import cache
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+from lowrank.layers.quant_linear import QuantLinear
+from lowrank.model.llama import Llama
+
+from ..adam_state import Part
+from ..optim import clip_gradients, local
+from .heartbeat import Heartbeat
+from .single import SingleProcess
+
+PATIENCE = timedelta(minutes=10)  # with one that lives and is slow; one that is dead is found by its `Heartbeat`
+
+
+class TorchrunGroup(SingleProcess):
+    """The team that torchrun has started. One that dies, or hangs, ends the others within a minute."""
+
+    def __init__(self, shards: bool) -> None:
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.shards = shards
+        backend = "gloo"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            backend = "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, timeout=PATIENCE)
+        self._heartbeat = Heartbeat(self.rank, self.size)
+        self._kept: dict[nn.Module, dict[str, DTensor]] = {}
+
+    def sum(self, values: list[float]) -> list[float]:
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return [float(value) for value in total]
+
+    def each(self, values: Sequence[float]) -> list[list[float]]:
+        rows = torch.zeros(self.size, len(values), dtype=torch.float64)
+        rows[self.rank] = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(rows)
+        return [list(map(float, row)) for row in rows]
+
+    def agreed(self, answer: bool) -> bool:
+        return self.sum([float(answer and self.first)]) != [0.0]
+
+    def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+        held = list(parameters)
+        gradients = [local(parameter.grad) for parameter in held if parameter.grad is not None]
+        if not self.shards:
+            _sum_in_one_message(gradients)
+            return clip_gradients(held, max_norm).item()
+        square = sum((gradient.float().square().sum() for gradient in gradients), torch.zeros(()))
+        (total,) = self.sum([float(square)])
+        return clip_gradients(held, max_norm, norm=torch.tensor(total).sqrt().float()).item()
+
+    def keep(self, layer: nn.Module) -> None:
+        """Keeps this process's part of every tensor, until `place`; the layer is left with shapes without data."""
+        if not self.shards:
+            return
+        _as_parameters(layer)
+        kept = self._kept[layer] = {}
+        for name, whole in list(layer.named_parameters(recurse=False)):
+            mesh = _mesh(whole.device.type)
+            cut = distribute_tensor(whole.detach(), mesh, [Shard(0)], src_data_rank=None)
+            own, shape, stride = cut.to_local().clone(), whole.shape, whole.stride()
+            kept[name] = DTensor.from_local(own, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+            setattr(layer, name, nn.Parameter(torch.empty_like(whole, device="meta"), requires_grad=False))
+        del whole, cut
+        _give_back_memory()
+
+    def place(self, model: Llama) -> None:
+        """Cuts the model into the parts of the processes, where it is to be cut."""
+        if not self.shards:
+            return
+        mesh = _mesh(model.tok_embeddings.weight.device.type)
+        for module in model.modules():
+            _as_parameters(module)
+        for block in model.layers:
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh, reshard_after_forward=False)  # the head is read after the forward pass
+        for layer, kept in self._kept.items():
+            for name, own in kept.items():
+                setattr(layer, name, nn.Parameter(own, requires_grad=False))
+        self._kept.clear()
+        register_fsdp_forward_method(model, "hidden")
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)  # the loss has been divided by the tokens of all
+                module.set_force_sum_reduction_for_comms(True)  # gloo knows the plain sum alone
+
+    def like(self, parameter: Tensor, value: Tensor) -> Tensor:
+        """A value that is cut as a parameter is, such as its moment, as a tensor that says so."""
+        if not isinstance(parameter, DTensor):
+            return value
+        if value.shape != parameter.to_local().shape:  # the maxima of its blocks, which all have
+            return value
+        mesh = _mesh(value.device.type)
+        shape, stride = parameter.shape, parameter.stride()
+        return DTensor.from_local(value, mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
+
+    def part(self, parameter: Tensor) -> Part:
+        """Rows are cut as `torch.chunk` cuts them: the last process may have fewer, or none."""
+        if not isinstance(parameter, DTensor):
+            return Part(parameter.numel())
+        rows = len(parameter)
+        begins = [min(rank * math.ceil(rows / self.size), rows) for rank in range(self.size)]
+        columns = parameter.numel() // rows
+        return Part(parameter.numel(), tuple(begin * columns for begin in begins), self.rank, _largest)
+
+    def cut(self, whole: Tensor, like: Tensor) -> Tensor:
+        return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """A tensor put together from all processes."""
+        full: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        return full
+
+    def wait(self) -> None:
+        dist.barrier()
+
+    def close(self) -> None:
+        dist.barrier()  # nobody counts as dead who has only come to the end first
+        self._heartbeat.stop()
+        dist.barrier()
+        dist.destroy_process_group()
+
+    def fail(self, error: BaseException) -> None:
+        self._heartbeat.tell(error)
+
+
+@cache
+def _mesh(device: str) -> DeviceMesh:
+    return init_device_mesh(device, (dist.get_world_size(),))
+
+
+def _give_back_memory() -> None:
+    """glibc's heap keeps what is freed between two tensors that stay, and finds nothing that fits there: malloc_trim(3)
+
+    A system with another heap has no such function.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
+
+
+def _sum_in_one_message(gradients: list[Tensor]) -> None:
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(summed.view(gradient.shape))
+
+
+def _as_parameters(layer: nn.Module) -> None:
+    """Stored tensors as frozen parameters, which is what can be cut. A scalar stays with everybody."""
+    if not isinstance(layer, QuantLinear):
+        return
+    tensors = layer.stored_weight.tensors()
+    for name, tensor in list(layer.named_buffers(recurse=False)):
+        if tensor.dim() > 0:
+            delattr(layer, name)
+            layer.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+            tensors[name] = tensor.new_empty(()).expand(tensor.shape)  # a shape, where the data would be held
+    layer.stored_weight = layer.stored_weight.with_tensors(tensors)

@@ -1,0 +1,49 @@
+"""Multiplications and memory in use, by which a run is measured against its machine.
+
+P weights of the linears of all blocks, p those of the hat, V vocabulary, D model dim, L layers, T tokens of a row.
+"""
+
+import resource
+from pathlib import Path
+
+import torch
+
+from lowrank.adapters.accounting import adapter_parameters, linear_parameters
+from lowrank.model.config import ModelConfig
+
+from ..config import TrainConfig
+
+
+def training_flops(model: ModelConfig, config: TrainConfig, positions: int, pairs: int, supervised: int) -> float:
+    """forward 2 P + 2 p a position, 2 L D a causal pair, 2 V D a supervised token; backward as much for dX, and 2 p
+
+        4 P + 6 p a position        6 L D a pair, T^2 / 2 of them in a row        4 V D a supervised token
+
+    The frozen weights have no gradient, so their backward pass is one product, not two; attention's is two for one.
+    Everything recomputed is forward work again.  positions, pairs (the sum of T^2 over rows), supervised: of a step,
+    or of as many as are wanted.
+    """
+    linears, attention = linear_parameters(model), 2 * model.n_layers * model.dim
+    hat = adapter_parameters(model, config.adapter.rank, config.adapter.targets)
+    again = config.run.recompute == "full"
+    by_position = (2 + again) * 2 * linears + (3 + again) * 2 * hat
+    by_pair = (3 + again) * attention
+    return float(positions * by_position + pairs * by_pair + supervised * 4 * model.vocab_size * model.dim)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory so far: of the GPU's allocator, or the resident set of this process."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+
+
+def resident_bytes() -> int:
+    """Of this process, now."""
+    return _resident("VmRSS")
+
+
+def _resident(key: str) -> int:
+    status = Path("/proc/self/status")
+    if not status.exists():  # elsewhere than on Linux the system tells the peak alone
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,169 @@
+"""What a run will take, before any of it is done: parameters, bytes, tokens, steps, multiplications, time.
+
+Neither the weights nor the data need be there: the shape is then that of `base.shape`, and the tokens are those that
+the recipe states, in rows of its mean length.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lowrank.adapters.accounting import Item, adapter_parameters, base_items, model_parameters
+from lowrank.checkpoints.embedded import base_folder
+from lowrank.data.encoding.batching import Example
+from lowrank.data.encoding.packing import Row
+from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
+from lowrank.model.checkpoint import open_checkpoint
+from lowrank.model.config import PRESETS, ModelConfig
+
+from ..batch_schedule import BatchSchedule
+from ..config import TrainConfig
+from .flops import training_flops
+from .memory import BatchShape, compute_dtype, host_bytes, parts, stored_weights
+
+RANKS = (2, 8, 64, 512)
+
+
+@dataclass(frozen=True)
+class ShardCost:
+    """One of several processes that share a model in parts: its memory, and what it receives in a step, and sends.
+
+    batch: `run.batch`, or as many rows as there are processes, which a run needs at least.
+    """
+
+    processes: int
+    batch: int
+    bytes: int
+    traffic: int
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Counts are of the whole run; bytes are at the peak."""
+
+    parameters: int
+    trainable: int
+    counted: bool  # the tokens, on the data; or else they are what the recipe states
+    entries: int
+    tokens: int
+    supervised: int
+    positions: int
+    steps: int
+    flops: float
+    parts: list[Item]
+    host_bytes: int
+    ranks: list[ShardCost]
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of everything that the run itself holds."""
+        return sum(part.bytes for part in self.parts)
+
+    def seconds(self, tflops: float) -> float:
+        """At a limit of so many 10^12 multiplications and additions a second."""
+        return self.flops / (tflops * 1e12)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "peak_bytes": self.peak_bytes}
+
+
+def make_plan(config: TrainConfig, examples: Sequence[Example] | None) -> RunPlan:
+    """The plan of a config.
+
+    examples: the entries, encoded; None where data or tokenizer are not there.
+    Raises ValueError if then the config states no tokens, or if neither folder nor shape is known.
+    """
+    model = shape_of(config)
+    if examples is None:
+        counts, batch = _stated(config)
+    else:
+        counts, batch = _counted(config, examples)
+    entries, tokens, supervised, positions, pairs, steps = counts
+    return RunPlan(
+        parameters=model_parameters(model),
+        trainable=adapter_parameters(model, config.adapter.rank, config.adapter.targets),
+        counted=examples is not None,
+        entries=entries,
+        tokens=tokens,
+        supervised=supervised,
+        positions=positions,
+        steps=steps,
+        flops=training_flops(model, config, positions, pairs, supervised),
+        parts=parts(model, config, batch),
+        host_bytes=host_bytes(model, config),
+        ranks=[_rank(model, config, batch, processes) for processes in RANKS],
+    )
+
+
+def shape_of(config: TrainConfig) -> ModelConfig:
+    """That of the folder if it is there, or else `base.shape`.  Raises ValueError if they differ, or for neither."""
+    folder, shape = base_folder(config.base.path), PRESETS.get(config.base.shape)
+    if not Path(folder).is_dir():
+        if shape is None:
+            raise ValueError(f"base.path: {folder}: no such folder, and base.shape says nothing of its shape")
+        return shape
+    model = open_checkpoint(folder).config
+    if shape is not None and model.linear_shapes() != shape.linear_shapes():
+        raise ValueError(
+            f"base.path: {folder}: is not of base.shape {config.base.shape}: dim {model.dim}, not {shape.dim}"
+        )
+    return model
+
+
+Counts = tuple[int, int, int, int, int, int]
+
+
+def _counted(config: TrainConfig, examples: Sequence[Example]) -> tuple[Counts, BatchShape]:
+    """Of the very batches that the run will take."""
+    schedule = BatchSchedule.of(examples, config)
+    positions = pairs = 0
+    largest = BatchShape(0, 0, 0)
+    for _, batches in schedule.from_step(0):
+        for batch in batches:
+            shape = _shape(batch)
+            positions += shape.tokens
+            pairs += shape.rows * shape.positions**2
+            largest = max(largest, shape, key=lambda one: (one.tokens, one.supervised))
+    epochs = config.run.epochs
+    tokens, supervised = sum(map(len, examples)), sum(example.supervised for example in examples)
+    return (len(examples), epochs * tokens, epochs * supervised, positions, pairs, schedule.steps), largest
+
+
+def _shape(batch: Sequence[Row]) -> BatchShape:
+    return BatchShape(len(batch), max(map(len, batch)), sum(row.supervised for row in batch))
+
+
+def _stated(config: TrainConfig) -> tuple[Counts, BatchShape]:
+    data, run = config.data, config.run
+    if not (data.entries and data.tokens and data.supervised):
+        raise ValueError(
+            f"data.train: {data.train}: not there, and the recipe does not state data.entries, data.tokens and "
+            "data.supervised, so there is nothing to plan with"
+        )
+    rows = math.ceil(data.tokens / data.pack) if data.pack else data.entries
+    steps = run.epochs * math.ceil(math.ceil(rows / run.batch) / run.accumulate)
+    positions, supervised = run.epochs * data.tokens, run.epochs * data.supervised
+    mean = data.tokens / rows
+    longest = data.pack or data.max_tokens
+    learned = math.ceil(run.batch * longest * data.supervised / data.tokens)
+    counts = (data.entries, positions, supervised, positions, int(positions * mean), steps)
+    return counts, BatchShape(run.batch, longest, learned)
+
+
+def _rank(model: ModelConfig, config: TrainConfig, batch: BatchShape, processes: int) -> ShardCost:
+    """Every rank has one row at least; what it gathers are the 4-bit weights and its hat, forward and backward.
+
+    received in a step, and as much sent: accumulate (2 (layers + hat) + embedding, head, norms + hat) (R - 1) / R.
+    Layers are gathered twice, what is around them once, and the hat's gradient is scattered once.
+    """
+    mine = BatchShape(math.ceil(batch.rows / processes), batch.positions, math.ceil(batch.supervised / processes))
+    held = sum(part.bytes for part in parts(model, config, mine, shards=processes))
+    hat = 4 * adapter_parameters(model, config.adapter.rank, config.adapter.targets)
+    short = next(name for name, dtype in DENSE_DTYPES.items() if dtype == compute_dtype(config))
+    base = base_items(model, stored_weights(config), short)
+    layers = sum(item.bytes for item in base if item.what.startswith("linears"))
+    rest = sum(item.bytes for item in base) - layers
+    passed = config.run.accumulate * (2 * (layers + hat) + rest + hat)
+    return ShardCost(processes, max(batch.rows, processes), held, int(passed * (processes - 1) / processes))
