@@ -237,7 +237,7 @@ def test_a_layer_with_one_adapter_takes_one_product_and_is_what_it_was(monkeypat
     assert layer.not_fused_reason(x) == ""
     y = layer(x)
     together = (y.detach(), *gradients(y, dy, *inputs))
-    monkeypatch.setattr(LoRALinear, "apart", lambda self, x: "for comparison")
+    monkeypatch.setattr(LoRALinear, "not_fused_reason", lambda self, x: "for comparison")
     y = layer(x)
     for one, other in zip(together, (y.detach(), *gradients(y, dy, *inputs)), strict=True):
         torch.testing.assert_close(one, other)

@@ -16,7 +16,7 @@ from lowrank.layers.cpu_decode import FusedBlocks
 from lowrank.layers.lora import AdapterConfig, LoRALinear
 from lowrank.layers.recompute import use_ops
 from lowrank.model.generate import generate_tokens
-from lowrank.model.llama import PLAIN, KVCache, Llama
+from lowrank.model.llama import TORCH_OPS, KVCache, Llama
 
 pytestmark = pytest.mark.skipif(
     bool(library.unavailable_reason()), reason=library.unavailable_reason() or "the library is there"
@@ -155,7 +155,7 @@ REASONS: dict[str, Callable[[Llama], Any]] = {
     "a hook of a linear": lambda model: wq(model).register_forward_hook(lambda *given: None),
     "a hook of its base": lambda model: wq(model).base.register_forward_pre_hook(lambda *given: None),
     "another forward": lambda model: setattr(model.layers[0], "forward", model.layers[0].forward),
-    "plain operations": lambda model: use_ops(model, PLAIN),
+    "plain operations": lambda model: use_ops(model, TORCH_OPS),
     "the layers the other way round": lambda model: setattr(model, "layers", nn.ModuleList(reversed(model.layers))),
     "another eps": lambda model: setattr(model.layers[0].ffn_norm, "eps", 1e-3),
     "another kind of norm": lambda model: setattr(model, "norm", nn.RMSNorm(model.config.dim)),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowrank.kernels.lora.dropout import dropout, dropped
+from lowrank.kernels.lora.dropout import dropout, apply_dropout
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 
 
@@ -14,8 +14,8 @@ def test_a_seed_gives_one_mask_and_others_give_others() -> None:
     for counter.batch in (0, 1):
         seeds += [DropoutSeed(counter, layer).seed for layer in range(3)]
     seeds.append(DropoutSeed(BatchCounter(seed=4), 0).seed)
-    masks = [dropped(x, 0.5, seed) for seed in seeds]
-    assert all(torch.equal(mask, dropped(x, 0.5, seed)) for mask, seed in zip(masks, seeds, strict=True))
+    masks = [apply_dropout(x, 0.5, seed) for seed in seeds]
+    assert all(torch.equal(mask, apply_dropout(x, 0.5, seed)) for mask, seed in zip(masks, seeds, strict=True))
     for place, mask in enumerate(masks):
         for other in masks[:place]:
             assert 0.4 < (mask == other).float().mean() < 0.6  # independent ones agree by half
@@ -23,14 +23,14 @@ def test_a_seed_gives_one_mask_and_others_give_others() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_what_stays_is_scaled_so_that_the_mean_stays(share: float) -> None:
-    y = dropped(torch.ones(200, 500), share, 7)
+    y = apply_dropout(torch.ones(200, 500), share, 7)
     assert sorted(y.unique().tolist()) == pytest.approx([0.0, 1 / (1 - share)])
     assert (y == 0).float().mean().item() == pytest.approx(share, abs=0.01)  # 4 deviations of 100,000 draws
 
 
 def test_torch_s_own_generator_is_not_touched() -> None:
     state = torch.get_rng_state()
-    dropped(torch.ones(9), 0.5, 1)
+    apply_dropout(torch.ones(9), 0.5, 1)
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lowrank.kernels.operators import quantized as operators
-from lowrank.kernels.ops import arrange, dequantize, linear, quantize
+from lowrank.kernels.ops import to_fast_layout, dequantize, linear, quantize
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.reference.weights import dequantize_absmax
 from lowrank.kernels.weights.codebooks import CODEBOOKS
@@ -265,7 +265,7 @@ def test_every_way_to_compute_has_the_levels_of_the_file(format: str, suffix: st
     assert torch.equal(operators.linear(x, weight), linear(x, weight))
     one_hot = torch.eye(128)
     assert torch.equal(linear(one_hot[5:7], weight), dense.T[5:7])
-    layer = QuantLinear(arrange(weight, torch.float32))
+    layer = QuantLinear(to_fast_layout(weight, torch.float32))
     assert torch.equal(layer.dequantize(), dense)
     assert layer.to("cpu").quantized.tensors().keys() == weight.tensors().keys()
 

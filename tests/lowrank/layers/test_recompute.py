@@ -8,10 +8,10 @@ from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter, lora_layers, use_adapter
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
-from lowrank.kernels.llama_ops.cuda import FUSED
+from lowrank.kernels.llama_ops.cuda import CUDA_OPS
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 from lowrank.layers.recompute import SelectiveOps, use_ops
-from lowrank.model.llama import PLAIN
+from lowrank.model.llama import TORCH_OPS
 from lowrank.model.loss import next_token_loss
 
 
@@ -31,7 +31,7 @@ def trained(make_llama, tokens: Tensor, ops, hooks, dropout: float) -> tuple[flo
     return loss.item(), {name: p.grad for name, p in adapter_parameters(model, "hat").items()}
 
 
-@pytest.mark.parametrize("ops", [PLAIN, CPU_OPS, FUSED], ids=["plain", "lean", "fused"])
+@pytest.mark.parametrize("ops", [TORCH_OPS, CPU_OPS, CUDA_OPS], ids=["plain", "lean", "fused"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_no_bit_of_a_gradient_changes(make_llama, random_tokens, ops, dropout: float) -> None:
     selective = SelectiveOps(ops)

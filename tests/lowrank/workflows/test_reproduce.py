@@ -116,8 +116,8 @@ def test_every_claim_is_in_every_report(out, figures):
 
 
 def test_run_again_it_trains_nothing_and_says_the_same(arguments, figures, capsys, monkeypatch):
-    monkeypatch.setattr(trainer.Run, "step", None)  # would fail if it were called
-    monkeypatch.setattr("lowrank.eval.grid.grid.load_with_hats", None)
+    monkeypatch.setattr(trainer.Trainer, "step", None)  # would fail if it were called
+    monkeypatch.setattr("lowrank.eval.grid.grid.load_with_adapters", None)
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == figures
 

@@ -109,7 +109,7 @@ def loss_and_gradients(model, rows, batch_size):
     return torch.cat([loss.detach().reshape(1), *(g.flatten() for g in torch.autograd.grad(loss, parameters))]).double()
 
 
-class Float64(llama.PlainOps):
+class Float64(llama.TorchOps):
     """The two operations that round to float32 whatever they are given, without doing so."""
 
     def rms_norm(self, x, weight, eps):
