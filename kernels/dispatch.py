@@ -100,6 +100,13 @@ def with_a_matrix_unit(case: Case) -> str:
     return "" if name == binding.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
 
 
+def with_bf16_dots(case: Case) -> str:
+    if case.dtype != torch.bfloat16:
+        return f"the dot products take bfloat16, this is {short(case.dtype)}"
+    name = binding.instruction_set()
+    return "" if name == binding.BF16_DOTS else f"the instruction set in use, {name}, takes no dot products of bfloat16"
+
+
 def in_whole_blocks(case: Case) -> str:
     if case.blocksize % 64:
         return f"tiles are of blocks of 64 or more, this is of {case.blocksize}"

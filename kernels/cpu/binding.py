@@ -19,7 +19,7 @@ from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
-MATRIX_UNIT = "amx"
+MATRIX_UNIT, BF16_DOTS = "amx", "avx512bf16"  # instruction sets with products of bfloat16 beside those of AVX-512
 HUGE = 2 << 20  # bytes of a large page
 FEWEST_BYTES = 2 * HUGE  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
@@ -129,7 +129,8 @@ def library() -> ctypes.CDLL:
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
         raise ValueError(
-            f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
+            f"{ISA} must name an instruction set of this processor "
+            f"(amx, avx512bf16, avx512, avx2, neon, portable), got {name!r}"
         )
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")

@@ -41,6 +41,12 @@ def matrix_unit() -> Iterator[str]:
 
 
 @pytest.fixture
+def bf16_dots() -> Iterator[str]:
+    """The dot products of bfloat16 pairs, if the processor has them."""
+    yield from choose(binding.BF16_DOTS)
+
+
+@pytest.fixture
 def integer_levels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Codes -8 .. 7 in place of the NF4 levels: every product of small integers is then exact in float32."""
     monkeypatch.setitem(codebook.CODEBOOKS, "nf4", lambda: torch.arange(-8.0, 8.0))

@@ -5,8 +5,6 @@
 
 #include "isa.h"
 
-#define MATRIX_UNIT "amx" /* stands for the widest set, and tiles beside it */
-
 /* Widest first. */
 static const instruction_set *const sets[] = {
 #if defined(__x86_64__)
@@ -32,21 +30,43 @@ static int is_supported(const instruction_set *set)
     return set != NULL;
 }
 
+int has_bf16(void)
+{
+#if defined(__x86_64__)
+    return is_supported(&avx512_set) && __builtin_cpu_supports("avx512bf16");
+#else
+    return 0;
+#endif
+}
+
+/* Products beside the functions of the widest set, the fastest first. */
+static const struct {
+    const char *name;
+    int (*is_here)(void);
+} units[] = {{"amx", has_amx}, {"avx512bf16", has_bf16}};
+
 static const instruction_set *chosen;
-static int tiles;
+static const char *chosen_name;
 
 int lowrank_choose(const char *name)
 {
-    const int matrix_unit = name && !strcmp(name, MATRIX_UNIT);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if ((!name || !strcmp(name, units[i].name)) && is_supported(sets[0]) && units[i].is_here()) {
+            chosen = sets[0];
+            chosen_name = units[i].name;
+            return 0;
+        }
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (is_supported(sets[i]) && (!name || matrix_unit || !strcmp(name, sets[i]->name))) {
+        if (is_supported(sets[i]) && (!name || !strcmp(name, sets[i]->name))) {
             chosen = sets[i];
-            tiles = (!name || matrix_unit) && has_amx();
-            return matrix_unit && !tiles ? -1 : 0;
+            chosen_name = sets[i]->name;
+            return 0;
         }
     return -1;
 }
 
 const instruction_set *chosen_set(void) { return chosen; }
 
-const char *lowrank_instruction_set(void) { return tiles ? MATRIX_UNIT : chosen->name; }
+int uses_bf16(void) { return !strcmp(chosen_name, "avx512bf16"); }
+
+const char *lowrank_instruction_set(void) { return chosen_name; }
