@@ -46,6 +46,12 @@ def bf16_dots() -> Iterator[str]:
     yield from choose(binding.BF16_DOTS)
 
 
+@pytest.fixture(params=[binding.MATRIX_UNIT, binding.BF16_DOTS])
+def bf16_products(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that multiplies in bfloat16, if the processor has it."""
+    yield from choose(request.param)
+
+
 @pytest.fixture
 def integer_levels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Codes -8 .. 7 in place of the NF4 levels: every product of small integers is then exact in float32."""

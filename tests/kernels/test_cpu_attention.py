@@ -1,4 +1,4 @@
-"""Causal attention by the matrix unit, forward and backward, against float64 and torch's own."""
+"""Causal attention by the matrix unit and by dot products, both ways, against float64 and torch's own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ SHAPES = [
     (1, 3, 3, 257, 64),
 ]
 
-pytestmark = pytest.mark.usefixtures("matrix_unit", "unwritten_is_nan")
+pytestmark = pytest.mark.usefixtures("bf16_products", "unwritten_is_nan")
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

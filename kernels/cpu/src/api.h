@@ -39,7 +39,8 @@ typedef struct {
 #define API __attribute__((visibility("default")))
 
 /* Chooses an instruction set by name ("amx", "avx512bf16", "avx512", "avx2", "neon", "portable"), or with NULL the
-   first of these that the processor has. Before anything else is called. Returns 0, or -1 if the processor has none of that name. */
+   first of these that the processor has. Before anything else is called. Returns 0, or -1 if the processor has none of
+   that name. */
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
 
@@ -110,13 +111,21 @@ typedef struct {
     float scale;
 } attention_sizes;
 
-/* y = softmax(scale q k^T) v over the keys up to the query's own, only where the instruction set is "amx".
+/* y = softmax(scale q k^T) v over the keys up to the query's own: by the matrix unit, only where the instruction set is
+   "amx", or by dot products of bfloat16 pairs, only where it is "avx512bf16".
    k and v have kv_heads heads, q and y all of them. logarithms [batch, heads, length], or NULL: see attention.h. */
-API int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                          const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
-API int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                             const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
-                             const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads);
+API int lowrank_attention_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                              const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
+API int lowrank_attention_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                               const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
+API int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                 const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                 const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                 const head_tensor *dv, int threads);
+API int lowrank_attention_dx_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                  const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                  const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                  const head_tensor *dv, int threads);
 
 /* y = x [positions, heads, channels] with its pairs of channels turned: (a cos - b sin, a sin + b cos), -sin where
    `inverse`. cos, sin [positions, channels / 2]; pairs are (i, i + channels / 2), or (2 i, 2 i + 1). */
