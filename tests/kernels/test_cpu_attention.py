@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lowrank.kernels.cpu import binding
 from lowrank.kernels.cpu.attention import attention, objection
 
 BF16 = torch.bfloat16
@@ -18,6 +19,9 @@ SHAPES = [
     (2, 4, 2, 33, 64),
     (1, 6, 2, 100, 96),
     (1, 3, 3, 257, 64),
+    (1, 2, 2, 64, 96),
+    (2, 2, 1, 65, 32),
+    (1, 4, 1, 130, 128),
 ]
 
 pytestmark = pytest.mark.usefixtures("bf16_products", "unwritten_is_nan")
@@ -98,7 +102,7 @@ def test_inputs_may_be_views_of_any_stride() -> None:
     for again in (
         [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in tensors],
         [tensor.transpose(2, 3).contiguous().transpose(2, 3) for tensor in tensors],
-        [F.pad(tensor, (3, 2, 1, 4))[:, :, 1:46, 3:67] for tensor in tensors],
+        [F.pad(tensor, (3, 2, 1, 4), value=torch.nan)[:, :, 1:46, 3:67] for tensor in tensors],
     ):
         for one, other in zip(with_gradients(attention, *again), expected, strict=True):
             assert torch.equal(one, other)
@@ -134,3 +138,8 @@ def test_what_it_is_not_for_is_said() -> None:
     assert "bfloat16" in objection(q.float(), k.float(), None)
     assert "channels" in objection(q[..., :40], k[..., :40], None)
     assert "nothing" in objection(q[:, :, :0], k[:, :, :0], None)
+
+
+def test_an_instruction_set_without_products_of_bfloat16_is_named() -> None:
+    assert binding.library().lowrank_choose(b"portable") == 0
+    assert "portable" in objection(*inputs(1, 2, 2, 8, 64)[:2], None)
