@@ -44,6 +44,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "swiglu_dx": (_pointer, _pointer, _pointer, _int, _long, _pointer, _pointer, _int),
     "rms_norm": (*(_pointer,) * 3, _int, _long, _long, ctypes.c_float, *(_pointer,) * 3, _int),
     "rms_norm_dx": (*(_pointer,) * 5, _int, _long, _long, _pointer, _pointer, _int),
+    "cross_entropy": (_pointer, _int, _long, _long, _pointer, _long, _int, _pointer, _int),
     "decode_attention": (_pointer, _int, *(_pointer,) * 5, _int),
     "llama_step": (_pointer, _long, _pointer, _int, *(_pointer,) * 8, _int),
     "prefer_huge_pages": (_pointer, _long),

@@ -147,6 +147,12 @@ API int lowrank_rms_norm(const void *x, const void *residual, const void *weight
 API int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
                             enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight, int threads);
 
+/* losses[m] = log sum_v exp(logits[m, v]) - logits[m, targets[m]], and where `with_gradient`, logits [rows, vocabulary]
+   become softmax(logits) - one_hot(target). A row whose target is `ignored` has zero for both; another target is one of
+   the vocabulary. */
+API int lowrank_cross_entropy(void *logits, enum dtype dtype, int64_t rows, int64_t vocabulary, const int64_t *targets,
+                              int64_t ignored, int with_gradient, float *losses, int threads);
+
 /* Keys, or values: [batch, kv_heads, length, channels], channels contiguous, strides in numbers. */
 typedef struct {
     int64_t batch, heads, kv_heads, length, channels;

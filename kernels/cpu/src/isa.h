@@ -76,6 +76,9 @@ typedef struct {
     void (*norm_dx)(const void *dy, const void *dh, const void *h, float rstd, const void *weight, enum dtype dtype,
                     int64_t channels, void *dx, float *dweight);
 
+    /* A row of lowrank_cross_entropy, whose target is one of `vocabulary`. */
+    float (*cross_entropy)(void *logits, enum dtype dtype, int64_t vocabulary, int64_t target, int with_gradient);
+
     /* y = softmax(scale q k^T) v for a query and `length` keys, which are `stride` numbers apart, as values are: those
        that `mask` names, or all where it is NULL. memory: DECODE_ATTENTION_FLOATS floats. */
     void (*decode_attention)(const void *q, const void *k, const void *v, int64_t stride, const uint8_t *mask,
