@@ -125,7 +125,7 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(found))
     except OSError as error:
         raise ValueError(f"{LIBRARY} or the installed library cannot be loaded: {error}") from None
-    loaded.lowrank_instruction_set.restype = ctypes.c_char_p
+    loaded.lowrank_instruction_set.restype = loaded.lowrank_processor.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
         raise ValueError(
@@ -142,6 +142,12 @@ def library() -> ctypes.CDLL:
 def instruction_set() -> str:
     """The name of the instruction set in use."""
     name: bytes = library().lowrank_instruction_set()
+    return name.decode()
+
+
+def processor() -> str:
+    """Vendor and family ("AuthenticAMD 25") where the processor names them, or nothing."""
+    name: bytes = library().lowrank_processor()
     return name.decode()
 
 

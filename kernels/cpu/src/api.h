@@ -39,9 +39,13 @@ typedef struct {
 #define API __attribute__((visibility("default")))
 
 /* Chooses an instruction set by name ("amx", "avx512bf16", "avx512", "avx2", "neon", "portable"), or with NULL the
-   first of these that the processor has. Before anything else is called. Returns 0, or -1 if the processor has none of that name. */
+   first of these that the processor has. Before anything else is called. Returns 0, or -1 if the processor has none of
+   that name. */
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
+
+/* Vendor and family ("AuthenticAMD 25"), or "" where the processor does not name them. */
+API const char *lowrank_processor(void);
 
 /* Functions that return int return 0, or -1 where there was no memory, if nothing else is said. */
 
