@@ -35,6 +35,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_amx": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_amx": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_bf16": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_dx_bf16": (_pointer, _pointer, _long, _pointer, _int),
     "attention": (*(_pointer,) * 6, _int),
     "attention_dx": (*(_pointer,) * 10, _int),
     "rope": (_pointer, _int, _long, _long, _long, _int, _int, _pointer, _pointer, _pointer, _int),

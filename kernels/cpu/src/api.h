@@ -102,6 +102,11 @@ API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m,
 API int lowrank_linear_amx(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
+/* The same by dot products of bfloat16 pairs: only where the instruction set is "avx512bf16" (or the processor has
+   them), for the same W. */
+API int lowrank_linear_bf16(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
+API int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+
 /* Heads of bfloat16 [batch, heads, time, channels]: the channels of a row are contiguous; strides are in numbers. */
 typedef struct {
     const uint16_t *first;
