@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .cpu import binding
+from .cpu.crossover import first_rows
 from .crossover import crossover, is_here
 from .formats import KERNEL_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
 from .repack import obstacle
@@ -89,8 +90,10 @@ def in_16_bits(case: Case) -> str:
 
 
 def below_the_panels(case: Case) -> str:
-    m = PANELS_FROM[case.op]
-    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM on panels of W is as fast"
+    found = first_rows(PANELS, case.op, case.dtype)
+    if case.m < found.m:
+        return ""
+    return f"M {case.m} is not below {found.m}, from where the vendor's GEMM on panels of W is as fast ({found.known})"
 
 
 def with_a_matrix_unit(case: Case) -> str:
@@ -113,9 +116,16 @@ def in_whole_blocks(case: Case) -> str:
     return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
 
 
-def from_some_rows_on(case: Case) -> str:
-    m = TILES_FROM[case.op]
-    return "" if case.m >= m else f"M {case.m} is below {m}, up to where looking up in registers is as fast"
+def from_some_rows_on(path: str) -> Rule:
+    """That x has the rows from which the path of this name is taken."""
+
+    def rule(case: Case) -> str:
+        found = first_rows(path, case.op, case.dtype)
+        if case.m >= found.m:
+            return ""
+        return f"M {case.m} is below {found.m}, up to where looking up in registers is as fast ({found.known})"
+
+    return rule
 
 
 @dataclass(frozen=True)
@@ -167,10 +177,6 @@ IN_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix uni
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
 
-# Rows from which each wins over looking up in registers, on a 2-core Xeon at 4096 x 4096 (bench/README.md).
-PANELS_FROM = {FORWARD: 16, DX: 8}
-TILES_FROM = {FORWARD: 3, DX: 2}
-
 ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
 FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)
 MIDDLE_ROWS = (*ON_GPU, with_rows, in_16_bits, below_the_crossover)
@@ -178,7 +184,7 @@ INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
 ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
 FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, below_the_panels)
-TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, in_whole_blocks, from_some_rows_on)
+TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, in_whole_blocks, from_some_rows_on(TILES))
 ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
 
 TABLE = (

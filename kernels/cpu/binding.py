@@ -35,6 +35,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_amx": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_amx": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_bf16": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_dx_bf16": (_pointer, _pointer, _long, _pointer, _int),
     "attention_amx": (*(_pointer,) * 6, _int),
     "attention_bf16": (*(_pointer,) * 6, _int),
     "attention_dx_amx": (*(_pointer,) * 10, _int),
@@ -128,7 +130,7 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(found))
     except OSError as error:
         raise ValueError(f"{LIBRARY} or the installed library cannot be loaded: {error}") from None
-    loaded.lowrank_instruction_set.restype = ctypes.c_char_p
+    loaded.lowrank_instruction_set.restype = loaded.lowrank_processor.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
         raise ValueError(
@@ -145,6 +147,12 @@ def library() -> ctypes.CDLL:
 def instruction_set() -> str:
     """The name of the instruction set in use."""
     name: bytes = library().lowrank_instruction_set()
+    return name.decode()
+
+
+def processor() -> str:
+    """Vendor and family ("AuthenticAMD 25") where the processor names them, or nothing."""
+    name: bytes = library().lowrank_processor()
     return name.decode()
 
 

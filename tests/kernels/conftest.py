@@ -25,7 +25,7 @@ def choose(name: str) -> Iterator[str]:
         binding.library().lowrank_choose(before.encode())
 
 
-SETS = {"x86_64": ["avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
+SETS = {"x86_64": ["avx512bf16", "avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
 
 
 @pytest.fixture(params=SETS.get(machine(), ["portable"]))

@@ -1,15 +1,27 @@
-/* Causal attention, by the matrix unit or by dot products: what both compute alike. See vectors.h for where to include
-   it. */
+/* Causal attention, by the matrix unit or by dot products: what both compute alike. */
 
 #ifndef LOWRANK_ATTENTION_MATH_H
 #define LOWRANK_ATTENTION_MATH_H
 
-#include "api.h"
-#include "vectors.h"
+#include "bf16/dots.h"
+
+#ifdef HAS_DOTS
 
 #define WIDEST 128 /* channels of a head */
 #define LOG2_E 1.4426950408889634f
 #define UNSEEN (-1e30f) /* the score of a key that a query does not see */
+
+BEGIN_DOTS
+
+INLINE __m512 bf16_to_f32(__m256i v) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16); }
+
+INLINE __m256i f32_to_bf16(__m512 v) { return (__m256i)_mm512_cvtneps_pbh(v); }
+
+/* The numbers of two rows side by side, a pair in each lane. */
+INLINE __m512i interleave(__m256i even, __m256i odd)
+{ return _mm512_or_si512(_mm512_cvtepu16_epi32(even), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16)); }
+
+INLINE __m512i pairs_of(__m512 even, __m512 odd) { return interleave(f32_to_bf16(even), f32_to_bf16(odd)); }
 
 /* 2^x to within two units of the last place: 2^n (1 + f p(f)), n the nearest integer and f = x - n. */
 INLINE __m512 exp2_of(__m512 x)
@@ -35,4 +47,7 @@ INLINE float dot_rows(const uint16_t *a, const uint16_t *b, int64_t h)
     return _mm512_reduce_add_ps(sum);
 }
 
+END_DOTS
+
+#endif
 #endif

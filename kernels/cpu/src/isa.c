@@ -1,9 +1,13 @@
 /* Which instruction set is used. */
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "isa.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 /* Widest first. */
 static const instruction_set *const sets[] = {
@@ -70,3 +74,17 @@ const instruction_set *chosen_set(void) { return chosen; }
 int uses_bf16(void) { return !strcmp(chosen_name, "avx512bf16"); }
 
 const char *lowrank_instruction_set(void) { return chosen_name; }
+
+const char *lowrank_processor(void)
+{
+    static char name[32];
+#if defined(__x86_64__)
+    unsigned a, vendor[3];
+    if (!*name && __get_cpuid(0, &a, vendor, vendor + 2, vendor + 1) &&
+        __get_cpuid(1, &a, &(unsigned){0}, &(unsigned){0}, &(unsigned){0})) {
+        const unsigned family = a >> 8 & 15;
+        snprintf(name, sizeof name, "%.12s %u", (const char *)vendor, family == 15 ? family + (a >> 20 & 255) : family);
+    }
+#endif
+    return name;
+}

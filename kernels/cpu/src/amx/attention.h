@@ -14,7 +14,7 @@
 #include "tiles.h"
 
 #ifdef HAS_TILES
-#include "../attention_math.h"
+#include "attention_math.h"
 
 #define BLOCK 32 /* queries, or keys */
 

@@ -12,16 +12,12 @@
    panel: a panel is decoded into the first-level cache, once, and multiplied with the whole block. Sums in float32 are
    put aside from one stretch to the next.
 
-   Weights are rounded to bfloat16 as `dequantize` rounds them, through a table of the sixteen products of a block. The
-   unit takes denormal numbers for zero. Sums are in float32, in an order that only the shape decides.
-
-   Codes are looked up as words of 16 bits: look-up s finds nibble s of every word w, which is weight 4 w + (s ^ 1). So
-   tile s has every fourth weight, and what meets it is packed to match. */
+   How codes become bfloat16 is in bf16/dots.h: tile s has every fourth weight, and what meets it is packed to match. */
 
 #ifndef LOWRANK_TILES_H
 #define LOWRANK_TILES_H
 
-#include "threads.h"
+#include "bf16/dots.h"
 
 #if defined(__x86_64__) && defined(__linux__)
 #define HAS_TILES
@@ -31,9 +27,6 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")
 #endif
-#include <string.h>
-
-#include "../vectors.h"
 
 #define SIDE 16
 #define TILE 1024         /* bytes */
@@ -133,24 +126,11 @@ INLINE __m256i rounded(__m512 v) { return _mm512_cvtepi32_epi16(_mm512_srli_epi3
 INLINE __m512i rounded_pairs(__m512 first, __m512 second)
 { return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(rounded_above(first), 16), rounded_above(second)); }
 
-/* Sixteen weights of a block whose maximum is `first`, then those of another, in bfloat16. */
-INLINE __m512i two_tables(__m512 levels, float first, float second)
-{
-    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(levels, _mm512_set1_ps(second)),
-                                        _mm512_mul_ps(levels, _mm512_set1_ps(first)));
-}
-
-/* Nibble s of 32 words of codes to a row of tile s, `next` bytes on. `second` has 16 in the words that are for the
-   second of two tables: an index is (word >> 4 s & 15) | second. */
+/* Nibble s of 32 words of codes to a row of tile s, `next` bytes on. `second`: see `look_up`. */
 INLINE void lookup_tiles(__m512i words, __m512i second, __m512i tables, char *to, int64_t next)
 {
-    const __m512i nibble = _mm512_set1_epi16(15);
-    const __m512i shifted[4] = {words, _mm512_srli_epi16(words, 4), _mm512_srli_epi16(words, 8),
-                                _mm512_srli_epi16(words, 12)};
-    for (int s = 0; s < 4; s++) {
-        const __m512i index = _mm512_ternarylogic_epi32(shifted[s], nibble, second, 0xea);
-        _mm512_store_si512(to + s * next, _mm512_permutexvar_epi16(index, tables));
-    }
+    for (int s = 0; s < 4; s++)
+        _mm512_store_si512(to + s * next, look_up(words, s, second, tables));
 }
 
 #endif

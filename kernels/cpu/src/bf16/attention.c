@@ -1,10 +1,12 @@
 /* Causal attention by dot products, forward: see attention.h. A block of queries has all its scores at once, so the
    softmax is the plain one: the largest score, the exponentials, their sum. */
 
-#include "attention.h"
+#include "bf16/attention.h"
 
-#ifdef HAS_BF16_DOTS
+#ifdef HAS_DOTS
 #include <math.h>
+
+BEGIN_DOTS
 
 /* P = exp(S - max) of a query over the keys that it sees, zero over the others; the sum of the exponentials, and log2
    of that of all of S. */
@@ -73,9 +75,7 @@ int lowrank_attention_bf16(const attention_sizes *sizes, const head_tensor *q, c
     return status;
 }
 
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
+END_DOTS
 
 #else
 

@@ -12,27 +12,19 @@
    Exponentials are of base 2, and so is the logarithm that forward leaves for backward: L = log2 sum_j exp S[i, j].
    One thread does all of a key/value head with its query heads. The instruction takes denormal numbers for zero. */
 
-#ifndef LOWRANK_BF16_ATTENTION_H
-#define LOWRANK_BF16_ATTENTION_H
+#ifndef LOWRANK_DOTS_ATTENTION_H
+#define LOWRANK_DOTS_ATTENTION_H
 
-#include "../threads.h"
+#include "attention_math.h"
 
-#if defined(__x86_64__)
-#define HAS_BF16_DOTS
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))),             \
-                             apply_to = function)
-#else
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")
-#endif
-#include <string.h>
-
-#include "../attention_math.h"
+#ifdef HAS_DOTS
 
 #define BLOCK 64 /* queries, or keys */
 #define PAIRS (BLOCK / 2)
 #define ROWS 6   /* of C at a time */
 #define APART 16 /* floats between rows of scores, of which a power of two would crowd some sets of the cache */
+
+BEGIN_DOTS
 
 /* C[rows][16 vectors] (+)= A[rows] B over `pairs`; rows are `..._next` numbers, words and floats apart. */
 INLINE void multiply_block(const int rows, const int vectors, const int onto, const uint16_t *a, int64_t a_next,
@@ -47,10 +39,9 @@ INLINE void multiply_block(const int rows, const int vectors, const int onto, co
         for (int j = 0; j < vectors; j++)
             column[j] = _mm512_load_si512(b + 16 * j);
         for (int i = 0; i < rows; i++) {
-            int32_t two;
-            memcpy(&two, a + i * a_next, sizeof two);
+            const __m512i two = two_words(a + i * a_next);
             for (int j = 0; j < vectors; j++)
-                sums[i][j] = _mm512_dpbf16_ps(sums[i][j], (__m512bh)column[j], (__m512bh)_mm512_set1_epi32(two));
+                sums[i][j] = dot_pairs(sums[i][j], column[j], two);
         }
     }
     for (int i = 0; i < rows; i++)
@@ -141,6 +132,8 @@ INLINE void store_row(const float *sums, int64_t h, float factor, uint16_t *to)
         _mm256_storeu_si256((__m256i *)(to + c),
                             f32_to_bf16(_mm512_mul_ps(_mm512_load_ps(sums + c), _mm512_set1_ps(factor))));
 }
+
+END_DOTS
 
 #endif
 #endif

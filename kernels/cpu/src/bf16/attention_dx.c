@@ -7,9 +7,11 @@
    of the block are then sums in the first-level cache; dQ is summed transposed, because two rows of dS^T are a row of
    pairs of keys as they are. dK and dV are summed over the query heads of a key/value head in order. */
 
-#include "attention.h"
+#include "bf16/attention.h"
 
-#ifdef HAS_BF16_DOTS
+#ifdef HAS_DOTS
+
+BEGIN_DOTS
 
 #define NEVER 1e30f /* L of a query that is not there: 2^(S - L) is zero */
 
@@ -136,9 +138,7 @@ int lowrank_attention_dx_bf16(const attention_sizes *sizes, const head_tensor *q
     return status;
 }
 
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
+END_DOTS
 
 #else
 
