@@ -112,7 +112,7 @@ def with_bf16_dots(case: Case) -> str:
 
 def in_whole_blocks(case: Case) -> str:
     if case.blocksize % 64:
-        return f"tiles are of blocks of 64 or more, this is of {case.blocksize}"
+        return f"products in bfloat16 are of blocks of 64 or more, this is of {case.blocksize}"
     return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
 
 
@@ -163,7 +163,7 @@ class Path:
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
 DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
-REGISTERS, TILES, PANELS = "C", "C, matrix unit", "C panels + GEMM"
+REGISTERS, TILES, DOTS, PANELS = "C", "C, matrix unit", "C, bfloat16 dot products", "C panels + GEMM"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
@@ -174,6 +174,7 @@ ROWS = "the codes go to the matrix units as they are"
 ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
 
 IN_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix unit wants them"
+IN_DOTS = "W becomes bfloat16 in the cache, from codes, a few kilobytes at a time, for dot products of pairs"
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
 
@@ -185,6 +186,7 @@ ANY_ROWS = (*ON_GPU, with_rows)
 ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
 FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, below_the_panels)
 TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, in_whole_blocks, from_some_rows_on(TILES))
+DOT_ROWS = (*ON_CPU, with_rows, with_bf16_dots, in_whole_blocks, from_some_rows_on(DOTS))
 ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
 
 TABLE = (
@@ -201,6 +203,7 @@ TABLE = (
     Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, INT8_ROWS),
     Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
     Path(FORWARD, TILES, "cpu.products.tiled_linear", Blockwise4bit, IN_TILES, TILED_ROWS),
+    Path(FORWARD, DOTS, "cpu.products.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
     Path(FORWARD, REGISTERS, "cpu.products.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, REGISTERS, "cpu.products.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, PANELS, "cpu.products.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
@@ -211,6 +214,7 @@ TABLE = (
     Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
     Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
     Path(DX, TILES, "cpu.products.tiled_linear_dx", Blockwise4bit, IN_TILES, TILED_ROWS),
+    Path(DX, DOTS, "cpu.products.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
     Path(DX, REGISTERS, "cpu.products.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(DX, REGISTERS, "cpu.products.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(DX, PANELS, "cpu.products.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),

@@ -49,6 +49,18 @@ def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeyp
         assert "matrix unit" not in paths(m=6, **options)[FORWARD]
 
 
+def test_dot_products_take_bfloat16_in_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "absence", lambda: "")
+    monkeypatch.setattr(binding, "instruction_set", lambda: "avx512bf16")
+    monkeypatch.setattr(binding, "processor", lambda: "")
+    assert [paths(m=m)[FORWARD] for m in (1, 13, 14, 512)] == ["C", "C", dispatch.DOTS, dispatch.DOTS]
+    assert {paths(m=m)[DX] for m in (1, 512)} == {dispatch.DOTS}
+    for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
+        assert dispatch.DOTS not in paths(m=64, **options).values()
+    reason = explained(m=64, device="cpu", blocksize=32)[FORWARD].reason
+    assert "products in bfloat16 are of blocks of 64 or more, this is of 32" in reason
+
+
 def test_on_a_cpu_without_the_c_library_everything_is_plain_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "absence", lambda: "nobody compiled it")
     choices = explained(m=3, device="cpu").values()
