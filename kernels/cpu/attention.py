@@ -1,4 +1,4 @@
-"""Attention in C: causal by the matrix unit, with its gradients; and of one query a row, without, as in decoding.
+"""Attention in C: causal, in bfloat16, with its gradients; and of one query a row, without, as in decoding.
 
 B batch, T time, H query heads, G key/value heads, S positions that are seen, h head dim.
 """
@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .library import DTYPES, MATRIX_UNIT, call, instruction_set, unavailable_reason
+from .library import BF16_DOTS, DTYPES, MATRIX_UNIT, call, instruction_set, unavailable_reason
 
 WIDEST = 128  # channels of a head
+KERNELS = {MATRIX_UNIT: "amx", BF16_DOTS: "bf16"}  # of an instruction set, as the library names them
 
 
 class Heads(ctypes.Structure):
@@ -56,8 +57,10 @@ def unsupported_reason(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
         return "it is called by hand, on a CPU"
     if reason := unavailable_reason():
         return reason
-    if q.dtype != torch.bfloat16 or instruction_set() != MATRIX_UNIT:
-        return "it is for bfloat16 and a matrix unit"
+    if q.dtype != torch.bfloat16:
+        return "it is for bfloat16"
+    if (name := instruction_set()) not in KERNELS:
+        return f"the instruction set in use, {name}, has no products of bfloat16"
     if mask is not None or q.shape[2] != k.shape[2]:
         return "it is causal over all positions, without another mask"
     if not q.numel():
@@ -121,7 +124,15 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (_with_whole_rows(x) for x in (q, k, v))
         y, logarithms = _like(q), torch.empty(q.shape[:3], dtype=torch.float32)
-        call("attention", _sizes(q, k), _heads(q), _heads(k), _heads(v), _heads(y), logarithms.data_ptr())
+        call(
+            f"attention_{KERNELS[instruction_set()]}",
+            _sizes(q, k),
+            _heads(q),
+            _heads(k),
+            _heads(v),
+            _heads(y),
+            logarithms.data_ptr(),
+        )
         ctx.save_for_backward(q, k, v, y, logarithms)
         return y
 
@@ -132,7 +143,7 @@ class _Attention(torch.autograd.Function):
         dy, gradients = _with_whole_rows(dy), (_like(q), _like(k), _like(v))
         inputs = [_heads(x) for x in (q, k, v, y)]
         outputs = [_heads(x) for x in (dy, *gradients)]
-        call("attention_dx", _sizes(q, k), *inputs, logarithms.data_ptr(), *outputs)
+        call(f"attention_dx_{KERNELS[instruction_set()]}", _sizes(q, k), *inputs, logarithms.data_ptr(), *outputs)
         return gradients
 
 

@@ -19,8 +19,8 @@ from ..weights.quantized_weight import Blockwise4bit, NestedAbsmax, RowwiseInt8,
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 NO_LIBRARY = "none"  # in place of a file: plain torch, as where there was no compiler
-MATRIX_UNIT = "amx"
-INSTRUCTION_SETS = (MATRIX_UNIT, "avx512", "avx2", "neon", "portable")  # of isa.c, widest first
+MATRIX_UNIT, BF16_DOTS = "amx", "avx512bf16"  # instruction sets with products of bfloat16 beside those of AVX-512
+INSTRUCTION_SETS = (MATRIX_UNIT, BF16_DOTS, "avx512", "avx2", "neon", "portable")  # of isa.c, widest first
 HUGE_PAGE_BYTES = 2 << 20  # bytes of a large page
 MIN_HUGE_PAGE_BYTES = 2 * HUGE_PAGE_BYTES  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
@@ -36,13 +36,18 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_amx": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_amx": (_pointer, _pointer, _long, _pointer, _int),
-    "attention": (*(_pointer,) * 6, _int),
-    "attention_dx": (*(_pointer,) * 10, _int),
+    "linear_bf16": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_dx_bf16": (_pointer, _pointer, _long, _pointer, _int),
+    "attention_amx": (*(_pointer,) * 6, _int),
+    "attention_bf16": (*(_pointer,) * 6, _int),
+    "attention_dx_amx": (*(_pointer,) * 10, _int),
+    "attention_dx_bf16": (*(_pointer,) * 10, _int),
     "rope": (_pointer, _int, _long, _long, _long, _int, _int, _pointer, _pointer, _pointer, _int),
     "swiglu": (_pointer, _pointer, _int, _long, _pointer, _int),
     "swiglu_dx": (_pointer, _pointer, _pointer, _int, _long, _pointer, _pointer, _int),
     "rms_norm": (*(_pointer,) * 3, _int, _long, _long, ctypes.c_float, *(_pointer,) * 3, _int),
     "rms_norm_dx": (*(_pointer,) * 5, _int, _long, _long, _pointer, _pointer, _int),
+    "cross_entropy": (_pointer, _int, _long, _long, _pointer, _long, _int, _pointer, _int),
     "decode_attention": (_pointer, _int, *(_pointer,) * 5, _int),
     "llama_step": (_pointer, _long, _pointer, _int, *(_pointer,) * 8, _int),
     "prefer_huge_pages": (_pointer, _long),
@@ -130,7 +135,7 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(found))
     except OSError as error:
         raise ValueError(f"{LIBRARY} or the installed library cannot be loaded: {error}") from None
-    loaded.lowrank_instruction_set.restype = ctypes.c_char_p
+    loaded.lowrank_instruction_set.restype = loaded.lowrank_processor.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
         raise ValueError(
@@ -155,6 +160,12 @@ def usable_sets() -> tuple[str, ...]:
     found = tuple(name for name in INSTRUCTION_SETS if choose(name.encode()) == 0)
     choose(used.encode())  # trying one is choosing it
     return found
+
+
+def processor() -> str:
+    """Vendor and family ("AuthenticAMD 25") where the processor names them, or nothing."""
+    name: bytes = library().lowrank_processor()
+    return name.decode()
 
 
 def call(function: str, *arguments: Any) -> int:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..cpu import library
+from ..cpu.crossover import first_rows
 from ..weights.quantized_weight import KERNEL_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
 from ..weights.repack import not_repackable_reason
 from .crossover import crossover, is_here
@@ -92,8 +93,10 @@ def in_16_bits(case: Case) -> str:
 
 
 def max_rows_for_gemv(case: Case) -> str:
-    m = MIN_ROWS_FOR_PANELS[case.op]
-    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM on panels of W is as fast"
+    found = first_rows(C_DEQUANT_GEMM, case.op, case.dtype)
+    if case.m < found.m:
+        return ""
+    return f"M {case.m} is not below {found.m}, from where the vendor's GEMM on panels of W is as fast ({found.known})"
 
 
 def with_a_matrix_unit(case: Case) -> str:
@@ -103,15 +106,29 @@ def with_a_matrix_unit(case: Case) -> str:
     return "" if name == library.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
 
 
+def with_bf16_dots(case: Case) -> str:
+    if case.dtype != torch.bfloat16:
+        return f"the dot products take bfloat16, this is {short(case.dtype)}"
+    name = library.instruction_set()
+    return "" if name == library.BF16_DOTS else f"the instruction set in use, {name}, takes no dot products of bfloat16"
+
+
 def rows_are_whole_blocks(case: Case) -> str:
     if case.blocksize % 64:
-        return f"tiles are of blocks of 64 or more, this is of {case.blocksize}"
+        return f"products in bfloat16 are of blocks of 64 or more, this is of {case.blocksize}"
     return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
 
 
-def min_rows_for_amx(case: Case) -> str:
-    m = MIN_ROWS_FOR_AMX[case.op]
-    return "" if case.m >= m else f"M {case.m} is below {m}, up to where looking up in registers is as fast"
+def min_rows_for(path: str) -> Rule:
+    """That x has the rows from which the path of this name is taken."""
+
+    def rule(case: Case) -> str:
+        found = first_rows(path, case.op, case.dtype)
+        if case.m >= found.m:
+            return ""
+        return f"M {case.m} is below {found.m}, up to where looking up in registers is as fast ({found.known})"
+
+    return rule
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,7 @@ class Path:
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
 DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
-C_GEMV, C_AMX, C_DEQUANT_GEMM = "C", "C, matrix unit", "C panels + GEMM"
+C_GEMV, C_AMX, C_DOTS, C_DEQUANT_GEMM = "C", "C, matrix unit", "C, bfloat16 dot products", "C panels + GEMM"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
@@ -160,12 +177,9 @@ ROWS = "the codes go to the matrix units as they are"
 ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
 
 AS_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix unit wants them"
+IN_DOTS = "W becomes bfloat16 in the cache, from codes, a few kilobytes at a time, for dot products of pairs"
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
-
-# Rows from which each wins over looking up in registers, on a 2-core Xeon at 4096 x 4096 (bench/README.md).
-MIN_ROWS_FOR_PANELS = {FORWARD: 16, DX: 8}
-MIN_ROWS_FOR_AMX = {FORWARD: 3, DX: 2}
 
 ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
 FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)
@@ -174,7 +188,8 @@ INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
 ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
 FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, max_rows_for_gemv)
-TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, rows_are_whole_blocks, min_rows_for_amx)
+TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, rows_are_whole_blocks, min_rows_for(C_AMX))
+DOT_ROWS = (*ON_CPU, with_rows, with_bf16_dots, rows_are_whole_blocks, min_rows_for(C_DOTS))
 ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
 
 TABLE = (
@@ -191,6 +206,7 @@ TABLE = (
     Path(FORWARD, "Triton int8", "triton.int8_linear.linear", RowwiseInt8, ROWS, INT8_ROWS),
     Path(FORWARD, SCRATCH, "dispatch.dequant_gemm.linear", None, ONE_GEMM, ANY_ROWS),
     Path(FORWARD, C_AMX, "cpu.linear.tiled_linear", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Path(FORWARD, C_DOTS, "cpu.linear.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
     Path(FORWARD, C_GEMV, "cpu.linear.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, C_GEMV, "cpu.linear.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
@@ -201,6 +217,7 @@ TABLE = (
     Path(DX, "Triton int8", "triton.int8_linear.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
     Path(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
     Path(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Path(DX, C_DOTS, "cpu.linear.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
     Path(DX, C_GEMV, "cpu.linear.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(DX, C_GEMV, "cpu.linear.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),

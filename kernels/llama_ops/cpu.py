@@ -228,6 +228,12 @@ def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tens
 
     logits [M, V], which then hold dlogits; targets int64 [M], rows of -100 have loss and gradient 0. Returns [M].
     """
+    if _in_c(logits) and logits.is_contiguous() and _known(targets, logits.shape[1]):
+        losses, targets = torch.empty(len(logits), dtype=torch.float32), targets.contiguous()
+        sizes = library.DTYPES[logits.dtype], *logits.shape
+        rule = IGNORED, with_gradient, losses.data_ptr()
+        library.call("cross_entropy", logits.data_ptr(), *sizes, targets.data_ptr(), *rule)
+        return losses
     losses = torch.empty(len(logits), dtype=wide_dtype(logits))
     rows = max(1, PIECE_OF_LOGITS // logits.shape[1])
     buffer = torch.empty(min(rows, len(logits)), logits.shape[1], dtype=losses.dtype)
@@ -262,6 +268,12 @@ CPU_OPS = CpuOps()
 def _learned(*tensors: Tensor) -> bool:
     """Whether a gradient is wanted: without one an operation is called by itself, past autograd."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _known(targets: Tensor, vocabulary: int) -> bool:
+    """Whether every target is a token or ignored: torch says what is wrong with another one."""
+    counted = targets[targets != IGNORED]
+    return bool(((counted >= 0) & (counted < vocabulary)).all())
 
 
 def _in_c(*tensors: Tensor) -> bool:

@@ -28,7 +28,7 @@ def choose(name: str) -> Iterator[str]:
 
 
 NAMED = os.environ.get(library.ISA)  # of a machine that is emulated (`make test-machines`)
-SETS = {"x86_64": ["avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
+SETS = {"x86_64": ["avx512bf16", "avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
 
 
 @pytest.fixture(params=[NAMED] if NAMED else SETS.get(machine(), ["portable"]))
@@ -43,6 +43,18 @@ def matrix_unit() -> Iterator[str]:
     if NAMED and NAMED != library.MATRIX_UNIT:
         pytest.skip(f"{library.ISA} is {NAMED!r}")
     yield from choose(library.MATRIX_UNIT)
+
+
+@pytest.fixture
+def bf16_dots() -> Iterator[str]:
+    """The dot products of bfloat16 pairs, if the processor has them."""
+    yield from choose(library.BF16_DOTS)
+
+
+@pytest.fixture(params=[library.MATRIX_UNIT, library.BF16_DOTS])
+def bf16_products(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that multiplies in bfloat16, if the processor has it."""
+    yield from choose(request.param)
 
 
 @pytest.fixture

@@ -38,10 +38,14 @@ typedef struct {
 
 #define API __attribute__((visibility("default")))
 
-/* Chooses an instruction set by name ("amx", "avx512", "avx2", "neon", "portable"), or with NULL the widest of the
-   processor. Before anything else is called. Returns 0, or -1 if the processor has none of that name. */
+/* Chooses an instruction set by name ("amx", "avx512bf16", "avx512", "avx2", "neon", "portable"), or with NULL the
+   first of these that the processor has. Before anything else is called. Returns 0, or -1 if the processor has none of
+   that name. */
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
+
+/* Vendor and family ("AuthenticAMD 25"), or "" where the processor does not name them. */
+API const char *lowrank_processor(void);
 
 /* Functions that return int return 0, or -1 where there was no memory, if nothing else is said. */
 
@@ -98,6 +102,11 @@ API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m,
 API int lowrank_linear_amx(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
+/* The same by dot products of bfloat16 pairs: only where the instruction set is "avx512bf16" (or the processor has
+   them), for the same W. */
+API int lowrank_linear_bf16(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
+API int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+
 /* Heads of bfloat16 [batch, heads, time, channels]: the channels of a row are contiguous; strides are in numbers. */
 typedef struct {
     const uint16_t *first;
@@ -110,13 +119,21 @@ typedef struct {
     float scale;
 } attention_sizes;
 
-/* y = softmax(scale q k^T) v over the keys up to the query's own, only where the instruction set is "amx".
+/* y = softmax(scale q k^T) v over the keys up to the query's own: by the matrix unit, only where the instruction set is
+   "amx", or by dot products of bfloat16 pairs, only where it is "avx512bf16".
    k and v have kv_heads heads, q and y all of them. logarithms [batch, heads, length], or NULL: see attention.h. */
-API int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                          const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
-API int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                             const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
-                             const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads);
+API int lowrank_attention_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                              const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
+API int lowrank_attention_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                               const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
+API int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                 const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                 const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                 const head_tensor *dv, int threads);
+API int lowrank_attention_dx_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                  const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                  const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                  const head_tensor *dv, int threads);
 
 /* y = x [positions, heads, channels] with its pairs of channels turned: (a cos - b sin, a sin + b cos), -sin where
    `inverse`. cos, sin [positions, channels / 2]; pairs are (i, i + channels / 2), or (2 i, 2 i + 1). */
@@ -137,6 +154,12 @@ API int lowrank_rms_norm(const void *x, const void *residual, const void *weight
    the sum of dy n over rows. */
 API int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
                             enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight, int threads);
+
+/* losses[m] = log sum_v exp(logits[m, v]) - logits[m, targets[m]], and where `with_gradient`, logits [rows, vocabulary]
+   become softmax(logits) - one_hot(target). A row whose target is `ignored` has zero for both; another target is one of
+   the vocabulary. */
+API int lowrank_cross_entropy(void *logits, enum dtype dtype, int64_t rows, int64_t vocabulary, const int64_t *targets,
+                              int64_t ignored, int with_gradient, float *losses, int threads);
 
 /* Keys, or values: [batch, kv_heads, length, channels], channels contiguous, strides in numbers. */
 typedef struct {

@@ -76,6 +76,9 @@ typedef struct {
     void (*norm_dx)(const void *dy, const void *dh, const void *h, float rstd, const void *weight, enum dtype dtype,
                     int64_t channels, void *dx, float *dweight);
 
+    /* A row of lowrank_cross_entropy, whose target is one of `vocabulary`. */
+    float (*cross_entropy)(void *logits, enum dtype dtype, int64_t vocabulary, int64_t target, int with_gradient);
+
     /* y = softmax(scale q k^T) v for a query and `length` keys, which are `stride` numbers apart, as values are: those
        that `mask` names, or all where it is NULL. memory: DECODE_ATTENTION_FLOATS floats. */
     void (*decode_attention)(const void *q, const void *k, const void *v, int64_t stride, const uint8_t *mask,
@@ -96,6 +99,11 @@ const instruction_set *chosen_set(void);
 
 /* Whether this processor has a matrix unit, and the kernel of the system lets us use it. */
 int has_amx(void);
+
+/* Whether this processor has dot products of bfloat16 pairs (AVX512-BF16) beside AVX-512; and whether they are what the
+   instruction set in use takes for bfloat16: then no matrix unit is. */
+int has_bf16(void);
+int uses_bf16(void);
 
 static inline size_t size_of(enum dtype dtype) { return dtype == FLOAT32 ? 4 : 2; }
 

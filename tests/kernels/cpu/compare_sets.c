@@ -233,6 +233,30 @@ static void compare_swiglu(const instruction_set *set, int64_t count)
 }
 
 /* Against double: a sum of squares, or of products, and some roundings. */
+static void compare_cross_entropy(const instruction_set *set, int64_t count)
+{
+    const int64_t target = count / 3;
+    double most = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        one[i] = 20 * x[i];
+        most = one[i] > most ? one[i] : most;
+    }
+    for (int64_t i = 0; i < count; i++)
+        sum += exp(one[i] - most);
+    memcpy(other, one, count * sizeof *one);
+    const double loss = log(sum) + most - one[target];
+    for (int with_gradient = 0; with_gradient < 2; with_gradient++)
+        require(fabs(set->cross_entropy(other, FLOAT32, count, target, with_gradient) - loss) <=
+                    8 * FLOAT_EPSILON * (1 + fabs(loss)),
+                "cross_entropy", count);
+    for (int64_t i = 0; i < count; i++) {
+        const double share = exp(one[i] - most) / sum;
+        const double rounding = FLOAT_EPSILON * (16 + fabs(one[i] - most)); /* of the difference, too */
+        require(fabs(other[i] - (share - (i == target))) <= rounding * (share + (i == target)),
+                "cross_entropy: gradient", i);
+    }
+}
+
 static void compare_norms(const instruction_set *set, int64_t count, int summed)
 {
     const float *added = x + MOST, *scale = x + 2 * MOST, *dy = x + 3 * MOST, *dh = x + 4 * MOST;
@@ -330,8 +354,10 @@ int main(void)
         for (int64_t channels = 2; channels < 140; channels += 2)
             for (int interleaved = 0; interleaved < 2; interleaved++)
                 compare_turns(set, channels, interleaved);
-        for (int64_t count = 1; count < 140; count++)
+        for (int64_t count = 1; count < 140; count++) {
             compare_swiglu(set, count);
+            compare_cross_entropy(set, count);
+        }
         for (int64_t count = 1; count < 140; count++)
             for (int summed = 0; summed < 2; summed++)
                 compare_norms(set, count, summed);

@@ -1,4 +1,4 @@
-"""Causal attention by the matrix unit, forward and backward, against float64 and torch's own."""
+"""Causal attention by the matrix unit and by dot products, both ways, against float64 and torch's own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,7 @@ from draws import normal
 from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 
+from lowrank.kernels.cpu import library
 from lowrank.kernels.cpu.attention import attention, unsupported_reason
 
 BF16 = torch.bfloat16
@@ -20,9 +21,12 @@ SHAPES = [
     (2, 4, 2, 33, 64),
     (1, 6, 2, 100, 96),
     (1, 3, 3, 257, 64),
+    (1, 2, 2, 64, 96),
+    (2, 2, 1, 65, 32),
+    (1, 4, 1, 130, 128),
 ]
 
-pytestmark = pytest.mark.usefixtures("matrix_unit", "unwritten_is_nan")
+pytestmark = pytest.mark.usefixtures("bf16_products", "unwritten_is_nan")
 
 
 def inputs(batch: int, heads: int, kv_heads: int, length: int, channels: int) -> list[Tensor]:
@@ -93,7 +97,7 @@ def test_inputs_may_be_views_of_any_stride() -> None:
     for again in (
         [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in tensors],
         [tensor.transpose(2, 3).contiguous().transpose(2, 3) for tensor in tensors],
-        [F.pad(tensor, (3, 2, 1, 4))[:, :, 1:46, 3:67] for tensor in tensors],
+        [F.pad(tensor, (3, 2, 1, 4), value=torch.nan)[:, :, 1:46, 3:67] for tensor in tensors],
     ):
         for one, other in zip(with_gradients(attention, *again), expected, strict=True):
             assert torch.equal(one, other)
@@ -129,3 +133,8 @@ def test_what_it_is_not_for_is_said() -> None:
     assert "bfloat16" in unsupported_reason(q.float(), k.float(), None)
     assert "channels" in unsupported_reason(q[..., :40], k[..., :40], None)
     assert "nothing" in unsupported_reason(q[:, :, :0], k[:, :, :0], None)
+
+
+def test_an_instruction_set_without_products_of_bfloat16_is_named() -> None:
+    assert library.library().lowrank_choose(b"portable") == 0
+    assert "portable" in unsupported_reason(*inputs(1, 2, 2, 8, 64)[:2], None)

@@ -1,5 +1,6 @@
 """The operations for training on a CPU: equations, gradients, pieces, and what they keep."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -205,10 +206,49 @@ def test_the_loss_and_its_gradient_are_the_reference_s(dtype: torch.dtype, rows:
     torch.testing.assert_close(cpu.cross_entropy_(again, targets, False), loss)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("vocabulary", [1, 16, 35, 1000, 40_003])
+@pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
+def test_the_loss_in_c_is_as_exact_as_the_reference(vocabulary: int, dtype: torch.dtype, threads: Any) -> None:
+    rows = max(4, -(-1000 // vocabulary))
+    logits = 6 * normal(rows, vocabulary, dtype=dtype)
+    targets = torch.randint(0, vocabulary, (rows,), generator=torch.Generator().manual_seed(1))
+    targets[0], targets[1], targets[2] = 0, vocabulary - 1, -100
+    plain, exact = logits.clone(), logits.double()
+    theirs, truth = (reference.cross_entropy_(given, targets, True) for given in (plain, exact))
+    results = []
+    for count in (1, 2):
+        threads(count)
+        ours = logits.clone()
+        results.append((cpu.cross_entropy_(ours, targets, True), ours))
+        untouched = logits.clone()
+        assert torch.equal(cpu.cross_entropy_(untouched, targets, False), results[-1][0])
+        assert torch.equal(untouched, logits)
+    for ours, again, other, exactly in zip(*results, (theirs, plain), (truth, exact), strict=True):
+        assert torch.equal(ours, again)
+        assert_as_exact_as_plain(ours, other, exactly)
+    assert results[0][0][2] == 0 and not results[0][1][2].any()
+
+
+@pytest.mark.usefixtures("instruction_set")
 def test_large_logits_do_not_overflow() -> None:
     logits = torch.tensor([[1e4, 0.0, -1e4]])
     assert cpu.cross_entropy_(logits, torch.tensor([1]), True).tolist() == [1e4]
     assert logits.tolist() == [[1.0, -1.0, 0.0]]
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_logits_of_minus_infinity_have_no_gradient_and_nan_spoils_its_row_alone() -> None:
+    logits = torch.tensor([[0.0, -torch.inf, 0.0], [torch.nan, 0.0, 1.0], [0.0, 0.0, torch.nan]])
+    losses = cpu.cross_entropy_(logits, torch.tensor([0, 1, 0]), True)
+    assert losses[0].item() == pytest.approx(math.log(2)) and losses[1:].isnan().all()
+    assert logits[0].tolist() == [-0.5, 0.0, 0.5] and logits[1:].isnan().all()
+
+
+def test_a_target_that_is_no_token_is_refused() -> None:
+    for target in (-1, 3):
+        with pytest.raises(Exception, match="index"):
+            cpu.cross_entropy_(torch.zeros(1, 3), torch.tensor([target]), True)
 
 
 def kept_bytes(function, *inputs: Tensor) -> int:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowrank.kernels.lora.dropout import dropout, apply_dropout
+from lowrank.kernels.lora.dropout import apply_dropout, dropout
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 
 

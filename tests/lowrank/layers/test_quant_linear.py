@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lowrank.kernels.operators import quantized as operators
-from lowrank.kernels.ops import to_fast_layout, dequantize, linear, quantize
+from lowrank.kernels.ops import dequantize, linear, quantize, to_fast_layout
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.reference.weights import dequantize_absmax
 from lowrank.kernels.weights.codebooks import CODEBOOKS

@@ -6,8 +6,6 @@
 #ifdef HAS_TILES
 #include <math.h>
 
-#define UNSEEN (-1e30f)
-
 /* The last block of keys is that of the queries: what comes after a query is not seen by it. */
 static void hide_later(float *scores, int64_t row_tile)
 {
@@ -50,8 +48,8 @@ static void softmax(const float *scores, int64_t tiles, float scale, char *p, fl
     }
 }
 
-int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k, const head_tensor *v,
-                      const head_tensor *y, float *logarithms, int threads)
+int lowrank_attention_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                          const head_tensor *v, const head_tensor *y, float *logarithms, int threads)
 {
     const int64_t length = sizes->length, h = sizes->channels, blocks = round_up(length, BLOCK) / BLOCK;
     const int64_t packed = blocks * BLOCK * h * 2, a_head = 2 * h / 32 * TILE, row_tile = 2 * blocks * FLOATS;
@@ -107,8 +105,8 @@ int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const 
 
 #else
 
-int lowrank_attention(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k, const head_tensor *v,
-                      const head_tensor *y, float *logarithms, int threads)
+int lowrank_attention_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                          const head_tensor *v, const head_tensor *y, float *logarithms, int threads)
 {
     (void)sizes, (void)q, (void)k, (void)v, (void)y, (void)logarithms, (void)threads;
     return -1;

@@ -14,24 +14,9 @@
 #include "tiles.h"
 
 #ifdef HAS_TILES
+#include "attention_math.h"
 
-#define BLOCK 32   /* queries, or keys */
-#define WIDEST 128 /* channels of a head */
-#define LOG2_E 1.4426950408889634f
-
-/* 2^x to within two units of the last place: 2^n (1 + f p(f)), n the nearest integer and f = x - n. */
-INLINE __m512 exp2_of(__m512 x)
-{
-    const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, n);
-    const float p[] = {1.339887440e-3f, 9.618437357e-3f, 5.550332471e-2f, 2.402264791e-1f, 6.931472029e-1f, 1};
-    __m512 power = _mm512_set1_ps(1.535336188e-4f);
-    for (int i = 0; i < 6; i++)
-        power = _mm512_fmadd_ps(power, f, _mm512_set1_ps(p[i]));
-    return _mm512_scalef_ps(power, n);
-}
-
-INLINE const uint16_t *rows_of(const head_tensor *x, int64_t batch, int64_t head, int64_t time)
-{ return x->first + batch * x->batch + head * x->head + time * x->time; }
+#define BLOCK 32 /* queries, or keys */
 
 /* 32 rows [32, h] as A: [tile of 16 rows][32 of h]. What is behind `count` rows is zero. */
 static inline void pack_rows(const uint16_t *rows, int64_t stride, int64_t count, int64_t h, char *to)
@@ -48,12 +33,11 @@ static inline void pack_pairs(const uint16_t *rows, int64_t stride, int64_t coun
 {
     for (int64_t i = 0; i < BLOCK; i += 2)
         for (int64_t c = 0; c < h; c += SIDE) {
-            __m512i two[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+            __m256i two[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
             for (int j = 0; j < 2; j++)
                 if (i + j < count)
-                    two[j] = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(rows + (i + j) * stride + c)));
-            const __m512i pairs = _mm512_or_si512(two[0], _mm512_slli_epi32(two[1], 16));
-            _mm512_store_si512(to + c / SIDE * next + i / 2 * 64, pairs);
+                    two[j] = _mm256_loadu_si256((const __m256i *)(rows + (i + j) * stride + c));
+            _mm512_store_si512(to + c / SIDE * next + i / 2 * 64, interleave(two[0], two[1]));
         }
 }
 

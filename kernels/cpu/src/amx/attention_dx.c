@@ -18,26 +18,12 @@ static void pack_columns(const uint16_t *rows, int64_t stride, int64_t count, in
     transpose_tiles(pairs, h / SIDE, to);
 }
 
-INLINE __m512 bf16_to_f32(__m256i v) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16); }
-
 /* D of up to 32 rows; zero behind them. */
 static void row_sums(const uint16_t *dy, int64_t dy_stride, const uint16_t *y, int64_t y_stride, int64_t count,
                      int64_t h, float *d)
 {
-    for (int64_t i = 0; i < BLOCK; i++) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t c = 0; i < count && c < h; c += SIDE)
-            sum = _mm512_fmadd_ps(bf16_to_f32(_mm256_loadu_si256((const __m256i *)(dy + i * dy_stride + c))),
-                                  bf16_to_f32(_mm256_loadu_si256((const __m256i *)(y + i * y_stride + c))), sum);
-        d[i] = _mm512_reduce_add_ps(sum);
-    }
-}
-
-/* Two rows of C as a row of B. */
-INLINE __m512i pairs_of(__m512 even, __m512 odd)
-{
-    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even));
-    return _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd)), 16));
+    for (int64_t i = 0; i < BLOCK; i++)
+        d[i] = i < count ? dot_rows(dy + i * dy_stride, y + i * y_stride, h) : 0;
 }
 
 /* P as B, and dS as B and as A, of 32 queries and 32 keys, from [tile of queries][tile of keys] of S and dP. */
@@ -81,9 +67,9 @@ static void store_transposed(const float *c, int64_t h, int64_t row_tiles, int64
         }
 }
 
-int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k, const head_tensor *v,
-                         const head_tensor *y, const float *logarithms, const head_tensor *dy, const head_tensor *dq,
-                         const head_tensor *dk, const head_tensor *dv, int threads)
+int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                             const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
+                             const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads)
 {
     const int64_t length = sizes->length, h = sizes->channels, blocks = round_up(length, BLOCK) / BLOCK;
     const int64_t packed = blocks * BLOCK * h * 2, a_head = 2 * h / 32 * TILE, tiles = 2 * blocks, step = h / 32 * TILE;
@@ -159,9 +145,9 @@ int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, con
 
 #else
 
-int lowrank_attention_dx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k, const head_tensor *v,
-                         const head_tensor *y, const float *logarithms, const head_tensor *dy, const head_tensor *dq,
-                         const head_tensor *dk, const head_tensor *dv, int threads)
+int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                             const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
+                             const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads)
 {
     (void)sizes, (void)q, (void)k, (void)v, (void)y, (void)logarithms, (void)dy, (void)dq, (void)dk, (void)dv,
         (void)threads;

@@ -27,6 +27,7 @@ static inline __attribute__((always_inline)) __m256 lookup_(table16 table, __m25
                             _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
 }
 #define lookup(table, index) (F) lookup_(table, (__m256i)(index))
+#define larger(a, b) (F) _mm256_max_ps((__m256)(a), (__m256)(b))
 #define fma_(a, b, c) (F) _mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
 #define half_to_float(p) (F) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
 #define float_to_half(v, p) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
