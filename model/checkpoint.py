@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config import ModelConfig, read_config, read_json
+from .config import INDEX_FILE, ModelConfig, read_config, read_json
 from .param_names import is_block_linear, to_meta
 from .tensor_file import TensorFile
 
@@ -124,7 +124,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
             if shard.name != f"consolidated.{number:02}.pth":
                 raise ValueError(f"{folder}: shard consolidated.{number:02}.pth is missing, found {shard.name}")
         return shards
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX_FILE
     names = ["model.safetensors"]
     if index.exists():
         weight_map = read_json(index).get("weight_map")

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 RopeLayout = Literal["interleaved", "half"]
 
+INDEX_FILE = "model.safetensors.index.json"  # the file of each tensor, where there are several files
+
 # Refused unless they have the value that leaves Llama 2's mathematics as it is.
 HF_FIXED = {
     "attention_bias": False,

@@ -8,7 +8,9 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,11 +22,16 @@ REMAP_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a tensor without reading it."""
+    """Shape, dtype and bytes of a tensor in a file, known without reading it."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     nbytes: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], dtype: torch.dtype) -> Self:
+        """The layout of a contiguous tensor."""
+        return cls(shape, dtype, prod(shape) * dtype.itemsize)
 
 
 class TensorFile:
@@ -67,7 +74,7 @@ def _map(path: Path) -> tuple[list[str], Callable[[str], Tensor]]:
 
 
 def _layout(tensor: Tensor) -> Layout:
-    return Layout(tuple(tensor.shape), tensor.dtype, tensor.nbytes)
+    return Layout.of(tuple(tensor.shape), tensor.dtype)
 
 
 def load_pth(path: Path) -> dict[str, Tensor]:
@@ -98,3 +105,8 @@ def open_safetensors(path: Path) -> safe_open:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file (truncated?): {error}") from None
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU, row by row."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

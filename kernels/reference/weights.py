@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..weights.codebooks import CODEBOOKS, dynamic8
+from ..weights.codebooks import CODEBOOKS, ZERO_CODES, dynamic8
 from ..weights.quantized_weight import (
     BLOCKSIZES,
     NESTED_BLOCKSIZE,
@@ -69,7 +69,7 @@ def quantize_4bit(
         blocks = _blocks(chunk, blocksize)
         chunk_absmax = blocks.abs().amax(dim=1)
         indices = nearest_code(_scaled(blocks, chunk_absmax[:, None]), CODEBOOKS[format]().to(w.device))
-        codes.append(_pack(indices.flatten()[: chunk.numel()], zero_code=7 if format == "nf4" else 0))
+        codes.append(_pack(indices.flatten()[: chunk.numel()], ZERO_CODES[format]))
         absmax.append(chunk_absmax)
     maxima = torch.cat(absmax)
     statistics = quantize_absmax(maxima) if double_quant else maxima

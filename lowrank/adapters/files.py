@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
+from ..checkpoints.sidecar_files import RECORD_FILE
 from ..layers.lora import AdapterConfig
 from ..model.config import ModelConfig
 from ..model.llama import Llama
@@ -89,7 +90,7 @@ def save_adapter(
     with new_folder(Path(folder)) as aside:
         write_peft_files(aside, tensors, written(configs, model.config.n_layers))
         record = fingerprint.record(model, sha256_of(aside / WEIGHTS_FILE), **(notes or {}))
-        write_json(aside / fingerprint.FILENAME, record)
+        write_json(aside / RECORD_FILE, record)
 
 
 def load_adapter(

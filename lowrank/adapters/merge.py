@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,19 +15,23 @@ from torch import Tensor
 from .. import __version__
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
-from ..checkpoints.sidecar_files import Format, write_small_files
-from ..checkpoints.tensor_files import PthWriter, SafetensorsWriter, TensorWriter, tensor_bytes
+from ..checkpoints.config_files import Format, write_config
+from ..checkpoints.pth_writer import PthWriter
+from ..checkpoints.safetensors_writer import PlannedWriter, plan_file
+from ..checkpoints.sidecar_files import RECORD_FILE, copy_files, sidecars_in
+from ..checkpoints.stored_weight import from_stored, stored_layouts, to_stored
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES, QuantizedWeight
-from ..layers.quant_linear import from_stored, to_stored
 from ..model.checkpoint import Checkpoint, QuantizedParts, Stored, open_checkpoint
 from ..model.config import RopeLayout
 from ..model.param_names import is_block_linear, to_hf
 from ..model.rope_layout import reorder_rope_rows
+from ..model.tensor_file import Layout, tensor_bytes
 from ..progress import ProgressBar
 from .files import WEIGHTS_FILE, StoredAdapter, read_adapter
 
 DEQUANTIZED = "dequantized"
+T = TypeVar("T")
 INTO = (*DENSE_DTYPES, DEQUANTIZED, *QUANTIZED_NAMES)
 
 
@@ -112,41 +116,66 @@ def merge_folder(
     source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
     hat = read_adapter(adapter, checkpoint.config, None if force else source)
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
-    merger = _Merger(checkpoint, hat, plan, "half" if format == "hf" else "interleaved")
+    merger = _Merger(checkpoint, hat, plan, format)
     with new_folder(out) as aside:
         digests = {}
-        with _writer(aside, format, plan, total) as writer:
-            for name, parts in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
-                key = to_hf(name) if format == "hf" else name
-                for suffix, tensor in parts.items():
-                    writer.add(key.removesuffix(".weight") + suffix, tensor)
-                digests[name] = _digest(parts)
-        write_small_files(aside, checkpoint.folder, checkpoint.config, format, plan.stored)
+        with _writer(aside, merger) as writer:
+            for name, stored in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
+                writer.write(merger.by_key(name, stored))
+                digests[name] = _digest(stored)
+        write_config(aside, checkpoint.folder, checkpoint.config, format, plan.stored)
+        copy_files(checkpoint.folder, aside, sidecars_in(checkpoint.folder))
         merged = Merged(out, merger.survival, merger.overall(), plan.stored, plan.unmerged)
-        write_json(aside / fingerprint.FILENAME, _record(merged, plan, source, hat, digests))
+        write_json(aside / RECORD_FILE, _record(merged, plan, source, hat, digests))
         _check_read_back(aside, digests)
     return merged
 
 
 class _Merger:
-    """The tensors of the output one after another, with what they show of the hat's survival."""
+    """The tensors of the output one after another, and how much of the hat they keep."""
 
-    def __init__(self, checkpoint: Checkpoint, hat: StoredAdapter, plan: _Plan, layout: RopeLayout) -> None:
-        self.checkpoint, self.hat, self.plan, self.layout = checkpoint, hat, plan, layout
+    def __init__(self, checkpoint: Checkpoint, hat: StoredAdapter, plan: _Plan, format: Format) -> None:
+        self.checkpoint, self.hat, self.plan, self.format = checkpoint, hat, plan, format
+        self.layout: RopeLayout = "half" if format == "hf" else "interleaved"
         self.survival: list[Survival] = []
         self._sums = torch.zeros(3, dtype=torch.float64)  # of kept * delta, kept^2, delta^2
 
+    def by_key(self, name: str, values: Mapping[str, T]) -> dict[str, T]:
+        """Values of one parameter by the end of its key -> the same by the whole key in the output."""
+        stem = (to_hf(name) if self.format == "hf" else name).removesuffix(".weight")
+        return {stem + suffix: value for suffix, value in values.items()}
+
+    def layouts(self) -> dict[str, Layout]:
+        """Shapes and dtypes of all tensors of the output, by key, before any is read."""
+        shapes = self.checkpoint.config.parameter_shapes()
+        layouts: dict[str, Layout] = {}
+        for parameter in self.checkpoint.parameters():
+            shape = shapes[parameter.name]
+            if self.plan.stored in DENSE_DTYPES:
+                parts = {".weight": Layout.of(shape, DENSE_DTYPES[self.plan.stored])}
+            elif is_block_linear(parameter.name):
+                parts = stored_layouts(shape, self.plan.stored)
+            else:
+                assert parameter.dtype is not None, parameter.name
+                parts = {".weight": Layout.of(shape, parameter.dtype)}
+            for name in self._names(parameter.name):
+                layouts |= self.by_key(name, parts)
+        return layouts
+
     def tensors(self) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        """(Meta's key, what is stored of it by the end of its key)"""
-        config = self.checkpoint.config
+        """(Meta's key, the tensors stored for it by the end of their key)"""
         for name, value in self.checkpoint.tensors():
             if is_block_linear(name):
                 yield name, self._linear(name, value)
             else:
                 assert isinstance(value, Tensor), name
-                yield name, self._other(name, value)
-                if name == "tok_embeddings.weight" and config.tie_embeddings and self.layout == "interleaved":
-                    yield "output.weight", self._other("output.weight", value)  # Meta's format has no tied head
+                for output_name in self._names(name):
+                    yield output_name, self._other(output_name, value)
+
+    def _names(self, name: str) -> tuple[str, ...]:
+        """The parameters of the output that one of the base becomes: Meta's format has no tied output head."""
+        is_tied = self.checkpoint.config.tie_embeddings and self.format == "meta"
+        return (name, "output.weight") if is_tied and name == "tok_embeddings.weight" else (name,)
 
     def overall(self) -> Survival:
         """Over all linears that the hat covers, as one long vector."""
@@ -174,7 +203,7 @@ class _Merger:
         """F(W) as the parts that are written."""
         if self.plan.stored in DENSE_DTYPES:
             return {".weight": _narrowed(weight, self.plan.stored, where)}
-        return to_stored(ops.quantize(weight, self.plan.stored, name=where))
+        return to_stored(ops.quantize(weight, self.plan.stored, name=where), padded=True)
 
     def _values(self, stored: Mapping[str, Tensor], where: str) -> Tensor:
         """F(W) in float32, in memory of its own."""
@@ -234,11 +263,11 @@ def _format(checkpoint: Checkpoint) -> str | None:
     raise ValueError(f"{checkpoint.folder}: holds parts of quantized weights, but no quantized weight")
 
 
-def _writer(folder: Path, format: Format, plan: _Plan, tensors: int) -> TensorWriter:
-    """Meta's own file for dense weights in its format; safetensors else, where a weight has up to six parts."""
-    if format == "meta" and plan.stored in DENSE_DTYPES:
+def _writer(folder: Path, merger: _Merger) -> PthWriter | PlannedWriter:
+    """For Meta's own file if weights are dense and in its format, for one safetensors file otherwise."""
+    if merger.format == "meta" and merger.plan.stored in DENSE_DTYPES:
         return PthWriter(folder / "consolidated.00.pth")
-    return SafetensorsWriter(folder / "model.safetensors", 6 * (tensors + 1))
+    return PlannedWriter(folder, [plan_file("model.safetensors", merger.layouts())])
 
 
 def _digest(parts: Mapping[str, Tensor]) -> str:

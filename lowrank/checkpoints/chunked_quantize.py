@@ -13,11 +13,10 @@ from torch import Tensor
 
 from ..kernels import ops
 from ..kernels.reference import weights as reference
-from ..kernels.weights.quantized_weight import Blockwise4bit, QuantizedWeight
+from ..kernels.weights.quantized_weight import BLOCKSIZE, Blockwise4bit, QuantizedWeight
 
 # Weights of a slab: on a CPU its temporaries stay in the cache, which makes it faster than the whole at once.
 CHUNK = 1 << 18
-BLOCKSIZE = 64
 WORKERS = 16  # each holds some 25 bytes for every weight of its slab
 
 

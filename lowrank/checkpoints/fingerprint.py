@@ -14,10 +14,10 @@ from ..model.checkpoint import Checkpoint
 from ..model.config import read_json
 from ..model.llama import Llama
 from ..model.param_names import is_block_linear
+from .sidecar_files import RECORD_FILE
 
-FILENAME = "lowrank.json"
 PART = 2**20  # numbers that are rounded at a time: a copy of a 32,000-word embedding would be felt
-INSIST = "(--force, or force=True, to insist)"
+INSIST = "(force=True to insist)"
 
 
 class Fingerprint:
@@ -78,7 +78,7 @@ def record(model: Llama, weights_sha256: str, **more: Any) -> dict[str, Any]:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The provenance in a folder, {} if there is none.  Raises ValueError for one that is not of our making."""
-    path = folder / FILENAME
+    path = folder / RECORD_FILE
     found = read_json(path) if path.exists() else {}
     for key in ("base", "merged"):
         if not isinstance(found.get(key, {}), dict):
@@ -92,7 +92,7 @@ def check_weights(recorded: Mapping[str, Any], path: Path) -> None:
     """Raises ValueError with both hashes if a file of matrices is not the one that the record is of."""
     theirs = recorded.get("weights_sha256")
     if theirs is not None and theirs != (ours := sha256_of(path)):
-        raise ValueError(f"{path}: has the SHA-256 {ours[:16]}, but {FILENAME} beside it is of {str(theirs)[:16]}")
+        raise ValueError(f"{path}: has the SHA-256 {ours[:16]}, but {RECORD_FILE} beside it is of {str(theirs)[:16]}")
 
 
 def check_same_base(source: Mapping[str, str], recorded: Mapping[str, Any], where: str) -> None:

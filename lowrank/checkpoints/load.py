@@ -17,7 +17,7 @@ from ..kernels.llama_ops.cpu import CPU_OPS
 from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from ..layers.cpu_decode import FusedBlocks
-from ..layers.quant_linear import CastLinear, QuantLinear, from_stored
+from ..layers.quant_linear import CastLinear, QuantLinear
 from ..model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
 from ..model.llama import TORCH_OPS, Llama, Ops
 from ..model.param_names import is_block_linear
@@ -25,6 +25,7 @@ from ..model.tokenizer import Tokenizer
 from ..progress import ProgressBar
 from .chunked_quantize import quantize_chunks
 from .fingerprint import Fingerprint
+from .stored_weight import from_stored
 
 WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
 DEFAULT_WEIGHTS = "nf4-dq"

@@ -19,9 +19,9 @@ from ..adapters.files import read_adapter
 from ..atomic_io import new_file
 from ..checkpoints import fingerprint
 from ..checkpoints.load import load_tokenizer
+from ..checkpoints.stored_weight import from_stored
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
-from ..layers.quant_linear import from_stored
 from ..model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
 from ..model.rope_layout import reorder_rope_rows
 from ..progress import ProgressBar

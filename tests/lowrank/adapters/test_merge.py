@@ -15,9 +15,9 @@ from torch import Tensor
 from lowrank.adapters import adapter_parameters, add_adapter, merge, use_adapter
 from lowrank.adapters.files import load_adapter, read_adapter, save_adapter
 from lowrank.adapters.merge import INTO, merge_folder
+from lowrank.checkpoints.config_files import meta_params
 from lowrank.checkpoints.load import load
 from lowrank.checkpoints.quantize_folder import quantize_folder
-from lowrank.checkpoints.sidecar_files import meta_params
 from lowrank.kernels import ops
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import from_meta
@@ -307,7 +307,7 @@ def test_what_a_narrow_type_cannot_hold_is_named(hf, make_hat, tmp_path: Path) -
 def test_a_folder_that_does_not_read_back_never_gets_its_name(
     format: Any, hf, golden, tmp_path: Path, monkeypatch
 ) -> None:
-    honest = merge.write_small_files
+    honest = merge.write_config
 
     def and_spoil(folder: Path, *rest: Any) -> None:
         honest(folder, *rest)
@@ -316,7 +316,7 @@ def test_a_folder_that_does_not_read_back_never_gets_its_name(
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
 
-    monkeypatch.setattr(merge, "write_small_files", and_spoil)
+    monkeypatch.setattr(merge, "write_config", and_spoil)
     with pytest.raises(OSError, match=r"does not read back as it was written"):
         merge_folder(hf, golden / "hf-tiny-qlora/adapter-end", tmp_path / "out", "fp32", format=format)
     assert not list(tmp_path.iterdir())
