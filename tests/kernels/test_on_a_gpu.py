@@ -105,7 +105,7 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
     rounded = (A.to(dtype).double(), B.to(dtype).double())
     inputs = (reference.dequantize(weight).double(), x.double(), *rounded, dy.double())
     exact, magnitude = apart(*inputs), apart(*(tensor.abs() for tensor in inputs))
-    for *part, terms in zip(ours, theirs, exact, magnitude, (k + rank, n + rank, m, m), strict=True):
+    for *part, terms in zip(ours, theirs, exact, magnitude, (k + rank, n + rank, n + m, k + m), strict=True):
         assert_sums_are_exact_enough(*part, terms)
 
 
