@@ -3,19 +3,13 @@
 
 #include <string.h>
 
-#include "threads.h"
+#include "panel_gemm.h"
 
 /* x [m, k] in float32: `plain`, in rows of `stride`, and `arranged` for `dot`. */
 typedef struct {
     int64_t m, stride;
     float *plain, *packed;
 } input;
-
-static int64_t rows_of(const linear_part *part)
-{ return part->w ? part->w->rows : part->w_int8 ? part->w_int8->rows : part->w_dense->rows; }
-
-static int64_t columns_of(const linear_part *part)
-{ return part->w ? part->w->columns : part->w_int8 ? part->w_int8->columns : part->w_dense->columns; }
 
 /* Floats from the maxima of one row of W to those of the next. */
 static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + ABSMAX_PADDING; }
@@ -133,7 +127,7 @@ static void multiply(const linear_part *part, const input *x, float *u, float *y
 {
     const range rows = thread_range(rows_of(part), 2);
     lora_inner(part, x, u);
-    if (part->w && part->w->columns % part->w->blocksize == 0)
+    if (is_in_blocks(part))
         multiply_blocks(part->w, rows, x, y, own);
     else
         multiply_rows(part, rows, x, y, own);
@@ -197,10 +191,17 @@ int64_t weights_of(const linear_part *parts, int64_t count)
 }
 
 int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
-{ return plan_memory(parts, count, m, dtype, threads).end; }
+{
+    return m < PANELS_FROM ? plan_memory(parts, count, m, dtype, threads).end
+                           : panel_linears_bytes(parts, count, m, threads);
+}
 
 void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory)
 {
+    if (m >= PANELS_FROM) {
+        team_panel_linears(parts, count, x, m, dtype, memory);
+        return;
+    }
     const layout in = plan_memory(parts, count, m, dtype, team_size());
     const int64_t k = columns_of(parts), stride = round_up(k, chosen_set()->chunk);
     const input wide = {m, stride, (float *)(memory + in.plain), (float *)(memory + in.packed)};
