@@ -20,14 +20,14 @@ typedef struct {
 
 /* What a thread has for itself. */
 typedef struct {
-    float *panel, *maxima, *sums;
+    float *sums, *panel, *maxima;
     uint8_t *tails;
 } thread_buffers;
 
 /* Bytes from the beginning of the memory that linears work in. */
 typedef struct {
     int64_t block, packed, plain, u, own, own_bytes, end;
-    int64_t panel, maxima, sums, tails; /* from the beginning of what a thread has */
+    int64_t panel, maxima, tails; /* from the beginning of what a thread has, which is the sums */
 } layout;
 
 void decode_blocks(const blockwise_4bit *w, int64_t row, int64_t rows, int64_t k, int64_t count, const float *maxima,
@@ -166,10 +166,10 @@ static layout plan_memory(const linear_part *parts, int64_t count, int64_t m, in
     layout in = {.block = block, .plain = packed * x};
     in.u = in.plain + plain * x;
     in.own = round_up(in.u + sizeof(float) * block * ranks, 64);
-    in.maxima = sizeof(float) * PANEL_ROWS * PANEL_STRIDE;
-    in.sums = round_up(in.maxima + sizeof(float) * maxima, 64);
-    in.tails = in.sums + sizeof(float) * block * W_BLOCK;
-    in.own_bytes = in.tails + round_up(PANEL_ROWS * chosen_set()->chunk / 2, 64);
+    in.panel = sizeof(float) * block * W_BLOCK;
+    in.maxima = in.panel + sizeof(float) * PANEL_ROWS * PANEL_STRIDE;
+    in.tails = round_up(in.maxima + sizeof(float) * maxima, 64);
+    in.own_bytes = round_up(in.tails + PANEL_ROWS * chosen_set()->chunk / 2, 64) + APART;
     in.end = in.own + threads * in.own_bytes;
     return in;
 }
@@ -185,9 +185,9 @@ void team_panel_linears(const linear_part *parts, int64_t count, const void *x, 
     char *mine = memory + in.own + thread_id() * in.own_bytes;
     const packed_x packed = {in.block, in.plain ? (float *)(memory + in.packed) : NULL,
                              in.u > in.plain ? (float *)(memory + in.plain) : NULL, (float *)(memory + in.u)};
-    const thread_buffers own = {(float *)mine, (float *)(mine + in.maxima), (float *)(mine + in.sums),
+    const thread_buffers own = {(float *)mine, (float *)(mine + in.panel), (float *)(mine + in.maxima),
                                 (uint8_t *)(mine + in.tails)};
-    memset(mine, 0, in.sums); /* rows that are not there, and maxima behind the last, are multiplied with too */
+    memset(mine + in.panel, 0, in.tails - in.panel); /* rows that are not there, and maxima behind the last, are multiplied with too */
     for (int64_t first = 0; first < m; first += in.block) {
         const int64_t here = min_i64(in.block, m - first);
         pack((const char *)x + first * k * size_of(dtype), k, here, dtype, &packed);

@@ -24,7 +24,7 @@ typedef struct {
 
 /* What a thread has for itself. */
 typedef struct {
-    float *panel, *sums, *row;
+    float *sums, *panel, *row;
     uint8_t *tails;
 } thread_buffers;
 
@@ -94,8 +94,9 @@ static void multiply_and_round(const backward *b, int64_t first, int64_t m, cons
 
 static void team_linear_dx(const backward *b, char *mine, int64_t sums_bytes)
 {
-    char *const tails = mine + sizeof(float) * PANEL_FLOATS, *const sums = tails + PANEL_FLOATS / 2;
-    const thread_buffers own = {(float *)mine, (float *)sums, (float *)(sums + sums_bytes), (uint8_t *)tails};
+    float *const panel = (float *)(mine + sums_bytes);
+    uint8_t *const tails = (uint8_t *)(panel + PANEL_FLOATS);
+    const thread_buffers own = {(float *)mine, panel, (float *)(tails + PANEL_FLOATS / 2), tails};
     if (is_in_blocks(&b->part))
         gather_maxima(b, own.row);
     for (int64_t first = 0; first < b->m; first += b->block) {
@@ -125,7 +126,8 @@ static int linear_dx(const linear_part *part, const void *dy, int64_t m, enum dt
     const int64_t row_bytes = is_in_blocks(part) ? sizeof(float) * (k / blocksize + ABSMAX_PADDING) : 0;
     const int64_t maxima = round_up(k, STRIPE) / STRIPE * n * b.maxima_of_stripe + ABSMAX_PADDING;
     const int64_t sums_bytes = sizeof(float) * b.block * STRIPE;
-    const int64_t own_bytes = round_up((sizeof(float) * 2 + 1) * PANEL_FLOATS / 2 + sums_bytes + row_bytes, 64);
+    const int64_t panel_bytes = sizeof(float) * PANEL_FLOATS, tails_bytes = PANEL_FLOATS / 2;
+    const int64_t own_bytes = round_up(sums_bytes + panel_bytes + tails_bytes + row_bytes, 64) + APART;
     const int64_t packed_bytes = round_up(sizeof(float) * b.block * round_up(n, b.panel_rows), 64);
     threads = useful_threads(threads, n * k);
     char *own = alloc_aligned(threads * own_bytes), *packed = alloc_aligned(packed_bytes),

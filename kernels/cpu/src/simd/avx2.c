@@ -72,6 +72,7 @@ static inline __attribute__((always_inline)) void look_up_(level_table table, co
     }
 }
 #define look_up(table, codes, s, to) look_up_(table, codes, s, (__m256 *)(to))
+#define look_up_within look_up
 
 static inline __attribute__((always_inline)) __m128 totals_(const __m256 *v)
 {
