@@ -16,8 +16,8 @@ test: $(VENV)/installed-test
 
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
 NATIVE_TESTS = tests/kernels/test_cpu_attention.py tests/kernels/test_cpu_blocks.py \
-	tests/kernels/test_cpu_decode_attention.py tests/kernels/test_cpu_formats.py tests/kernels/test_cpu_linears.py \
-	tests/kernels/test_cpu_products.py tests/kernels/test_cpu_tiles.py tests/kernels/test_lean.py
+	tests/kernels/test_cpu_decode_attention.py tests/kernels/test_cpu_dots.py tests/kernels/test_cpu_formats.py \
+	tests/kernels/test_cpu_linears.py tests/kernels/test_cpu_products.py tests/kernels/test_cpu_tiles.py tests/kernels/test_lean.py
 SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 
 build/sanitized/native.so: $(NATIVE)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .cpu import binding
+from .cpu.crossover import first_rows
 from .crossover import crossover, is_here
 from .formats import KERNEL_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
 from .repack import obstacle
@@ -89,8 +90,10 @@ def in_16_bits(case: Case) -> str:
 
 
 def below_the_panels(case: Case) -> str:
-    m = PANELS_FROM[case.op]
-    return "" if case.m < m else f"M {case.m} is not below {m}, from where the vendor's GEMM on panels of W is as fast"
+    found = first_rows(PANELS, case.op, case.dtype)
+    if case.m < found.m:
+        return ""
+    return f"M {case.m} is not below {found.m}, from where the vendor's GEMM on panels of W is as fast ({found.known})"
 
 
 def with_a_matrix_unit(case: Case) -> str:
@@ -100,15 +103,29 @@ def with_a_matrix_unit(case: Case) -> str:
     return "" if name == binding.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
 
 
+def with_bf16_dots(case: Case) -> str:
+    if case.dtype != torch.bfloat16:
+        return f"the dot products take bfloat16, this is {short(case.dtype)}"
+    name = binding.instruction_set()
+    return "" if name == binding.BF16_DOTS else f"the instruction set in use, {name}, takes no dot products of bfloat16"
+
+
 def in_whole_blocks(case: Case) -> str:
     if case.blocksize % 64:
-        return f"tiles are of blocks of 64 or more, this is of {case.blocksize}"
+        return f"products in bfloat16 are of blocks of 64 or more, this is of {case.blocksize}"
     return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
 
 
-def from_some_rows_on(case: Case) -> str:
-    m = TILES_FROM[case.op]
-    return "" if case.m >= m else f"M {case.m} is below {m}, up to where looking up in registers is as fast"
+def from_some_rows_on(path: str) -> Rule:
+    """That x has the rows from which the path of this name is taken."""
+
+    def rule(case: Case) -> str:
+        found = first_rows(path, case.op, case.dtype)
+        if case.m >= found.m:
+            return ""
+        return f"M {case.m} is below {found.m}, up to where looking up in registers is as fast ({found.known})"
+
+    return rule
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,7 @@ class Path:
 QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
 DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
-REGISTERS, TILES, PANELS = "C", "C, matrix unit", "C panels + GEMM"
+REGISTERS, TILES, DOTS, PANELS = "C", "C, matrix unit", "C, bfloat16 dot products", "C panels + GEMM"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
@@ -157,12 +174,9 @@ ROWS = "the codes go to the matrix units as they are"
 ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an adapter rides along"
 
 IN_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix unit wants them"
+IN_DOTS = "W becomes bfloat16 in the cache, from codes, a few kilobytes at a time, for dot products of pairs"
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
-
-# Rows from which each wins over looking up in registers, on a 2-core Xeon at 4096 x 4096 (bench/README.md).
-PANELS_FROM = {FORWARD: 16, DX: 8}
-TILES_FROM = {FORWARD: 3, DX: 2}
 
 ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
 FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)
@@ -171,7 +185,8 @@ INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
 ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
 FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, below_the_panels)
-TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, in_whole_blocks, from_some_rows_on)
+TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, in_whole_blocks, from_some_rows_on(TILES))
+DOT_ROWS = (*ON_CPU, with_rows, with_bf16_dots, in_whole_blocks, from_some_rows_on(DOTS))
 ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
 
 TABLE = (
@@ -188,6 +203,7 @@ TABLE = (
     Path(FORWARD, "Triton int8", "int8.linear", RowwiseInt8, ROWS, INT8_ROWS),
     Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
     Path(FORWARD, TILES, "cpu.products.tiled_linear", Blockwise4bit, IN_TILES, TILED_ROWS),
+    Path(FORWARD, DOTS, "cpu.products.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
     Path(FORWARD, REGISTERS, "cpu.products.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, REGISTERS, "cpu.products.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, PANELS, "cpu.products.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
@@ -198,6 +214,7 @@ TABLE = (
     Path(DX, "Triton int8", "int8.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
     Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
     Path(DX, TILES, "cpu.products.tiled_linear_dx", Blockwise4bit, IN_TILES, TILED_ROWS),
+    Path(DX, DOTS, "cpu.products.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
     Path(DX, REGISTERS, "cpu.products.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(DX, REGISTERS, "cpu.products.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(DX, PANELS, "cpu.products.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),

@@ -19,7 +19,7 @@ from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
-MATRIX_UNIT = "amx"
+MATRIX_UNIT, BF16_DOTS = "amx", "avx512bf16"  # instruction sets with products of bfloat16 beside those of AVX-512
 HUGE = 2 << 20  # bytes of a large page
 FEWEST_BYTES = 2 * HUGE  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
@@ -35,6 +35,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "linear_dx_int8": (_pointer, _pointer, _long, _int, _pointer, _int),
     "linear_amx": (_pointer, _pointer, _long, _pointer, _int),
     "linear_dx_amx": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_bf16": (_pointer, _pointer, _long, _pointer, _int),
+    "linear_dx_bf16": (_pointer, _pointer, _long, _pointer, _int),
     "attention": (*(_pointer,) * 6, _int),
     "attention_dx": (*(_pointer,) * 10, _int),
     "rope": (_pointer, _int, _long, _long, _long, _int, _int, _pointer, _pointer, _pointer, _int),
@@ -125,11 +127,12 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(found))
     except OSError as error:
         raise ValueError(f"{LIBRARY} or the installed library cannot be loaded: {error}") from None
-    loaded.lowrank_instruction_set.restype = ctypes.c_char_p
+    loaded.lowrank_instruction_set.restype = loaded.lowrank_processor.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
         raise ValueError(
-            f"{ISA} must name an instruction set of this processor (amx, avx512, avx2, neon, portable), got {name!r}"
+            f"{ISA} must name an instruction set of this processor "
+            f"(amx, avx512bf16, avx512, avx2, neon, portable), got {name!r}"
         )
     for name, signature in _SIGNATURES.items():
         function = getattr(loaded, f"lowrank_{name}")
@@ -141,6 +144,12 @@ def library() -> ctypes.CDLL:
 def instruction_set() -> str:
     """The name of the instruction set in use."""
     name: bytes = library().lowrank_instruction_set()
+    return name.decode()
+
+
+def processor() -> str:
+    """Vendor and family ("AuthenticAMD 25") where the processor names them, or nothing."""
+    name: bytes = library().lowrank_processor()
     return name.decode()
 
 

@@ -3,6 +3,7 @@
     quantize, dequantize           to the byte what `reference` gives
     linear, linear_dx              few rows: W is looked up in registers
     tiled_linear, tiled_linear_dx  bfloat16, from a few rows on: W becomes tiles of the matrix unit
+    dot_linear, dot_linear_dx      bfloat16, the same by dot products of bfloat16 pairs, from panels in the cache
     panel_linear, panel_linear_dx  many: a panel of W at a time, dequantized into the cache, and the vendor's GEMM
 
 M rows of x, N out_features, K in_features; x [*, K], W [N, K], y [*, N].
@@ -128,6 +129,16 @@ def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
 def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
     return _call_with("linear_dx_amx", dy, weight, 0)
+
+
+def dot_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
+    """y = x W^T;  x bfloat16 [*, K] -> [*, N]"""
+    return _call_with("linear_bf16", x, weight, 1)
+
+
+def dot_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
+    """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
+    return _call_with("linear_dx_bf16", dy, weight, 0)
 
 
 def panel_linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:

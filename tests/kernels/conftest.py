@@ -25,7 +25,7 @@ def choose(name: str) -> Iterator[str]:
         binding.library().lowrank_choose(before.encode())
 
 
-SETS = {"x86_64": ["avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
+SETS = {"x86_64": ["avx512bf16", "avx512", "avx2", "portable"], "aarch64": ["neon", "portable"]}
 
 
 @pytest.fixture(params=SETS.get(machine(), ["portable"]))
@@ -38,6 +38,12 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 def matrix_unit() -> Iterator[str]:
     """The matrix unit, if the processor has one."""
     yield from choose(binding.MATRIX_UNIT)
+
+
+@pytest.fixture
+def bf16_dots() -> Iterator[str]:
+    """The dot products of bfloat16 pairs, if the processor has them."""
+    yield from choose(binding.BF16_DOTS)
 
 
 @pytest.fixture

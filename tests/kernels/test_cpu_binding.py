@@ -45,6 +45,14 @@ def test_an_instruction_set_can_be_forced() -> None:
     assert in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="portable").stdout == "portable\n"
 
 
+@pytest.mark.usefixtures("bf16_dots")
+def test_dot_products_of_bfloat16_can_be_forced_and_come_before_the_plain_set() -> None:
+    assert in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="avx512bf16").stdout == "avx512bf16\n"
+    assert in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="avx512").stdout == "avx512\n"
+    widest = in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="").stdout
+    assert widest in ("amx\n", "avx512bf16\n")
+
+
 @COMPILED
 def test_an_instruction_set_that_is_not_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(binding.ISA, "mmx")

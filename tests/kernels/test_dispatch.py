@@ -11,10 +11,11 @@ import torch
 
 from lowrank.kernels import crossover, dispatch
 from lowrank.kernels.cpu import binding
+from lowrank.kernels.cpu import crossover as cpu_crossover
 from lowrank.kernels.crossover import Crossover
 from lowrank.kernels.dispatch import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case
 from lowrank.kernels.explain import LOOK_UP, Choice, explain
-from lowrank.kernels.formats import Blockwise4bit
+from lowrank.kernels.formats import KERNEL_DTYPES, Blockwise4bit
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine whose GPU nobody has measured: none")
 
@@ -31,6 +32,7 @@ def paths(**options) -> dict[str, str]:
 def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "absence", lambda: "")
     monkeypatch.setattr(binding, "instruction_set", lambda: "avx2")
+    monkeypatch.setattr(binding, "processor", lambda: "")
     assert paths(m=1) == dict.fromkeys(OPS, "C")
     assert paths(m=512) == {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C panels + GEMM", DX: "C panels + GEMM"}
     assert paths(m=1, format="int8") == {QUANTIZE: "plain torch", DEQUANTIZE: "C", FORWARD: "C", DX: "C"}
@@ -40,10 +42,23 @@ def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "absence", lambda: "")
     monkeypatch.setattr(binding, "instruction_set", lambda: "amx")
+    monkeypatch.setattr(binding, "processor", lambda: "")
     assert paths(m=3)[FORWARD] == paths(m=3)[DX] == "C, matrix unit"
     assert [paths(m=2)[FORWARD], paths(m=2)[DX]] == ["C", "C, matrix unit"]
     for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
         assert "matrix unit" not in paths(m=6, **options)[FORWARD]
+
+
+def test_dot_products_take_bfloat16_in_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "absence", lambda: "")
+    monkeypatch.setattr(binding, "instruction_set", lambda: "avx512bf16")
+    monkeypatch.setattr(binding, "processor", lambda: "")
+    assert [paths(m=m)[FORWARD] for m in (1, 13, 14, 512)] == ["C", "C", dispatch.DOTS, dispatch.DOTS]
+    assert {paths(m=m)[DX] for m in (1, 512)} == {dispatch.DOTS}
+    for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
+        assert dispatch.DOTS not in paths(m=64, **options).values()
+    reason = explained(m=64, device="cpu", blocksize=32)[FORWARD].reason
+    assert "products in bfloat16 are of blocks of 64 or more, this is of 32" in reason
 
 
 def test_on_a_cpu_without_the_c_library_everything_is_plain_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +169,34 @@ def test_what_is_stored_is_two_numbers_of_rows_for_an_operation_of_a_format_of_a
             for op, found in ops.items():
                 assert format in dispatch.QUANTIZED_NAMES and op in (FORWARD, DX)
                 assert 1 <= found["fused"] <= found["scratch"] and len(found) == 2
+
+
+def test_what_is_stored_of_cpus_names_operations_and_paths_of_the_table_and_covers_all_that_ask() -> None:
+    rows = json.loads(cpu_crossover.FILE.read_text(encoding="utf-8"))
+    for row in rows:
+        assert set(row) == {"processor", "instruction_set", "op", "dtype", "path", "from", "known"}
+        assert (row["op"], row["path"]) in {(path.op, path.name) for path in TABLE}
+        assert row["dtype"] in ("", *(dispatch.short(dtype) for dtype in KERNEL_DTYPES))
+        assert row["from"] >= 1 and row["known"]
+    for op in (FORWARD, DX):
+        assert any((row["op"], row["path"]) == (op, dispatch.PANELS) for row in rows if not row["processor"])
+
+
+def test_a_row_for_this_processor_is_taken_before_one_for_any(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"op": FORWARD, "path": dispatch.PANELS, "dtype": ""}
+    rows = [
+        {"processor": "GenuineX 7", "instruction_set": "avx2", **about, "from": 5, "known": "measured"},
+        {"processor": "", "instruction_set": "", **about, "from": 9, "known": "derived"},
+    ]
+    file = tmp_path / "crossover.json"
+    file.write_text(json.dumps(rows))
+    monkeypatch.setattr(cpu_crossover, "FILE", file)
+    monkeypatch.setattr(binding, "instruction_set", lambda: "avx2")
+    for processor, expected in (("GenuineX 7", (5, "measured")), ("GenuineX 8", (9, "derived")), ("", (9, "derived"))):
+        monkeypatch.setattr(binding, "processor", lambda name=processor: name)
+        cpu_crossover._first_rows.cache_clear()
+        assert cpu_crossover.first_rows(dispatch.PANELS, FORWARD, torch.float16) == expected
+    cpu_crossover._first_rows.cache_clear()
 
 
 @NO_GPU

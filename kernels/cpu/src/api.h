@@ -38,10 +38,14 @@ typedef struct {
 
 #define API __attribute__((visibility("default")))
 
-/* Chooses an instruction set by name ("amx", "avx512", "avx2", "neon", "portable"), or with NULL the widest of the
-   processor. Before anything else is called. Returns 0, or -1 if the processor has none of that name. */
+/* Chooses an instruction set by name ("amx", "avx512bf16", "avx512", "avx2", "neon", "portable"), or with NULL the
+   first of these that the processor has. Before anything else is called. Returns 0, or -1 if the processor has none of
+   that name. */
 API int lowrank_choose(const char *name);
 API const char *lowrank_instruction_set(void);
+
+/* Vendor and family ("AuthenticAMD 25"), or "" where the processor does not name them. */
+API const char *lowrank_processor(void);
 
 /* Functions that return int return 0, or -1 where there was no memory, if nothing else is said. */
 
@@ -97,6 +101,11 @@ API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m,
    set is "amx", and rows of W are whole blocks of a multiple of 64. */
 API int lowrank_linear_amx(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
 API int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+
+/* The same by dot products of bfloat16 pairs: only where the instruction set is "avx512bf16" (or the processor has
+   them), for the same W. */
+API int lowrank_linear_bf16(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
+API int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
 /* Heads of bfloat16 [batch, heads, time, channels]: the channels of a row are contiguous; strides are in numbers. */
 typedef struct {

@@ -3,22 +3,38 @@
 
 #include <string.h>
 
+#include "bf16/gemv.h"
 #include "panel_gemm.h"
 
-/* x [m, k] in float32: `plain`, in rows of `stride`, and `arranged` for `dot`. */
+/* x [m, k], rows of `stride` numbers: `plain` in float32, `packed` for `dot`, and `pairs` for dot products of bfloat16;
+   of these what some part needs. */
 typedef struct {
     int64_t m, stride;
     float *plain, *packed;
+    uint16_t *pairs;
 } input;
+
+/* What a part of an x of some dtype is multiplied by: W as it is met is in rows that are decoded one by one, or need no
+   decoding; in whole blocks whose codes meet x in registers; or in whole blocks that meet x in bfloat16. */
+enum method { ROWS, BLOCKS, PAIRS };
+
+static enum method method_of(const linear_part *part, enum dtype dtype)
+{
+    if (!is_in_blocks(part))
+        return ROWS;
+    return dtype == BFLOAT16 && part->w->blocksize % 64 == 0 && uses_bf16() ? PAIRS : BLOCKS;
+}
 
 /* Floats from the maxima of one row of W to those of the next. */
 static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + ABSMAX_PADDING; }
 static int64_t maxima_bytes(const blockwise_4bit *w) { return round_up(sizeof(float) * 4 * spacing_of(w), 64); }
 
 /* What a thread works in: maxima of two pairs of rows, and copies of the codes of one; or a row of W in float32. */
-static int64_t scratch_bytes(const linear_part *part)
+static int64_t scratch_bytes(const linear_part *part, enum dtype dtype)
 {
     const int64_t k = columns_of(part);
+    if (method_of(part, dtype) == PAIRS)
+        return bf16_rows_bytes(part->w);
     return (part->w ? maxima_bytes(part->w) : 0) + round_up(max_i64(sizeof(float) * k, k + 2 * CODES_PADDING), 64);
 }
 
@@ -123,14 +139,15 @@ static void lora_inner(const linear_part *part, const input *x, float *u)
 }
 
 /* A thread's share of u and of y without the adapter, in float32. */
-static void multiply(const linear_part *part, const input *x, float *u, float *y, char *own)
+static void multiply(const linear_part *part, const input *x, enum dtype dtype, float *u, float *y, char *own)
 {
     const range rows = thread_range(rows_of(part), 2);
     lora_inner(part, x, u);
-    if (is_in_blocks(part))
-        multiply_blocks(part->w, rows, x, y, own);
-    else
-        multiply_rows(part, rows, x, y, own);
+    switch (method_of(part, dtype)) {
+    case ROWS: multiply_rows(part, rows, x, y, own); break;
+    case BLOCKS: multiply_blocks(part->w, rows, x, y, own); break;
+    case PAIRS: bf16_rows(part->w, rows, x->pairs, x->m, x->stride, y, own); break;
+    }
 }
 
 /* y += scaling u B^T for the thread's rows of W, rounded to its dtype then. */
@@ -155,30 +172,44 @@ static void prepare(const void *x, int64_t k, enum dtype dtype, const input *to)
     const instruction_set *set = chosen_set();
     const range rows = thread_range(to->m, 1);
     for (int64_t i = rows.first; i < rows.end; i++) {
-        set->to_f32((const char *)x + i * k * size_of(dtype), dtype, k, to->plain + i * to->stride);
-        set->pack_x(to->plain + i * to->stride, k, to->packed + i * to->stride);
+        const char *row = (const char *)x + i * k * size_of(dtype);
+        const int64_t place = i * to->stride;
+        if (to->pairs)
+            bf16_arrange((const uint16_t *)row, k, to->pairs + place);
+        if (to->plain)
+            set->to_f32(row, dtype, k, to->plain + place);
+        if (to->packed)
+            set->pack_x(to->plain + place, k, to->packed + place);
     }
 }
 
-/* Where everything is in the memory that linears work in: bytes from its beginning. u and y are those of all parts, one
-   behind another, in float32: y only where its dtype is another. */
+/* Where everything is in the memory that linears work in: bytes from its beginning, and from the end of what comes
+   before. u and y are those of all parts, one behind another, in float32: y only where its dtype is another. */
 typedef struct {
-    int64_t plain, packed, u, y, own, scratch_bytes, end;
+    int64_t plain_bytes, packed_bytes, pairs_bytes, u, y, own, scratch_bytes, end;
 } layout;
 
 static layout plan_memory(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
 {
-    const int64_t x = sizeof(float) * m * round_up(columns_of(parts), chosen_set()->chunk);
-    int64_t ranks = 0, rows = 0, own = 0;
+    const int64_t numbers = m * round_up(columns_of(parts), chosen_set()->chunk);
+    int64_t ranks = 0, rows = 0;
+    layout in = {0};
     for (const linear_part *part = parts; part < parts + count; part++) {
+        const enum method method = method_of(part, dtype);
         ranks += part->rank;
         rows += rows_of(part);
-        own = max_i64(own, scratch_bytes(part));
+        in.scratch_bytes = max_i64(in.scratch_bytes, scratch_bytes(part, dtype));
+        if (method == PAIRS)
+            in.pairs_bytes = sizeof(uint16_t) * numbers;
+        if (method == BLOCKS)
+            in.packed_bytes = sizeof(float) * numbers;
+        if (method != PAIRS || part->rank)
+            in.plain_bytes = sizeof(float) * numbers;
     }
-    layout in = {.packed = x, .u = 2 * x, .scratch_bytes = own};
+    in.u = in.plain_bytes + in.packed_bytes + in.pairs_bytes;
     in.y = round_up(in.u + sizeof(float) * m * ranks, 64);
     in.own = round_up(in.y + (dtype == FLOAT32 ? 0 : sizeof(float) * m * rows), 64);
-    in.end = in.own + threads * own;
+    in.end = in.own + threads * in.scratch_bytes;
     return in;
 }
 
@@ -192,24 +223,31 @@ int64_t weights_of(const linear_part *parts, int64_t count)
 
 int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
 {
-    return m < PANELS_FROM ? plan_memory(parts, count, m, dtype, threads).end
-                           : panel_linears_bytes(parts, count, m, threads);
+    return takes_panels(m, dtype) ? panel_linears_bytes(parts, count, m, threads)
+                                  : plan_memory(parts, count, m, dtype, threads).end;
 }
 
 void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory)
 {
-    if (m >= PANELS_FROM) {
+    if (takes_panels(m, dtype)) {
         team_panel_linears(parts, count, x, m, dtype, memory);
         return;
     }
     const layout in = plan_memory(parts, count, m, dtype, team_size());
     const int64_t k = columns_of(parts), stride = round_up(k, chosen_set()->chunk);
-    const input wide = {m, stride, (float *)(memory + in.plain), (float *)(memory + in.packed)};
-    prepare(x, k, dtype, &wide);
+    const input own_x = {
+        m,
+        stride,
+        in.plain_bytes ? (float *)memory : NULL,
+        in.packed_bytes ? (float *)(memory + in.plain_bytes) : NULL,
+        in.pairs_bytes ? (uint16_t *)(memory + in.plain_bytes + in.packed_bytes) : NULL,
+    };
+    prepare(x, k, dtype, &own_x);
 #pragma omp barrier
     float *u = (float *)(memory + in.u), *y = (float *)(memory + in.y);
     for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)
-        multiply(part, &wide, u, dtype == FLOAT32 ? part->y : y, memory + in.own + thread_id() * in.scratch_bytes);
+        multiply(part, &own_x, dtype, u, dtype == FLOAT32 ? part->y : y,
+                 memory + in.own + thread_id() * in.scratch_bytes);
 #pragma omp barrier /* u is complete */
     u = (float *)(memory + in.u), y = (float *)(memory + in.y);
     for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)

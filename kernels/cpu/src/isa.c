@@ -1,11 +1,13 @@
 /* Which instruction set is used. */
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "isa.h"
 
-#define MATRIX_UNIT "amx" /* stands for the widest set, and tiles beside it */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 /* Widest first. */
 static const instruction_set *const sets[] = {
@@ -32,21 +34,57 @@ static int is_supported(const instruction_set *set)
     return set != NULL;
 }
 
+int has_bf16(void)
+{
+#if defined(__x86_64__)
+    return is_supported(&avx512_set) && __builtin_cpu_supports("avx512bf16");
+#else
+    return 0;
+#endif
+}
+
+/* Products beside the functions of the widest set, the fastest first. */
+static const struct {
+    const char *name;
+    int (*is_here)(void);
+} units[] = {{"amx", has_amx}, {"avx512bf16", has_bf16}};
+
 static const instruction_set *chosen;
-static int tiles;
+static const char *chosen_name;
 
 int lowrank_choose(const char *name)
 {
-    const int matrix_unit = name && !strcmp(name, MATRIX_UNIT);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if ((!name || !strcmp(name, units[i].name)) && is_supported(sets[0]) && units[i].is_here()) {
+            chosen = sets[0];
+            chosen_name = units[i].name;
+            return 0;
+        }
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (is_supported(sets[i]) && (!name || matrix_unit || !strcmp(name, sets[i]->name))) {
+        if (is_supported(sets[i]) && (!name || !strcmp(name, sets[i]->name))) {
             chosen = sets[i];
-            tiles = (!name || matrix_unit) && has_amx();
-            return matrix_unit && !tiles ? -1 : 0;
+            chosen_name = sets[i]->name;
+            return 0;
         }
     return -1;
 }
 
 const instruction_set *chosen_set(void) { return chosen; }
 
-const char *lowrank_instruction_set(void) { return tiles ? MATRIX_UNIT : chosen->name; }
+int uses_bf16(void) { return !strcmp(chosen_name, "avx512bf16"); }
+
+const char *lowrank_instruction_set(void) { return chosen_name; }
+
+const char *lowrank_processor(void)
+{
+    static char name[32];
+#if defined(__x86_64__)
+    unsigned a, vendor[3];
+    if (!*name && __get_cpuid(0, &a, vendor, vendor + 2, vendor + 1) &&
+        __get_cpuid(1, &a, &(unsigned){0}, &(unsigned){0}, &(unsigned){0})) {
+        const unsigned family = a >> 8 & 15;
+        snprintf(name, sizeof name, "%.12s %u", (const char *)vendor, family == 15 ? family + (a >> 20 & 255) : family);
+    }
+#endif
+    return name;
+}

@@ -131,6 +131,11 @@ const instruction_set *chosen_set(void);
 /* Whether this processor has a matrix unit, and the kernel of the system lets us use it. */
 int has_amx(void);
 
+/* Whether this processor has dot products of bfloat16 pairs (AVX512-BF16) beside AVX-512; and whether they are what the
+   instruction set in use takes for bfloat16: then no matrix unit is. */
+int has_bf16(void);
+int uses_bf16(void);
+
 static inline size_t size_of(enum dtype dtype) { return dtype == FLOAT32 ? 4 : 2; }
 
 /* The angles of the pairs of a head, [channels / 2], as the channels meet them: a takes cos and -sin, b cos and sin. */

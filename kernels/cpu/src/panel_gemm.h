@@ -22,6 +22,10 @@ static inline int64_t columns_of(const linear_part *part)
 static inline int is_in_blocks(const linear_part *part)
 { return part->w && part->w->columns % part->w->blocksize == 0; }
 
+/* Whether so many rows of x meet W in panels: what takes bfloat16 by dot products has panels of its own (bf16/gemm.c). */
+static inline int takes_panels(int64_t m, enum dtype dtype)
+{ return m >= PANELS_FROM && !(dtype == BFLOAT16 && uses_bf16()); }
+
 /* `linears_bytes` and `team_linears`, with panels. */
 int64_t panel_linears_bytes(const linear_part *parts, int64_t count, int64_t m, int threads);
 void team_panel_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype,

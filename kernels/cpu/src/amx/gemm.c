@@ -7,11 +7,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CHUNK 128 /* weights of a row that become a row of four tiles */
 #define CHUNKS                                                                                                         \
-    2           /* that are decoded before they are multiplied: two tiles of rows of them, 32 kB, stay in the first    \
-                   level of the cache */
-#define HALF 64 /* weights: no block is smaller */
+    2 /* that are decoded before they are multiplied: two tiles of rows of them, 32 kB, stay in the first              \
+         level of the cache */
 #define PANEL (2 * CHUNKS * 4 * TILE)
 #define X_TILES 16 /* tiles of rows of x that meet a panel when it is decoded */
 
@@ -78,27 +76,18 @@ static void pack_block(const forward *f, int64_t first, int64_t count)
     }
 }
 
-/* The maxima of halves of chunks [first, end) of up to 32 rows of W, `stride` from one row to the next: zero behind the
-   end of a row. */
+/* The maxima of halves of chunks [first, end) of up to 32 rows of W, `stride` from one row to the next. */
 static void maxima_of_rows(const blockwise_4bit *w, int64_t row, int64_t first, int64_t end, float *to, int64_t stride)
 {
-    const int64_t halves = min_i64(end * CHUNK, w->columns) / HALF - first * CHUNK / HALF;
-    const int shift = __builtin_ctz(w->blocksize / HALF);
-    for (int64_t r = 0; r < min_i64(2 * SIDE, w->rows - row); r++, to += stride) {
-        const int64_t half = ((row + r) * w->columns + first * CHUNK) / HALF, block = half >> shift;
-        chosen_set()->maxima(w, block, ((half + halves - 1) >> shift) - block + 1, to);
-        for (int64_t i = halves - 1; shift && i >= 0; i--) /* downwards: what is still to be read is not written */
-            to[i] = to[((half + i) >> shift) - block];
-        if (halves % 2)
-            to[halves] = 0;
-    }
+    for (int64_t r = 0; r < min_i64(2 * SIDE, w->rows - row); r++)
+        maxima_of_row(w, row + r, first, end, to + r * stride);
 }
 
 /* A chunk of up to 32 rows of W, from row `first` on, as A: [tile][chunk][s]. */
 NOINLINE void decode_chunk(const blockwise_4bit *w, int64_t first, int64_t chunk, const float *maxima, int64_t stride,
                            char *to)
 {
-    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+    const __m512i second = second_half();
     const __m512 levels = _mm512_loadu_ps(w->levels);
     const __mmask16 there = (chunk + 1) * CHUNK <= w->columns ? 0xffff : 0xff; /* else a half is behind the row */
     const int64_t rows = min_i64(2 * SIDE, w->rows - first), bytes = w->columns / 2;

@@ -4,7 +4,6 @@
 
 #ifdef HAS_TILES
 
-#define HALF 64 /* weights of a row that become half a row of four tiles, beside the next row of W */
 #define STEPS 8 /* of 32 rows that are decoded before they are multiplied: 32 kB, as in gemm.c */
 #define PANEL (4 * STEPS * TILE)
 #define X_TILES 32 /* tiles of rows of dY that meet a panel when it is decoded */

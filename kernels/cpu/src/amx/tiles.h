@@ -12,16 +12,12 @@
    panel: a panel is decoded into the first-level cache, once, and multiplied with the whole block. Sums in float32 are
    put aside from one stretch to the next.
 
-   Weights are rounded to bfloat16 as `dequantize` rounds them, through a table of the sixteen products of a block. The
-   unit takes denormal numbers for zero. Sums are in float32, in an order that only the shape decides.
-
-   Codes are looked up as words of 16 bits: look-up s finds nibble s of every word w, which is weight 4 w + (s ^ 1). So
-   tile s has every fourth weight, and what meets it is packed to match. */
+   How codes become bfloat16 is in bf16/dots.h: tile s has every fourth weight, and what meets it is packed to match. */
 
 #ifndef LOWRANK_TILES_H
 #define LOWRANK_TILES_H
 
-#include "threads.h"
+#include "bf16/dots.h"
 
 #if defined(__x86_64__) && defined(__linux__)
 #define HAS_TILES
@@ -31,16 +27,12 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")
 #endif
-#include <immintrin.h>
-#include <string.h>
 
 #define SIDE 16
 #define TILE 1024         /* bytes */
 #define FLOATS (TILE / 4) /* of a tile of C */
 #define RESIDENT_BYTES                                                                                                 \
     (1 << 20) /* bytes of what is packed that stay in the second-level cache, beside sums and codes */
-#define INLINE static inline __attribute__((always_inline))
-#define NOINLINE static __attribute__((noinline)) /* an inner loop that has the registers to itself */
 
 /* The compiler is not told what the tile instructions read: without this it might store it later, or never. */
 #define MEMORY_IS_READ(p) __asm__ volatile("" : : "r"(p) : "memory")
@@ -134,53 +126,12 @@ INLINE __m256i rounded(__m512 v) { return _mm512_cvtepi32_epi16(_mm512_srli_epi3
 INLINE __m512i rounded_pairs(__m512 first, __m512 second)
 { return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(rounded_above(first), 16), rounded_above(second)); }
 
-/* The transpose of 16 rows of 16 words. */
-INLINE void transpose_words(__m512i v[16])
-{
-    __m512i u[16];
-    for (int i = 0; i < 16; i += 2) {
-        u[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        u[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            v[i + 2 * j] = _mm512_unpacklo_epi64(u[i + j], u[i + j + 2]);
-            v[i + 2 * j + 1] = _mm512_unpackhi_epi64(u[i + j], u[i + j + 2]);
-        }
-    for (int i = 0; i < 16; i += 8) /* v[i + c] has, of rows [i, i + 4), columns c, c + 4, c + 8 and c + 12 */
-        for (int c = 0; c < 4; c++) {
-            u[i + c] = _mm512_shuffle_i32x4(v[i + c], v[i + c + 4], 0x88);
-            u[i + c + 4] = _mm512_shuffle_i32x4(v[i + c], v[i + c + 4], 0xdd);
-        }
-    for (int c = 0; c < 4; c++) {
-        v[c] = _mm512_shuffle_i32x4(u[c], u[c + 8], 0x88);
-        v[c + 8] = _mm512_shuffle_i32x4(u[c], u[c + 8], 0xdd);
-        v[c + 4] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0x88);
-        v[c + 12] = _mm512_shuffle_i32x4(u[c + 4], u[c + 12], 0xdd);
-    }
-}
-
-/* Sixteen weights of a block whose maximum is `first`, then those of another, in bfloat16. */
-INLINE __m512i two_tables(__m512 levels, float first, float second)
-{
-    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(levels, _mm512_set1_ps(second)),
-                                        _mm512_mul_ps(levels, _mm512_set1_ps(first)));
-}
-
-/* Nibble s of 32 words of codes to a row of tile s, `next` bytes on. `second` has 16 in the words that are for the
-   second of two tables: an index is (word >> 4 s & 15) | second. */
+/* Nibble s of 32 words of codes to a row of tile s, `next` bytes on. `second`: see `look_up`. */
 INLINE void lookup_tiles(__m512i words, __m512i second, __m512i tables, char *to, int64_t next)
 {
-    const __m512i nibble = _mm512_set1_epi16(15);
-    const __m512i shifted[4] = {words, _mm512_srli_epi16(words, 4), _mm512_srli_epi16(words, 8),
-                                _mm512_srli_epi16(words, 12)};
-    for (int s = 0; s < 4; s++) {
-        const __m512i index = _mm512_ternarylogic_epi32(shifted[s], nibble, second, 0xea);
-        _mm512_store_si512(to + s * next, _mm512_permutexvar_epi16(index, tables));
-    }
+    for (int s = 0; s < 4; s++)
+        _mm512_store_si512(to + s * next, look_up(words, s, second, tables));
 }
-
-INLINE __mmask16 lanes_below(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
 
 #endif
 #endif
