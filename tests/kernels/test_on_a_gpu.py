@@ -92,7 +92,7 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
     layer.add("hat", AdapterConfig(rank, 0.75 * rank, ()), A, B, trainable=True)
     layer.active = (("hat", 1.0),)
     x, dy = normal(m, k, seed=1).cuda().to(dtype).requires_grad_(), normal(m, n).cuda().to(dtype)
-    assert layer.apart(x) == ""
+    assert layer.not_fused_reason(x) == ""
     y = layer(x)
     y.backward(dy)
     ours = (y.detach(), x.grad, layer.lora_A["hat"].grad.to(dtype), layer.lora_B["hat"].grad.to(dtype))
