@@ -72,6 +72,7 @@ def test_no_folder_is_importable_at_the_top_level(name):
     assert importlib.util.find_spec(name) is None
 
 
+@pytest.mark.slow
 def test_importing_the_package_and_its_parser_imports_no_torch():
     code = "import sys, lowrank, lowrank.cli; lowrank.cli.build_parser(); print('torch' in sys.modules)"
     assert run_python("-c", code).stdout.strip() == "False"

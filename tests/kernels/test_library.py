@@ -10,6 +10,8 @@ from lowrank.kernels.repack import repack
 from lowrank.lora import AdapterConfig, LoRALinear
 from lowrank.qlinear import QuantLinear
 
+pytestmark = pytest.mark.slow
+
 EVERY_FORMAT = pytest.mark.parametrize("format", ["int8", "nf4-dq", "fp4"])  # every number of stored tensors
 EVERY_BACKEND = pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 
