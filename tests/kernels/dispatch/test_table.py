@@ -257,6 +257,7 @@ def test_the_last_row_of_every_operation_takes_everything(op: str) -> None:
     assert (last.name, last.layout, last.rules) == ("plain torch", None, ())
 
 
+@pytest.mark.slow
 def test_triton_is_not_imported_where_it_is_not_wanted() -> None:
     code = "import sys, torch; from lowrank.kernels import ops; w = ops.quantize(torch.ones(2, 64), 'nf4')\n"
     code += "ops.linear(torch.ones(1, 64), w); print('lowrank.kernels.triton.dequantize' in sys.modules)"
