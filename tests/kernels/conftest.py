@@ -39,7 +39,7 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In `make check` tests run with one instruction set: the one in use on this processor."""
-    best = "" if library.absence() else library.instruction_set()
+    best = "" if library.unavailable_reason() else library.instruction_set()
     tested = SETS.get(machine(), ["portable"])
     chosen = best if best in tested else tested[0]
     for item in items:
