@@ -56,7 +56,8 @@ def main(flags: list[str]) -> int:
     """Runs the tests once a machine, with pytest's `flags`.  Returns 1 if one of them failed, else 0."""
     failed = []
     for name, settings in MACHINES.items():
-        environment = {**os.environ, **settings}
+        # Passive: on a machine that is busy, threads that wait for each other by spinning take many times as long.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **settings}
         print(f"== {name}: {' '.join(f'{key}={value}' for key, value in settings.items())}", flush=True)
         chosen = subprocess.run([sys.executable, "-c", CHOOSES], env=environment, capture_output=True, text=True)
         if chosen.returncode:

@@ -90,7 +90,7 @@ def test_shapes_and_dtypes_are_compared() -> None:
 
 
 def test_rows_for_enough_outputs() -> None:
-    assert [rows_for_enough(*pair) for pair in ((1, 1), (3, 70), (17, 5000), (8, 125))] == [1000, 15, 17, 8]
+    assert [rows_for_enough(*pair) for pair in ((1, 32), (1, 31), (3, 70), (17, 5000), (8, 125))] == [32, 1, 15, 17, 8]
 
 
 def test_the_bound_of_logits_grows_with_them_alone() -> None:

@@ -97,16 +97,16 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
     y.backward(dy)
     ours = (y.detach(), x.grad, layer.lora_A["hat"].grad.to(dtype), layer.lora_B["hat"].grad.to(dtype))
 
-    def not_fused_reason(w: Tensor, x: Tensor, A: Tensor, B: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+    def apart(w: Tensor, x: Tensor, A: Tensor, B: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
         u, v = 0.75 * (x @ A.T), 0.75 * (dy @ B)
         return x @ w.T + u @ B.T, dy @ w + v @ A, v.T @ x, dy.T @ u
 
     weight, x = layer.base.quantized, x.detach()
-    theirs = not_fused_reason(reference.dequantize(weight, dtype), x, A.to(dtype), B.to(dtype), dy)
+    theirs = apart(reference.dequantize(weight, dtype), x, A.to(dtype), B.to(dtype), dy)
     rounded = (A.to(dtype).double(), B.to(dtype).double())
     inputs = (reference.dequantize(weight).double(), x.double(), *rounded, dy.double())
-    exact, magnitude = not_fused_reason(*inputs), not_fused_reason(*(tensor.abs() for tensor in inputs))
-    for *part, terms in zip(ours, theirs, exact, magnitude, (k + rank, n + rank, m, m), strict=True):
+    exact, magnitude = apart(*inputs), apart(*(tensor.abs() for tensor in inputs))
+    for *part, terms in zip(ours, theirs, exact, magnitude, (k + rank, n + rank, n + m, k + m), strict=True):
         assert_sums_are_exact_enough(*part, terms)
 
 

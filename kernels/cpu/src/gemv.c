@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "bf16/gemv.h"
-#include "threads.h"
+#include "panel_gemm.h"
 
 /* x [m, k], rows of `stride` numbers: `plain` in float32, `packed` for `dot`, and `pairs` for dot products of bfloat16;
    of these what some part needs. */
@@ -14,19 +14,13 @@ typedef struct {
     uint16_t *pairs;
 } input;
 
-static int64_t rows_of(const linear_part *part)
-{ return part->w ? part->w->rows : part->w_int8 ? part->w_int8->rows : part->w_dense->rows; }
-
-static int64_t columns_of(const linear_part *part)
-{ return part->w ? part->w->columns : part->w_int8 ? part->w_int8->columns : part->w_dense->columns; }
-
 /* What a part of an x of some dtype is multiplied by: W as it is met is in rows that are decoded one by one, or need no
    decoding; in whole blocks whose codes meet x in registers; or in whole blocks that meet x in bfloat16. */
 enum method { ROWS, BLOCKS, PAIRS };
 
 static enum method method_of(const linear_part *part, enum dtype dtype)
 {
-    if (!part->w || part->w->columns % part->w->blocksize)
+    if (!is_in_blocks(part))
         return ROWS;
     return dtype == BFLOAT16 && part->w->blocksize % 64 == 0 && uses_bf16() ? PAIRS : BLOCKS;
 }
@@ -228,10 +222,17 @@ int64_t weights_of(const linear_part *parts, int64_t count)
 }
 
 int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
-{ return plan_memory(parts, count, m, dtype, threads).end; }
+{
+    return takes_panels(m, dtype) ? panel_linears_bytes(parts, count, m, threads)
+                                  : plan_memory(parts, count, m, dtype, threads).end;
+}
 
 void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory)
 {
+    if (takes_panels(m, dtype)) {
+        team_panel_linears(parts, count, x, m, dtype, memory);
+        return;
+    }
     const layout in = plan_memory(parts, count, m, dtype, team_size());
     const int64_t k = columns_of(parts), stride = round_up(k, chosen_set()->chunk);
     const input own_x = {

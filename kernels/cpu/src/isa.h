@@ -13,6 +13,24 @@
 #define CODES_PADDING 68
 #define ABSMAX_PADDING 16
 
+/* A panel is a part of W in float32 that stays in the first level of the cache while rows of x, or dY, go by. Forward it
+   has PANEL_ROWS rows of up to PANEL_COLUMNS weights; for dX it has one chunk of as many rows as are as large. */
+#define PANEL_ROWS 8
+#define PANEL_COLUMNS 512
+#define PANEL_STRIDE (PANEL_COLUMNS + 16) /* rows begin in different sets of the cache */
+#define PANEL_FLOATS (PANEL_ROWS * PANEL_COLUMNS)
+#define STRIPE 128 /* columns of W, 64 bytes of codes: dX is computed for so many at a time */
+
+/* Where the rows of a panel are decoded from, each so many bytes, and floats, after the one before. */
+typedef struct {
+    const uint8_t *codes, *next; /* next: what will be decoded then, and is asked for from memory */
+    int64_t codes_stride;
+    const float *maxima; /* readable for ABSMAX_PADDING floats more */
+    int64_t maxima_stride;
+    const float *levels;
+    int blocksize;
+} panel_source;
+
 typedef struct {
     const char *name;
     int chunk; /* weights that are decoded at a time: x is arranged, and K filled up, for whole chunks */
@@ -48,6 +66,22 @@ typedef struct {
 
     /* to[k] += factor * w[k] */
     void (*add)(const float *w, int64_t count, float factor, float *to);
+
+    /* to[r][k] for `rows` rows of W, `stride` floats apart, `count` weights of each, whole chunks, in the order of
+       `pack_x`. */
+    void (*decode_panel)(const panel_source *from, int64_t rows, int64_t count, float *to, int64_t stride);
+
+    /* c[i][r] = sum_k panel[r][k] x[i][k], r < PANEL_ROWS, k < count, a multiple of the chunk; `onto`: added to c.
+       panel [][PANEL_STRIDE], x [m][PANEL_COLUMNS], `c_stride` floats from one row of c to the next. */
+    void (*multiply_panel)(const float *panel, int64_t count, const float *x, int64_t m, float *c, int64_t c_stride,
+                           int onto);
+
+    /* c[i][k] = sum_r dy[i][r] panel[r][k], k < chunk, r < rows; `onto`: added to c.
+       panel [][chunk], dy [m][PANEL_FLOATS / chunk], c [m][STRIPE]. */
+    void (*multiply_panel_dx)(const float *panel, int64_t rows, const float *dy, int64_t m, float *c, int onto);
+
+    /* The way back from the order of `pack_x`. */
+    void (*unpack_dx)(const float *from, int64_t count, float *to);
 
     /* codes[k] * factor */
     void (*decode_int8)(const int8_t *codes, int64_t count, float factor, enum dtype dtype, void *to);

@@ -186,7 +186,7 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
     wide = (reference.dequantize(weight).double(), x.double(), A.double(), B.double(), dy.double())
     exact, magnitude = not_fused_reason(*wide), not_fused_reason(*(tensor.abs() for tensor in wide))
     mine = (tensor.to(dtype) for tensor in ours)
-    for *part, terms in zip(mine, theirs, exact, magnitude, (k + rank, n + rank, m, m), strict=True):
+    for *part, terms in zip(mine, theirs, exact, magnitude, (k + rank, n + rank, n + m, k + m), strict=True):
         assert_sums_are_exact_enough(*part, terms)
 
 

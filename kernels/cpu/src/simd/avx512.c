@@ -25,6 +25,16 @@ typedef __m512 table16;
 #define larger(a, b) (F) _mm512_max_ps((__m512)(a), (__m512)(b))
 #define total(v) _mm512_reduce_add_ps((__m512)(v))
 
+static inline __attribute__((always_inline)) __m128 totals_(const __m512 *v)
+{
+    __m256 half[4];
+    for (int i = 0; i < 4; i++)
+        half[i] = _mm256_add_ps(_mm512_castps512_ps256(v[i]), _mm512_extractf32x8_ps(v[i], 1));
+    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
+    return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+}
+#define totals(v) (F4) totals_((const __m512 *)(v))
+
 /* Loads have ports of their own, but not enough of them for a vector that the compiler loads again for each use. */
 static inline __attribute__((always_inline)) __m512 in_register_(__m512 v)
 {

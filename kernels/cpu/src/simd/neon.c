@@ -25,6 +25,10 @@ static inline __attribute__((always_inline)) float32x4_t lookup_(table16 table, 
 #define broadcast_absmax(p, lane) ((void)(lane), (F)vdupq_n_f32(*(p))) /* a chunk of 32 weights is within a block */
 #define total(v) vaddvq_f32((float32x4_t)(v))
 
+static inline __attribute__((always_inline)) float32x4_t totals_(const float32x4_t *v)
+{ return vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3])); }
+#define totals(v) (F4) totals_((const float32x4_t *)(v))
+
 /* 2 bytes to 4 nibbles in order: the first of a byte is its high one. */
 static inline __attribute__((always_inline)) uint32x4_t in_order_(const uint8_t *p)
 {
