@@ -24,6 +24,7 @@ from ..model.param_names import is_block_linear
 from ..model.tokenizer import Tokenizer
 from ..progress import ProgressBar
 from .chunked_quantize import quantize_chunks
+from .embedded import base_folder
 from .fingerprint import Fingerprint
 from .stored_weight import from_stored
 
@@ -43,16 +44,17 @@ def load(
 ) -> Llama:
     """A frozen base, ready to compute in `dtype` (left out: bfloat16 on a GPU, float32 on a CPU).
 
-    path     a Meta folder, a Hugging Face folder, one quantized by bitsandbytes, or by `lowrank quantize`
+    path     a Meta folder, a Hugging Face folder, one quantized by bitsandbytes, or by `lowrank quantize`;
+             "embedded" is the small base that comes with this package
     weights  of the seven linears of each block: "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq", or
              "dequant:" and one of the last five: full-precision weights that went through that format.
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
              dequantized). Embedding, norms and output head are in `dtype`.
-    keep     is told each linear of a block as soon as it is there, and may let go of a part of it
+    keep     is called with each linear of a block once it is loaded, and may drop a part of it
     Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(base_folder(path))
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
@@ -134,12 +136,13 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a folder of weights (`tokenizer.model`).
+    """The tokenizer (`tokenizer.model`) of a folder of weights, or of "embedded".
 
     Raises ValueError if there is none, or if it has another number of pieces than the embedding has rows.
     """
-    tokenizer = Tokenizer(Path(path) / "tokenizer.model")
-    rows = open_checkpoint(path).config.vocab_size
+    folder = base_folder(path)
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    rows = open_checkpoint(folder).config.vocab_size
     if tokenizer.vocab_size != rows:
         raise ValueError(f"{tokenizer.path}: has {tokenizer.vocab_size} pieces, the embedding has {rows} rows")
     return tokenizer

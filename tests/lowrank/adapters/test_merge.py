@@ -215,6 +215,19 @@ def test_the_folder_says_what_was_merged_into_what(hf, make_hat, tmp_path: Path)
     assert len(record["tensors_sha256"]) == len(open_checkpoint(hf).config.parameter_shapes())
 
 
+@pytest.mark.parametrize("into", ["nf4-dq", "fp4", "int8", "fp32"])
+def test_every_tensor_begins_at_a_multiple_of_its_item_size(into: str, embedded, make_hat, tmp_path: Path) -> None:
+    folder = merge_folder(embedded, make_hat(embedded, targets=["wq"]), tmp_path / "out", into).folder
+    content = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    widths = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1, "I8": 1}
+    del header["__metadata__"]
+    assert length % 8 == 0
+    assert len(header) >= 30
+    assert not [key for key, entry in header.items() if entry["data_offsets"][0] % widths[entry["dtype"]]]
+
+
 def test_a_merged_base_is_another_base(hf, make_hat, tmp_path: Path) -> None:
     hat = make_hat(hf)
     one, other = (merge_folder(hf, hat, tmp_path / into, into).folder for into in ("fp16", "nf4"))
