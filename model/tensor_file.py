@@ -1,7 +1,7 @@
 """One file of tensors, read a tensor at a time.
 
-Tensors come as views of a memory map. Pages that were read stay with the map that they were read through, so a file is
-mapped anew whenever much of it has been handed out: the memory of what is no longer held goes back.
+Tensors are views of a memory map. Pages that were read stay in memory as long as their map, so a file is mapped anew
+whenever much of it has been read: pages that no tensor refers to are then freed.
 """
 
 import pickle
@@ -47,15 +47,15 @@ class TensorFile:
         self.layouts = {name: _layout(self._view(name)) for name in names}
 
     def read(self, name: str) -> Tensor:
-        """A view of the file: whoever keeps it keeps all that was read through the same map."""
+        """A view of the file: it keeps alive all pages that were read through the same map."""
         if self._read and self._read + self.layouts[name].nbytes > REMAP_BYTES:
             self._remap()
         self._read += self.layouts[name].nbytes
         return self._view(name)
 
-    def read_into(self, name: str, place: Tensor) -> None:
-        """Copies a tensor, and keeps no page of it if it is a large one."""
-        place.copy_(self.read(name))
+    def read_into(self, name: str, target: Tensor) -> None:
+        """Copies a tensor into `target`; the pages of a large one are freed at once."""
+        target.copy_(self.read(name))
         if self._read > REMAP_BYTES // 4:
             self._remap()
 

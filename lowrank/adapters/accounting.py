@@ -24,7 +24,7 @@ MAX_HEADER_BYTES = 2**20  # of an adapter's file: a 70B with all seven linears h
 
 @dataclass(frozen=True)
 class Item:
-    """One row of an account: what, how many parameters, how many bytes."""
+    """One row of an account: a part of the model, its parameters, its bytes."""
 
     what: str
     parameters: int
@@ -89,7 +89,7 @@ def adapter_file_bytes(config: ModelConfig, rank: int, targets: str | Sequence[s
 
 @dataclass(frozen=True)
 class AdapterShape:
-    """An adapter by rank, targets and type: its parameters, the bytes of its matrices, and of the whole file"""
+    """An adapter by rank, targets and dtype: its parameters, the bytes of its matrices, and of its file"""
 
     rank: int
     targets: str
@@ -122,25 +122,25 @@ def adapters_of_size(
 
     ranks  None tries every rank that could do; left out, 1 to 256 by doubling
     """
-    found = []
+    shapes = []
     for (label, names), dtype in product(targets.items(), dtypes):
-        one = adapter_parameters(config, 1, names)
+        rank_1 = adapter_parameters(config, 1, names)
         width = DENSE_DTYPES[dtype].itemsize
-        for rank in _ranks_near(target_bytes, within, one * width) if ranks is None else ranks:
-            count = rank * one
+        for rank in _ranks_near(target_bytes, within, rank_1 * width) if ranks is None else ranks:
+            count = rank * rank_1
             size = adapter_file_bytes(config, rank, names, dtype)
             if abs(size - target_bytes) <= within * target_bytes:
-                found.append(AdapterShape(rank, label, dtype, count, count * width, size))
-    return sorted(found, key=lambda shape: (abs(shape.file_bytes - target_bytes), shape.rank))
+                shapes.append(AdapterShape(rank, label, dtype, count, count * width, size))
+    return sorted(shapes, key=lambda shape: (abs(shape.file_bytes - target_bytes), shape.rank))
 
 
 def _ranks_near(target_bytes: float, within: float, bytes_of_rank_1: int) -> range:
-    """Every rank whose matrices, with no header or a large one, may come to the size."""
+    """Every rank whose matrices may come to the size, with an empty header or with one of MAX_HEADER_BYTES."""
     largest = (1 + within) * target_bytes / bytes_of_rank_1
     smallest = ((1 - within) * target_bytes - MAX_HEADER_BYTES) / bytes_of_rank_1
     return range(max(1, int(smallest)), int(largest) + 1)
 
 
 def square_matrix(d: int) -> ModelConfig:
-    """A one-block model whose wq is d x d, to look at one matrix by itself."""
+    """A one-block model whose wq is d x d, to look at one matrix alone."""
     return replace(PRESETS["7b"], dim=d, n_layers=1, n_heads=1, n_kv_heads=1, hidden_dim=d, vocab_size=1)

@@ -1,4 +1,4 @@
-"""A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
+"""A folder of weights -> a frozen Llama whose block linears are in the number format asked for."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def load(
                 fingerprint.add(name, value)
                 owner = model.get_submodule(name.removesuffix(".weight"))
                 owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
-            del value  # before the next is read: two would be held otherwise
+            del value  # before the next is read: two would be in memory otherwise
             bar.update(parameter.nbytes)
     model.output = CastLinear(model.output.weight)
     if checkpoint.config.tie_embeddings:
@@ -116,7 +116,7 @@ def _warn_plain_torch() -> None:
 def bytes_bar(
     what: str, parameters: Sequence[Parameter], shown: bool, pending: Sequence[Parameter] | None = None
 ) -> ProgressBar:
-    """A bar over the bytes that are read, with their rate; pending: those that have not been done before."""
+    """A bar over the bytes that are read, with their rate; pending: those that an earlier call has not done."""
     total = sum(parameter.nbytes for parameter in parameters)
     left = total if pending is None else sum(parameter.nbytes for parameter in pending)
     return ProgressBar(desc=what, total=total, initial=total - left, unit="B", unit_scale=True, disable=not shown)
@@ -159,14 +159,14 @@ class _Uninitialised(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What `weights=` asks of a block linear: a format (None: as stored), and whether to dequantize it again."""
+    """`weights=` for a block linear: a format (None: as stored), and `dequantized` if it is dequantized again."""
 
     format: str | None
     dequantized: bool
 
     @property
     def is_quantized(self) -> bool:
-        """Whether weights are held in 4 or 8 bits."""
+        """True if weights are 4 or 8 bits in memory."""
         return not self.dequantized and (self.format is None or self.format in QUANTIZED_NAMES)
 
     @classmethod

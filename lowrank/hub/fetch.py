@@ -1,7 +1,7 @@
-"""Weights, hats and data sets out of the hub into a folder: pinned, hashed, and never in need of the network again.
+"""Weights, adapters and data sets from the hub into a folder: pinned, hashed, and usable without the network.
 
-.NAME.COMMIT.partial/    while files are coming; a call that was stopped goes on there
-NAME/                    appears when every file is whole
+.NAME.COMMIT.partial/    unfinished downloads; the next call continues them
+NAME/                    appears when every file is complete
 NAME/manifest.json       the repository, the commit, and the bytes and SHA-256 of each file
 """
 
@@ -29,7 +29,7 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file has to be."""
+    """Size and SHA-256 of a file."""
 
     bytes: int
     sha256: str
@@ -37,7 +37,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was fetched: `revision` as it was asked for, `commit` as the hub resolved it."""
+    """The record of a fetch: `revision` as it was requested, `commit` as the hub resolved it."""
 
     repository: str
     type: RepositoryType
@@ -47,11 +47,11 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Of all files together."""
+        """Bytes of all files."""
         return sum(file.bytes for file in self.files.values())
 
     def to_json(self) -> dict[str, Any]:
-        """What manifest.json holds."""
+        """The contents of manifest.json."""
         return asdict(self)
 
     @classmethod
@@ -164,13 +164,13 @@ def _manifest_of(repository: Repository, folder: Path, revision: str | None) -> 
     if (manifest.repository, manifest.type) != (repository.id, repository.type):
         raise ValueError(f"{folder}: holds {manifest.repository} ({manifest.type}): name another folder")
     if revision not in (None, manifest.revision, manifest.commit):
-        held = f"{manifest.commit} ({manifest.revision})"
-        raise ValueError(f"{folder}: holds the revision {held}, not {revision}: name another folder")
+        commit = f"{manifest.commit} ({manifest.revision})"
+        raise ValueError(f"{folder}: holds the revision {commit}, not {revision}: name another folder")
     return manifest
 
 
 def _clear_stale(partial: Path, folder: Path) -> None:
-    """What was begun at a commit that the branch has left behind."""
+    """Deletes downloads at a commit that the branch has left behind."""
     for path in partial.parent.glob(".*.partial"):
         if path != partial and re.fullmatch(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{12}}\.partial", path.name):
             shutil.rmtree(path)
@@ -179,8 +179,8 @@ def _clear_stale(partial: Path, folder: Path) -> None:
 def _download(repository: Repository, commit: str, files: list[HubFile], partial: Path) -> None:
     """The smallest files first, so that a model that cannot be loaded is refused before its weights are fetched."""
     partial.mkdir(parents=True, exist_ok=True)
-    here = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-    to_come, free = sum(file.bytes for file in files) - here, shutil.disk_usage(partial).free
+    present = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    to_come, free = sum(file.bytes for file in files) - present, shutil.disk_usage(partial).free
     if to_come > free:
         raise OSError(f"{partial.parent}: {to_come / 1e9:.3g} GB are to come, and {free / 1e9:.3g} GB are free")
     checks: dict[str, Callable[[Path], object]] = {

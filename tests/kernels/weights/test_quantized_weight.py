@@ -1,4 +1,4 @@
-"""What a quantized weight occupies, and that its tensors are all of it."""
+"""The tensors of a quantized weight and their bytes, as foretold and as stored."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What goes along with weights, wherever they go: the same files whether fetched, quantized or merged."""
+"""Files that go along with weights: the same whether they are fetched, quantized or merged."""
 
 import json
 import shutil
