@@ -15,6 +15,7 @@ from lowrank.adapter_files import save_adapter
 from lowrank.adapters import adapter_parameters, add_adapter, lora_layer, lora_layers, use_adapter
 from lowrank.data.batching import Example
 from lowrank.files import write_json
+from lowrank.kernels.cpu import binding
 from lowrank.kernels.lean import LEAN
 from lowrank.model.llama import Llama
 from lowrank.noise import Clock, Noise
@@ -120,7 +121,10 @@ class Run:
         """The model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
         self.model.gradient_checkpointing = self.config.run.recompute == "full"
         self._ops = self.model.norm.ops
-        ops = LEAN if self.model.tok_embeddings.weight.device.type == "cpu" else self._ops
+        ops = self._ops
+        if self.model.tok_embeddings.weight.device.type == "cpu":
+            ops = LEAN
+            binding.keep_freed_memory(True)  # every step asks for the same again
         if self.config.run.recompute == "selective":
             ops = SelectiveOps(ops)
         use_ops(self.model, ops)
@@ -164,6 +168,7 @@ class Run:
         use_ops(self.model, self._ops)
         for layer in lora_layers(self.model).values():
             layer.noise = None
+        binding.keep_freed_memory(False)
         self._save_hat(HAT)
 
     def _state(self) -> dict[str, Any]:
