@@ -124,7 +124,15 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (_with_whole_rows(x) for x in (q, k, v))
         y, logarithms = _like(q), torch.empty(q.shape[:3], dtype=torch.float32)
-        call(f"attention_{KERNELS[instruction_set()]}", _sizes(q, k), _heads(q), _heads(k), _heads(v), _heads(y), logarithms.data_ptr())
+        call(
+            f"attention_{KERNELS[instruction_set()]}",
+            _sizes(q, k),
+            _heads(q),
+            _heads(k),
+            _heads(v),
+            _heads(y),
+            logarithms.data_ptr(),
+        )
         ctx.save_for_backward(q, k, v, y, logarithms)
         return y
 

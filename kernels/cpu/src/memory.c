@@ -1,6 +1,6 @@
-/* Wishes about memory, where the system takes them: pages of 2 MB for large weights, so that a product that reads W once
-   seldom waits for an address to be translated; and what is freed is kept for what comes next, which finds its pages
-   there. */
+/* Wishes about memory, where the system takes them: pages of 2 MB for large weights, so that a product that reads W
+   once seldom waits for an address to be translated; and what is freed is kept for what comes next, which finds its
+   pages there. */
 
 #include "api.h"
 
