@@ -51,8 +51,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "decode_attention": (_pointer, _int, *(_pointer,) * 5, _int),
     "llama_step": (_pointer, _long, _pointer, _int, *(_pointer,) * 8, _int),
     "prefer_huge_pages": (_pointer, _long),
+    "keep_freed_memory": (_int,),
 }
-_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")
+_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages", "keep_freed_memory")
 
 
 class FourBit(ctypes.Structure):
@@ -186,6 +187,12 @@ def prefer_huge_pages(tensors: Iterable[Tensor]) -> None:
     for begin, end in stretches:
         if end - begin >= MIN_HUGE_PAGE_BYTES:
             library().lowrank_prefer_huge_pages(begin, end - begin)
+
+
+def keep_freed_memory(keep: bool) -> None:
+    """Whether what is freed is kept for what comes next, whose pages are then there, or given back to the system"""
+    if not unavailable_reason():
+        library().lowrank_keep_freed_memory(keep)
 
 
 class _Kept:

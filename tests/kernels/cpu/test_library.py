@@ -2,6 +2,9 @@
 
 import copy
 import pickle
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -158,3 +161,26 @@ def test_pages_of_2_mb_are_asked_for_under_neighbours(monkeypatch: pytest.Monkey
     assert asked == [(first, 6 * mb)]  # the last stands alone, and is too short to hold a page wherever it begins
     binding.prefer_huge_pages([memory[15 * mb :], memory[8 * mb : 14 * mb]])
     assert asked[1:] == [(first + 8 * mb, 8 * mb)]
+
+
+@COMPILED
+@pytest.mark.skipif(platform.system() != "Linux" or platform.libc_ver()[0] != "glibc", reason="it is a wish to glibc")
+def test_what_is_freed_stays_until_it_is_to_be_given_back() -> None:
+    """In a process of its own, whose other memory does not change."""
+    asked = """
+from pathlib import Path
+import torch
+from lowrank.kernels.cpu import binding
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+binding.keep_freed_memory(True)
+before = resident()
+held = [torch.ones(1 << 20) for _ in range(50)]
+del held
+kept = resident()
+binding.keep_freed_memory(False)
+print(kept - before, resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    kept, left = map(int, done.stdout.split())
+    assert kept > 150 and left < 50  # MB of 200
