@@ -9,6 +9,7 @@
 
 #ifdef HAS_DOTS
 
+#define SIDE 16
 #define MOST_STREAMS 4      /* rows of W that are read side by side */
 #define PREFETCH_BYTES 2048 /* ahead in the codes of each of them */
 
@@ -43,46 +44,42 @@ void bf16_arrange(const uint16_t *x, int64_t k, uint16_t *to)
     }
 }
 
-/* sums[r M + i] += the chunk from column c on; there: which words of its codes are in the row. */
-INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 levels, int64_t c, __mmask16 there,
-                      const uint16_t *x, int64_t stride, __m512 *sums)
-{
-    const __m512i second = second_half();
-    __m512i words[MOST_STREAMS], tables[MOST_STREAMS];
-    for (int r = 0; r < R; r++) {
-        const float *maxima = w->maxima + r * w->maxima_stride + c / HALF;
-        words[r] = there == 0xffff ? _mm512_loadu_si512(w->codes[r] + c / 2)
-                                   : _mm512_maskz_loadu_epi32(there, w->codes[r] + c / 2);
-        tables[r] = two_tables(levels, maxima[0], maxima[1]);
-        _mm_prefetch((const char *)w->codes[r] + c / 2 + PREFETCH_BYTES, _MM_HINT_T0);
-    }
-#pragma GCC unroll 4
-    for (int s = 0; s < 4; s++) {
-        __m512i xs[MAX_ROWS];
-        for (int i = 0; i < M; i++)
-            xs[i] = _mm512_load_si512(x + i * stride + c + 32 * s);
-        for (int r = 0; r < R; r++) {
-            const __m512i weights = look_up(words[r], s, second, tables[r]);
-            for (int i = 0; i < M; i++)
-                sums[r * M + i] = dot_pairs(sums[r * M + i], weights, xs[i]);
-        }
-    }
-}
-
 /* to[r M + i] of R rows of W and M of x. */
 INLINE void dot_rows(const int R, const int M, const weight_rows *w, int64_t k, const uint16_t *x, int64_t stride,
                      float *to)
 {
     const __m512 levels = _mm512_loadu_ps(w->levels);
+    const __m512i second = second_half();
     __m512 sums[16];
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
         sums[i] = _mm512_setzero_ps();
-    int64_t c = 0;
-    for (; c + CHUNK <= k; c += CHUNK)
-        add_chunk(R, M, w, levels, c, 0xffff, x, stride, sums);
-    if (c < k)
-        add_chunk(R, M, w, levels, c, 0xff, x, stride, sums);
-    if (R * M <= 4)
+    for (int64_t c = 0; c < k; c += CHUNK) {
+        const __mmask16 there = c + CHUNK <= k ? 0xffff : 0xff; /* else half a chunk is left of the row */
+        __m512i words[MOST_STREAMS], tables[MOST_STREAMS];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            const float *maxima = w->maxima + r * w->maxima_stride + c / HALF;
+            words[r] = _mm512_maskz_loadu_epi32(there, w->codes[r] + c / 2);
+            tables[r] = two_tables(levels, maxima[0], maxima[1]);
+            _mm_prefetch((const char *)w->codes[r] + c / 2 + PREFETCH_BYTES, _MM_HINT_T0);
+        }
+#pragma GCC unroll 4
+        for (int s = 0; s < 4; s++) {
+            __m512i xs[MAX_ROWS];
+#pragma GCC unroll 8
+            for (int i = 0; i < M; i++)
+                xs[i] = _mm512_load_si512(x + i * stride + c + 32 * s);
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) {
+                const __m512i weights = look_up(words[r], s, second, tables[r]);
+#pragma GCC unroll 8
+                for (int i = 0; i < M; i++)
+                    sums[r * M + i] = dot_pairs(sums[r * M + i], weights, xs[i]);
+            }
+        }
+    }
+    if (R * M <= 2)
         for (int i = 0; i < R * M; i++)
             to[i] = _mm512_reduce_add_ps(sums[i]);
     else
@@ -122,6 +119,23 @@ static int64_t row_at(range rows, int64_t length, int64_t i, int stretch)
     return row < rows.end ? row : rows.first + i;
 }
 
+/* The sums of rows [i, i + count) of each stretch, [16][stretch][row of x], to y [m, n]: rows of y are long, and often
+   a power of two apart, so a number alone at each of them would cost a cache line. */
+static void store_block(float sums[SIDE][SIDE], range rows, int64_t length, int streams, int64_t i, int64_t count,
+                        int m, float *y, int64_t n)
+{
+    __m512i v[SIDE];
+    for (int j = 0; j < SIDE; j++)
+        v[j] = _mm512_load_si512(sums[j]);
+    transpose_words(v);
+    for (int r = 0; r < streams; r++) {
+        const int64_t row = rows.first + r * length + i;
+        const __mmask16 here = lanes_below(min_i64(count, rows.end - row));
+        for (int j = 0; j < m; j++)
+            _mm512_mask_storeu_epi32(y + j * n + row, here, v[r * m + j]);
+    }
+}
+
 /* All of that for M <= MAX_ROWS rows of x. */
 static void multiply(const blockwise_4bit *w, range rows, const uint16_t *x, int m, int64_t stride, float *y, char *own)
 {
@@ -129,20 +143,19 @@ static void multiply(const blockwise_4bit *w, range rows, const uint16_t *x, int
     const int64_t k = w->columns, chunks = round_up(k, CHUNK) / CHUNK;
     const int64_t length = round_up(rows.end - rows.first, streams) / streams;
     weight_rows now = {.maxima_stride = maxima_stride(w), .levels = w->levels};
+    float sums[SIDE][SIDE] __attribute__((aligned(64))) = {{0}};
     /* Maxima are written while the rows before are multiplied: what was written a moment ago is slow to read. */
     float *maxima = (float *)own, *next = maxima + MOST_STREAMS * now.maxima_stride;
     for (int64_t i = -1; i < length; i++) {
         for (int r = 0; r < streams && i + 1 < length; r++)
             maxima_of_row(w, row_at(rows, length, i + 1, r), 0, chunks, next + r * now.maxima_stride);
         if (i >= 0) {
-            float sums[16];
             now.maxima = maxima;
             for (int r = 0; r < streams; r++)
                 now.codes[r] = w->codes + row_at(rows, length, i, r) * (k / 2);
-            kernels[m - 1].run(&now, k, x, stride, sums);
-            for (int r = 0; r < streams; r++)
-                for (int j = 0; j < m; j++)
-                    y[j * w->rows + row_at(rows, length, i, r)] = sums[r * m + j];
+            kernels[m - 1].run(&now, k, x, stride, sums[i % SIDE]);
+            if (i % SIDE == SIDE - 1 || i == length - 1)
+                store_block(sums, rows, length, streams, i / SIDE * SIDE, i % SIDE + 1, m, y, w->rows);
         }
         float *const free_again = maxima;
         maxima = next;
