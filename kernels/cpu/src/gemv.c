@@ -209,6 +209,7 @@ static layout plan_memory(const linear_part *parts, int64_t count, int64_t m, en
     in.u = in.plain_bytes + in.packed_bytes + in.pairs_bytes;
     in.y = round_up(in.u + sizeof(float) * m * ranks, 64);
     in.own = round_up(in.y + (dtype == FLOAT32 ? 0 : sizeof(float) * m * rows), 64);
+    in.scratch_bytes += THREADS_APART;
     in.end = in.own + threads * in.scratch_bytes;
     return in;
 }
