@@ -103,6 +103,14 @@ def with_a_matrix_unit(case: Case) -> str:
     return "" if name == binding.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
 
 
+def from_float_panels_on(case: Case) -> str:
+    if case.m < binding.FLOAT_PANELS_FROM:
+        return f"M {case.m} is below {binding.FLOAT_PANELS_FROM}, up to where looking up in registers is as fast"
+    if case.dtype == torch.bfloat16 and binding.instruction_set() == binding.BF16_DOTS:
+        return "bfloat16 is not widened where dot products take it"
+    return ""
+
+
 def with_bf16_dots(case: Case) -> str:
     if case.dtype != torch.bfloat16:
         return f"the dot products take bfloat16, this is {short(case.dtype)}"
@@ -164,6 +172,7 @@ QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear for
 
 DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
 REGISTERS, TILES, DOTS, PANELS = "C", "C, matrix unit", "C, bfloat16 dot products", "C panels + GEMM"
+FLOAT_PANELS = "C, float32 panels"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
@@ -175,6 +184,7 @@ ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an ada
 
 IN_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix unit wants them"
 IN_DOTS = "W becomes bfloat16 in the cache, from codes, a few kilobytes at a time, for dot products of pairs"
+IN_FLOAT_PANELS = "W becomes float32 in the first-level cache, from codes, 16 kB at a time, and x or dY is widened"
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
 
@@ -185,6 +195,7 @@ INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
 ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
 FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, below_the_panels)
+FLOAT_PANEL_ROWS = (*FEW_ROWS_ON_CPU, from_float_panels_on)
 TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, in_whole_blocks, from_some_rows_on(TILES))
 DOT_ROWS = (*ON_CPU, with_rows, with_bf16_dots, in_whole_blocks, from_some_rows_on(DOTS))
 ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
@@ -204,7 +215,9 @@ TABLE = (
     Path(FORWARD, SCRATCH, "training.linear", None, ONE_GEMM, ANY_ROWS),
     Path(FORWARD, TILES, "cpu.products.tiled_linear", Blockwise4bit, IN_TILES, TILED_ROWS),
     Path(FORWARD, DOTS, "cpu.products.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
+    Path(FORWARD, FLOAT_PANELS, "cpu.products.linear", Blockwise4bit, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
     Path(FORWARD, REGISTERS, "cpu.products.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, FLOAT_PANELS, "cpu.products.linear", RowwiseInt8, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
     Path(FORWARD, REGISTERS, "cpu.products.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, PANELS, "cpu.products.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
     Path(FORWARD, PANELS, "cpu.products.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
@@ -215,8 +228,8 @@ TABLE = (
     Path(DX, SCRATCH, "training.linear_dx", None, ONE_GEMM, ANY_ROWS),
     Path(DX, TILES, "cpu.products.tiled_linear_dx", Blockwise4bit, IN_TILES, TILED_ROWS),
     Path(DX, DOTS, "cpu.products.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
-    Path(DX, REGISTERS, "cpu.products.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(DX, REGISTERS, "cpu.products.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, FLOAT_PANELS, "cpu.products.linear_dx", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Path(DX, FLOAT_PANELS, "cpu.products.linear_dx", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
     Path(DX, PANELS, "cpu.products.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
     Path(DX, PANELS, "cpu.products.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
     Path(DX, PLAIN, "reference.linear_dx", None, NO_KERNEL),

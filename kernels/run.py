@@ -12,10 +12,11 @@ from torch import Tensor
 from .adapted import Adapted
 from .cpu import products
 from .cpu.binding import DTYPES, absence
-from .dispatch import DEQUANTIZE, DX, FORWARD, QUANTIZE, REGISTERS, Case, choose
+from .dispatch import DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, REGISTERS, Case, choose
 from .formats import Blockwise4bit, QuantizedWeight, RowwiseInt8
 
 FEW_ROWS = 8  # of x, up to which a product with a dense matrix is bound by its reading, or by its call
+ROWS_AT_ONCE = 64  # up to which adapters ride along as fast in C as in products of torch
 
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
@@ -46,11 +47,14 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 def at_once(x: Tensor, parts: Sequence[Adapted]) -> bool:
     """Whether `linears` takes x and the parts: C looks up the codes of all of them, or reads few rows' dense W."""
     return all(
-        _reads_dense(x, part.weight)
-        if isinstance(part.weight, Tensor)
-        else choose(linear_case(x, part.weight)).name == REGISTERS
+        _reads_dense(x, part.weight) if isinstance(part.weight, Tensor) else _is_in_linears(x, part.weight)
         for part in parts
     )
+
+
+def _is_in_linears(x: Tensor, weight: QuantizedWeight) -> bool:
+    case = linear_case(x, weight)
+    return case.m <= ROWS_AT_ONCE and choose(case).name in (REGISTERS, FLOAT_PANELS)
 
 
 def _reads_dense(x: Tensor, weight: Tensor) -> bool:

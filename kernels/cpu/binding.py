@@ -20,6 +20,7 @@ from ..formats import Blockwise4bit, NestedAbsmax, RowwiseInt8, check_stored
 ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the widest
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 MATRIX_UNIT, BF16_DOTS = "amx", "avx512bf16"  # instruction sets with products of bfloat16 beside those of AVX-512
+FLOAT_PANELS_FROM = 5  # rows of x that meet W in panels in `linears`: PANELS_FROM of panel_gemm.h
 HUGE = 2 << 20  # bytes of a large page
 FEWEST_BYTES = 2 * HUGE  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
