@@ -21,6 +21,7 @@ LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that w
 NO_LIBRARY = "none"  # in place of a file: plain torch, as where there was no compiler
 MATRIX_UNIT, BF16_DOTS = "amx", "avx512bf16"  # instruction sets with products of bfloat16 beside those of AVX-512
 INSTRUCTION_SETS = (MATRIX_UNIT, BF16_DOTS, "avx512", "avx2", "neon", "portable")  # of isa.c, widest first
+FLOAT_PANELS_FROM = 5  # rows of x that meet W in panels in `linears`: PANELS_FROM of panel_gemm.h
 HUGE_PAGE_BYTES = 2 << 20  # bytes of a large page
 MIN_HUGE_PAGE_BYTES = 2 * HUGE_PAGE_BYTES  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype

@@ -133,9 +133,9 @@ def test_a_weight_that_is_no_matrix_is_not_multiplied_with() -> None:
 @COMPILED
 def test_pages_of_2_mb_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    library = library.library()
-    ask = library.lowrank_prefer_huge_pages
-    monkeypatch.setattr(library, "lowrank_prefer_huge_pages", lambda *a: (asked.append(a), ask(*a)))
+    native = library.library()
+    ask = native.lowrank_prefer_huge_pages
+    monkeypatch.setattr(native, "lowrank_prefer_huge_pages", lambda *a: (asked.append(a), ask(*a)))
     codes = torch.randint(0, 256, (library.MIN_HUGE_PAGE_BYTES + 4096,), dtype=torch.uint8)
     held = Blockwise4bit(codes, torch.ones(2 * len(codes) // 64), "nf4", 64, (2 * len(codes) // 64, 64))
     before = codes.clone()
