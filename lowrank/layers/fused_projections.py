@@ -30,7 +30,7 @@ def as_linear_with_adapter(layer: Any, x: Tensor) -> LinearWithAdapter | None:
     """
     if torch.compiler.is_compiling():
         return None
-    active_adapters: Any = layer.active_adapters() if hasattr(layer, "worn") else ()
+    active_adapters: Any = layer.active_adapters() if hasattr(layer, "active_adapters") else ()
     base = getattr(layer, "base", layer)
     weight = _weight(base)
     if (
