@@ -141,6 +141,7 @@ def workplace(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_runs_from_top_to_bottom(page, workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)

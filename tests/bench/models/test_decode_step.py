@@ -41,6 +41,7 @@ def test_logits_that_are_not_finite_give_no_figure(monkeypatch, capsys):
     assert main([]) == 1 and capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_it_needs_torch_triton_and_numpy_alone():
     code = """
 import sys

@@ -42,6 +42,7 @@ def in_a_process(code: str, **variables: str) -> str:
     return run_python("-c", code, env=environment(**variables)).stdout
 
 
+@pytest.mark.slow
 @COMPILED
 def test_an_instruction_set_can_be_forced() -> None:
     assert in_a_process(SAY_THE_SET, LOWRANK_CPU_ISA="portable") == "portable\n"

@@ -7,11 +7,14 @@ cost no disk: weights are zero, which memory does not care about.
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from child_process import run_python
 from torch.serialization import skip_data
 
 from lowrank.model.config import read_config
+
+pytestmark = pytest.mark.slow
 
 # dim, vocab_size, multiple_of: the largest tensor, of 2^25 numbers in 16 bits, is the embedding or a linear. It is
 # twice the window through which files are mapped (model/tensor_file.py), that of a 7B eight times: a smaller one would

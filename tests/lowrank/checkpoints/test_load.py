@@ -156,6 +156,7 @@ def test_a_loaded_base_does_not_hang_on_its_file(hf_folder, hf_reference, tmp_pa
     assert torch.equal(model(tokens), before)
 
 
+@pytest.mark.slow
 def test_loading_imports_nothing_large(golden: Path) -> None:
     code = "import sys, lowrank; lowrank.load(sys.argv[1]); print('sympy' in sys.modules)"
     assert run_python("-c", code, golden / "meta-tiny-mha").stdout == "False\n"
@@ -217,6 +218,7 @@ def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(hf_folder, monke
     assert load(hf_folder / "base", "fp32").norm.ops is TORCH_OPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
 def test_torch_compile_traces_a_loaded_model_whole(folder: str, golden: Path, assert_logits_equal) -> None:
     model = load(golden / folder, "nf4")

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from lowrank.train.checkpoint import Checkpoints
 from lowrank.train.parallel.heartbeat import BEAT, SILENCE
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import sys
 from pathlib import Path

@@ -13,6 +13,8 @@ from lowrank.bench.models.random_llama import write_random_llama
 from lowrank.model.config import ModelConfig
 from lowrank.model.tensor_file import REMAP_BYTES
 
+pytestmark = pytest.mark.slow
+
 MEASURE = """
 import json, sys
 from pathlib import Path
