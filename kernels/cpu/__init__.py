@@ -9,7 +9,7 @@ src/api.h            the functions of the C library, and how a weight is handed 
 src/isa.c, isa.h     which instruction set is used, and the functions that each of them has
 src/threads.h        threads of a parallel region
 src/quantize.c       quantize and dequantize
-src/gemv.c           products for few rows, with adapters; gemv_dx.c their gradient
+src/gemv.c           products for few rows, with adapters; panel_gemm.c for more, panel_gemm_dx.c their gradient
 src/rope.c, rms_norm.c, swiglu.c    the operations between the products, and their gradients
 src/decode_attention.c              attention of one query a row
 src/llama_step.c     all blocks of Llama for one token a row
