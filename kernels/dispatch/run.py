@@ -26,7 +26,7 @@ def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeig
 
 
 def quantize_case(w: Tensor, format: str) -> Case:
-    """What `quantize` asks the table for."""
+    """The case of the table for quantizing w to `format`."""
     layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
     return Case(QUANTIZE, 1, *_matrix(w.shape), w.dtype, w.device, format, layout)
 
@@ -44,7 +44,7 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def can_run_in_one_call(x: Tensor, parts: Sequence[LinearWithAdapter]) -> bool:
-    """Whether `linears` takes x and the parts: C looks up the codes of all of them, or reads few rows' dense W."""
+    """True if `linears` can compute all parts: each is for the C GEMV, or is a dense W and x has few rows."""
     return all(
         _reads_dense(x, part.weight)
         if isinstance(part.weight, Tensor)
@@ -70,7 +70,7 @@ def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
-    """What `linear` asks the table for."""
+    """The case of the table for the forward product of x [*, K] with a weight [N, K]."""
     return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
 
 

@@ -102,7 +102,7 @@ class Encoder:
 
 
 class Plan:
-    """Which batch and which learning rate belong to a step: the curriculum, then the mixture, then names too."""
+    """The batch and the learning rate of each step: the curriculum, then the mixture, then names too."""
 
     def __init__(self, recipe: Recipe, encoder: Encoder) -> None:
         self.recipe = recipe
