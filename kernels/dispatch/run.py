@@ -44,7 +44,7 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def can_run_in_one_call(x: Tensor, parts: Sequence[LinearWithAdapter]) -> bool:
-    """True if `linears` can compute all parts: each is for the C GEMV, or is a dense W and x has few rows."""
+    """Whether `linears` takes x and the parts: C looks up the codes of all of them, or reads few rows' dense W."""
     return all(
         _reads_dense(x, part.weight)
         if isinstance(part.weight, Tensor)
