@@ -15,6 +15,7 @@ from lowrank.adapters import adapter_parameters, add_adapter, lora_layer, lora_l
 from lowrank.adapters.files import save_adapter
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
+from lowrank.kernels.cpu import library
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 from lowrank.layers.recompute import SelectiveOps, use_ops
@@ -120,7 +121,10 @@ class Trainer:
         """The model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
         self.model.gradient_checkpointing = self.config.run.recompute == "full"
         self._ops = self.model.norm.ops
-        ops = CPU_OPS if self.model.tok_embeddings.weight.device.type == "cpu" else self._ops
+        ops = self._ops
+        if self.model.tok_embeddings.weight.device.type == "cpu":
+            ops = CPU_OPS
+            library.keep_freed_memory(True)  # every step asks for the same again
         if self.config.run.recompute == "selective":
             ops = SelectiveOps(ops)
         use_ops(self.model, ops)
@@ -164,6 +168,7 @@ class Trainer:
         use_ops(self.model, self._ops)
         for layer in lora_layers(self.model).values():
             layer.noise = None
+        library.keep_freed_memory(False)
         self._save_hat(HAT)
 
     def _state(self) -> dict[str, Any]:

@@ -14,9 +14,12 @@ src/gemv.c           products for few rows, with adapters; gemv_dx.c their gradi
 src/rope.c, rms_norm.c, swiglu.c    the operations between the products, and their gradients
 src/decode_attention.c              attention of one query a row
 src/llama_step.c     all blocks of Llama for one token a row
-src/huge_pages.c     2 MB pages for large weights
+src/cross_entropy.c  the loss of a row of logits, which become their gradient
+src/memory.c         2 MB pages for large weights; what is freed is kept
+src/attention_math.h what both kinds of causal attention compute alike
 src/simd/vector.inc  every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c and
                      portable.c; it includes weights.inc, products.inc, activations.inc and decode_attention.inc
+src/bf16/            dot products of bfloat16 pairs: attention.h, attention.c and attention_dx.c
 src/amx/             the matrix unit: tiles.h, products in gemm.c and gemm_dx.c, attention.c and attention_dx.c
 
 A package that was installed without a C compiler has no library: then plain torch computes, as
