@@ -189,7 +189,7 @@ class Trainer:
         return {**held, **kept}
 
     def _gradients(self) -> dict[str, Tensor]:
-        """Of a step that is half done: this process's own where each has the whole model."""
+        """The gradients of a step that is half done: this process's own where each has the whole model."""
         return {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
@@ -209,7 +209,7 @@ class Trainer:
         self.optimizer.take(tensors)
 
     def _overdue(self) -> bool:
-        """Whether a checkpoint is due by the clock: by the first process's, so that all agree."""
+        """True if a checkpoint is due by the clock of the first process, so that all agree."""
         minutes = self.config.run.checkpoint_minutes
         return minutes > 0 and self.team.agreed(time.monotonic() - self.saved >= 60 * minutes)
 
@@ -290,7 +290,7 @@ def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team
 
 
 def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:
-    """What makes this run this run: every key of the config that something computed depends on, the base, the data."""
+    """The identity of a run: the config's keys that a result depends on, the base's fingerprint, the data's sha256."""
     keys = {f"{table}.{key}": value for table, values in config.to_dict().items() for key, value in values.items()}
     data = hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode())
     return {

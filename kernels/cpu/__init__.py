@@ -1,9 +1,10 @@
 """4-bit and 8-bit weights on a CPU, in C: quantize, dequantize, and products straight from the codes.
 
-binding      finds the C library and describes weights to it
-products     the products that `dispatch` chooses
-attention    calls the C kernels of attention, and says when
-blocks       one token through all blocks
+library      loads the C library, and describes weights to it as C structures
+linear       quantize, dequantize and products, as `dispatch` calls them
+crossover    from how many rows on the next kernel is as fast, by processor
+attention    attention in C, and the reasons why a case is left to torch
+decode_step  one token a row through all blocks
 
 src/api.h            the functions of the C library, and how a weight is handed to them
 src/isa.c, isa.h     which instruction set is used, and the functions that each of them has
@@ -22,5 +23,5 @@ src/bf16/            dot products of bfloat16 pairs: attention.h, attention.c an
 src/amx/             the matrix unit: tiles.h, products in gemm.c and gemm_dx.c, attention.c and attention_dx.c
 
 A package that was installed without a C compiler has no library: then plain torch computes, as
-`binding.unavailable_reason` says.
+`library.unavailable_reason` says.
 """

@@ -191,7 +191,7 @@ def prefer_huge_pages(tensors: Iterable[Tensor]) -> None:
 
 
 def keep_freed_memory(keep: bool) -> None:
-    """Whether what is freed is kept for what comes next, whose pages are then there, or given back to the system"""
+    """Keeps freed memory for later allocations, which then fault in no pages; or returns it to the system."""
     if not unavailable_reason():
         library().lowrank_keep_freed_memory(keep)
 

@@ -1,4 +1,4 @@
-"""What the C library computes, as the table of `dispatch` calls it.
+"""Quantize, dequantize and products by the C library, with the signatures that the table of `dispatch` calls.
 
     quantize, dequantize           to the byte what `reference` gives
     linear, linear_dx              few rows: W is looked up in registers

@@ -1,4 +1,4 @@
-"""Which path computes what: one table, read from the top.
+"""The table of kernels for each operation, read from the top.
 
 A path is chosen for the operation, the device, the dtype, the shape, and the layout in which the weight is held. The
 first row none of whose rules objects is taken; the objections to the rows above it are the reason that is given. The
@@ -26,7 +26,7 @@ OLDEST_CAPABILITY = (8, 0)  # of a GPU for which the Triton kernels are written
 
 
 class Case(NamedTuple):
-    """What is asked for: `op` on W [n, k] in `format`, held as `layout`, for m rows of x in `dtype` on `device`."""
+    """One operation: `op` on W [n, k] in `format`, stored in `layout`, for m rows of x in `dtype` on `device`."""
 
     op: str
     m: int
@@ -128,7 +128,7 @@ def rows_are_whole_blocks(case: Case) -> str:
 
 
 def min_rows_for(path: str) -> Rule:
-    """That x has the rows from which the path of this name is taken."""
+    """The rule that x has at least as many rows as the measured crossover of the path of this name."""
 
     def rule(case: Case) -> str:
         found = first_rows(path, case.op, case.dtype)
@@ -152,7 +152,7 @@ class Path:
 
     @property
     def uses_lookup(self) -> bool:
-        """Whether its kernels turn codes into levels as `lookup` does."""
+        """True if its kernels turn codes into levels by `triton.lookup`."""
         return self.where.startswith(("triton.gemv.", "triton.gemm."))
 
     def is_for(self, case: Case) -> bool:
