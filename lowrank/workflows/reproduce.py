@@ -164,7 +164,7 @@ def _results(comparisons: Sequence[Comparison]) -> list[Claim]:
 
 
 def _measured(folder: Path, trained: Mapping[str, Result]) -> dict[str, dict[str, float]]:
-    """What was found on this base: the bytes and seconds of each hat, the bytes of the base in both precisions."""
+    """Measurements on this base: the bytes and seconds of each hat, the bytes of the base in both precisions."""
     config = open_checkpoint(folder).config
     found = {
         name: {
