@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_others(parser: argparse.ArgumentParser) -> None:
-    """Their arguments."""
+    """Adds the arguments of perplexity and of lm-evaluation-harness."""
     parser.add_argument("--perplexity", metavar="FILE", type=Path, help="also of this text, through a sliding window")
     parser.add_argument("--window", type=int, help="tokens of that window (default: the model's context)")
     parser.add_argument("--stride", type=int, help="tokens that it moves on by (default: half of it)")
@@ -64,7 +64,7 @@ def prepare_others(args: argparse.Namespace) -> Callable[[Path, Mapping[str, Pat
 
 
 def other_tables(figures: Measured) -> "list[Table]":
-    """Both as tables."""
+    """The measurements as tables of the report."""
     from ...eval.grid.report import Table
 
     tables = []
