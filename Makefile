@@ -62,7 +62,7 @@ lint: $(VENV)/installed-test types
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE) tests/kernels/cpu/compare_sets.c
 
 # The site, in build/site: open build/site/index.html.
-docs: $(VENV)/installed-test
+docs: $(VENV)/installed-test types
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # A wheel for other machines, in dist/. On Linux it is one of manylinux, which brings no OpenMP runtime: torch has one.

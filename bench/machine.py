@@ -29,7 +29,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Load:
-    """Load by other processes during a measurement, as shares of all cores."""
+    """Other use of the processor during a measurement, as shares of all its cores."""
 
     average_before: float
     average_after: float
@@ -112,7 +112,7 @@ def clocks(device: torch.device) -> dict[str, int] | None:
 
 
 def versions(packages: list[str]) -> dict[str, str]:
-    """Versions of Python, lowrank, and of those packages that are installed."""
+    """The versions of Python, lowrank, and those of the packages that are installed."""
     found = {"python": platform.python_version(), "lowrank": __version__}
     for package in packages:
         try:

@@ -29,7 +29,7 @@ PEER_ROUNDINGS = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """Error of a provider against float64, and its bound."""
+    """The error of a provider against float64, and its bound."""
 
     case: Case
     provider: str
@@ -59,7 +59,7 @@ class Inputs:
         return drawn.to(self._dtype)
 
     def x(self, case: Case) -> Tensor:
-        """The factor beside the weight: x [M, K] forward, dY [M, N] backward."""
+        """The factor of the weight: x [M, K] forward, dY [M, N] backward."""
         assert case.m is not None
         return self._normal(case.m, case.n if case.op == "dX" else case.k)
 
@@ -104,7 +104,7 @@ def _weight_error(provider: Provider, stored: Any, op: str, inputs: Inputs) -> t
 
 
 def _dequantized(provider: Provider, stored: Any, op: str, w: Tensor) -> Tensor:
-    """The provider's own weight, dequantized to W's dtype."""
+    """W as the provider dequantizes it, in W's dtype."""
     if op != INTO:
         return provider.dequantize(stored, w.dtype)
     out = torch.full_like(w, torch.nan)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lowrank.checkpoints.stored_weight import from_stored, to_stored
 from lowrank.extras import need
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import (
@@ -26,7 +27,7 @@ from lowrank.kernels.weights.quantized_weight import (
     RowwiseInt8,
 )
 from lowrank.kernels.weights.repack import to_file_layout
-from lowrank.layers.quant_linear import CastLinear, QuantLinear, from_stored, to_stored
+from lowrank.layers.quant_linear import CastLinear, QuantLinear
 from lowrank.model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import LINEARS, to_hf

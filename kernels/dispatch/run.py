@@ -13,9 +13,10 @@ from ..cpu import linear as cpu_linear
 from ..cpu.library import DTYPES, unavailable_reason
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import Blockwise4bit, QuantizedWeight, RowwiseInt8
-from .table import C_GEMV, DEQUANTIZE, DX, FORWARD, QUANTIZE, Case, choose
+from .table import C_GEMV, DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, Case, choose
 
 FEW_ROWS = 8  # of x, up to which a product with a dense matrix is bound by its reading, or by its call
+ROWS_AT_ONCE = 64  # up to which adapters ride along as fast in C as in products of torch
 
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
@@ -26,7 +27,7 @@ def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeig
 
 
 def quantize_case(w: Tensor, format: str) -> Case:
-    """What `quantize` asks the table for."""
+    """The case of the table for quantizing w to `format`."""
     layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
     return Case(QUANTIZE, 1, *_matrix(w.shape), w.dtype, w.device, format, layout)
 
@@ -46,11 +47,14 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 def can_run_in_one_call(x: Tensor, parts: Sequence[LinearWithAdapter]) -> bool:
     """Whether `linears` takes x and the parts: C looks up the codes of all of them, or reads few rows' dense W."""
     return all(
-        _reads_dense(x, part.weight)
-        if isinstance(part.weight, Tensor)
-        else choose(linear_case(x, part.weight)).name == C_GEMV
+        _reads_dense(x, part.weight) if isinstance(part.weight, Tensor) else _is_in_linears(x, part.weight)
         for part in parts
     )
+
+
+def _is_in_linears(x: Tensor, weight: QuantizedWeight) -> bool:
+    case = linear_case(x, weight)
+    return case.m <= ROWS_AT_ONCE and choose(case).name in (C_GEMV, FLOAT_PANELS)
 
 
 def _reads_dense(x: Tensor, weight: Tensor) -> bool:
@@ -70,7 +74,7 @@ def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
-    """What `linear` asks the table for."""
+    """The case of the table for the forward product of x [*, K] with a weight [N, K]."""
     return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
 
 

@@ -1,4 +1,4 @@
-"""What loading and quantizing hold beside what they make: at most two of the largest tensors, resident pages counted.
+"""The memory of loading and quantizing beside the result: at most two of the largest tensors, resident pages counted.
 
 Measured in a process of its own on models whose largest tensor is most of them. Their files are sparse, so that they
 cost no disk: weights are zero, which memory does not care about.

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from lowrank.checkpoints import load as loader
 from lowrank.checkpoints.load import WEIGHTS, load, load_tokenizer
+from lowrank.checkpoints.stored_weight import to_stored
 from lowrank.kernels.cpu import library
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.kernels.ops import dequantize, quantize
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
-from lowrank.layers.quant_linear import CastLinear, QuantLinear, to_stored
+from lowrank.layers.quant_linear import CastLinear, QuantLinear
 from lowrank.model.llama import TORCH_OPS
 from lowrank.model.param_names import is_block_linear, to_hf
 

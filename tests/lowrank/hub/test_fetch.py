@@ -35,7 +35,7 @@ DATA = Repository("FinGPT/fingpt-ner", "dataset")
 
 @dataclass
 class Hub:
-    """What the server has, how it is to fail, and what it was asked."""
+    """The files of the server, the failures it is to produce, and the requests it got."""
 
     url: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
