@@ -1,6 +1,6 @@
 """Who is compared: ours and the peers, behind one small protocol.
 
-A provider turns a weight [N, K] into what it stores ("held"), and computes with that. Each is given its peer's public
+A provider turns a weight [N, K] into what it stores (`stored`), and computes with that. Each is given its peer's public
 functions as its users call them; dX is the gradient that its own autograd returns.
 """
 
@@ -37,7 +37,7 @@ class Provider(Protocol):
         """The same, laid out as this provider computes with it."""
 
     def stored_bytes(self, stored: Any) -> int:
-        """Bytes of what is held."""
+        """Bytes of the stored weight."""
 
     def dequantize(self, stored: Any, dtype: torch.dtype) -> Tensor:
         """W [N, K] in `dtype`."""
