@@ -1,4 +1,4 @@
-"""Whether a document's figures are those of its record: a deterministic check, no model judges.
+"""A deterministic check that a document's figures are those of its record; no model judges.
 
     sections  = headings present, in order, with a body  / required headings
     precision = figures in the text that are right       / figures in the text
