@@ -79,16 +79,5 @@ def main(arguments: list[str] | None = None) -> int:
         return 2 if mistake else 1
 
 
-def in_flags(message: str, arguments: Sequence[str]) -> str:
-    """An error of the library, which names its own arguments, with the flags that were given in their place
-
-    "weights must be ..." -> "--weights must be ...", "... (force=True to insist)" -> "... (--force to insist)"
-    """
-    flag = "--" + message.partition(" ")[0].replace("_", "-")
-    is_given = any(argument.partition("=")[0] == flag for argument in arguments)
-    message = f"{flag} {message.partition(' ')[2]}" if is_given else message
-    return message.replace("force=True", "--force")
-
-
 def _tell(message: Warning | str, *_: object, **__: object) -> None:
     print(f"lowrank: note: {message}", file=sys.stderr)
