@@ -30,6 +30,7 @@ from . import (
     reproduce,
     train,
 )
+from .flags import in_flags
 
 VERBS = (
     *(quickstart, reproduce, fetch, quantize, data, train, eval, generate, inspect, parity, merge, export, bench),

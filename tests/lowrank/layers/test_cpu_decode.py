@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import lowrank
 from lowrank.kernels.cpu import library
-from lowrank.kernels.dispatch.run import ROWS_AT_ONCE
 from lowrank.kernels.cpu.decode_step import Blocks
+from lowrank.kernels.dispatch.run import ROWS_AT_ONCE
 from lowrank.layers.cpu_decode import FusedBlocks
 from lowrank.layers.lora import AdapterConfig, LoRALinear
 from lowrank.layers.recompute import use_ops
