@@ -17,8 +17,9 @@ from ..kernels.cpu.library import DTYPES
 from ..kernels.dispatch import run
 from ..kernels.llama_ops.cpu import CPU_OPS
 from ..model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock
-from .fused_projections import as_linear_with_adapter, is_hooked
-from .lora import context_selection
+from .adapter_selection import context_selection
+from .fused_projections import is_hooked, lora_plan
+from .lora import LoRALinear
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -133,14 +134,22 @@ def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
             return None
         linears = [attention.wq, attention.wk, attention.wv, attention.wo]
         linears += [feed_forward.w1, feed_forward.w3, feed_forward.w2]
-        parts = [
-            part for linear in linears if (part := as_linear_with_adapter(linear, x)) is not None and part.drop is None
-        ]
         norms = [_norm_weight(norm, model, x) for norm in (block.attention_norm, block.ffn_norm)]
-        if len(parts) < len(linears) or norms[0] is None or norms[1] is None:
+        if norms[0] is None or norms[1] is None or not all(map(_is_read_in_place, linears)):
             return None
-        blocks.append(Block(norms[0], norms[1], tuple(parts)))
+        plan = lora_plan(x, linears)
+        if plan is None or any(part.drop is not None for part in plan):
+            return None
+        blocks.append(Block(norms[0], norms[1], tuple(plan)))
     return blocks
+
+
+def _is_read_in_place(linear: nn.Module) -> bool:
+    """Whether its matrices are those of one adapter, or of none: those of several are copied into one."""
+    if is_hooked(linear):
+        return False
+    selection = linear.active_adapters() if isinstance(linear, LoRALinear) else ()
+    return isinstance(selection, tuple) and len(selection) < 2
 
 
 def _norm_weight(module: nn.Module, model: Llama, x: Tensor) -> Tensor | None:
