@@ -104,7 +104,7 @@ class _LoRALinears(torch.autograd.Function):
 def _forward(
     x: Tensor, plan: Sequence[LinearWithAdapter], dtype: torch.dtype
 ) -> tuple[tuple[Tensor, ...], list[Tensor | None]]:
-    """y_i [*, N_i], and U_i [M, r]; the adapters' products in `dtype`: those of torch in 16 bits are slow for one row"""
+    """y_i [*, N_i], and U_i [M, r], the adapters' products in `dtype`: torch's in 16 bits are slow for one row."""
     rows = x.reshape(-1, x.shape[-1])
     inner = _inner(rows.to(dtype), plan)
     ys = []

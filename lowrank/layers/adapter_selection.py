@@ -85,10 +85,12 @@ def effective(selection: AdapterSelection, names: Collection[str]) -> AdapterSel
     So the same adapter is the same selection, and gives the same bits, whichever way it was selected.
     """
     if not isinstance(selection, PerRow):
-        return tuple([(name, weight) for name, weight in selection if weight and name in names])
-    mixes = tuple(
-        [tuple([(name, weight) for name, weight in mix if weight and name in names]) for mix in selection.mixes]
-    )
+        return _effective_mix(selection, names)
+    mixes = tuple([_effective_mix(mix, names) for mix in selection.mixes])
     if len(set(mixes)) == 1:
         return mixes[0]
     return selection if mixes == selection.mixes else PerRow(mixes, selection.index, selection.stacks)
+
+
+def _effective_mix(mix: AdapterMix, names: Collection[str]) -> AdapterMix:
+    return tuple([(name, weight) for name, weight in mix if weight and name in names])

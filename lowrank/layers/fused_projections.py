@@ -18,21 +18,17 @@ def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, .
     With gradients each must have an adapter: x would be kept for the others without need.
     """
     if not torch.compiler.is_compiling():
-        for layer in layers:
-            if is_hooked(layer):
-                break
-        else:
-            plan = lora_plan(x, layers)
-            if plan is not None and not (torch.is_grad_enabled() and any(part.lora_A is None for part in plan)):
-                return lora_linears(x, plan)
+        plan = lora_plan(x, layers)
+        if plan is not None and not (torch.is_grad_enabled() and any(part.lora_A is None for part in plan)):
+            return lora_linears(x, plan)
     return tuple([layer(x) for layer in layers])
 
 
-def lora_plan(x: Tensor, layers: Sequence[Any]) -> list[LinearWithAdapter] | None:
+def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> list[LinearWithAdapter] | None:
     """The products of the layers with x: weight, matrices, scaling and dropout of each, chosen once for this call.
 
-    None if the weight of one of them is not ours to read: its module has hooks, a bias or a gradient, or is of another
-    kind. Hooks of the layers themselves are the caller's to run.
+    None if one of the layers has hooks (unless hooks_run says that they run around this call), or a weight that is not
+    ours to read: its module has hooks, a bias or a gradient, or is of another kind.
 
     One function without calls in the usual case, one adapter or none a layer: it runs for every product of every
     token, and calls of Python would be most of its time. It reads the dictionaries of modules for the same reason.
@@ -41,8 +37,9 @@ def lora_plan(x: Tensor, layers: Sequence[Any]) -> list[LinearWithAdapter] | Non
     for layer in layers:
         configs = layer.__dict__.get("configs")
         base = layer if configs is None else layer._modules["base"]
-        if base is not layer and (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks):
-            return None
+        for module in () if base is layer and hooks_run else (base,) if base is layer or hooks_run else (base, layer):
+            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+                return None
         stored = base.__dict__.get("_stored")  # of a QuantLinear
         if stored is not None:
             weight, names, tensors = stored
@@ -73,6 +70,4 @@ def lora_plan(x: Tensor, layers: Sequence[Any]) -> list[LinearWithAdapter] | Non
 
 def is_hooked(module: nn.Module) -> bool:
     """True where something besides the module is to see its input, its output or a gradient of them."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

@@ -6,6 +6,7 @@ K in_features (d), N out_features, r rank, B rows of a batch, R ranks of all ada
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class AdapterConfig:
     dropout: float = 0.0
     rslora: bool = False
 
-    @property
+    @cached_property
     def scaling(self) -> float:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
@@ -115,7 +116,7 @@ class LoRALinear(nn.Module):
         return ops.not_fused_reason(x, self.base.stored_weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        plan = None if torch.compiler.is_compiling() else lora_plan(x, (self,))
+        plan = None if torch.compiler.is_compiling() else lora_plan(x, (self,), hooks_run=True)
         if plan is not None and not (torch.is_grad_enabled() and plan[0].lora_A is None):
             return lora_linears(x, plan)[0]
         y: Tensor = self.base(x)

@@ -57,8 +57,9 @@ def tokens(batch: int, length: int) -> Tensor:
 def test_logits(weights: str, dtype: torch.dtype, hf_folder: Path) -> None:
     model = model_with_adapters(hf_folder, weights, dtype)
     for shape, context in itertools.product(SHAPES, (torch.enable_grad, torch.no_grad, torch.inference_mode)):
+        rows = tokens(*shape)
 
-        def logits(use: Any, rows: Tensor = tokens(*shape), context: Any = context) -> Tensor:
+        def logits(use: Any, rows: Tensor = rows, context: Any = context) -> Tensor:
             lowrank.use_adapter(model, use)
             with context():
                 return model(rows)
@@ -75,13 +76,14 @@ def test_gradients(weights: str, dtype: torch.dtype, hf_folder: Path) -> None:
     model = model_with_adapters(hf_folder, weights, dtype)
     matrices = adapter_parameters(model, "a").values()
     for shape in SHAPES:
+        rows = tokens(*shape)
 
-        def gradients(use: Any, rows: Tensor = tokens(*shape)) -> tuple[Tensor, ...]:
+        def gradients(use: Any, rows: Tensor = rows) -> tuple[Tensor, ...]:
             lowrank.use_adapter(model, use)
             return torch.autograd.grad(model(rows).square().sum(), matrices)
 
         single = gradients("a")
-        assert all(gradient.any() for gradient in single)
+        assert sum(bool(gradient.any()) for gradient in single) > len(single) / 2  # q and k of one token have none
         for way, use in WAYS.items():
             ours = gradients(use(shape[0]))
             assert all(map(torch.equal, ours, single)), (way, shape)
