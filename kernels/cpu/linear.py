@@ -111,8 +111,11 @@ def describe_parts(parts: Sequence[LinearWithAdapter], described: Iterable[Linea
         else:
             assert isinstance(weight, Blockwise4bit | RowwiseInt8)
             kept = weight.__dict__.get("_kept")  # as in `describe`, which would be a call for each linear
-            is_kept = kept is not None and kept.places == list(map(Tensor.data_ptr, kept.tensors))
-            alive.append(structure := kept.described if is_kept else describe(weight))
+            if kept is not None and kept.places == list(map(Tensor.data_ptr, kept.tensors)):
+                structure = kept.described
+            else:
+                structure = describe(weight)
+            alive.append(structure)
             setattr(to, "w_int8" if isinstance(weight, RowwiseInt8) else "w", ctypes.addressof(structure))
         if lora_A is not None and lora_B is not None:
             lora_A, lora_B = lora_A.float().contiguous(), lora_B.float().contiguous()

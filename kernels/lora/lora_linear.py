@@ -69,7 +69,7 @@ def lora_delta(
     rows = x.reshape(-1, x.shape[-1]).to(lora_A.dtype)
     if drop is not None:
         rows = dropout(rows, *drop)
-    delta = scaling * _masked(rows @ lora_A.T, rank_mask) @ lora_B.T
+    delta: Tensor = scaling * _masked(rows @ lora_A.T, rank_mask) @ lora_B.T
     return delta.to(x.dtype).view(*x.shape[:-1], -1)
 
 
@@ -175,8 +175,8 @@ def _dx(d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[L
     added: list[tuple[Tensor, Tensor]] = []  # V_i and A_i without dropout, whose products are one
     for dy, v, part in zip(d_rows, vs, parts, strict=True):
         short = None if part.lora_A is None else part.lora_A.to(dy.dtype)
-        if v is not None and short is not None and _can_ride(dy, part):
-            product = dequant_gemm.linear_dx_with_adapter(dy, part.weight, v, short)
+        if v is not None and short is not None and (ridden := _weight_ridden(dy, part)) is not None:
+            product = dequant_gemm.linear_dx_with_adapter(dy, ridden, v, short)
         else:
             product = _product_dx(dy, part.weight)
             if v is not None and short is not None and part.drop is not None:
@@ -198,18 +198,20 @@ def _side_by_side(vs: Sequence[Tensor]) -> Tensor:
     return vs[0] if len(vs) == 1 else torch.cat(list(vs), dim=1)
 
 
-def _can_ride(rows: Tensor, part: LinearWithAdapter) -> bool:
-    """Whether one product takes W and the adapter. With dropout dX of the adapter goes through the mask, W's does not.
+def _weight_ridden(rows: Tensor, part: LinearWithAdapter) -> QuantizedWeight | None:
+    """W if its product takes the adapter along, else None. With dropout dX of the adapter is masked, that of W is not.
 
     rows [M, K], or dY [M, N] in its place.
     """
-    return part.drop is None and not isinstance(part.weight, Tensor) and run.path(rows, part.weight).name == SCRATCH
+    if part.drop is not None or isinstance(part.weight, Tensor) or run.path(rows, part.weight).name != SCRATCH:
+        return None
+    return part.weight
 
 
 def _product_with_adapter(rows: Tensor, part: LinearWithAdapter, u: Tensor, lora_B: Tensor) -> Tensor:
     """x W^T + s U B^T;  [M, N]"""
-    if _can_ride(rows, part):
-        return dequant_gemm.linear_with_adapter(rows, part.weight, part.scaling * u, lora_B)
+    if (ridden := _weight_ridden(rows, part)) is not None:
+        return dequant_gemm.linear_with_adapter(rows, ridden, part.scaling * u, lora_B)
     y = _product(rows, part.weight)
     if u.dtype == y.dtype:
         return y.addmm_(u, lora_B.T, alpha=part.scaling)

@@ -120,8 +120,10 @@ class LoRALinear(nn.Module):
         if plan is not None and not (torch.is_grad_enabled() and plan[0].lora_A is None):
             return lora_linears(x, plan)[0]
         y: Tensor = self.base(x)
-        lora_A, lora_B, *how = self.combined(selection_of(self), x)
-        return y if lora_A is None or lora_B is None else y + lora_delta(x, lora_A, lora_B, *how)
+        lora_A, lora_B, scaling, drop, rank_mask = self.combined(selection_of(self), x)
+        if lora_A is None or lora_B is None:
+            return y
+        return y + lora_delta(x, lora_A, lora_B, scaling, drop, rank_mask)
 
     fused_projections = staticmethod(fused_projections)  # of `model.llama.fused_projections`
 
