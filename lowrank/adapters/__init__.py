@@ -1,4 +1,4 @@
-"""Named adapters ("hats") on one frozen base: add, use, mix, drop. Their files are in `adapter_files`.
+"""Named adapters ("hats") on one frozen base: add, use, mix, drop. Their files are in `files`.
 
 N out_features, K in_features, r rank.
 """
@@ -31,10 +31,19 @@ def add_adapter(
     rslora: bool = False,
     seed: int = 0,
 ) -> None:
-    """A new trainable adapter: A uniform in +-1/sqrt(K) from `seed`, B zero, both float32. The base is frozen.
+    """Adds a trainable adapter: y = x W^T + scaling * (drop(x) A) B on every target    (arXiv 2106.09685)
 
-    targets: "all" (the seven linears of a block), "attention" (its four), or names, Meta's or Hugging Face's.
-    It takes part once `use_adapter` names it.  Raises ValueError for a name in use or options out of range.
+    A [K, r] starts uniform in +-1/sqrt(K), B [r, N] at zero, both float32, so that the model gives what it gave. The
+    base is frozen. The adapter takes part in a call once `use_adapter` names it.
+    name     letters, digits, _ and -, not in use in this model
+    rank     r, at least 1
+    alpha    scaling = alpha / rank
+    targets  "all" (the seven linears of a block), "attention" (its four), or names, Meta's ("wq", "attention.wq") or
+             Hugging Face's ("q_proj", "self_attn.q_proj")
+    dropout  probability with which a number of x is dropped before A, in training only; in [0, 1)
+    rslora   scaling = alpha / sqrt(rank) instead    (arXiv 2312.03732)
+    seed     of the numbers of A: the same seed gives the same bits on every machine
+    Raises ValueError for a name in use, an unknown target, or an option out of range.
     """
     config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora)
     check_new(model, name)
@@ -48,14 +57,15 @@ def add_adapter(
         layer.add(name, config, lora_A, lora_B, trainable=True)
 
 
-Use = str | Mapping[str, float] | Sequence[str | Mapping[str, float] | None] | None
+AdapterSpec = str | Mapping[str, float] | Sequence[str | Mapping[str, float] | None] | None
 
 
-def use_adapter(model: Llama, use: Use) -> None:
-    """Which adapters are added from now on, in every thread that has not chosen by `using_adapter`.
+def use_adapter(model: Llama, use: AdapterSpec) -> None:
+    """Selects the adapters that are added from now on, in every thread that has not chosen by `using_adapter`.
 
     use  None, one name, a weighted mix {name: weight}, or one of these for each row of the batch
-    Nothing is loaded, copied or computed.  Raises ValueError for a name that is not held.
+    Nothing is loaded, copied or computed. An adapter of weight 0 is left out. The same adapter gives the same bits,
+    whichever way it is selected.  Raises ValueError for an unknown name.
     """
     choice = _resolve(model, use)
     for layer in lora_layers(model).values():
@@ -63,40 +73,40 @@ def use_adapter(model: Llama, use: Use) -> None:
 
 
 @contextmanager
-def using_adapter(model: Llama, use: Use) -> Iterator[None]:
+def using_adapter(model: Llama, use: AdapterSpec) -> Iterator[None]:
     """`use_adapter` for a block: in this thread or asyncio task, and nobody else's; blocks may be nested.
 
     A forward pass in the block keeps its choice when `gradient_checkpointing` runs it again, wherever and whenever the
     backward pass is; a text that `generate` began in the block is finished with it.
-    Raises ValueError for a name that is not held.
+    Raises ValueError for an unknown name.
     """
     choice = _resolve(model, use)
     with adapter_context(dict.fromkeys(lora_layers(model).values(), choice)):
         yield
 
 
-def _resolve(model: Llama, use: Use) -> AdapterSelection:
-    held = adapter_names(model)
+def _resolve(model: Llama, use: AdapterSpec) -> AdapterSelection:
+    known = adapter_names(model)
     if use is None or isinstance(use, str | Mapping):
-        return _mix(use, held)
-    rows = [_mix(row, held) for row in use]
+        return _mix(use, known)
+    rows = [_mix(row, known) for row in use]
     mixes = tuple(dict.fromkeys(rows))
     index = torch.tensor([mixes.index(row) for row in rows], dtype=torch.int64)
     return PerRow(mixes, index.to(model.tok_embeddings.weight.device))
 
 
-def _mix(use: str | Mapping[str, float] | None, held: Sequence[str]) -> AdapterMix:
+def _mix(use: str | Mapping[str, float] | None, known: Sequence[str]) -> AdapterMix:
     mix = {} if use is None else {use: 1.0} if isinstance(use, str) else dict(use)
     for name, weight in mix.items():
-        if name not in held:
-            raise ValueError(f"unknown adapter {name!r}: this model holds {list(held) or 'none'}")
+        if name not in known:
+            raise ValueError(f"unknown adapter {name!r}: this model holds {list(known) or 'none'}")
         if not math.isfinite(weight):
             raise ValueError(f"adapter {name!r}: its weight in the mix must be a finite number, got {weight}")
     return tuple((name, float(weight)) for name, weight in mix.items())
 
 
 def drop_adapter(model: Llama, name: str) -> None:
-    """Forgets an adapter; the base is what it was before it.  Raises ValueError for a name that is not held."""
+    """Removes an adapter; the base is what it was before it.  Raises ValueError for an unknown name."""
     layers = lora_layers(model)
     for path in layer_configs(model, name):
         layer = layers[path]
@@ -113,7 +123,7 @@ def _without(choice: AdapterSelection, name: str) -> AdapterSelection:
 
 
 def adapter_names(model: Llama) -> list[str]:
-    """The names of the adapters that a model holds, in the order in which they came."""
+    """The names of the adapters of a model, in the order in which they were added."""
     return list(dict.fromkeys(name for layer in lora_layers(model).values() for name in layer.configs))
 
 

@@ -72,13 +72,13 @@ class LoRALinear(nn.Module):
         self.noise: DropoutSeed | None = None  # of the dropout; None: torch's own generator
 
     def add(self, name: str, config: AdapterConfig, lora_A: Tensor, lora_B: Tensor, trainable: bool) -> None:
-        """Holds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
+        """Adds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
         self.configs[name] = config
         self.lora_A[name] = nn.Parameter(lora_A, requires_grad=trainable)
         self.lora_B[name] = nn.Parameter(lora_B, requires_grad=trainable)
 
     def drop(self, name: str) -> None:
-        """Forgets an adapter."""
+        """Removes an adapter."""
         del self.configs[name], self.lora_A[name], self.lora_B[name]
 
     @property
