@@ -41,7 +41,7 @@ def quantize(
 
 
 def quantizes_in_place(w: Tensor, format: str) -> bool:
-    """Whether W is quantized from where it lies, a block at a time: plain torch makes copies of it in float32."""
+    """True if `quantize` reads W a block at a time and makes no float32 copies of it, as plain torch does."""
     return choose(run.quantize_case(w, format)).name == C_GEMV
 
 

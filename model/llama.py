@@ -75,7 +75,7 @@ TORCH_OPS = TorchOps()
 
 
 class Cache(Protocol):
-    """What a block needs of a cache: it takes the keys and values of this call, and gives all that may be looked at."""
+    """The cache as a block sees it: takes the keys and values of this call, returns all that a query may look at."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
 

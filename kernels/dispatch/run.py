@@ -25,7 +25,7 @@ def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeig
 
 
 def quantize_case(w: Tensor, format: str) -> Case:
-    """What `quantize` asks the table for."""
+    """The case of `quantize`, for the table."""
     layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
     return Case(QUANTIZE, 1, *_matrix(w.shape), w.dtype, w.device, format, layout)
 
@@ -89,7 +89,7 @@ def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
-    """What `linear` asks the table for."""
+    """The case of `linear`, for the table."""
     return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
 
 

@@ -95,7 +95,7 @@ class _ModelSnapshot:
                 kept.append(part)
 
     def stands(self, model: Llama, x: Tensor) -> bool:
-        """Whether all of it is as it was, for an x of the same kind."""
+        """True if nothing has changed, for an x of the same shape and dtype."""
         dictionaries, keys, values = self._read
         return (
             self._model is model
@@ -109,7 +109,7 @@ class _ModelSnapshot:
 
 
 def _is_decoding(x: Tensor, cache: KVCache) -> bool:
-    """Whether x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler or global hooks."""
+    """True if x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler or global hooks."""
     return (
         x.is_cpu
         and x.shape[1] == 1
@@ -122,7 +122,7 @@ def _is_decoding(x: Tensor, cache: KVCache) -> bool:
 
 
 def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
-    """What the blocks are made of, or None if one of their modules is not as it came."""
+    """Weights of the norms and linears of every block, or None if one of their modules was changed."""
     blocks = []
     for layer, block in enumerate(model.layers):
         if not _is(block, TransformerBlock):
@@ -145,7 +145,7 @@ def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
 
 
 def _is_read_in_place(linear: nn.Module) -> bool:
-    """Whether its matrices are those of one adapter, or of none: those of several are copied into one."""
+    """True if its matrices are those of one adapter, or of none: those of several are copied into one."""
     if is_hooked(linear):
         return False
     selection = linear.active_adapters() if isinstance(linear, LoRALinear) else ()
@@ -160,7 +160,7 @@ def _norm_weight(module: nn.Module, model: Llama, x: Tensor) -> Tensor | None:
 
 
 def _is(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
-    """Whether the module does what its class says, and nothing besides."""
+    """True if the module is of that class, without hooks or a forward of its own."""
     return type(module) is kind and not is_hooked(module) and "forward" not in vars(module)
 
 

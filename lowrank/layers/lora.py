@@ -6,7 +6,6 @@ K in_features (d), N out_features, r rank, B rows of a batch, R ranks of all ada
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +38,7 @@ class AdapterConfig:
     dropout: float = 0.0
     rslora: bool = False
 
-    @cached_property
+    @property
     def scaling(self) -> float:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 

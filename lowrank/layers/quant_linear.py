@@ -210,7 +210,7 @@ def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
 
 
 def _quant_state(tensors: dict[str, Tensor], where: str) -> dict[str, Any]:
-    """What bitsandbytes packs as JSON beside the codes, with its numbers checked."""
+    """The JSON that bitsandbytes packs beside the codes, with its numbers checked."""
     states = [suffix for suffix in tensors if ".quant_state." in suffix]
     _require(len(states) == 1, f"{where}: a 4-bit weight needs one quant_state, got {sorted(tensors)}")
     try:
