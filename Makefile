@@ -6,13 +6,20 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test test-machines test-python sanitize lint types docs wheel bench-gpu base clean
+.PHONY: quickstart test check test-machines test-python sanitize lint types docs wheel bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
 
+# Two processes of one thread each; the tests of a module stay together, for what they share is made once.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadscope --durations=20
+
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(PYTEST) $(PYTEST_FLAGS)
+
+# What needs no process of its own, with the best instruction set alone.
+check: $(VENV)/installed-test
+	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)
 
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
 NATIVE_TESTS = tests/kernels/cpu/test_attention.py tests/kernels/cpu/test_decode_step.py \
@@ -55,7 +62,7 @@ lint: $(VENV)/installed-test types
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE) tests/kernels/cpu/compare_sets.c
 
 # The site, in build/site: open build/site/index.html.
-docs: $(VENV)/installed-test
+docs: $(VENV)/installed-test types
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # A wheel for other machines, in dist/. On Linux it is one of manylinux, which brings no OpenMP runtime: torch has one.

@@ -29,7 +29,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Load:
-    """What else the processor did during a measurement, as shares of all its cores."""
+    """Other use of the processor during a measurement, as shares of all its cores."""
 
     average_before: float
     average_after: float
@@ -49,7 +49,7 @@ class LoadMeter:
         self._average, self._before = os.getloadavg()[0], read_counters()
 
     def load(self) -> Load:
-        """What happened since this meter was made."""
+        """The load since this meter was made."""
         return load_between(self._before, read_counters(), self._average, os.getloadavg()[0])
 
 
@@ -112,7 +112,7 @@ def clocks(device: torch.device) -> dict[str, int] | None:
 
 
 def versions(packages: list[str]) -> dict[str, str]:
-    """Of Python, lowrank, and those of the packages that are installed."""
+    """The versions of Python, lowrank, and those of the packages that are installed."""
     found = {"python": platform.python_version(), "lowrank": __version__}
     for package in packages:
         try:

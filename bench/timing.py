@@ -43,7 +43,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long as ours a peer takes, with a 95 % interval: above 1 we are ahead."""
+    """The peer's time over ours, with a 95 % interval: above 1 ours is faster."""
 
     ratio: float
     low: float
@@ -69,7 +69,7 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float], resamples: int 
 
 
 def rotations(bytes_a_copy: int, cache_bytes: int, most: int | None = None) -> int:
-    """How many copies of a weight to walk through: 150 MB of them, or twice the last-level cache if that is more.
+    """The number of copies of a weight to rotate through: 150 MB, or twice the last-level cache if that is more.
 
     most    the number of calls, where that is known: further copies would never be used
     """
@@ -168,7 +168,7 @@ def cuda_stopwatch(rotation: Rotation, capture: bool) -> tuple[Stopwatch, str]:
 
 
 def _waits(rotation: Rotation) -> bool:
-    """Whether a call waits for the GPU, which nothing that is captured may do. Asked first: a failed capture costs."""
+    """True if a call waits for the GPU, so that it cannot be captured. Tested first: a failed capture is costly."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that this mode does not see everything; the capture will

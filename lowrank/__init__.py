@@ -5,7 +5,9 @@
     lowrank.use_adapter(model, "finance")
     logits = model(tokens)
 
-Importing this package imports neither torch nor triton: the names below are fetched when they are first used.
+A base and its tokenizer: load, load_tokenizer, Tokenizer, quantize. Hats (adapters): add_adapter, use_adapter,
+using_adapter, drop_adapter, load_adapter, save_adapter. Text: generate, and Grounding and Vocabulary, which keep its
+figures to those of a record. `import lowrank` imports neither torch nor triton: a name is imported at its first use.
 """
 
 from importlib import import_module
@@ -53,6 +55,11 @@ _ROOMS = {
     "use_adapter": "adapters",
     "using_adapter": "adapters",
 }
+
+
+def __dir__() -> list[str]:
+    """The public names, whether imported yet or not: for tab completion and `help(lowrank)`."""
+    return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__", "__version__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: everything is written aside, flushed to disk, and renamed."""
+"""Files and folders that appear complete or not at all: written under another name, flushed to disk, and renamed."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from typing import Any
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder beside `target` to write into; it becomes `target` if the block succeeds.
 
-    It replaces an older folder only where that holds nothing that the new one does not: no foreign file is ever lost.
+    It replaces an older folder only if all files of that have a successor in the new one: no foreign file is ever lost.
     Raises ValueError otherwise.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,10 +30,10 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def resumed_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
-    """As `new_folder`, for what takes long: interrupted, or the disk being full, the work stays for the next attempt.
+    """As `new_folder`, for long work: after an interruption or a full disk, it stays for the next attempt.
 
-    names: of all files that the folder will hold, so that one that cannot be replaced is told before the work is done.
-    What is yielded is `partial_folder(target)`, with whatever an earlier attempt left there; a ValueError clears it.
+    names: all files of the finished folder, so that a folder that cannot be replaced is refused before the work.
+    Yields `partial_folder(target)`, with whatever an earlier attempt left in it; a ValueError deletes it.
     """
     aside = partial_folder(target)
     _check_replaceable(target, set(names))
@@ -53,7 +53,7 @@ def partial_folder(target: Path) -> Path:
 
 
 def publish_folder(aside: Path, target: Path) -> None:
-    """Gives a folder that is complete its final name."""
+    """Gives a finished folder its final name."""
     for file in aside.rglob("*"):
         if file.is_file():  # some libraries write for their own user alone
             file.chmod(0o644)
@@ -74,18 +74,18 @@ def publish_folder(aside: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def _check_replaceable(target: Path, by: set[str]) -> None:
+def _check_replaceable(target: Path, names: set[str]) -> None:
     if not target.exists():
         return
     if not target.is_dir():
         raise ValueError(f"{target}: is a file, and a folder is to be written there")
-    if foreign := sorted({path.name for path in target.iterdir()} - by):
+    if foreign := sorted({path.name for path in target.iterdir()} - names):
         raise ValueError(f"{target}: holds {foreign[0]}, which would be lost: name a new or empty folder")
 
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; it becomes `target`, replacing what was there, if the block succeeds."""
+    """A path beside `target` to write to; it becomes `target`, replacing an older file, if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
@@ -101,13 +101,13 @@ def new_file(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """The text, in UTF-8."""
+    """Writes the text in UTF-8."""
     with new_file(target) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(target: Path, value: Any) -> None:
-    """The value as indented JSON with a final newline; NaN and infinity, which JSON cannot say, are refused."""
+    """Writes the value as indented JSON with a final newline.  Raises ValueError for NaN and infinity."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

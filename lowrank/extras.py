@@ -1,4 +1,4 @@
-"""Libraries that only some of the work needs: each is imported when it is used, and said to be missing only then."""
+"""Optional libraries: each is imported where it is used, and reported as missing only then."""
 
 import importlib
 from types import ModuleType
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Library(NamedTuple):
-    """A library by the name under which it is imported, the one under which it is installed, and what needs it."""
+    """A library: the name of its import, the name of its package, and the commands that need it."""
 
     module: str
     package: str
@@ -15,7 +15,7 @@ class Library(NamedTuple):
 
 _MIXTURE, _LIVE = "`lowrank data mixture`", "`lowrank parity --live` and the peers of `lowrank bench`"
 
-# An extra of pyproject.toml -> its libraries. `docs`, `test` and `wheel` are of those who work on lowrank itself.
+# An extra of pyproject.toml -> its libraries. `docs`, `test` and `wheel` are for work on lowrank itself.
 EXTRAS = {
     "data": (
         Library("pyarrow", "pyarrow", _MIXTURE),

@@ -1,9 +1,15 @@
 """Llama 2 in plain torch, with Meta's own module names: readable without knowing LoRA or NF4.
 
-config      the shape of a model, read from `params.json` or `config.json`; the presets
-llama       the model
-checkpoint  tensors out of Meta's shards, Hugging Face's and bitsandbytes' safetensors, one at a time
-tokenizer   SentencePiece, as Meta uses it
-generate    sampling, a token at a time
-decode      the step of fixed shapes that generate takes on a GPU, as a CUDA graph
+config          the shape of a model, read from `params.json` or `config.json`; the presets
+llama           the model
+loss            the loss of next-token prediction
+checkpoint      parameters from Meta's shards, Hugging Face's and bitsandbytes' safetensors, one at a time
+tensor_file     one file of tensors, memory-mapped
+param_names     Meta's names of parameters and Hugging Face's
+rope_layout     the two orders of the rows of wq and wk
+meta_checksums  the MD5 sums that come with Meta's weights
+tokenizer       SentencePiece, as Meta uses it
+generate        text, a token at a time
+sampling        the choice of the next token
+static_decode   a decoding step of fixed shapes, which a GPU replays as a CUDA graph
 """

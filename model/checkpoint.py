@@ -1,4 +1,4 @@
-"""Parameters out of a folder, one at a time, under Meta's names: nothing is permuted and nothing is held twice.
+"""Parameters from a folder, one at a time, under Meta's names: nothing is permuted, and nothing is in memory twice.
 
 A folder is read as one of
     params.json  + consolidated.00.pth, .01.pth ...     Meta's, any number of model-parallel shards
@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config import ModelConfig, read_config, read_json
+from .config import INDEX_FILE, ModelConfig, read_config, read_json
 from .param_names import is_block_linear, to_meta
 from .tensor_file import TensorFile
 
-# What a quantized weight consists of beside `weight` itself, by the end of its key (bitsandbytes' naming).
+# The parts of a quantized weight beside `weight` itself, by the end of its key (bitsandbytes' naming).
 QUANTIZED_SUFFIXES = (
     ".weight.absmax",
     ".weight.quant_map",
@@ -28,9 +28,9 @@ QUANTIZED_SUFFIXES = (
     ".weight.quant_state.bitsandbytes__fp4",
     ".SCB",
 )
-# What a weight that is not quantized may be stored in.
+# Dtypes in which a weight may be stored that is not quantized.
 STORED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# Buffers that the code of others stores with the weights: the angles of RoPE are computed here.
+# Buffers that other programs store with the weights; the angles of RoPE are computed here instead.
 BUFFERS = ("rope.freqs", "rotary_emb.inv_freq")
 
 
@@ -67,7 +67,7 @@ class Checkpoint:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether the linears of the blocks are stored in 4 or 8 bits."""
+        """True if the linears of the blocks are stored in 4 or 8 bits."""
         return self.files[0].suffix != ".pth" and any(
             key.endswith(QUANTIZED_SUFFIXES) for file in self.files for key in TensorFile(file).layouts
         )
@@ -78,13 +78,13 @@ class Checkpoint:
         Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape or type.
         """
         shapes = self.config.parameter_shapes()
-        found: dict[str, Parameter] = {}
+        parameters: dict[str, Parameter] = {}
         look = _meta_parameters if self.files[0].suffix == ".pth" else _safetensors_parameters
         for parameter in look([TensorFile(file) for file in self.files], shapes, self.config):
             name = parameter.name
             if name == "output.weight" and self.config.tie_embeddings:
                 raise ValueError(f"{self.folder}: holds {name}, but the config ties the output head to the embedding")
-            if name not in shapes or name in found:
+            if name not in shapes or name in parameters:
                 raise ValueError(f"{self.folder}: {name} is no parameter of this model, or stands there twice")
             if parameter.dtype is None and not is_block_linear(name):
                 raise ValueError(f"{self.folder}: {name} is stored quantized; only the linears of the blocks may be")
@@ -92,10 +92,10 @@ class Checkpoint:
                 raise ValueError(
                     f"{self.folder}: {name} must be stored as float32, bfloat16 or float16, got {parameter.dtype}"
                 )
-            found[name] = parameter
-        if absent := [name for name in shapes if name not in found]:
+            parameters[name] = parameter
+        if absent := [name for name in shapes if name not in parameters]:
             raise ValueError(f"{self.folder}: {absent[0]} is missing ({len(absent)} in all)")
-        return tuple(found[name] for name in shapes)
+        return tuple(parameters[name] for name in shapes)
 
     def tensors(self) -> Iterator[tuple[str, Stored]]:
         """Every parameter as (Meta's key, value), read as it comes.  Raises ValueError as `parameters` does."""
@@ -124,7 +124,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
             if shard.name != f"consolidated.{number:02}.pth":
                 raise ValueError(f"{folder}: shard consolidated.{number:02}.pth is missing, found {shard.name}")
         return shards
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX_FILE
     names = ["model.safetensors"]
     if index.exists():
         weight_map = read_json(index).get("weight_map")
@@ -166,22 +166,22 @@ def _meta_parameters(
         if any((piece.shape, piece.dtype) != (pieces[0].shape, pieces[0].dtype) for piece in pieces):
             got = ", ".join(f"{list(piece.shape)} {piece.dtype}" for piece in pieces)
             raise ValueError(f"{where}: shards of different models: {got}")
-        whole = shapes.get(name, pieces[0].shape)
-        if pieces[0].shape == whole:
+        shape = shapes.get(name, pieces[0].shape)
+        if pieces[0].shape == shape:
             read = partial(_read_copies, shards, name, where)
         else:
-            read = partial(_read_joined, shards, name, whole, _split_axis(pieces[0].shape, len(shards), whole, where))
+            read = partial(_read_joined, shards, name, shape, _split_axis(pieces[0].shape, len(shards), shape, where))
         yield Parameter(name, pieces[0].dtype, sum(piece.nbytes for piece in pieces), read)
 
 
-def _split_axis(piece: tuple[int, ...], count: int, whole: tuple[int, ...], where: str) -> int:
-    """The axis along which `count` pieces make the whole."""
-    if len(piece) == len(whole):
-        split = [axis for axis, (part, size) in enumerate(zip(piece, whole, strict=True)) if part != size]
-        if len(split) == 1 and piece[split[0]] * count == whole[split[0]]:
+def _split_axis(piece: tuple[int, ...], count: int, shape: tuple[int, ...], where: str) -> int:
+    """The axis along which `count` pieces make up the tensor of this shape."""
+    if len(piece) == len(shape):
+        split = [axis for axis, (part, size) in enumerate(zip(piece, shape, strict=True)) if part != size]
+        if len(split) == 1 and piece[split[0]] * count == shape[split[0]]:
             return split[0]
     raise ValueError(
-        f"{where}: {count} shard(s) of shape {list(piece)} do not make the {list(whole)} of params.json: "
+        f"{where}: {count} shard(s) of shape {list(piece)} do not make the {list(shape)} of params.json: "
         "a shard is missing or too many, or params.json is another model's"
     )
 
@@ -193,11 +193,11 @@ def _read_copies(shards: list[TensorFile], name: str, where: str) -> Tensor:
     return first
 
 
-def _read_joined(shards: list[TensorFile], name: str, whole: tuple[int, ...], axis: int) -> Tensor:
-    """The pieces side by side; no more than one shard's piece is mapped beside the whole."""
-    joined = torch.empty(whole, dtype=shards[0].layouts[name].dtype)
-    for shard, place in zip(shards, joined.chunk(len(shards), dim=axis), strict=True):
-        shard.read_into(name, place)
+def _read_joined(shards: list[TensorFile], name: str, shape: tuple[int, ...], axis: int) -> Tensor:
+    """The pieces side by side; no more than one shard's piece is mapped at a time."""
+    joined = torch.empty(shape, dtype=shards[0].layouts[name].dtype)
+    for shard, piece in zip(shards, joined.chunk(len(shards), dim=axis), strict=True):
+        shard.read_into(name, piece)
     return joined
 
 
@@ -206,15 +206,15 @@ def _safetensors_parameters(
 ) -> Iterator[Parameter]:
     """Weights under either naming; the parts of a quantized weight come together, under the name of the weight."""
     rename = to_meta if config.rope_layout == "half" else str
-    holder: dict[str, TensorFile] = {}
+    file_of: dict[str, TensorFile] = {}
     for file in files:
         for key in file.layouts:
-            if key in holder:
+            if key in file_of:
                 raise ValueError(f"{file.path}: {key} stands in another file as well")
-            holder[key] = file
-    parts = {key for key in holder if key.endswith((*QUANTIZED_SUFFIXES, ".weight_format"))}
+            file_of[key] = file
+    parts = {key for key in file_of if key.endswith((*QUANTIZED_SUFFIXES, ".weight_format"))}
     orphans = set(parts)
-    for key, file in holder.items():
+    for key, file in file_of.items():
         if key in parts or key.endswith(BUFFERS):
             continue
         try:
@@ -222,13 +222,13 @@ def _safetensors_parameters(
         except KeyError:
             raise ValueError(f"{file.path}: {key} is no tensor of a Llama") from None
         stem = key.removesuffix(".weight")
-        own = {suffix: stem + suffix for suffix in QUANTIZED_SUFFIXES if stem + suffix in parts}
-        orphans -= {*own.values(), f"{stem}.weight_format"}
+        quantized_parts = {suffix: stem + suffix for suffix in QUANTIZED_SUFFIXES if stem + suffix in parts}
+        orphans -= {*quantized_parts.values(), f"{stem}.weight_format"}
         layout = file.layouts[key]
-        if own:
-            keys = {".weight": key, **own}
-            nbytes = sum(holder[part].layouts[part].nbytes for part in keys.values())
-            yield Parameter(name, None, nbytes, partial(_read_parts, holder, keys))
+        if quantized_parts:
+            keys = {".weight": key, **quantized_parts}
+            nbytes = sum(file_of[part].layouts[part].nbytes for part in keys.values())
+            yield Parameter(name, None, nbytes, partial(_read_parts, file_of, keys))
         elif layout.shape != shapes.get(name, layout.shape):
             raise ValueError(
                 f"{file.path.parent}: {name} must have shape {list(shapes[name])}, got {list(layout.shape)}"
@@ -236,8 +236,8 @@ def _safetensors_parameters(
         else:
             yield Parameter(name, layout.dtype, layout.nbytes, partial(file.read, key))
     if orphans:
-        raise ValueError(f"{holder[min(orphans)].path}: {min(orphans)} belongs to no weight in this folder")
+        raise ValueError(f"{file_of[min(orphans)].path}: {min(orphans)} belongs to no weight in this folder")
 
 
-def _read_parts(holder: dict[str, TensorFile], keys: dict[str, str]) -> QuantizedParts:
-    return QuantizedParts({suffix: holder[key].read(key) for suffix, key in keys.items()})
+def _read_parts(file_of: dict[str, TensorFile], keys: dict[str, str]) -> QuantizedParts:
+    return QuantizedParts({suffix: file_of[key].read(key) for suffix, key in keys.items()})

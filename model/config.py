@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 RopeLayout = Literal["interleaved", "half"]
 
+INDEX_FILE = "model.safetensors.index.json"  # the file of each tensor, where there are several files
+
 # Refused unless they have the value that leaves Llama 2's mathematics as it is.
 HF_FIXED = {
     "attention_bias": False,
@@ -155,7 +157,7 @@ def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig
             raise ValueError(f"{where}: unknown key {key!r}: it may change the mathematics, so it is not passed over")
     if params.get("use_scaled_rope"):
         raise ValueError(f"{where}: use_scaled_rope must be false: scaled RoPE is Llama 3.1's, not Llama 2's")
-    _tell_norm_eps(params.get("norm_eps"), where)
+    _warn_norm_eps(params.get("norm_eps"), where)
     dim, n_heads = _need(params, "dim", where), _need(params, "n_heads", where)
     return _checked(
         where,
@@ -175,7 +177,7 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     """The config that Hugging Face's `config.json` describes.
 
     Raises ValueError naming `where` and the key for another architecture, scaled RoPE, biases, sliding windows or a
-    head_dim of its own. A key that is not known is told in a warning.
+    head_dim of its own. Warns of a key that is not known.
     """
     architectures = config.get("architectures") or ["LlamaForCausalLM"]
     if architectures != ["LlamaForCausalLM"]:
@@ -198,9 +200,9 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         raise ValueError(
             f"{where}: rope_parameters.{foreign[0]} is scaled or partial RoPE, which Llama 2 does not have"
         )
-    _tell_norm_eps(config.get("rms_norm_eps"), where)
+    _warn_norm_eps(config.get("rms_norm_eps"), where)
     n_heads = _need(config, "num_attention_heads", where)
-    found = _checked(
+    parsed = _checked(
         where,
         dim=_need(config, "hidden_size", where),
         n_layers=_need(config, "num_hidden_layers", where),
@@ -214,9 +216,9 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         tie_embeddings=config.get("tie_word_embeddings", False),
         rope_layout="half",
     )
-    if config.get("head_dim") not in (None, found.head_dim):
-        raise ValueError(f"{where}: head_dim must be hidden_size / heads = {found.head_dim}, got {config['head_dim']}")
-    return found
+    if config.get("head_dim") not in (None, parsed.head_dim):
+        raise ValueError(f"{where}: head_dim must be hidden_size / heads = {parsed.head_dim}, got {config['head_dim']}")
+    return parsed
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -239,7 +241,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _tell_norm_eps(value: object, where: str) -> None:
+def _warn_norm_eps(value: object, where: str) -> None:
     """The first files of Llama 2 said 1e-6 where all later ones say 1e-5: either is taken at its word."""
     if value == 1e-6:
         warnings.warn(f"{where}: norm_eps is 1e-06 and is taken as it stands; Llama 2 says 1e-05", stacklevel=3)

@@ -1,4 +1,4 @@
-"""Text out of a model, a token at a time: greedy or sampled, for one prompt or a batch of them.
+"""Text from a model, a token at a time: greedy or sampled, for one prompt or a batch of them.
 
 B rows, V vocabulary.
 """
@@ -29,9 +29,9 @@ def generate(
 ) -> list[str]:
     """The completions of the prompts, each up to its end-of-text token, a stop string or `max_new_tokens`.
 
-    stop         texts that end a row; neither they nor what follows them is given out
-    constraints  one a row, or None for a row that may write anything; a text that is cut by its length loses what its
-                 constraint calls unfinished
+    stop         texts that end a row; neither they nor what follows them is returned
+    constraints  one a row, or None for a row that may write anything; a text cut off at `max_new_tokens` loses the part
+                 that its constraint calls unfinished
     sampling     temperature, top_k, top_p, min_p, repetition_penalty, seed: see `Sampling`
     Prompts of different lengths run as one batch and each gives what it gives alone. fixed_shapes as in
     `generate_tokens`.
@@ -52,7 +52,7 @@ def generate(
     )
     for _ in steps:
         pass
-    return [text.whole() for text in texts]
+    return [text.final() for text in texts]
 
 
 def stream(
@@ -80,11 +80,11 @@ def stream(
         sure = text.sure()
         yield sure[shown:]
         shown = max(shown, len(sure))
-    yield text.whole()[shown:]
+    yield text.final()[shown:]
 
 
 class _Text:
-    """What one row has written, up to its first stop string."""
+    """The text of one row, up to its first stop string."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], constraint: Constraint | None) -> None:
         if not all(stop):
@@ -96,11 +96,11 @@ class _Text:
         self.end: int | None = None
 
     def add(self, token: int) -> bool:
-        """Takes one more token; whether the row ends with it."""
+        """Adds one more token; true if the row ends with it."""
         self.tokens.append(token)
         if self.stop:
             text = self.tokenizer.decode(self.tokens)
-            self.end = min((place for stop in self.stop if (place := text.find(stop)) >= 0), default=None)
+            self.end = min((start for stop in self.stop if (start := text.find(stop)) >= 0), default=None)
         return self.end is not None
 
     def sure(self) -> str:
@@ -110,13 +110,13 @@ class _Text:
             return text[: self.end]
         if text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character whose last byte is still to come
             text = text.rstrip("\N{REPLACEMENT CHARACTER}")
-        held = self.constraint.unfinished if self.constraint else 0
+        unsure = self.constraint.unfinished if self.constraint else 0
         for stop in self.stop:
             begun = (size for size in range(len(stop) - 1, 0, -1) if text.endswith(stop[:size]))
-            held = max(held, next(begun, 0))
-        return text[: len(text) - held]
+            unsure = max(unsure, next(begun, 0))
+        return text[: len(text) - unsure]
 
-    def whole(self) -> str:
+    def final(self) -> str:
         """The text, once the row has ended."""
         text = self.tokenizer.decode(self.tokens)
         if self.end is not None:
@@ -135,9 +135,9 @@ def generate_tokens(
     fixed_shapes: bool | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Iterator[list[int | None]]:
-    """The next token of every row, step by step; None for a row that has ended with `eos_id` (which is not given out).
+    """The next token of every row, step by step; None for a row that has ended with `eos_id` (which is not yielded).
 
-    ends          told each row and its token, whether the row ends with it (and it is given out)
+    ends          called with each row and its token: true if the row ends with it (and it is still yielded)
     constraints   one a row, or None
     fixed_shapes  decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
                   Adapters must then stay as they are until the last token.
@@ -171,17 +171,17 @@ def _tokens(
         ended = [end or token == eos_id for end, token in zip(ended, tokens, strict=True)]
         if all(ended):
             return
-        given = [None if end else token for token, end in zip(tokens, ended, strict=True)]
-        sampler.take(given)
+        step = [None if end else token for token, end in zip(tokens, ended, strict=True)]
+        sampler.take(step)
         if ends is not None:
             ended = [end or ends(row, tokens[row]) for row, end in enumerate(ended)]
-        yield given
+        yield step
         if all(ended):
             return
 
 
 class _Forward:
-    """The logits behind the prompts, then those behind one more token a row; in the context that it was made in."""
+    """The logits after the prompts, then those after one more token a row; in the context of its creation."""
 
     def __init__(
         self, model: Llama, prompts: Sequence[Sequence[int]], capacity: int, fixed_shapes: bool | None

@@ -18,7 +18,7 @@ HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def full_logits_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """sum over s of -log softmax(hidden weight^T)[s, targets[s]], the softmax in float32 at least, all logits held"""
+    """sum over s of -log softmax(hidden weight^T)[s, targets[s]], the softmax in float32 at least, from all logits"""
     logits = F.linear(hidden, weight)
     return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
 
@@ -35,7 +35,7 @@ def next_token_loss(
     tokens, labels int64 [B, T]; labels are the tokens, or -100 where nothing is to be learned (a prompt, padding at
     the right). segments int64 [B, T] tell apart the texts of a packed row (`Llama.hidden`): "before" is then inside a
     segment. The first token of a row or segment has nothing before it and never counts. Logits [S, V] are computed
-    for the supervised positions alone, by `head_loss`, which may be one that does not hold them all.
+    for the supervised positions alone, by `head_loss`, which need not have them all in memory.
     """
     targets = labels[:, 1:]
     supervised = targets != IGNORED

@@ -12,16 +12,16 @@ _LINE = re.compile(r"([0-9a-fA-F]{32}) [ *](.+)")
 
 
 def verify_checklist(folder: Path) -> tuple[str, ...]:
-    """The names of the files whose sums were compared, in the order of the lists; nothing but equality is let pass.
+    """The names of the files whose sums were compared, in the order of the lists; every sum must be equal.
 
     Raises ValueError naming the list if there is none or a line of it is no sum, and naming the file that is missing or
     whose sum differs.
     """
-    found = [folder / name for name in CHECKLISTS if (folder / name).is_file()]
-    if not found:
+    checklists = [folder / name for name in CHECKLISTS if (folder / name).is_file()]
+    if not checklists:
         raise ValueError(f"{folder}: holds no {CHECKLISTS[0]}, the MD5 sums that come with Meta's weights")
     checked = []
-    for checklist in found:
+    for checklist in checklists:
         for name, expected in _sums(checklist):
             file = folder / name
             if not file.is_file():

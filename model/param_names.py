@@ -31,14 +31,14 @@ def to_meta(name: str) -> str:
 
 
 def is_block_linear(name: str) -> bool:
-    """Whether Meta's parameter or module name is one of the seven linears of a block, the ones that are quantized."""
+    """True if Meta's parameter or module name is one of the seven linears of a block, the ones that are quantized."""
     return re.fullmatch(rf"layers\.\d+\.({'|'.join(map(re.escape, LINEARS))})(\.weight)?", name) is not None
 
 
 def _translate(name: str, block: str, prefix: str, inside: dict[str, str], outside: dict[str, str]) -> str:
-    found = re.match(block, name)
-    table, rest = (inside, name[found.end() :]) if found else (outside, name)
+    match = re.match(block, name)
+    table, rest = (inside, name[match.end() :]) if match else (outside, name)
     for old, new in table.items():
         if rest == old or rest.startswith(old + "."):
-            return (prefix.format(found[1]) if found else "") + new + rest[len(old) :]
+            return (prefix.format(match[1]) if match else "") + new + rest[len(old) :]
     raise KeyError(name)

@@ -1,4 +1,4 @@
-"""Which token comes next: what of the logits stays, and a draw from it.
+"""The choice of the next token: a filter of the logits, and a draw from what it leaves.
 
 B rows, V vocabulary.
 """
@@ -24,10 +24,10 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is chosen. The steps are taken in this order, each on what the one before it left:
+    """The choice of a token. The steps are taken in this order, each on the result of the one before:
 
-    repetition_penalty   l -> l / penalty for l > 0, else l * penalty, for each token that the row holds, prompt and
-                         all; 1 is off    (CTRL, arXiv 1909.05858)
+    repetition_penalty   l -> l / penalty for l > 0, else l * penalty, for each token of the row, its prompt
+                         included; 1 is off    (CTRL, arXiv 1909.05858)
     temperature          p = softmax(l / temperature); 0 takes the likeliest, and the rest does not matter
     top_k                the k likeliest stay; 0 is off
     top_p                a token stays while the likelier ones have at most top_p together, as in Meta's code; 1 is off
@@ -54,27 +54,27 @@ class Sampling:
             "min_p": ("in [0, 1]", 0 <= self.min_p <= 1),
             "repetition_penalty": ("above 0", 0 < self.repetition_penalty < float("inf")),
         }
-        for name, (rule, holds) in rules.items():
-            if not holds:
+        for name, (rule, is_valid) in rules.items():
+            if not is_valid:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
 
 
 class Constraint(Protocol):
-    """What one row may write, asked before each token and told each one that was taken."""
+    """The tokens that one row may write: `allowed` is called before each token, `take` with each one chosen."""
 
     def allowed(self) -> Tensor | None:
         """bool [V] on the CPU: which tokens may come next, at least one of them; None for all."""
 
     def take(self, token: int) -> None:
-        """The row goes on with an allowed token."""
+        """The row continues with an allowed token."""
 
     @property
     def unfinished(self) -> int:
-        """How many characters at the end of what was written must not stand if nothing follows them."""
+        """The number of characters at the end of the text that must not remain if nothing follows them."""
 
 
 class Sampler:
-    """The choice of tokens for the rows of one batch, which it remembers as `Sampling` asks.
+    """The choice of tokens for the rows of one batch, with the state that `Sampling` needs.
 
     prompts      the tokens of each row so far
     constraints  one a row; None for a row that is free
@@ -88,13 +88,13 @@ class Sampler:
         constraints: Sequence[Constraint | None] | None = None,
     ) -> None:
         seeds = [sampling.seed] * len(prompts) if isinstance(sampling.seed, int) else list(sampling.seed)
-        for name, given in (("seeds", seeds), ("constraints", constraints or prompts)):
-            if len(given) != len(prompts):
-                raise ValueError(f"{name}: one a row, got {len(given)} for {len(prompts)} rows")
+        for name, values in (("seeds", seeds), ("constraints", constraints or prompts)):
+            if len(values) != len(prompts):
+                raise ValueError(f"{name}: one a row, got {len(values)} for {len(prompts)} rows")
         self.sampling = sampling
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.constraints = constraints or [None] * len(prompts)
-        self.held = [torch.tensor(sorted(set(prompt)), device=device) for prompt in prompts]
+        self.row_tokens = [torch.tensor(sorted(set(prompt)), device=device) for prompt in prompts]
 
     def choose(self, logits: Tensor, ended: Sequence[bool]) -> Tensor:
         """logits float32 [B, V] -> int64 [B]; what stands for a row that has ended does not matter."""
@@ -110,17 +110,17 @@ class Sampler:
                 assert bound.any(), "a constraint must leave a token"
                 logits[row, : len(bound)].masked_fill_(~bound.to(logits.device), float("-inf"))
                 logits[row, len(bound) :] = float("-inf")
-        if options.repetition_penalty != 1:
-            for row, held in zip(logits, self.held, strict=True):
-                seen = row[held]
-                row[held] = torch.where(seen > 0, seen / options.repetition_penalty, seen * options.repetition_penalty)
+        if (penalty := options.repetition_penalty) != 1:
+            for row, tokens in zip(logits, self.row_tokens, strict=True):
+                values = row[tokens]
+                row[tokens] = torch.where(values > 0, values / penalty, values * penalty)
         if options.temperature == 0:
             return logits.argmax(-1)
         uniform = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators])
         return draw(logits, options, uniform.to(logits.device))
 
     def take(self, tokens: Sequence[int | None]) -> None:
-        """Every row goes on with its token; None for one that has ended."""
+        """Every row continues with its token; None for one that has ended."""
         for row, token in enumerate(tokens):
             if token is None:
                 continue
@@ -128,8 +128,8 @@ class Sampler:
             if constraint is not None:
                 constraint.take(token)
             if self.sampling.repetition_penalty != 1:
-                held = self.held[row]
-                self.held[row] = torch.cat([held, held.new_tensor([token])]).unique()
+                known = self.row_tokens[row]
+                self.row_tokens[row] = torch.cat([known, known.new_tensor([token])]).unique()
 
 
 def draw(logits: Tensor, options: Sampling, uniform: Tensor) -> Tensor:
@@ -146,6 +146,6 @@ def draw(logits: Tensor, options: Sampling, uniform: Tensor) -> Tensor:
     if options.min_p > 0:
         share = share.masked_fill(share < options.min_p * share[:, :1], 0.0)
     upto = share.cumsum(-1)
-    place = torch.searchsorted(upto, uniform[:, None] * upto[:, -1:], right=True)
+    position = torch.searchsorted(upto, uniform[:, None] * upto[:, -1:], right=True)
     last = (share > 0).sum(-1, keepdim=True) - 1  # rounding must not take the draw beyond what stays
-    return order.gather(-1, place.minimum(last)).squeeze(-1)
+    return order.gather(-1, position.minimum(last)).squeeze(-1)

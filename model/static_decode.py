@@ -1,10 +1,10 @@
 """Decoding in shapes that stay as they are: one token a row and call, which a CUDA graph can hold and replay.
 
-A step of the ordinary kind attends to one position more each time, and counts positions on the host. Here the place
-in the cache is a tensor, a window of the cache is attended to, and a mask hides what is not filled yet: a step is the
-same launches on the same memory every time. On a CUDA device they are captured once and replayed as one, which takes
-away the time that the host needs to launch them; elsewhere the same step runs as it is. When the window is full it
-grows by `WINDOW` positions, and is captured again.
+A step of the ordinary kind attends to one position more each time, and counts positions on the host. Here the position
+in the cache is a tensor, a window of the cache is attended to, and a mask hides the positions not filled yet: a step is
+the same launches on the same memory every time. On a CUDA device they are captured once and replayed as one, which
+takes away the time that the host needs to launch them; elsewhere the same step runs as it is. When the window is full
+it grows by `WINDOW` positions, and is captured again.
 
 B rows, G key/value heads, S positions of the window, V vocabulary, h head dim.
 """
@@ -26,18 +26,18 @@ class FixedCache:
         self.window = window
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores k, v [B, G, 1, h] at `position`; returns what is in the window, [B, G, S, h]."""
+        """Stores k, v [B, G, 1, h] at `position`; returns the window, [B, G, S, h]."""
         seen_k, seen_v = (buffer[layer, :, :, : self.window] for buffer in (self.cache.k, self.cache.v))
         return seen_k.index_copy_(2, self.position, k), seen_v.index_copy_(2, self.position, v)
 
 
 class DecodeStep:
-    """tokens [B, 1] -> logits of the next ones, behind what a cache holds
+    """tokens [B, 1] -> logits of the next ones, after the tokens in a cache
 
-    cache    filled by `Llama.hidden`; each call takes one more of its places
-    padding  int64 [B] as in `Llama.forward`, or None; all of it lies in what the cache holds
-    What a graph holds is the model as it was captured, adapters in use and their weights among it: after a change make
-    a new step. The cache must not hold NaN where it is not filled: a masked position has weight 0, and 0 * NaN is NaN.
+    cache    filled by `Llama.hidden`; each call fills one more of its positions
+    padding  int64 [B] as in `Llama.forward`, or None; all of it is in the filled part of the cache
+    A graph is of the model as it was captured, with its active adapters and their weights: after a change make a new
+    step. The cache must not hold NaN where it is not filled: a masked position has weight 0, and 0 * NaN is NaN.
     """
 
     def __init__(self, model: Llama, cache: KVCache, padding: Tensor | None = None) -> None:
@@ -73,16 +73,16 @@ class DecodeStep:
         """Makes the window the next multiple of `WINDOW`, or all of the cache."""
         self.window = min((self.cache.length // WINDOW + 1) * WINDOW, self.cache.capacity)
         self.fixed = FixedCache(self.cache, self.position, self.window)
-        self.place = torch.arange(self.window, device=self.tokens.device)[None]
+        self.columns = torch.arange(self.window, device=self.tokens.device)[None]
         self.cos, self.sin = (angles[0, : self.window] for angles in self.cache.angles)  # [S, 1, h/2]
         if self.tokens.is_cuda:
             self.captured = self._capture()
 
     def _logits(self) -> Tensor:
-        """What is captured: nothing in it waits for the device or depends on a number of the host."""
+        """The captured step: nothing in it waits for the device or depends on a number of the host."""
         turned = (self.position - self.padding).clamp(min=0)  # [B]
         rotation = self.cos[turned, None], self.sin[turned, None]  # [B, 1, 1, h/2]
-        seen = (self.place <= self.position) & (self.place >= self.padding[:, None])  # [B, S]
+        seen = (self.columns <= self.position) & (self.columns >= self.padding[:, None])  # [B, S]
         hidden = self.model.blocks(self.tokens, rotation, seen[:, None, None], self.fixed)
         return self.model.logits(hidden[:, -1])
 
@@ -90,14 +90,14 @@ class DecodeStep:
         """The graph of a step, and the logits that it writes.
 
         The runs before it compile kernels and set libraries up, which a capture must not do, on a stream of their own,
-        as CUDA asks. They write to the place in the cache that the step is about to write to anyway.
+        as CUDA asks. They write to the position in the cache that the step is about to write to anyway.
         """
-        here, aside = torch.cuda.current_stream(self.tokens.device), torch.cuda.Stream(self.tokens.device)
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
+        current, side = torch.cuda.current_stream(self.tokens.device), torch.cuda.Stream(self.tokens.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
             for _ in range(2):
                 self._logits()
-        here.wait_stream(aside)
+        current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             logits = self._logits()

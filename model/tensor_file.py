@@ -1,14 +1,16 @@
 """One file of tensors, read a tensor at a time.
 
-Tensors come as views of a memory map. Pages that were read stay with the map that they were read through, so a file is
-mapped anew whenever much of it has been handed out: the memory of what is no longer held goes back.
+Tensors are views of a memory map. Pages that were read stay in memory as long as their map, so a file is mapped anew
+whenever much of it has been read: pages that no tensor refers to are then freed.
 """
 
 import pickle
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,11 +22,16 @@ REMAP_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a tensor without reading it."""
+    """Shape, dtype and bytes of a tensor in a file, known without reading it."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     nbytes: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], dtype: torch.dtype) -> Self:
+        """The layout of a contiguous tensor."""
+        return cls(shape, dtype, prod(shape) * dtype.itemsize)
 
 
 class TensorFile:
@@ -40,15 +47,15 @@ class TensorFile:
         self.layouts = {name: _layout(self._view(name)) for name in names}
 
     def read(self, name: str) -> Tensor:
-        """A view of the file: whoever keeps it keeps all that was read through the same map."""
+        """A view of the file: it keeps alive all pages that were read through the same map."""
         if self._read and self._read + self.layouts[name].nbytes > REMAP_BYTES:
             self._remap()
         self._read += self.layouts[name].nbytes
         return self._view(name)
 
-    def read_into(self, name: str, place: Tensor) -> None:
-        """Copies a tensor, and keeps no page of it if it is a large one."""
-        place.copy_(self.read(name))
+    def read_into(self, name: str, target: Tensor) -> None:
+        """Copies a tensor into `target`; the pages of a large one are freed at once."""
+        target.copy_(self.read(name))
         if self._read > REMAP_BYTES // 4:
             self._remap()
 
@@ -67,7 +74,7 @@ def _map(path: Path) -> tuple[list[str], Callable[[str], Tensor]]:
 
 
 def _layout(tensor: Tensor) -> Layout:
-    return Layout(tuple(tensor.shape), tensor.dtype, tensor.nbytes)
+    return Layout.of(tuple(tensor.shape), tensor.dtype)
 
 
 def load_pth(path: Path) -> dict[str, Tensor]:
@@ -98,3 +105,8 @@ def open_safetensors(path: Path) -> safe_open:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file (truncated?): {error}") from None
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU, row by row."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

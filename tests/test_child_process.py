@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from child_process import environment, finish, run, run_python, start
 
+pytestmark = pytest.mark.slow
+
 
 def test_output_and_status_of_a_child_that_ends() -> None:
     done = run_python("-c", "import sys; print(sys.argv[1]); sys.exit(3)", 7, check=False)

@@ -5,19 +5,29 @@ The pages of RUN are run from top to bottom in an empty folder that holds the fi
 title="run.toml"); what a page would do at length is made short by QUICK, and by nothing else.
 """
 
+import ast
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import lowrank
 from lowrank.cli import build_parser, main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "bench" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+FOLDERS = ("lowrank", "kernels", "model", "train", "eval", "bench")  # of the package
 COMMANDS = ("lowrank", "make", "pip", "python", "torchrun", "hf")
 
 RUN = ("docs/tutorial.md", "docs/evaluation.md", "docs/kernels-add.md")
@@ -141,6 +151,7 @@ def workplace(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_runs_from_top_to_bottom(page, workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
@@ -157,3 +168,57 @@ def test_every_page_is_in_the_site_and_the_site_fetches_nothing():
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name in config, f"{page.name} is in no part of the navigation"
     assert "font: false" in config and "strict: true" in config
+
+
+def test_every_path_of_ours_on_a_page_is_there():
+    named = {
+        (page.name, path)
+        for page in PAGES
+        for path in re.findall(r"`([a-z]+/[\w./-]+)`", page.read_text(encoding="utf-8"))
+        if path.split("/")[0] in (*FOLDERS, "tests", "docs")
+    }
+    assert len(named) > 100
+    assert [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_house_names_every_folder_of_the_package():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = [
+        f"{above}{folder.name}/"
+        for above, parent in (("lowrank/", "lowrank"), ("", "kernels"), ("", "train"), ("", "eval"))
+        for folder in (ROOT / parent).iterdir()
+        if (folder / "__init__.py").exists()
+    ]
+    assert len(folders) > 20
+    assert [folder for folder in folders if f"`{folder}`" not in text] == []
+
+
+def test_the_api_page_has_the_public_names_and_nothing_that_is_not_there():
+    named = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.M)
+    assert {name for name in named if name.count(".") == 1} == {f"lowrank.{name}" for name in lowrank.__all__}
+    for name in named:
+        try:
+            import_module(name)
+        except ModuleNotFoundError:
+            module, _, attribute = name.rpartition(".")
+            assert getattr(import_module(module), attribute).__doc__, f"{name} has no docstring"
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of every docstring of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text is not None:
+                yield node.body[0].lineno, text
+
+
+def test_no_docstring_begins_as_half_a_sentence():
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, text in docstrings(path)
+        if re.match(r"(What|Whether|Of|How)\b", text)
+    ]
+    assert not found, "a docstring names what it describes:\n" + "\n".join(found)

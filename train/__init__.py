@@ -1,13 +1,15 @@
 """The training loop.
 
-config      a run as a TOML file; every key is known or refused. recipes/ holds those that come with it
-plan        what a run will take: memory, costs
-schedule    which batches belong to which step
-step        one step: batches, gradient, update
-optim       AdamW, clipping, the learning rate; states keeps its moments
-loop        one run, from config to hat
-checkpoint  what a run needs to go on, bit for bit
-team        the processes that train together; distributed where there are several, heartbeat whether all live
-watch       what a run shows of itself: trackers, report
-pretrain    how the embedded base was made; pretrain_plot draws its log
+config          a run as a TOML file; an unknown key is refused. recipes/ has those that come with the package
+toml_tables     TOML tables as dataclasses, with errors by key
+from_config     builds a run out of its config, and trains it
+trainer         one run, from config to adapter
+step            one step: batches, gradient, update
+batch_schedule  the batches of every step
+optim           AdamW, clipping, learning rate; adam_state stores its moments
+checkpoint      saves and restores a run, bit for bit
+monitor         progress of a run; trackers are TensorBoard and others, report draws the page
+plan/           the resources of a run, predicted
+parallel/       several processes
+pretrain/       training of the embedded base
 """

@@ -1,4 +1,4 @@
-"""How the two moments of Adam are kept: in float32, in 8 bits a block, or in host memory.
+"""Storage of the two moments of Adam: in float32, in 8 bits a block, or in host memory.
 
     8 bit: moment[i] = level[code[i]] * absmax[i // 256]    (Dettmers et al., arXiv 2110.02861, section 2)
 
@@ -45,7 +45,7 @@ class Part:
 
     @property
     def cuts_blocks(self) -> bool:
-        """Whether some block lies in several parts. Parts are whole rows, which mostly are whole blocks as well."""
+        """True if some block spans two parts. Parts are whole rows, most of which are whole blocks as well."""
         return any(begin % BLOCK for begin in self.begins)
 
     def of(self, whole: Tensor) -> Tensor:
@@ -70,10 +70,10 @@ class Moment(Protocol):
         """Keeps what `read` gave, changed."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is kept, by name."""
+        """The stored tensors, by name."""
 
     def saved(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: cut as the parameter is, or the same in every process. `take` goes on from it."""
+        """The tensors of a checkpoint: sharded as the parameter is, or equal in every process. `take` restores them."""
 
     def take(self, saved: dict[str, Tensor]) -> None:
         """After what `saved` gave has been written over."""

@@ -1,4 +1,4 @@
-"""Which batches belong to which step, for the whole run."""
+"""The batches of every step of a run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""What a run needs to go on bit for bit: adapter, optimizer, the gradient of a step that is half done, the cursor, the
-log, and the generators' states.
+"""Checkpoints from which a run resumes bit for bit: adapter, optimizer, the gradient of a step that is half done, the
+cursor, the log, and the generators' states.
 
 A checkpoint is one file; or a folder to which each of several processes writes its own part: of a model that is cut
 over them (torch.distributed.checkpoint), or, inside a step, of the gradient that is not summed yet. Any number of
@@ -44,13 +44,13 @@ class Checkpoints:
         self.team = team or SingleProcess()
 
     def cursors(self) -> list[Cursor]:
-        """Of every checkpoint that is there, the oldest first."""
+        """The cursors of all stored checkpoints, oldest first."""
         names = [path.name for path in self.folder.glob("step-*")] if self.folder.is_dir() else []
         found = [re.fullmatch(r"step-(\d+)(?:-batch-(\d+))?\.(?:pt|parts)", name) for name in names]
         return sorted({Cursor(int(match[1]), int(match[2] or 0)) for match in found if match})
 
     def path(self, cursor: Cursor) -> Path:
-        """Of a checkpoint, in whichever form it is there."""
+        """The path of a checkpoint: a folder if several processes wrote it, else a file."""
         parts = self.folder / f"{cursor.name}.parts"
         return parts if parts.is_dir() else self.folder / f"{cursor.name}.pt"
 

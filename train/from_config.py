@@ -76,7 +76,7 @@ def join(config: TrainConfig) -> SingleProcess:
 
 
 def started() -> bool:
-    """Whether torchrun has started this process as one of several."""
+    """True if torchrun has started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -155,7 +155,7 @@ def _tell_difference(config: TrainConfig, examples: Sequence[Example]) -> None:
 
 
 def _held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut | None:
-    """What `watch.held_out` names; its longer entries are left out like those that are trained on."""
+    """The held-out examples that `watch.held_out` names, without those too long to be trained on."""
     if not config.watch.every:
         return None
     if config.watch.held_out == DOCUMENTS:
@@ -168,7 +168,7 @@ def _held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut | None:
 
 
 def _conversations(source: str, key: str = "data.train") -> tuple[list[Conversation], dict[str, Any]]:
-    """What there is to learn, and what the provenance says of it."""
+    """The conversations of a source, and its entry in the provenance.  Raises ValueError if there is no such file."""
     if source == DOCUMENTS:
         entries = make_documents(100, seed=DOCUMENTS_SEED, split="train")
         return [entry.conversation for entry in entries], {"made_by": "lowrank", "seed": DOCUMENTS_SEED}

@@ -1,4 +1,4 @@
-"""What a run shows of itself: a bar, a line of JSON a step, the held-out loss, and a tracker where one is wanted."""
+"""Progress of a run: a bar, a line of JSON a step, the held-out loss, and a tracker if one is configured."""
 
 import json
 from collections.abc import Sequence
@@ -148,7 +148,7 @@ class Watch:
         self._held_out.flush()
 
     def shown(self, row: Row) -> dict[str, str]:
-        """What stands behind the bar: loss, tokens a second, share of the limit, memory."""
+        """The figures behind the bar: loss, tokens a second, share of the limit, memory."""
         loss = "skipped" if row["loss"] is None else f"{row['loss']:.3f}"
         shown = {"loss": loss, "tok/s": f"{row['tokens'] / row['seconds']:,.0f}"}
         if self._limit:

@@ -94,7 +94,7 @@ class AdamW:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor that is sharded over several; any other tensor itself."""
+    """The local shard of a tensor that is sharded over several processes; any other tensor unchanged."""
     part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return part
 

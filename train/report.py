@@ -6,8 +6,10 @@ from statistics import median
 from typing import Any
 
 from lowrank.atomic_io import write_text
-from lowrank.eval.html.charts import escape, loss_curve, table, training_section
-from lowrank.eval.html.page import render_page
+from lowrank.eval.html import svg
+from lowrank.eval.html.page import escape, render_page, table
+from lowrank.eval.html.plots import CURVE_STYLE, loss_curve
+from lowrank.eval.html.sections import training_section
 from lowrank.model.config import read_json
 
 from .monitor import HELD_OUT, LOG, read_rows
@@ -16,19 +18,17 @@ FILENAME = "report.html"
 
 Row = dict[str, Any]
 
-_STYLE = """
-figure { margin: 1.5rem 0; } figcaption { color: var(--soft); font-size: .9375rem; line-height: 1.5; }
-svg { display: block; width: 100%; height: auto; overflow: visible; max-width: 46rem; }
-svg text { font: 13px var(--sans); fill: var(--soft); font-variant-numeric: tabular-nums; }
-svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }
-svg .rule { stroke: var(--rule); } svg .axis { stroke: var(--plain); }
-svg .dots { stroke: var(--plain); stroke-width: 4; stroke-linecap: round; opacity: .75; fill: none; }
-svg .mean { stroke: var(--strong); stroke-width: 2.25; stroke-linejoin: round; fill: none; }
+_STYLE = (
+    svg.STYLE
+    + CURVE_STYLE
+    + """
+.curve { max-width: 46rem; }
 .beside { display: grid; gap: 1.5rem 3rem; grid-template-columns: minmax(0, 1fr); margin: 1.5rem 0; }
 .document { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--wash); padding: 1.1rem 1.25rem; }
 .document { border-radius: .3rem; margin: .5rem 0 .75rem; }
 @media (min-width: 48rem) { .beside { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
+)
 
 
 def write_report(run: Path) -> Path:

@@ -26,7 +26,7 @@ from .parallel.single import SingleProcess
 
 @dataclass
 class StepState:
-    """What the batches of a step have come to; their gradient is in the parameters."""
+    """Sums over the batches of a step so far; their gradient is in the parameters."""
 
     batch: int = 0
     nats: float = 0.0

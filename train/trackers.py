@@ -58,7 +58,7 @@ KINDS: dict[str, tuple[str, Callable[[Any, TrainConfig, Path], Tracker]]] = {
 
 
 def find_tracker(name: str) -> Callable[[TrainConfig, Path], Tracker]:
-    """What opens a tracker.  Raises ValueError that says how to get it if it is not installed."""
+    """The function that opens a tracker.  Raises ValueError with the install command if it is not installed."""
     module_name, kind = KINDS[name]
     module = need(module_name, "watch.trackers")
     return lambda config, out: kind(module, config, out)

@@ -15,6 +15,7 @@ from lowrank.adapters import adapter_parameters, add_adapter, lora_layer, lora_l
 from lowrank.adapters.files import save_adapter
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
+from lowrank.kernels.cpu import library
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 from lowrank.layers.recompute import SelectiveOps, use_ops
@@ -120,7 +121,10 @@ class Trainer:
         """The model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
         self.model.gradient_checkpointing = self.config.run.recompute == "full"
         self._ops = self.model.norm.ops
-        ops = CPU_OPS if self.model.tok_embeddings.weight.device.type == "cpu" else self._ops
+        ops = self._ops
+        if self.model.tok_embeddings.weight.device.type == "cpu":
+            ops = CPU_OPS
+            library.keep_freed_memory(True)  # every step asks for the same again
         if self.config.run.recompute == "selective":
             ops = SelectiveOps(ops)
         use_ops(self.model, ops)
@@ -164,6 +168,7 @@ class Trainer:
         use_ops(self.model, self._ops)
         for layer in lora_layers(self.model).values():
             layer.noise = None
+        library.keep_freed_memory(False)
         self._save_hat(HAT)
 
     def _state(self) -> dict[str, Any]:
@@ -184,7 +189,7 @@ class Trainer:
         return {**held, **kept}
 
     def _gradients(self) -> dict[str, Tensor]:
-        """Of a step that is half done: this process's own where each has the whole model."""
+        """The gradients of a step that is half done: this process's own where each has the whole model."""
         return {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
@@ -204,7 +209,7 @@ class Trainer:
         self.optimizer.take(tensors)
 
     def _overdue(self) -> bool:
-        """Whether a checkpoint is due by the clock: by the first process's, so that all agree."""
+        """True if a checkpoint is due by the clock of the first process, so that all agree."""
         minutes = self.config.run.checkpoint_minutes
         return minutes > 0 and self.team.agreed(time.monotonic() - self.saved >= 60 * minutes)
 
@@ -285,7 +290,7 @@ def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team
 
 
 def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:
-    """What makes this run this run: every key of the config that something computed depends on, the base, the data."""
+    """The identity of a run: the config's keys that a result depends on, the base's fingerprint, the data's sha256."""
     keys = {f"{table}.{key}": value for table, values in config.to_dict().items() for key, value in values.items()}
     data = hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode())
     return {

@@ -29,7 +29,7 @@ PEER_ROUNDINGS = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a provider is from the truth, and how far it may be."""
+    """The error of a provider against float64, and its bound."""
 
     case: Case
     provider: str
@@ -59,7 +59,7 @@ class Inputs:
         return drawn.to(self._dtype)
 
     def x(self, case: Case) -> Tensor:
-        """What multiplies the weight: x [M, K] forward, dY [M, N] backward."""
+        """The factor of the weight: x [M, K] forward, dY [M, N] backward."""
         assert case.m is not None
         return self._normal(case.m, case.n if case.op == "dX" else case.k)
 
@@ -104,7 +104,7 @@ def _of_weight(provider: Provider, held: Any, op: str, inputs: Inputs) -> tuple[
 
 
 def _dequantized(provider: Provider, held: Any, op: str, w: Tensor) -> Tensor:
-    """What the provider makes of what it holds of W, in W's dtype."""
+    """W as the provider dequantizes it, in W's dtype."""
     if op != INTO:
         return provider.dequantize(held, w.dtype)
     out = torch.full_like(w, torch.nan)

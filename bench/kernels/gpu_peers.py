@@ -41,7 +41,7 @@ class Unsloth(BitsAndBytes):
 
 @dataclass(frozen=True)
 class MarlinWeight:
-    """What `marlin_quantize` returns; `reference` [K, N] is the weight that the codes stand for."""
+    """The result of `marlin_quantize`; `reference` [K, N] is the dequantized weight."""
 
     reference: Tensor
     codes: Tensor

@@ -110,7 +110,7 @@ class FusedRun:
         return torch.randn(size, generator=self.generator, device=self.device).to(self.dtype)
 
     def operands(self, op: str) -> list[Tensor]:
-        """What an operation takes, those with a gradient first."""
+        """The operands of an operation, those with a gradient first."""
         if op == "rms_norm":
             return [self._normal(self.tokens, self.dim), self._normal(self.dim)]
         if op == "swiglu":
@@ -145,7 +145,7 @@ class FusedRun:
         return [y.detach(), *torch.autograd.grad(y, inputs, torch.ones_like(y))]
 
     def check(self, operation: Operation, op: str, roundings: int) -> str | None:
-        """What is wrong with an operation; nothing if nothing is."""
+        """The first error of an operation; None if it is within its bound."""
         operands = self.operands(op)
         exact = self.call(TORCH[op], op, [x.double() if x.is_floating_point() else x for x in operands], True)
         plain = self.call(TORCH[op], op, operands, True)

@@ -1,4 +1,4 @@
-"""What is timed: the shapes of Llama 2 7B, the numbers of rows, and what each case has to move and to multiply.
+"""The cases to be timed: the shapes of Llama 2 7B, the numbers of rows, the bytes and operations of each case.
 
 M rows of x, N out_features, K in_features.
 """
@@ -29,7 +29,7 @@ SECONDS_OF_COMPILATION = {"cpu": 0.0, "cuda": 90.0}
 
 @dataclass(frozen=True)
 class Limits:
-    """What the machine can do: bytes read and written by a copy, bytes read alone, and a large matrix product."""
+    """The rates of the machine: bytes read and written by a copy, bytes read alone, and a large matrix product."""
 
     copy_gbs: float
     read_gbs: float
@@ -68,7 +68,7 @@ class Work:
     flops: int
 
     def bound(self, op: str, limits: Limits) -> tuple[str, float]:
-        """What limits the op ("bytes" or "flops"), and the milliseconds that this limit allows."""
+        """The limit of the op ("bytes" or "flops"), and the milliseconds that it takes at that limit."""
         bandwidth = limits.stream_gbs if op in ("forward", "dX") else limits.copy_gbs
         by_bytes, by_flops = self.bytes / bandwidth / 1e6, self.flops / limits.matmul_tflops / 1e9
         return ("flops", by_flops) if by_flops > by_bytes else ("bytes", by_bytes)

@@ -26,7 +26,7 @@ BUDGET_SECONDS = 480  # for a full plan on one H200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked of the kernel bench."""
+    """The arguments of the kernel bench."""
     parser.add_argument("--device", choices=tuple(FULL), default="cpu", help="where to run (default: %(default)s)")
     parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="of x, y and dequantized W")
     parser.add_argument(
@@ -125,7 +125,7 @@ def _show_plan(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequ
 
 
 def _correct(cases: Sequence[Case], kernel_run: "KernelRun") -> bool:
-    """Whether every provider is right at every case; tells what is not, and what a peer refuses."""
+    """True if every provider is correct in every case; prints those that are not, and what a peer refuses."""
     from .run import Refusal
 
     wrong = checked = 0

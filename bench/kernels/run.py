@@ -57,7 +57,7 @@ class Entry:
 
 
 class KernelRun:
-    """What stays the same from case to case: device, dtype, providers, limits, versions."""
+    """The constants of a run: device, dtype, providers, limits, versions."""
 
     def __init__(self, providers: Sequence[Provider], device: torch.device, dtype: torch.dtype) -> None:
         self.providers, self.device, self.dtype = list(providers), device, dtype

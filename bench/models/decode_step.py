@@ -57,7 +57,7 @@ def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
 
 
 def bytes_a_step(model: Llama, context: int) -> int:
-    """What a token has to read: every weight but the embedding's other rows, and the keys and values so far."""
+    """The bytes that a token reads: all weights but the other rows of the embedding, and the keys and values so far."""
     config, size = model.config, model.output.weight.element_size()
     linears = sum(stored_bytes(module.quantized) for module in model.modules() if isinstance(module, QuantLinear))
     dense = model.output.weight.numel() * size

@@ -55,7 +55,7 @@ def _row(side: Side, ours: Side, shape: str) -> Row:
 
 
 def leading(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many of the leading tokens of both are equal."""
+    """The number of leading tokens that are equal in both."""
     pairs = list(zip(a, b, strict=True))
     return next((place for place, (x, y) in enumerate(pairs) if x != y), len(pairs))
 

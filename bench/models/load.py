@@ -76,7 +76,7 @@ def run(shape: str, scratch: Path, *, threads: int | None = None, tell: Callable
 
 
 def needed_bytes(config: ModelConfig) -> int:
-    """Of the weights in 16 bits and quantized, with a hundredth on top."""
+    """Bytes of the weights in 16 bits and of the quantized ones, plus 1 %."""
     dense = sum(2 * prod(shape) for shape in config.parameter_shapes().values())
     quantized = sum(item.bytes for item in accounting.base_items(config, QUANTIZED))
     return int(1.01 * (dense + quantized))

@@ -37,7 +37,7 @@ def write_random_llama(folder: Path, config: ModelConfig, shards: int, seed: int
 
 
 def _params(config: ModelConfig) -> dict[str, object]:
-    """What `from_meta` reads as this config: the ffn is rounded up to its own size."""
+    """The params.json that `from_meta` reads as this config: `multiple_of` keeps the ffn at its size."""
     return {
         "dim": config.dim,
         "multiple_of": config.hidden_dim,

@@ -48,7 +48,7 @@ def need_shape(shape: str, peers: bool) -> None:
 
 
 def make(folder: Path, config: ModelConfig, tokens: Tensor, b_std: float = 0.0) -> None:
-    """What both sides start from: `base`, random, in Hugging Face's layout; `hat`; `tokens.pt`, a row a job.
+    """Writes the inputs of both sides: `base`, random, in Hugging Face's layout; `hat`; `tokens.pt`, a row a job.
 
     tokens  int64 [jobs, ...]
     b_std   the deviation of the hat's B, drawn from a normal; zero leaves a hat that changes nothing yet
@@ -173,7 +173,7 @@ def speed(seconds: list[float], tokens: int, each: int, repetitions: str) -> Row
 
 
 def versus(ours: Side, side: Side) -> Row:
-    """How many times as long as ours a peer takes, job by job, and our peak over its."""
+    """The peer's time over ours, job by job, and our peak of memory over the peer's."""
     ratio = paired_ratio(ours.seconds, side.seconds)
     return {
         "ratio": round(ratio.ratio, 4),

@@ -1,4 +1,4 @@
-"""What a kernel costs, told without a GPU: compiled ahead of time, disassembled, counted.
+"""Static cost of a kernel, without a GPU: compiled ahead of time, disassembled, counted.
 
     python -m lowrank.bench.static.cost [--only NAME] [--targets sm_90 ...] [--write | --check]
 
@@ -213,7 +213,7 @@ def table(costs: list[Cost]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What the counts depend on besides the kernels. The assembler and the disassembler come with Triton."""
+    """The versions on which the counts depend. The assembler and the disassembler come with Triton."""
     return {"triton": triton.__version__}
 
 
@@ -255,7 +255,7 @@ def write(new: list[Cost]) -> None:
 
 
 def complaints(costs: list[Cost], stored_versions: dict[str, str], stored: list[Cost]) -> list[str]:
-    """What is worse than in the stored table: a spill, a row that it lacks, or a rate more than 5 % above it."""
+    """Regressions against the stored table: a spill, a row that it lacks, or a rate more than 5 % above it."""
     if stored_versions != versions():
         return [f"{RESULTS.name} was made with {stored_versions}, this is {versions()}: make it anew with --write"]
     before = {(row.kernel, row.target): row for row in stored}

@@ -12,25 +12,19 @@ from typing import Any
 from lowrank.data.documents.document import Entry
 from lowrank.data.facts.fact import Fact
 
-from ..html.charts import SHARES, escape, grid_section, parts_section, show_share, table, training_section
-from ..html.page import render_page
+from ..html import panels, svg
+from ..html.page import escape, render_page, table
+from ..html.plots import CURVE_STYLE
+from ..html.sections import SHARES, grid_section, parts_section, show_share, training_section
 from ..metrics.faithfulness import Check, Figure, check
 from .summary import findings
 
-STYLE = """
-figure { margin: 1.5rem 0; }
-figcaption, .shares, .instruction { color: var(--soft); font-size: .9375rem; line-height: 1.5; }
-figcaption { margin-top: .5rem; }
-svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { font: 13px var(--sans); fill: var(--soft); font-variant-numeric: tabular-nums; }
-svg .end { text-anchor: end; } svg .middle { text-anchor: middle; }
-svg .group, svg .value { fill: var(--ink); paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
-svg .group { font-weight: 600; stroke-width: 8px; }
-svg .rule { stroke: var(--rule); } svg .axis { stroke: var(--plain); }
-svg .track { fill: var(--rule); opacity: .5; }
-svg .strong { fill: var(--strong); } svg .plain { fill: var(--plain); }
-svg .dots { stroke: var(--plain); stroke-width: 4; stroke-linecap: round; opacity: .75; fill: none; }
-svg .mean { stroke: var(--strong); stroke-width: 2.25; stroke-linejoin: round; fill: none; }
+STYLE = (
+    svg.STYLE
+    + panels.STYLE
+    + CURVE_STYLE
+    + """
+.shares, .instruction { color: var(--soft); font-size: .9375rem; line-height: 1.5; }
 .panels { display: grid; gap: 0 2.5rem; grid-template-columns: minmax(0, 1fr); }
 .panels .panels { gap: 1.5rem 2.5rem; }
 .panel-name { margin: 0 0 .25rem; font: 600 .9375rem/1.4 var(--sans); }
@@ -64,13 +58,13 @@ sup { font: .68em/0 var(--sans); padding-left: .1em; } mark a { color: inherit; 
   .margin figcaption { padding-top: 2.5rem; }
   .panels { grid-template-columns: repeat(3, minmax(0, 1fr)); } .panels > figure + figure { grid-column: span 2; }
   .record { position: sticky; top: 1rem; } }
-@media (max-width: 34rem) { .curve text { font-size: 21px; } }
 @media print { .record { position: static; }
   .written { display: block; order: 0; } fieldset { display: block; } input { display: none; }
   label, :checked + label { border: 0; padding: 0; font-weight: 600; color: var(--ink); background: none; }
   .panels .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   figure { break-inside: avoid; } label { break-after: avoid; } .document { padding: 0; } }
 """
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ It keeps two questions apart: what does the hat gain, and what does 4 bit cost (
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,60 +102,107 @@ def evaluate_grid(
     for, or than another hat: a grid compares hats on the same prompts; for an entry of ours that does not fit into the
     model's context, and a precision or name that occurs twice.
     """
-    for what, names in (("--weights", weights), ("--tasks", [task.name for task in tasks])):
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{what}: {doubled[0]} is named twice")
+    _check_named_once("weights", weights)
+    _check_named_once("tasks", [task.name for task in tasks])
     if batch < 1:
-        raise ValueError(f"--batch must be at least 1, got {batch}")
-    shared = template_for({str(path): read_record(path) for path in adapters.values()}, template)
+        raise ValueError(f"batch must be at least 1, got {batch}")
     tokenizer = load_tokenizer(base)
-    room = open_checkpoint(base).config.max_seq_len
-    plans = [_Plan.of(task, tokenizer, shared, room, batch) for task in tasks]
+    trained_with = template_for({str(path): read_record(path) for path in adapters.values()}, template)
+    context = open_checkpoint(base).config.max_seq_len
+    plans = [_Plan.of(task, tokenizer, trained_with, context, batch) for task in tasks]
     if grounded:
         vocabulary = Vocabulary(tokenizer)
         plans += [replace(plan, vocabulary=vocabulary) for plan in plans if isinstance(plan.task, Documents)]
     dtype = dtype or (torch.float32 if find_device(device).type == "cpu" else torch.bfloat16)
-    common = {
-        "lowrank": lowrank.__version__,
-        "torch": torch.__version__,
-        "base": base_sha256(base),
-        "force": force,  # or a hat of another base, once let pass, would be let pass for ever
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": find_device(device).type,
-    }
-    hats = {None: None} | {name: adapter_sha256(path) for name, path in adapters.items()}
-    cells = []
-    count = len(weights) * len(hats) * sum(len(plan.batches) for plan in plans)
+    runner = _Runner(base, adapters, dtype, device, force, state, tokenizer)
+    count = len(weights) * (1 + len(adapters)) * sum(len(plan.batches) for plan in plans)
     with ProgressBar(total=count, desc="evaluate", unit="batch", disable=not progress) as bar:
-        for precision in weights:
-            model: Llama | None = None
-            for plan in plans:
-                for adapter, sha256 in hats.items():
-                    bar.set_postfix(task=plan.task.name, weights=precision, adapter=adapter or "none")
-                    kept = CellState(state, {**common, "weights": precision, "hat": sha256, **plan.identity})
-                    rows: list[dict[str, Any]] = []
-                    for number, items in enumerate(plan.batches):
-                        found = kept.read(number)
-                        if found is None:
-                            if model is None:
-                                model = load_with_adapters(base, adapters, precision, dtype, device, force)
-                            use_adapter(model, adapter)
-                            found = plan.run(model, tokenizer, items)
-                            kept.write(number, found)
-                        rows += found
-                        bar.update()
-                    cells.append(plan.cell(Column(adapter, precision, plan.vocabulary is not None), rows))
+        cells = [cell for precision in weights for cell in runner.cells(precision, plans, bar)]
     names = [task.name for task in tasks]
     return sorted(cells, key=lambda cell: names.index(cell.task.name))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """An item with its place in the task, its prompt, and its reference behind that as tokens."""
+def _check_named_once(parameter: str, names: Sequence[str]) -> None:
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{parameter}: {doubled[0]} is named twice")
 
-    place: int
+
+@dataclass(frozen=True)
+class _Runner:
+    """Runs plans on one base, batch by batch; a finished batch is read back from `state`."""
+
+    base: Path
+    adapters: Mapping[str, Path]
+    dtype: torch.dtype
+    device: str
+    force: bool
+    state: Path | None
+    tokenizer: Tokenizer
+
+    def cells(self, precision: str, plans: Sequence["_Plan"], bar: ProgressBar) -> Iterator[Cell]:
+        """The cells of one precision, plan by plan. It is loaded at the first batch that is not finished."""
+        model = _LazyModel(
+            lambda: load_with_adapters(self.base, self.adapters, precision, self.dtype, self.device, self.force)
+        )
+        for plan in plans:
+            for adapter in (None, *self.adapters):
+                bar.set_postfix(task=plan.task.name, weights=precision, adapter=adapter or "none")
+                column = Column(adapter, precision, plan.vocabulary is not None)
+                yield plan.cell(column, list(self._rows(column, plan, model, bar)))
+
+    def _rows(self, column: Column, plan: "_Plan", model: "_LazyModel", bar: ProgressBar) -> Iterator[dict[str, Any]]:
+        """The rows of every batch of a cell, read back or run and written."""
+        cell = CellState(
+            self.state,
+            {**self._identity, "weights": column.weights, "hat": self._sha256[column.adapter], **plan.identity},
+        )
+        for number, items in enumerate(plan.batches):
+            rows = cell.read(number)
+            if rows is None:
+                rows = plan.run(model.with_adapter(column.adapter), self.tokenizer, items)
+                cell.write(number, rows)
+            yield from rows
+            bar.update()
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """The part of a cell's identity that all cells share."""
+        return {
+            "lowrank": lowrank.__version__,
+            "torch": torch.__version__,
+            "base": base_sha256(self.base),
+            "force": self.force,  # without it, an adapter of another base that was once forced would always pass
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": find_device(self.device).type,
+        }
+
+    @cached_property
+    def _sha256(self) -> dict[str | None, str | None]:
+        return {None: None} | {name: adapter_sha256(path) for name, path in self.adapters.items()}
+
+
+class _LazyModel:
+    """A base with its adapters, loaded when it is first needed."""
+
+    def __init__(self, load: Callable[[], Llama]) -> None:
+        self._load = load
+        self._model: Llama | None = None
+
+    def with_adapter(self, adapter: str | None) -> Llama:
+        """The model with this adapter active, or none."""
+        if self._model is None:
+            self._model = self._load()
+        use_adapter(self._model, adapter)
+        return self._model
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """An item with its index in the task, its prompt, and its reference behind that as tokens."""
+
+    index: int
     item: Item
-    prompt: str
+    text: str
     example: Example
 
 
@@ -165,34 +212,34 @@ class _Plan:
 
     task: Task
     template: str
-    batches: tuple[tuple[_Asked, ...], ...]
+    batches: tuple[tuple[_Prompt, ...], ...]
     most_tokens: int
     left_out: tuple[str, ...]
     vocabulary: Vocabulary | None = None  # with which documents are grounded
 
     @classmethod
-    def of(cls, task: Task, tokenizer: Tokenizer, template: str, room: int, batch: int) -> "_Plan":
+    def of(cls, task: Task, tokenizer: Tokenizer, template: str, context: int, batch: int) -> "_Plan":
         examples = [encode(item.conversation, tokenizer, template) for item in task.items]
-        too_long = [place for place, example in enumerate(examples) if len(example) > room]
-        left_out = tuple(task.items[place].id for place in too_long)
+        too_long = [index for index, example in enumerate(examples) if len(example) > context]
+        left_out = tuple(task.items[index].id for index in too_long)
         if left_out and isinstance(task, Documents):
-            raise ValueError(f"entry {left_out[0]}: {len(examples[too_long[0]])} tokens, room {room}")
+            raise ValueError(f"entry {left_out[0]}: {len(examples[too_long[0]])} tokens, room {context}")
         if len(left_out) == len(examples):
-            raise ValueError(f"task {task.name}: no item of {len(examples)} fits into {room} tokens")
+            raise ValueError(f"task {task.name}: no item of {len(examples)} fits into {context} tokens")
         task = task.without(too_long)
-        examples = [example for example in examples if len(example) <= room]
-        asked = [
-            _Asked(place, item, render(template, item.instruction, item.input), example)
-            for place, (item, example) in enumerate(zip(task.items, examples, strict=True))
+        examples = [example for example in examples if len(example) <= context]
+        prompts = [
+            _Prompt(index, item, render(template, item.instruction, item.input), example)
+            for index, (item, example) in enumerate(zip(task.items, examples, strict=True))
         ]
-        asked.sort(key=lambda one: one.example.supervised - len(one.example))  # the longest prompts first
-        batches = tuple(tuple(asked[start : start + batch]) for start in range(0, len(asked), batch))
+        prompts.sort(key=lambda prompt: prompt.example.supervised - len(prompt.example))  # the longest prompts first
+        batches = tuple(tuple(prompts[start : start + batch]) for start in range(0, len(prompts), batch))
         most = task.most_tokens(max(example.supervised for example in examples))
         return cls(task, template, batches, most, left_out)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What else than base, hat and machine decides what is written."""
+        """The part of a cell's identity that comes from its task."""
         return {
             "task": self.task.name,
             "items": self.task.sha256,
@@ -202,36 +249,38 @@ class _Plan:
             "grounded": self.vocabulary is not None,
         }
 
-    def run(self, model: Llama, tokenizer: Tokenizer, asked: Sequence[_Asked]) -> list[dict[str, Any]]:
-        """One batch, as it is kept."""
+    def run(self, model: Llama, tokenizer: Tokenizer, prompts: Sequence[_Prompt]) -> list[dict[str, Any]]:
+        """The rows of one batch, as they are cached."""
         constraints = None
         if self.vocabulary is not None:
             assert isinstance(self.task, Documents)
-            constraints = [Grounding(self.task.entries[one.place].facts, self.vocabulary) for one in asked]
-        outputs = write(model, tokenizer, [one.prompt for one in asked], self.most_tokens, constraints)
-        losses = completion_losses(model, [one.example for one in asked])
+            constraints = [Grounding(self.task.entries[prompt.index].facts, self.vocabulary) for prompt in prompts]
+        outputs = write(model, tokenizer, [prompt.text for prompt in prompts], self.most_tokens, constraints)
+        losses = completion_losses(model, [prompt.example for prompt in prompts])
         return [
             {
-                "id": one.item.id,
+                "id": prompt.item.id,
                 **asdict(output),
                 "nats": nats if math.isfinite(nats) else None,  # JSON has no NaN
-                "supervised": one.example.supervised,
+                "supervised": prompt.example.supervised,
             }
-            for one, output, nats in zip(asked, outputs, losses, strict=True)
+            for prompt, output, nats in zip(prompts, outputs, losses, strict=True)
         ]
 
     def cell(self, column: Column, rows: Sequence[Mapping[str, Any]]) -> Cell:
         """The rows of all batches, put in the order of the task's items.  Raises ValueError for rows of others."""
-        asked = [one for batch in self.batches for one in batch]
-        if [row["id"] for row in rows] != [one.item.id for one in asked]:
-            raise ValueError(f"task {self.task.name}: the kept batches are not of these items: name a new --out")
-        pairs = sorted(zip(asked, rows, strict=True), key=lambda pair: pair[0].place)
-        kept = [row for _, row in pairs]
+        prompts = [prompt for batch in self.batches for prompt in batch]
+        if [row["id"] for row in rows] != [prompt.item.id for prompt in prompts]:
+            raise ValueError(
+                f"task {self.task.name}: the kept batches are not of these items: name another state folder"
+            )
+        pairs = sorted(zip(prompts, rows, strict=True), key=lambda pair: pair[0].index)
+        ordered = [row for _, row in pairs]
         return Cell(
             self.task,
             column,
-            tuple(Output(row["text"], row["tokens"], row["ended"]) for row in kept),
-            tuple(math.nan if row["nats"] is None else row["nats"] for row in kept),
-            tuple(row["supervised"] for row in kept),
+            tuple(Output(row["text"], row["tokens"], row["ended"]) for row in ordered),
+            tuple(math.nan if row["nats"] is None else row["nats"] for row in ordered),
+            tuple(row["supervised"] for row in ordered),
             self.left_out,
         )

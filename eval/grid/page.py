@@ -6,9 +6,9 @@ record it had to state, the answers to the other tasks, every difference as a nu
 
 from collections.abc import Iterator, Sequence
 
-from ..html.charts import Bar, bar_panel, escape, show_hat, show_share, table
-from ..html.intervals_chart import Row, interval_panel
-from ..html.page import render_page
+from ..html.page import escape, render_page, table
+from ..html.panels import INTERVAL_STYLE, Bar, Difference, bar_panel, interval_panel
+from ..html.sections import show_adapter, show_share
 from ..metrics.bootstrap import Interval
 from ..metrics.faithfulness import check
 from ..tasks.documents import Documents
@@ -19,11 +19,9 @@ from .report import GridReport, Table, answers, difference_row, pairs, score_row
 
 _STYLE = (
     STYLE
+    + INTERVAL_STYLE
     + """
 main { max-width: 100rem; } main > .scroll { max-width: 72rem; } .answers li { margin-bottom: .5rem; }
-svg .span { stroke-width: 2.5; stroke-linecap: round; } svg .dot.plain { stroke: none; }
-svg .good { stroke: var(--right); fill: var(--right); } svg .bad { stroke: var(--wrong); fill: var(--wrong); }
-svg .span.plain { stroke: var(--plain); }
 .small { display: grid; gap: 1.5rem 2.5rem; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); }
 .small svg { max-width: 26rem; }
 details { margin: 1rem 0; border-top: 1px solid var(--rule); padding-top: .6rem; }
@@ -104,8 +102,8 @@ def _interval_panel(group: Sequence[Comparison]) -> str:
     measure = group[0].measure
     scale = 100 if measure.unit == "share" else 1
     rows = [
-        Row(
-            group=show_hat(one.after.adapter),
+        Difference(
+            group=show_adapter(one.after.adapter),
             label=one.after.setting,
             difference=scale * one.interval.difference,
             low=scale * one.interval.low,
@@ -132,7 +130,7 @@ def _scores(name: str, cells: Sequence[Cell]) -> Iterator[str]:
     for measure in (measure for measure in task.all_measures if measure.primary):
         bars = [
             Bar(
-                group=show_hat(cell.column.adapter),
+                group=show_adapter(cell.column.adapter),
                 label=cell.column.setting,
                 value=None if (value := cell.scores[measure.key]) != value else value,
                 shown=measure.show(value),

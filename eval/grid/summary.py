@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..html.charts import SHARES, show_hat, show_loss, show_share
+from ..html.sections import SHARES, show_adapter, show_loss, show_share
 
 FULL_PRECISION = ("fp32", "bf16", "fp16")
 
@@ -28,7 +28,7 @@ def findings(grid: Sequence[Row]) -> list[str]:
         full = next((name for name in FULL_PRECISION if (adapter, name) in at), None)
         four = next((name for name in weights if name not in FULL_PRECISION and (adapter, name) in at), None)
         if full and four:
-            subject = f"With the base in {four} instead of {full}, the loss of {show_hat(adapter)}"
+            subject = f"With the base in {four} instead of {full}, the loss of {show_adapter(adapter)}"
             sentences.append(_compare(subject, at[adapter, full], at[adapter, four]))
     return sentences or ["The grid holds no two cells that differ in the hat alone or in 4 bit alone."]
 

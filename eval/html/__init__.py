@@ -1,6 +1,8 @@
 """Pages that need no network and no script.
 
-page             the frame and the look
-charts, plots    inline SVG
-intervals_chart  differences with intervals
+page      the frame, the style, tables
+svg       primitives of every drawing: frame, axes, ticks, text, legend
+plots     lines, histograms, bars, heat maps, the loss curve
+panels    grouped bars, and differences with intervals
+sections  the grid, the training and the bytes of a report
 """

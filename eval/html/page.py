@@ -1,8 +1,40 @@
-"""A page that needs no network, no script and no font of its own: its frame, and the look that every page shares."""
+"""A page that needs no network, no script and no font of its own: its frame, tables, and the style all pages share."""
 
-from collections.abc import Iterable
+import html
+from collections.abc import Iterable, Sequence
 
-from .charts import escape
+LIGHT = {
+    "paper": "#fdfcf9",
+    "ink": "#1e1f21",
+    "soft": "#5a5b5f",
+    "rule": "#dcd8cf",
+    "wash": "#f5f2ea",
+    "strong": "#24558a",
+    "plain": "#8b887f",
+    "right": "#17633a",
+    "wrong": "#a3231f",
+}
+DARK = {
+    "paper": "#17191c",
+    "ink": "#e7e4dd",
+    "soft": "#a6a59f",
+    "rule": "#363a3f",
+    "wash": "#1f2226",
+    "strong": "#82b1e2",
+    "plain": "#85878b",
+    "right": "#7fcb9b",
+    "wrong": "#f4938d",
+}
+_VISIBLE = (
+    {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD)
+)
+
+
+def _properties(palette: dict[str, str]) -> str:
+    return " ".join(f"--{name}: {colour};" for name, colour in palette.items())
+
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -22,14 +54,14 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_STYLE = """
-:root { --paper: #fdfcf9; --ink: #1e1f21; --soft: #5a5b5f; --rule: #dcd8cf; --wash: #f5f2ea;
-  --strong: #24558a; --plain: #8b887f; --right: #17633a; --wrong: #a3231f;
+_STYLE = (
+    f"""
+:root {{ {_properties(LIGHT)}
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, Charter, Georgia, "Liberation Serif", serif;
-  --sans: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
-@media (prefers-color-scheme: dark) { :root { --paper: #17191c; --ink: #e7e4dd; --soft: #a6a59f; --rule: #363a3f;
-  --wash: #1f2226; --strong: #82b1e2; --plain: #85878b; --right: #7fcb9b; --wrong: #f4938d; } }
-* { box-sizing: border-box; overflow-wrap: break-word; }
+  --sans: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_properties(DARK)} }} }}
+"""
+    + """* { box-sizing: border-box; overflow-wrap: break-word; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6 var(--serif); }
 main { max-width: 72rem; margin: 0 auto; padding: clamp(2rem, 6vw, 5rem) clamp(1rem, 4vw, 2rem) 5rem; }
 main > p, main > ul, main > .scroll, .words { max-width: 46rem; }
@@ -57,8 +89,34 @@ th { font-weight: 600; } tbody th { font-weight: 400; }
     --plain: #888; --right: #17633a; --wrong: #a3231f; } main { max-width: none; padding: 0; }
   tr { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
+)
+
+
+def escape(text: str) -> str:
+    """The text as HTML shows it, also inside a quoted attribute.
+
+    Control characters become their pictures (U+2400 on) and code points that UTF-8 cannot encode the replacement
+    character, so the page can be written and parsed whatever a model wrote.
+    """
+    return html.escape(text.translate(_VISIBLE), quote=True)
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
+    """A table of ready HTML cells: the first `words` columns hold words, the others numbers."""
+    kinds = [""] * words + [' class="number"'] * (len(head) - words)
+    names = "".join(f'<th scope="col"{kind}>{name}</th>' for kind, name in zip(kinds, head, strict=True))
+    lines = []
+    for first, *others in rows:
+        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds[1:], others, strict=True))
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    body = "\n".join(lines)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">\n'
+        f"<table>\n<caption>{caption}</caption>\n"
+        f"<thead><tr>{names}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+    )
 
 
 def render_page(title: str, style: str, body: Iterable[str]) -> str:
-    """The page, to be written in UTF-8. `style` comes behind the shared one; `body` is ready HTML, a part a line."""
+    """A whole page, to be written in UTF-8; `style` follows the shared CSS, `body` is ready HTML, one part a line."""
     return _PAGE.format(title=escape(title), style=_STYLE + style, body="\n".join(body))

@@ -1,22 +1,17 @@
-"""Plots for pages that look at numbers: lines, histograms, heat maps. Inline SVG in the colours of `page`.
-
-Each has a title and a description, which a screen reader reads instead of the drawing. Coordinates are in the units of
-the view box, y down.
-"""
+"""Plots over two axes: lines, a loss curve, histograms, bars, heat maps. Inline SVG in the colours of `page`."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from .charts import escape, ticks
+from .page import escape
+from .svg import STYLE as SVG_STYLE
+from .svg import Axis, axis_range, joined, legend, rule, show_number, svg, text
 
-STYLE = """
-figure { margin: 1.5rem 0; }
-figcaption { color: var(--soft); font-size: .9375rem; line-height: 1.5; margin-top: .5rem; }
-svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { font: 13px var(--sans); fill: var(--soft); font-variant-numeric: tabular-nums; }
-svg .end { text-anchor: end; } svg .middle { text-anchor: middle; } svg .ink { fill: var(--ink); }
-svg .rule { stroke: var(--rule); } svg .axis { stroke: var(--plain); }
+STYLE = (
+    SVG_STYLE
+    + """
 svg .bar { fill: var(--plain); opacity: .65; } svg .bar.strong { fill: var(--strong); opacity: 1; }
 svg .line { fill: none; stroke: var(--plain); stroke-width: 1.75; stroke-linejoin: round; }
 svg .line.strong { stroke: var(--strong); stroke-width: 2.25; } svg .line.dashed { stroke-dasharray: 5 4; }
@@ -30,6 +25,12 @@ svg .heat { fill: var(--strong); } svg .cell { font-size: 11px; fill: var(--ink)
 .grid h3 { margin-bottom: .5rem; }
 .plot { max-width: 46rem; } .heatmap { max-width: 40rem; }
 @media (min-width: 56rem) { .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+"""
+)
+CURVE_STYLE = """
+svg .dots { stroke: var(--plain); stroke-width: 4; stroke-linecap: round; opacity: .75; fill: none; }
+svg .mean { stroke: var(--strong); stroke-width: 2.25; stroke-linejoin: round; fill: none; }
+@media (max-width: 34rem) { .curve text { font-size: 21px; } }
 """
 
 _WIDTH, _HEIGHT = 640, 320
@@ -47,38 +48,14 @@ class Line:
     points: Sequence[tuple[float, float]]
     look: str = ""
 
-    def path(self, places: Iterable[tuple[float, float]]) -> str:
-        """The path through places on the page, or a dot at each."""
-        joined = ("h0M" if "dots" in self.look else "L").join(f"{x:.2f} {y:.2f}" for x, y in places)
-        return f'<path class="line {self.look}" d="M{joined}h0"><title>{escape(self.name)}</title></path>'
+    def path(self, points: Iterable[tuple[float, float]]) -> str:
+        """The path through points of the view box, or a dot at each."""
+        data = joined(points, "h0M" if "dots" in self.look else "L")
+        return f'<path class="line {self.look}" d="{data}h0"><title>{escape(self.name)}</title></path>'
 
-
-@dataclass(frozen=True)
-class Axis:
-    """Values from `low` to `high` onto coordinates from `start` to `end`, by their logarithm if asked."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def at(self, value: float) -> float:
-        """The coordinate of a value; values beyond the ends are put on them."""
-        low, high, value = (math.log(v) for v in (self.low, self.high, max(value, self.low))) if self.log else (
-            self.low, self.high, value
-        )  # fmt: skip
-        share = min(1.0, max(0.0, (value - low) / (high - low)))
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """Round values: powers of ten on a logarithmic axis, and their doubles and halves where there are few."""
-        if not self.log:
-            return ticks(self.low, self.high)
-        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        factors = (1, 2, 5) if last - first <= 2 else (1,)
-        every = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
-        return [value for value in every if self.low * 0.999 <= value <= self.high * 1.001]
+    def legend_entry(self) -> tuple[str, str]:
+        """(name, sample) for `legend`."""
+        return self.name, self.path([(0, 0)] if "dots" in self.look else [(-12, 0), (12, 0)])
 
 
 def line_plot(
@@ -90,14 +67,14 @@ def line_plot(
     if not ys:
         return ""
     across = Axis(min(xs), max(max(xs), min(xs) + 1e-9), _LEFT, _RIGHT)
-    up = Axis(*_range(ys, log_y), _BOTTOM, _TOP, log_y)
+    up = Axis(*axis_range(ys, log_y), _BOTTOM, _TOP, log_y)
     drawing = [*_frame(across, up, x_name, y_name)]
     for line in lines:
         shown = [(x, y) for x, y in line.points if y > 0 or not log_y]
         if shown:
             drawing.append(line.path((across.at(x), up.at(y)) for x, y in shown))
-    drawing += _key([line for line in lines if line.name and "faint" not in line.look])
-    return _svg("plot", _WIDTH, _HEIGHT, title, said or title, drawing)
+    drawing += _legend(line for line in lines if "faint" not in line.look)
+    return svg("plot", _WIDTH, _HEIGHT, title, said or title, drawing)
 
 
 def histogram(
@@ -117,7 +94,7 @@ def histogram(
     """
     marks = marks or {}
     tops = [*shares, *(y for line in lines for _, y in line.points)]
-    across, up = Axis(edges[0], edges[-1], _LEFT, _RIGHT), Axis(*_range(tops, False), _BOTTOM, _TOP)
+    across, up = Axis(edges[0], edges[-1], _LEFT, _RIGHT), Axis(*axis_range(tops), _BOTTOM, _TOP)
     below = 22 * len(marks)
     drawing = [*_frame(across, up, x_name, y_name, below)]
     for low, high, share in zip(edges, edges[1:], shares, strict=False):
@@ -131,17 +108,17 @@ def histogram(
         drawing.append(line.path((across.at(x), up.at(y)) for x, y in line.points))
     for number, (name, (places, look)) in enumerate(marks.items()):
         y = _BOTTOM + 8 + 22 * number
-        drawing.append(f'<text class="end" x="{_LEFT - 8}" y="{y + 12}">{escape(name)}</text>')
+        drawing.append(text(_LEFT - 8, y + 12, name, "end"))
         drawing += [f'<path class="mark {look}" d="M{across.at(place):.2f} {y}v14"/>' for place in places]
-    drawing += _key([line for line in lines if line.name])
-    return _svg("plot", _WIDTH, _HEIGHT + below, title, said or title, drawing)
+    drawing += _legend(lines)
+    return svg("plot", _WIDTH, _HEIGHT + below, title, said or title, drawing)
 
 
 def bars(names: Sequence[str], values: Sequence[float], title: str, y_name: str, *, line: Line | None = None) -> str:
     """Upright bars with a name under each and the value in words for a screen reader; `line` has x = 0, 1, 2 ..."""
     edges = [number - 0.5 for number in range(len(names) + 1)]
     tops = [*values, *(y for _, y in line.points)] if line else values
-    across, up = Axis(edges[0], edges[-1], _LEFT, _RIGHT), Axis(*_range(tops, False), _BOTTOM, _TOP)
+    across, up = Axis(edges[0], edges[-1], _LEFT, _RIGHT), Axis(*axis_range(tops), _BOTTOM, _TOP)
     drawing = [*_frame(across, up, "", y_name)]
     for number, (name, value) in enumerate(zip(names, values, strict=True)):
         left, right, top = across.at(number - 0.4), across.at(number + 0.4), up.at(value)
@@ -149,11 +126,11 @@ def bars(names: Sequence[str], values: Sequence[float], title: str, y_name: str,
             f'<rect class="bar strong" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
             f'height="{_BOTTOM - top:.1f}"><title>{escape(name)}: {value:.4g}</title></rect>'
         )
-        drawing.append(f'<text class="middle" x="{across.at(number):.1f}" y="{_BOTTOM + 20}">{escape(name)}</text>')
+        drawing.append(text(across.at(number), _BOTTOM + 20, name, "middle"))
     if line:
-        drawing += [line.path((across.at(x), up.at(y)) for x, y in line.points), *_key([line])]
+        drawing += [line.path((across.at(x), up.at(y)) for x, y in line.points), *_legend([line])]
     said = "; ".join(f"{name}: {value:.4g}" for name, value in zip(names, values, strict=True))
-    return _svg("plot", _WIDTH, _HEIGHT - 16, title, said, drawing)
+    return svg("plot", _WIDTH, _HEIGHT - 16, title, said, drawing)
 
 
 def heat_map(
@@ -167,13 +144,13 @@ def heat_map(
     low, high = min(known), max(known)
     spread = high - low if f"{low:{form}}" != f"{high:{form}}" else math.inf  # what reads the same looks the same
     drawing = [
-        f'<text class="middle" x="{_LABEL_WIDTH + cell * (number + 0.5):.0f}" y="12">{escape(name)}</text>'
+        text(_LABEL_WIDTH + cell * (number + 0.5), 12, name, "middle")
         for number, name in enumerate(columns)
         if cell == _CELL_WIDTH or number % 4 == 0
     ]
     for number, (name, row) in enumerate(zip(rows, values, strict=True)):
         y = 20 + _CELL_HEIGHT * number
-        drawing.append(f'<text class="end" x="{_LABEL_WIDTH - 8}" y="{y + 13}">{escape(name)}</text>')
+        drawing.append(text(_LABEL_WIDTH - 8, y + 13, name, "end"))
         for column, value in enumerate(row):
             if value is None:
                 continue
@@ -184,10 +161,10 @@ def heat_map(
                 f'fill-opacity="{shade:.3f}"><title>{told}</title></rect>'
             )
             if cell == _CELL_WIDTH:
-                drawing.append(f'<text class="cell middle" x="{x + cell / 2:.0f}" y="{y + 13}">{value:{form}}</text>')
+                drawing.append(text(x + cell / 2, y + 13, f"{value:{form}}", "cell middle"))
     said = f"from {low:{form}} to {high:{form}}"
     width, height = _LABEL_WIDTH + cell * len(columns), 22 + _CELL_HEIGHT * len(rows)
-    return _svg("heatmap", width, height, title, said, drawing)
+    return svg("heatmap", width, height, title, said, drawing)
 
 
 def figure(drawing: str, caption: str, heading: str = "") -> str:
@@ -203,53 +180,59 @@ def grid(figures: Iterable[str]) -> str:
     return f'<div class="grid">{"".join(figures)}</div>'
 
 
-def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
-    """Where an axis begins and ends."""
-    if log:
-        low, high = min(values), max(values)
-        return (low * 0.8, high * 1.25)
-    low, high = min(0.0, *values), max(0.0, *values)
-    if high == low:
-        return (low, low + 1.0)
-    marks = ticks(low, high)
-    step = marks[1] - marks[0] if len(marks) > 1 else high - low
-    return (step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9))
+def loss_curve(points: Sequence[tuple[float, float]], reach: int, title: str, description: str) -> str:
+    """Loss over steps: every point light, their running mean dark. The loss axis starts at 0.
+
+    points  (step, loss), finite, at least one, in the order of the steps
+    reach   how many steps before and after a step its mean takes in
+    """
+    steps, losses = zip(*points, strict=True)
+    first = min(steps)
+    across = Axis(first, max(max(steps), first + 1), _LEFT, _RIGHT)
+    up = Axis(*axis_range(losses), _BOTTOM, _TOP)
+    xs = [across.at(step) for step in steps]
+    means = zip(xs, map(up.at, running_mean(losses, reach)), strict=True)
+    dots = "".join(f"M{x:.1f} {up.at(loss):.1f}h0" for x, loss in zip(xs, losses, strict=True))
+    swatch, words = _RIGHT - 26, _RIGHT - 36  # the upper right corner, which a loss that falls leaves free
+    drawing = [
+        *_frame(across, up, "step", "loss, nats per supervised token", whole=True),
+        f'<path class="dots" d="{dots}"/>',
+        f'<path class="mean" d="{joined(means)}"/>',
+        f'<path class="dots" d="M{swatch + 13} {_TOP + 16}h0"/>',
+        text(words, _TOP + 21, "one step", "end"),
+        f'<path class="mean" d="M{swatch} {_TOP + 42}h26"/>',
+        text(words, _TOP + 47, f"mean over {2 * reach + 1} steps", "end"),
+    ]
+    return svg("curve", _WIDTH, _HEIGHT, title, description, drawing)
 
 
-def _frame(across: Axis, up: Axis, x_name: str, y_name: str, below: float = 0) -> Iterator[str]:
-    """Both axes with their ticks and names; `below` makes room for marks between the axis and its ticks."""
-    yield f'<text x="0" y="16">{escape(y_name)}</text>'
-    for value in up.ticks():
-        y = up.at(value)
-        yield f'<path class="rule" d="M{_LEFT} {y:.1f}H{_RIGHT}"/>'
-        yield f'<text class="end" x="{_LEFT - 8}" y="{y + 4:.1f}">{_number(value)}</text>'
-    yield f'<path class="axis" d="M{_LEFT} {up.at(0 if not up.log else up.low):.1f}H{_RIGHT}"/>'
+def running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """mean[i] = the mean of values[i - reach] to values[i + reach], of those that exist near the ends."""
+    sums = [0.0, *accumulate(values)]
+    spans = ((max(0, i - reach), min(len(values), i + reach + 1)) for i in range(len(values)))
+    return [(sums[end] - sums[start]) / (end - start) for start, end in spans]
+
+
+def _frame(across: Axis, up: Axis, x_name: str, y_name: str, below: float = 0, *, whole: bool = False) -> Iterator[str]:
+    """Both axes with their ticks and names.
+
+    below  room for marks between the axis and its ticks
+    whole  only integers are ticks of x
+    """
+    yield text(0, 16, y_name)
+    if up.log:
+        yield f'<path class="axis" d="M{_LEFT} {_BOTTOM}H{_RIGHT}"/>'
+    yield from (rule(across, up, value) for value in up.ticks())
     if not x_name:
         return
     for value in across.ticks():
-        x = across.at(value)
-        yield f'<path class="axis" d="M{x:.1f} {_BOTTOM + below}v5"/>'
-        yield f'<text class="middle" x="{x:.1f}" y="{_BOTTOM + below + 21}">{_number(value)}</text>'
-    yield f'<text class="middle" x="{(_LEFT + _RIGHT) / 2:.0f}" y="{_BOTTOM + below + 46}">{escape(x_name)}</text>'
+        if not whole or value == int(value):
+            x = across.at(value)
+            yield f'<path class="axis" d="M{x:.1f} {_BOTTOM + below}v5"/>'
+            yield text(x, _BOTTOM + below + 21, show_number(value), "middle")
+    yield text((_LEFT + _RIGHT) / 2, _BOTTOM + below + 46, x_name, "middle")
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
-
-
-def _key(lines: Sequence[Line]) -> Iterator[str]:
-    """Which line is which, above the plot at the right."""
-    x = _RIGHT
-    for line in reversed(lines):
-        x -= int(7 * len(line.name))
-        yield f'<text x="{x}" y="16">{escape(line.name)}</text>'
-        yield line.path([(x - 18, 12)] if "dots" in line.look else [(x - 30, 12), (x - 6, 12)])
-        x -= 46
-
-
-def _svg(kind: str, width: float, height: float, title: str, said: str, drawing: Iterable[str]) -> str:
-    lines = "\n".join(drawing)
-    return (
-        f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">\n'
-        f"<title>{escape(title)}</title>\n<desc>{escape(said)}</desc>\n{lines}\n</svg>"
-    )
+def _legend(lines: Iterable[Line]) -> Iterator[str]:
+    """Above the plot at the right."""
+    return legend([line.legend_entry() for line in lines if line.name], 16, right=_RIGHT)

@@ -16,9 +16,9 @@ from lowrank.adapters.files import Pair, StoredAdapter, read_adapter
 from lowrank.checkpoints import fingerprint
 from lowrank.checkpoints.chunked_quantize import quantize_chunks
 from lowrank.checkpoints.load import bytes_bar
+from lowrank.checkpoints.stored_weight import from_stored
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES
-from lowrank.layers.quant_linear import from_stored
 from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts, open_checkpoint
 from lowrank.progress import ProgressBar
 

@@ -5,8 +5,7 @@ from statistics import fmean
 
 from lowrank.model.param_names import LINEARS
 
-from ..html.charts import escape, table
-from ..html.page import render_page
+from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, figure, grid, heat_map, line_plot
 from .adapter import AdapterXray, HatLinear
 

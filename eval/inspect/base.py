@@ -17,14 +17,14 @@ from lowrank.atomic_io import sha256_of
 from lowrank.checkpoints import fingerprint as provenance
 from lowrank.checkpoints.load import bytes_bar
 from lowrank.checkpoints.quantize_folder import MANIFEST
-from lowrank.checkpoints.tensor_files import tensor_bytes
+from lowrank.checkpoints.stored_weight import from_stored
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax, stored_bytes
-from lowrank.layers.quant_linear import from_stored
 from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts, open_checkpoint
 from lowrank.model.config import read_json
 from lowrank.model.meta_checksums import CHECKLISTS, verify_checklist
 from lowrank.model.param_names import is_block_linear
+from lowrank.model.tensor_file import tensor_bytes
 from lowrank.progress import ProgressBar
 
 DEVIATIONS = 6  # beyond so many of its tensor's standard deviations a weight is called an outlier

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lowrank.model.param_names import LINEARS, is_block_linear
 
-from ..html.charts import escape, table
-from ..html.page import render_page
+from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, figure, grid, heat_map
 from .base import DEVIATIONS, BaseXray, TensorFound
 

@@ -127,7 +127,7 @@ def inspect_linear(
     tokenizer = load_tokenizer(base)
     tokens = tokenizer.encode(text, bos=True, eos=False)
     if not -len(tokens) <= token < len(tokens):
-        raise ValueError(f"--token must be of 0 to {len(tokens) - 1}, or negative from the end, got {token}")
+        raise ValueError(f"token must be of 0 to {len(tokens) - 1}, or negative from the end, got {token}")
     token %= len(tokens)
     model = load(base, weights, torch.float32, progress=progress)
     if adapter is not None:

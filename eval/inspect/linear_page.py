@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from ..html.charts import escape, table
-from ..html.page import render_page
+from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, figure, line_plot
 from .block import Block
 from .linear import LinearXray

@@ -12,11 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowrank.checkpoints.chunked_quantize import BLOCKSIZE, quantize_chunks
+from lowrank.checkpoints.chunked_quantize import quantize_chunks
 from lowrank.checkpoints.load import bytes_bar
 from lowrank.kernels import ops
 from lowrank.kernels.reference import weights as reference
-from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, stored_bytes
+from lowrank.kernels.weights.quantized_weight import (
+    BLOCKSIZE,
+    QUANTIZED_NAMES,
+    Blockwise4bit,
+    QuantizedWeight,
+    stored_bytes,
+)
 from lowrank.model.checkpoint import Parameter, open_checkpoint
 from lowrank.model.config import ModelConfig
 from lowrank.model.param_names import is_block_linear

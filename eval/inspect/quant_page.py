@@ -6,8 +6,7 @@ from itertools import pairwise
 from lowrank.kernels.weights import codebooks
 from lowrank.model.param_names import LINEARS
 
-from ..html.charts import escape, table
-from ..html.page import render_page
+from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, bars, figure, grid, heat_map, histogram
 from .quant import ABSMAX_BINS, ABSMAX_END, FormatError, QuantXray, TensorErrors
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from lowrank.adapters.accounting import AdapterShape, Item
 
-from ..html.charts import escape, table
-from ..html.page import render_page
+from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, bars, figure
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lowrank.data.encoding.token_view import Shown, Token, Totals
 
-from ..html.charts import escape, show_share, table
-from ..html.page import render_page
+from ..html.page import escape, render_page, table
+from ..html.sections import show_share
 
 _STYLE = """
 .entry { margin: 3rem 0; } .entry .legend { margin-bottom: .75rem; }

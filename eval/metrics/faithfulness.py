@@ -19,9 +19,9 @@ from decimal import Decimal, localcontext
 
 from lowrank.data.documents.document import Entry
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.facts.fact import ARITHMETIC
 from lowrank.data.facts.figure_matching import Record, read_number, sentence
 from lowrank.data.facts.figures import FIGURE
+from lowrank.data.facts.formula import ARITHMETIC
 
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?:\d{1,2}[.)][ \t]+)?\**(.*?)[ \t#:*]*$", re.MULTILINE)
 

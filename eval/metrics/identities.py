@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from itertools import islice, product
-from re import findall
 
 from lowrank.data.documents.document import Entry
-from lowrank.data.facts.fact import ARITHMETIC, UNITS, Facts, evaluate
+from lowrank.data.facts.fact import UNITS, Facts, evaluate
 from lowrank.data.facts.figures import FIGURE, quantity
+from lowrank.data.facts.formula import ARITHMETIC, parse
 
 from .faithfulness import Figure
 
@@ -52,7 +52,7 @@ def check_identities(entry: Entry, figures: Sequence[Figure]) -> Identities:
     with localcontext(ARITHMETIC):
         stated = {key: list(_stated(key, entry.facts, figures)) for key, fact in entry.facts.items() if fact.is_figure}
         for key, formula in derived.items():
-            terms = [name for name in dict.fromkeys(findall(r"[A-Za-z_]\w*", formula)) if name in stated]
+            terms = [key for key in parse(formula).keys if key in stated]
             if stated[key] and all(stated[name] for name in terms):
                 printed += 1
                 readings = islice(product(stated[key], *(stated[name] for name in terms)), _READINGS)

@@ -28,7 +28,7 @@ from lowrank.model.loss import IGNORED, next_token_loss
 from lowrank.model.param_names import to_hf
 from lowrank.model.rope_layout import reorder_rope_rows
 
-from .reference_models import CodeDifference, build_reference
+from .reference_models import NEEDED_FOR, CodeDifference, build_reference
 from .stored import difference, logits
 
 # In float32 (tests/golden/README.md). The bound of logits is that of the stored ones, which reach 6, and grows with
@@ -64,7 +64,7 @@ def live_parity(
     Without an adapter, a random one of rank 8 on all linears takes its place.
     Raises ValueError for a package that is missing, and what `load` and `load_adapter` raise.
     """
-    peft, *_ = [need(name, "--live") for name in ("peft", "transformers", "bitsandbytes")]
+    peft, *_ = [need(name, NEEDED_FOR) for name in ("peft", "transformers", "bitsandbytes")]
     ours = load(folder, weights, torch.float32, device)
     dequantized = weights is not None and weights.startswith(DEQUANT)
     coded = load(folder, weights.removeprefix(DEQUANT), torch.float32, device) if weights and dequantized else ours
@@ -128,7 +128,7 @@ def _forward(who: str, ours: Llama, theirs: Any, tokens: Tensor) -> list[Figure]
 
 def _continued(theirs: Any, prompts: Tensor, count: int) -> Tensor:
     """The greedy tokens that transformers' own `generate` puts behind the prompts: [B, count]"""
-    theirs.generation_config = need("transformers", "--live").GenerationConfig(do_sample=False, pad_token_id=0)
+    theirs.generation_config = need("transformers", NEEDED_FOR).GenerationConfig(do_sample=False, pad_token_id=0)
     mask = torch.ones_like(prompts)
     whole: Tensor = theirs.generate(input_ids=prompts, attention_mask=mask, max_new_tokens=count)
     return whole[:, prompts.shape[1] :]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lowrank.checkpoints.stored_weight import from_stored, to_stored
 from lowrank.extras import need
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import (
@@ -26,11 +27,13 @@ from lowrank.kernels.weights.quantized_weight import (
     RowwiseInt8,
 )
 from lowrank.kernels.weights.repack import to_file_layout
-from lowrank.layers.quant_linear import CastLinear, QuantLinear, from_stored, to_stored
+from lowrank.layers.quant_linear import CastLinear, QuantLinear
 from lowrank.model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import LINEARS, to_hf
 from lowrank.model.rope_layout import reorder_rope_rows
+
+NEEDED_FOR = "live parity"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
     checkpoint = open_checkpoint(folder)
     config = checkpoint.config
     if config.rope_layout == "half":
-        theirs = need("transformers", "--live").LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        theirs = need("transformers", NEEDED_FOR).LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     else:
         theirs = transformers_model(checkpoint)
     differences = {}
@@ -85,7 +88,7 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
 
 def transformers_model(checkpoint: Checkpoint) -> Any:
     """transformers' model around the tensors of a Meta folder."""
-    transformers, config = need("transformers", "--live"), checkpoint.config
+    transformers, config = need("transformers", NEEDED_FOR), checkpoint.config
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             hidden_size=config.dim,
@@ -119,7 +122,7 @@ def _codes_of(module: Any) -> QuantizedWeight:
 
 def _quantized(source: Tensor, like: QuantizedWeight) -> QuantizedWeight:
     """What bitsandbytes makes of a float32 weight, in the format that `like` has."""
-    functional = need("bitsandbytes", "--live").functional
+    functional = need("bitsandbytes", NEEDED_FOR).functional
     if isinstance(like, RowwiseInt8):
         codes, scale, _ = functional.int8_vectorwise_quant(source)
         return RowwiseInt8(codes, scale)
@@ -138,7 +141,7 @@ def _read(weight: QuantizedWeight) -> Tensor:
     """Our codes as a float32 weight: 4 bit by bitsandbytes, int8 by us."""
     if isinstance(weight, RowwiseInt8):
         return ops.dequantize(weight)
-    bitsandbytes = need("bitsandbytes", "--live")
+    bitsandbytes = need("bitsandbytes", NEEDED_FOR)
     stored = to_stored(weight)
     codes = stored.pop(".weight")
     statistics = {suffix.removeprefix(".weight."): tensor for suffix, tensor in stored.items()}

@@ -1,7 +1,7 @@
 """The public sets that hats are tested on, out of local files: nothing is fetched, nothing is guessed.
 
 A folder holds either what `lowrank data mixture` writes (tfns-validation.jsonl, ner-test.jsonl) or the four data sets
-as they are upstream, one sub-folder each, as `data mixture --from` reads them. Questions need the second.
+as they are upstream, one sub-folder each, as `lowrank.data.mixture.layouts` reads them. Questions need the second.
 """
 
 import hashlib
@@ -52,11 +52,11 @@ def some(rows: Sequence[MixtureRow], n: int | None) -> list[MixtureRow]:
 
 def _rows(folder: Path, data: DataSet, split: str, built: str | None = None) -> list[MixtureRow]:
     if not folder.is_dir():
-        raise ValueError(f"--from {folder}: no such folder")
+        raise ValueError(f"public sets in {folder}: no such folder")
     if built is not None and (folder / built).is_file():
         return read_rows(folder / built)
     pattern = f"{data.name}/{data.files[split]}"
     paths = sorted(folder.glob(pattern))
     if not paths:
-        raise ValueError(f"--from {folder}: missing {' or '.join(filter(None, (built, pattern)))}")
+        raise ValueError(f"public sets in {folder}: missing {' or '.join(filter(None, (built, pattern)))}")
     return read_files([RawFile(data, split, path, path.name, None) for path in paths])

@@ -1,23 +1,27 @@
 """4-bit and 8-bit weights on a CPU, in C: quantize, dequantize, and products straight from the codes.
 
-binding      finds the C library and describes weights to it
-products     the products that `dispatch` chooses
-attention    calls the C kernels of attention, and says when
-blocks       one token through all blocks
+library      loads the C library, and describes weights to it as C structures
+linear       quantize, dequantize and products, as `dispatch` calls them
+crossover    from how many rows on the next kernel is as fast, by processor
+attention    attention in C, and the reasons why a case is left to torch
+decode_step  one token a row through all blocks
 
 src/api.h            the functions of the C library, and how a weight is handed to them
 src/isa.c, isa.h     which instruction set is used, and the functions that each of them has
 src/threads.h        threads of a parallel region
 src/quantize.c       quantize and dequantize
-src/gemv.c           products for few rows, with adapters; gemv_dx.c their gradient
+src/gemv.c           products for few rows, with adapters; panel_gemm.c for more, panel_gemm_dx.c their gradient
 src/rope.c, rms_norm.c, swiglu.c    the operations between the products, and their gradients
 src/decode_attention.c              attention of one query a row
 src/llama_step.c     all blocks of Llama for one token a row
-src/huge_pages.c     2 MB pages for large weights
+src/cross_entropy.c  the loss of a row of logits, which become their gradient
+src/memory.c         2 MB pages for large weights; what is freed is kept
+src/attention_math.h what both kinds of causal attention compute alike
 src/simd/vector.inc  every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c and
                      portable.c; it includes weights.inc, products.inc, activations.inc and decode_attention.inc
+src/bf16/            dot products of bfloat16 pairs: attention.h, attention.c and attention_dx.c
 src/amx/             the matrix unit: tiles.h, products in gemm.c and gemm_dx.c, attention.c and attention_dx.c
 
 A package that was installed without a C compiler has no library: then plain torch computes, as
-`binding.unavailable_reason` says.
+`library.unavailable_reason` says.
 """

@@ -2,10 +2,12 @@
 
 Nothing is timed while a program runs, so a processor takes the same paths, and gives the same bits, every time. A row
 names a processor ("AuthenticAMD 25", vendor and family), an instruction set, an operation, a dtype and a path of the
-table of `dispatch`; an empty name is any. The first row that fits is taken, so the particular ones stand first.
+table of `dispatch`; an empty name is any, and "from" is null where the path was the slower one at every M measured. The
+first row that fits is taken, so the particular ones stand first.
 """
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -34,5 +36,5 @@ def _first_rows(*asked: str) -> FirstRows:
     keys = ("processor", "instruction_set", "op", "dtype", "path")
     for row in json.loads(FILE.read_text(encoding="utf-8")):
         if all(row[key] in ("", name) for key, name in zip(keys, asked, strict=True)):
-            return FirstRows(row["from"], row["known"])
+            return FirstRows(sys.maxsize if row["from"] is None else row["from"], row["known"])
     raise AssertionError(f"{FILE} has no row for {asked}")

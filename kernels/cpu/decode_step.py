@@ -16,7 +16,7 @@ from .linear import describe_parts
 
 
 class Block(NamedTuple):
-    """What a block is made of: weights of its norms [D], and its linears wq, wk, wv, wo, w1, w3, w2."""
+    """The weights of one block: its two norms [D], and its linears wq, wk, wv, wo, w1, w3, w2."""
 
     attention_norm: Tensor
     ffn_norm: Tensor

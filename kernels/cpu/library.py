@@ -21,6 +21,7 @@ LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that w
 NO_LIBRARY = "none"  # in place of a file: plain torch, as where there was no compiler
 MATRIX_UNIT, BF16_DOTS = "amx", "avx512bf16"  # instruction sets with products of bfloat16 beside those of AVX-512
 INSTRUCTION_SETS = (MATRIX_UNIT, BF16_DOTS, "avx512", "avx2", "neon", "portable")  # of isa.c, widest first
+FLOAT_PANELS_FROM = 5  # rows of x that meet W in panels in `linears`: PANELS_FROM of panel_gemm.h
 HUGE_PAGE_BYTES = 2 << 20  # bytes of a large page
 MIN_HUGE_PAGE_BYTES = 2 * HUGE_PAGE_BYTES  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
@@ -51,8 +52,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "decode_attention": (_pointer, _int, *(_pointer,) * 5, _int),
     "llama_step": (_pointer, _long, _pointer, _int, *(_pointer,) * 8, _int),
     "prefer_huge_pages": (_pointer, _long),
+    "keep_freed_memory": (_int,),
 }
-_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages")
+_WITHOUT_STATUS = ("quantize_absmax", "dequantize", "dequantize_int8", "prefer_huge_pages", "keep_freed_memory")
 
 
 class FourBit(ctypes.Structure):
@@ -186,6 +188,12 @@ def prefer_huge_pages(tensors: Iterable[Tensor]) -> None:
     for begin, end in stretches:
         if end - begin >= MIN_HUGE_PAGE_BYTES:
             library().lowrank_prefer_huge_pages(begin, end - begin)
+
+
+def keep_freed_memory(keep: bool) -> None:
+    """Keeps freed memory for later allocations, which then fault in no pages; or returns it to the system."""
+    if not unavailable_reason():
+        library().lowrank_keep_freed_memory(keep)
 
 
 class _Kept:

@@ -1,4 +1,4 @@
-"""What the C library computes, as the table of `dispatch` calls it.
+"""Quantize, dequantize and products by the C library, with the signatures that the table of `dispatch` calls.
 
     quantize, dequantize           to the byte what `reference` gives
     linear, linear_dx              few rows: W is looked up in registers
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..reference import weights as reference
-from ..weights.codebooks import CODEBOOKS, dynamic8
+from ..weights.codebooks import CODEBOOKS, ZERO_CODES, dynamic8
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import NESTED_BLOCKSIZE, Blockwise4bit, FourBit, NestedAbsmax, RowwiseInt8
 from .library import DTYPES, Dense, LinearPart, Submatrix, call, describe
@@ -33,8 +33,7 @@ def quantize_4bit(
     boundaries, order = reference.boundaries(CODEBOOKS[format]())
     codes = torch.empty((flat.numel() + 1) // 2, dtype=torch.uint8)
     absmax = torch.empty(-(-flat.numel() // blocksize), dtype=torch.float32)
-    zero_code = 7 if format == "nf4" else 0
-    pointers = (boundaries.data_ptr(), order.data_ptr(), zero_code, codes.data_ptr(), absmax.data_ptr())
+    pointers = (boundaries.data_ptr(), order.data_ptr(), ZERO_CODES[format], codes.data_ptr(), absmax.data_ptr())
     if call("quantize", flat.data_ptr(), DTYPES[w.dtype], flat.numel(), blocksize, *pointers):
         reference.finite(w, name)  # tells which weight is not finite
     return Blockwise4bit(codes, quantize_absmax(absmax) if double_quant else absmax, format, blocksize, tuple(w.shape))

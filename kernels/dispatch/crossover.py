@@ -39,13 +39,13 @@ SCRATCH_FLOAT32 = 25
 
 
 def is_here(device: torch.device) -> bool:
-    """Whether this machine has the device, and not only its name."""
+    """True if this machine has the GPU; `torch.device("cuda")` can be named on any machine."""
     return device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()
 
 
 @cache
 def crossover(device: torch.device, format: str, op: str, dtype: torch.dtype) -> Crossover:
-    """What is stored for the GPU, measured in bfloat16, or the derived numbers above."""
+    """The numbers of crossover.json for this GPU, measured in bfloat16; without an entry, the derived ones above."""
     if dtype == torch.float32:
         return Crossover(SCRATCH_FLOAT32, SCRATCH_FLOAT32, "derived for float32")
     if is_here(device):

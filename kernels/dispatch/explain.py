@@ -1,4 +1,4 @@
-"""What the table of `dispatch` chooses, read out with its reasons, for a device that need not be there.
+"""The kernel that the table of `dispatch` chooses for a shape, with the reasons; the machine need not have the device.
 
 M rows of x flattened, N out_features, K in_features.
 """
@@ -78,7 +78,7 @@ def _reason(case: Case) -> str:
 
 
 def _look_up(dtype: torch.dtype, device: torch.device) -> tuple[str, str]:
-    """How codes become levels, and what of it has been run."""
+    """The method that turns codes into levels, and where it has been run: (name, reason)."""
     if not by_prmt(dtype, device):
         return "gather", f"levels are gathered from memory: the assembly is for 16-bit levels on NVIDIA, {short(dtype)}"
     if is_here(device):

@@ -12,9 +12,11 @@ from torch import Tensor
 from ..cpu.library import DTYPES, unavailable_reason
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import Blockwise4bit, QuantizedWeight, RowwiseInt8
-from .table import C_GEMV, DEQUANTIZE, DX, FORWARD, QUANTIZE, Case, Path, choose
+from .table import C_GEMV, DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, Case, Path, choose
 
 FEW_ROWS = 8  # of x, up to which a product with a dense matrix is bound by its reading, or by its call
+IN_ONE_CALL = (C_GEMV, FLOAT_PANELS)  # paths that the library takes together with others, and with adapters
+ROWS_AT_ONCE = 64  # up to which adapters ride along as fast in C as in products of torch
 
 
 def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeight:
@@ -25,7 +27,7 @@ def quantize(w: Tensor, format: str, blocksize: int, name: str) -> QuantizedWeig
 
 
 def quantize_case(w: Tensor, format: str) -> Case:
-    """The case of `quantize`, for the table."""
+    """The case of the table for quantizing w to `format`."""
     layout: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
     return Case(QUANTIZE, 1, *_matrix(w.shape), w.dtype, w.device, format, layout)
 
@@ -67,6 +69,8 @@ def can_run_in_one_call(x: Tensor, plan: Sequence[LinearWithAdapter]) -> bool:
     """True where C takes x and all linears of a plan together: it looks up codes, or reads few rows' dense W."""
     if not x.is_cpu or x.dtype not in DTYPES or unavailable_reason():
         return False
+    if x.numel() > ROWS_AT_ONCE * x.shape[-1]:
+        return False
     few, asked = 0 < x.numel() <= FEW_ROWS * x.shape[-1], (x.shape[:-1], x.dtype, x.device)
     for part in plan:
         weight = part.weight
@@ -77,7 +81,7 @@ def can_run_in_one_call(x: Tensor, plan: Sequence[LinearWithAdapter]) -> bool:
                 return False
             continue
         last = weight.__dict__.get("_last_path")  # as in `path`, which is not called for every linear of every block
-        if (last.path if last is not None and last.x == asked else path(x, weight)).name != C_GEMV:
+        if (last.path if last is not None and last.x == asked else path(x, weight)).name not in IN_ONE_CALL:
             return False
     return True
 
@@ -89,7 +93,7 @@ def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
-    """The case of `linear`, for the table."""
+    """The case of the table for the forward product of x [*, K] with a weight [N, K]."""
     return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
 
 

@@ -1,4 +1,4 @@
-"""Memory in which a dequantized weight stands for the length of one product.
+"""Scratch memory for a dequantized weight, used by one product at a time.
 
 One buffer a (device, dtype, stream), grown to the largest weight and kept. Why two products never share it:
 
@@ -32,7 +32,7 @@ _buffers: dict[tuple[torch.device, torch.dtype, int], _Buffer] = {}
 
 @contextmanager
 def borrow(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
-    """A matrix of anything; its rows may stand further apart. It is read on this stream, by what the block launches."""
+    """Uninitialised [rows, columns] view, rows padded to 128 bytes. Use it inside the block, on this stream only."""
     rows, columns = shape
     stride = math.ceil(columns / ALIGNMENT) * ALIGNMENT
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0

@@ -1,4 +1,4 @@
-"""Which path computes what: one table, read from the top.
+"""The table of kernels for each operation, read from the top.
 
 A path is chosen for the operation, the device, the dtype, the shape, and the layout in which the weight is held. The
 first row none of whose rules objects is taken; the objections to the rows above it are the reason that is given. The
@@ -26,7 +26,7 @@ OLDEST_CAPABILITY = (8, 0)  # of a GPU for which the Triton kernels are written
 
 
 class Case(NamedTuple):
-    """What is asked for: `op` on W [n, k] in `format`, held as `layout`, for m rows of x in `dtype` on `device`."""
+    """One operation: `op` on W [n, k] in `format`, stored in `layout`, for m rows of x in `dtype` on `device`."""
 
     op: str
     m: int
@@ -106,6 +106,14 @@ def with_a_matrix_unit(case: Case) -> str:
     return "" if name == library.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
 
 
+def from_float_panels_on(case: Case) -> str:
+    if case.m < library.FLOAT_PANELS_FROM:
+        return f"M {case.m} is below {library.FLOAT_PANELS_FROM}, up to where looking up in registers is as fast"
+    if case.dtype == torch.bfloat16 and library.instruction_set() == library.BF16_DOTS:
+        return "bfloat16 is not widened where dot products take it"
+    return ""
+
+
 def with_bf16_dots(case: Case) -> str:
     if case.dtype != torch.bfloat16:
         return f"the dot products take bfloat16, this is {short(case.dtype)}"
@@ -120,7 +128,7 @@ def rows_are_whole_blocks(case: Case) -> str:
 
 
 def min_rows_for(path: str) -> Rule:
-    """That x has the rows from which the path of this name is taken."""
+    """The rule that x has at least as many rows as the measured crossover of the path of this name."""
 
     def rule(case: Case) -> str:
         found = first_rows(path, case.op, case.dtype)
@@ -144,7 +152,7 @@ class Path:
 
     @property
     def uses_lookup(self) -> bool:
-        """Whether its kernels turn codes into levels as `lookup` does."""
+        """True if its kernels turn codes into levels by `triton.lookup`."""
         return self.where.startswith(("triton.gemv.", "triton.gemm."))
 
     def is_for(self, case: Case) -> bool:
@@ -167,6 +175,7 @@ QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear for
 
 DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
 C_GEMV, C_AMX, C_DOTS, C_DEQUANT_GEMM = "C", "C, matrix unit", "C, bfloat16 dot products", "C panels + GEMM"
+FLOAT_PANELS = "C, float32 panels"
 
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
@@ -178,6 +187,7 @@ ONE_GEMM = "W is dequantized once into scratch for the vendor's GEMM, and an ada
 
 AS_TILES = "W becomes bfloat16 tiles in the cache, from codes, as the matrix unit wants them"
 IN_DOTS = "W becomes bfloat16 in the cache, from codes, a few kilobytes at a time, for dot products of pairs"
+IN_FLOAT_PANELS = "W becomes float32 in the first-level cache, from codes, 16 kB at a time, and x or dY is widened"
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
 
@@ -188,6 +198,7 @@ INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
 ANY_ROWS = (*ON_GPU, with_rows)
 ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
 FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, max_rows_for_gemv)
+FLOAT_PANEL_ROWS = (*FEW_ROWS_ON_CPU, from_float_panels_on)
 TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, rows_are_whole_blocks, min_rows_for(C_AMX))
 DOT_ROWS = (*ON_CPU, with_rows, with_bf16_dots, rows_are_whole_blocks, min_rows_for(C_DOTS))
 ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
@@ -207,7 +218,9 @@ TABLE = (
     Path(FORWARD, SCRATCH, "dispatch.dequant_gemm.linear", None, ONE_GEMM, ANY_ROWS),
     Path(FORWARD, C_AMX, "cpu.linear.tiled_linear", Blockwise4bit, AS_TILES, TILED_ROWS),
     Path(FORWARD, C_DOTS, "cpu.linear.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
+    Path(FORWARD, FLOAT_PANELS, "cpu.linear.linear", Blockwise4bit, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
     Path(FORWARD, C_GEMV, "cpu.linear.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(FORWARD, FLOAT_PANELS, "cpu.linear.linear", RowwiseInt8, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
     Path(FORWARD, C_GEMV, "cpu.linear.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
     Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
     Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
@@ -218,8 +231,8 @@ TABLE = (
     Path(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
     Path(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
     Path(DX, C_DOTS, "cpu.linear.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
-    Path(DX, C_GEMV, "cpu.linear.linear_dx", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(DX, C_GEMV, "cpu.linear.linear_dx", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Path(DX, FLOAT_PANELS, "cpu.linear.linear_dx", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Path(DX, FLOAT_PANELS, "cpu.linear.linear_dx", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
     Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
     Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
     Path(DX, PLAIN, "reference.weights.linear_dx", None, NO_KERNEL),

@@ -1,4 +1,4 @@
-"""What Llama does between its products, on a CPU: in C, or in pieces that fit the cache.
+"""The operations of Llama between its products, on a CPU: in C, or in pieces that fit the cache.
 
     kept       rms_norm: h and 1 / sqrt(mean(h^2) + eps)       rope: the angles       swiglu: gate and up
 
@@ -7,6 +7,13 @@ where that was compiled and takes the dtype; else in torch, norms a piece of row
 leave the cache. torch.compile is shown the equation itself, which it fuses in its own way.
 `CPU_OPS` holds them as `Llama(config, ops=...)` takes them; attention is `cpu.attention` where that has no objection,
 and torch's own elsewhere.
+
+Why it exists: norm, rotary positions, SwiGLU and the loss do few operations on each number, so they take as long as
+memory does. The alternative is plain torch (`model.llama.TORCH_OPS`): the same equations in several passes, with
+float32 copies of all activations, some of which autograd keeps. One pass reads and writes every number once, and keeps
+only what the equations of the gradient need. The cost: for each operation an autograd function with a gradient written
+by hand, two implementations (C and chunked torch) that must agree with the reference, and a C signature to keep in
+step. Attention that is not causal, or has a mask, is left to torch.
 
 M rows, D channels, V vocabulary, B batch, T time, H heads, h head dim.
 """

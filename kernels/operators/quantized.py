@@ -19,6 +19,7 @@ from ..weights.quantized_weight import (
     QuantizedWeight,
     Repacked4bit,
     RowwiseInt8,
+    parts,
 )
 
 FOUR_BIT_LAYOUTS = {layout.__name__: layout for layout in (Blockwise4bit, Repacked4bit)}
@@ -80,14 +81,7 @@ def _quantize(w: Tensor, format: str, blocksize: int, name: str) -> list[Tensor]
 
 @_quantize.register_fake
 def _(w: Tensor, format: str, blocksize: int, name: str) -> list[Tensor]:
-    if format == "int8":
-        return [w.new_empty(w.shape, dtype=torch.int8), w.new_empty(w.shape[:1], dtype=torch.float32)]
-    blocks = -(-w.numel() // blocksize)
-    codes = w.new_empty(-(-w.numel() // 2), dtype=torch.uint8)
-    if not format.endswith("-dq"):
-        return [codes, w.new_empty(blocks, dtype=torch.float32)]
-    nested_absmax = w.new_empty(-(-blocks // NESTED_BLOCKSIZE), dtype=torch.float32)
-    return [codes, w.new_empty(blocks, dtype=torch.uint8), nested_absmax, w.new_empty((), dtype=torch.float32)]
+    return [w.new_empty(part.shape, dtype=part.dtype) for part in parts(w.shape, format, blocksize).values()]
 
 
 @torch.library.custom_op("lowrank::dequantize", mutates_args=())

@@ -1,4 +1,4 @@
-"""How an operation of ours becomes an operator of torch: `torch.ops.lowrank.NAME`, one node to torch.compile.
+"""Registers a function as the operator `torch.ops.lowrank.NAME`, which is one node to torch.compile.
 
 `torch.library.custom_op` says the same with less, but imports torch.compile's machinery when such an operator first
 runs: 1.4 seconds and 900 modules that neither training nor a command line needs.

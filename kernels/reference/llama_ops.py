@@ -11,7 +11,7 @@ IGNORED = -100  # the target of a row that is not learned from
 
 
 def wide_dtype(x: Tensor) -> torch.dtype:
-    """What x is computed with in: float32, or float64 if x is."""
+    """The dtype in which operations on x are computed: float32, or float64 if x is float64."""
     return torch.promote_types(x.dtype, torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""The plain-torch truth of every number format. Slow and readable; every faster path is compared with this one.
+"""Plain-torch reference of every number format: slow and readable. Every faster kernel is compared with this one.
 
 N out_features, K in_features. Weights are flattened row by row and cut into blocks of `blocksize` weights; the last
 block may be short.
@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..weights.codebooks import CODEBOOKS, dynamic8
+from ..weights.codebooks import CODEBOOKS, ZERO_CODES, dynamic8
 from ..weights.quantized_weight import (
     BLOCKSIZES,
     NESTED_BLOCKSIZE,
@@ -30,7 +30,7 @@ CHUNK = 1 << 22
 def quantize(
     w: Tensor, format: FourBit | Literal["int8"], blocksize: int = 64, double_quant: bool = False, name: str = "w"
 ) -> QuantizedWeight:
-    """W [N, K] in `format`; what is of blocks concerns the 4-bit ones."""
+    """W [N, K] in `format`; blocksize and double_quant apply to 4-bit formats only."""
     return quantize_int8(w, name) if format == "int8" else quantize_4bit(w, format, blocksize, double_quant, name)
 
 
@@ -69,7 +69,7 @@ def quantize_4bit(
         blocks = _blocks(chunk, blocksize)
         chunk_absmax = blocks.abs().amax(dim=1)
         indices = nearest_code(_scaled(blocks, chunk_absmax[:, None]), CODEBOOKS[format]().to(w.device))
-        codes.append(_pack(indices.flatten()[: chunk.numel()], zero_code=7 if format == "nf4" else 0))
+        codes.append(_pack(indices.flatten()[: chunk.numel()], ZERO_CODES[format]))
         absmax.append(chunk_absmax)
     maxima = torch.cat(absmax)
     statistics = quantize_absmax(maxima) if double_quant else maxima

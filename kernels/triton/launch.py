@@ -1,4 +1,4 @@
-"""How the kernels that read repacked 4-bit weights are started: `decode` and `fused_linear` differ in kernel and tile.
+"""Launches the kernels that read repacked 4-bit weights; `gemv` and `gemm` differ in kernel and tile.
 
 M rows of x, N out_features, K in_features.
 """

@@ -108,3 +108,4 @@ def _midpoints(cells: int) -> Tensor:
 
 Levels = Callable[[], Tensor]
 CODEBOOKS: dict[str, Levels] = {"nf4": nf4, "fp4": fp4}
+ZERO_CODES = {"nf4": 7, "fp4": 0}  # the code of 0.0: fills the last byte of an odd count, and an all-zero block

@@ -4,7 +4,7 @@ N out_features, K in_features; a block is `blocksize` weights of one row that sh
 weights in a row. Groups come first and rows second, so that the tile of a program is one stretch of memory; a byte
 holds weight k in its low nibble and weight k + blocksize / 2 in its high one, so that the low nibbles of a tile are one
 matrix and the high nibbles another, each with K-adjacent pairs in a register. Codes are renumbered for the look-up
-(`register_table`), and the maxima lie in the order of the blocks.
+(`prmt_table`), and the maxima are in the order of the blocks.
 """
 
 import math
@@ -18,11 +18,11 @@ from .prmt_table import code_order
 from .quantized_weight import Blockwise4bit, NestedAbsmax, QuantizedWeight, Repacked4bit, RowwiseInt8
 
 BLOCKSIZES = (64, 128)
-GROUP_WEIGHTS = 256  # of a group at most: so many weights a row are a tile, which more would drive out of the registers
+GROUP_WEIGHTS = 256  # largest group: a tile takes as many weights of a row, and more would not fit the registers
 
 
 def not_repackable_reason(shape: tuple[int, ...], blocksize: int) -> str:
-    """The rule that keeps a weight from being repacked, with the value that breaks it; nothing if none does."""
+    """The rule that keeps a weight from being repacked, with the value that breaks it; "" if it can be repacked."""
     if len(shape) != 2:
         return f"a weight must be [N, K], got shape {tuple(shape)}"
     if blocksize not in BLOCKSIZES:
@@ -66,7 +66,7 @@ def unpack(weight: Repacked4bit) -> Blockwise4bit:
 
 
 def to_file_layout(weight: QuantizedWeight) -> Blockwise4bit | RowwiseInt8:
-    """The weight in the layout of files, whichever it is held in."""
+    """The weight in the layout of files, whichever layout it has."""
     return unpack(weight) if isinstance(weight, Repacked4bit) else weight
 
 

@@ -1,4 +1,4 @@
-"""Named adapters ("hats") on one frozen base: add, use, mix, drop. Their files are in `files`.
+"""Named adapters ("hats") on one frozen base: add, use, mix, drop. `files` reads and writes them.
 
 N out_features, K in_features, r rank.
 """
@@ -31,19 +31,20 @@ def add_adapter(
     rslora: bool = False,
     seed: int = 0,
 ) -> None:
-    """Adds a trainable adapter: y = x W^T + scaling * (drop(x) A) B on every target    (arXiv 2106.09685)
+    """A new trainable adapter beside the linears of a base: y = x W^T + scaling * (drop(x) A) B    (arXiv 2106.09685)
 
-    A [K, r] starts uniform in +-1/sqrt(K), B [r, N] at zero, both float32, so that the model gives what it gave. The
-    base is frozen. The adapter takes part in a call once `use_adapter` names it.
-    name     letters, digits, _ and -, not in use in this model
-    rank     r, at least 1
+    A starts uniform in +-1/sqrt(K), B at zero, both float32; every parameter of the base is frozen. The adapter is
+    inactive until `use_adapter` names it.
+
+    name     by which `use_adapter`, `save_adapter` and `drop_adapter` know it: letters, digits, _ and -
+    rank     r, the columns of A [K, r] and the rows of B [r, N]
     alpha    scaling = alpha / rank
-    targets  "all" (the seven linears of a block), "attention" (its four), or names, Meta's ("wq", "attention.wq") or
-             Hugging Face's ("q_proj", "self_attn.q_proj")
-    dropout  probability with which a number of x is dropped before A, in training only; in [0, 1)
+    targets  the linears of each block: "all" (seven), "attention" (four), or names, Meta's ("wq") or Hugging Face's
+             ("q_proj")
+    dropout  the probability with which an element of x is zeroed before A, in training
     rslora   scaling = alpha / sqrt(rank) instead    (arXiv 2312.03732)
-    seed     of the numbers of A: the same seed gives the same bits on every machine
-    Raises ValueError for a name in use, an unknown target, or an option out of range.
+    seed     of A's random numbers
+    Raises ValueError for a name in use, an unknown target, or options out of range.
     """
     config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora)
     check_new(model, name)
@@ -61,11 +62,11 @@ AdapterSpec = str | Mapping[str, float] | Sequence[str | Mapping[str, float] | N
 
 
 def use_adapter(model: Llama, use: AdapterSpec) -> None:
-    """Selects the adapters that are added from now on, in every thread that has not chosen by `using_adapter`.
+    """Makes adapters active from now on, in every thread that has not chosen others by `using_adapter`.
 
-    use  None, one name, a weighted mix {name: weight}, or one of these for each row of the batch
-    Nothing is loaded, copied or computed. An adapter of weight 0 is left out. The same adapter gives the same bits,
-    whichever way it is selected.  Raises ValueError for an unknown name.
+    use  None (the base alone), one name, a weighted mix {name: weight}, or a list with one of these for each row of
+         the batch
+    Nothing is loaded, copied or computed.  Raises ValueError for an unknown name.
     """
     choice = _resolve(model, use)
     for layer in lora_layers(model).values():
@@ -74,7 +75,7 @@ def use_adapter(model: Llama, use: AdapterSpec) -> None:
 
 @contextmanager
 def using_adapter(model: Llama, use: AdapterSpec) -> Iterator[None]:
-    """`use_adapter` for a block: in this thread or asyncio task, and nobody else's; blocks may be nested.
+    """`use_adapter` for a `with` block: in this thread or asyncio task only; blocks may be nested.
 
     A forward pass in the block keeps its choice when `gradient_checkpointing` runs it again, wherever and whenever the
     backward pass is; a text that `generate` began in the block is finished with it.
@@ -86,27 +87,27 @@ def using_adapter(model: Llama, use: AdapterSpec) -> Iterator[None]:
 
 
 def _resolve(model: Llama, use: AdapterSpec) -> AdapterSelection:
-    known = adapter_names(model)
+    names = adapter_names(model)
     if use is None or isinstance(use, str | Mapping):
-        return _mix(use, known)
-    rows = [_mix(row, known) for row in use]
+        return _mix(use, names)
+    rows = [_mix(row, names) for row in use]
     mixes = tuple(dict.fromkeys(rows))
     index = torch.tensor([mixes.index(row) for row in rows], dtype=torch.int64)
     return PerRow(mixes, index.to(model.tok_embeddings.weight.device))
 
 
-def _mix(use: str | Mapping[str, float] | None, known: Sequence[str]) -> AdapterMix:
+def _mix(use: str | Mapping[str, float] | None, names: Sequence[str]) -> AdapterMix:
     mix = {} if use is None else {use: 1.0} if isinstance(use, str) else dict(use)
     for name, weight in mix.items():
-        if name not in known:
-            raise ValueError(f"unknown adapter {name!r}: this model holds {list(known) or 'none'}")
+        if name not in names:
+            raise ValueError(f"unknown adapter {name!r}: this model holds {list(names) or 'none'}")
         if not math.isfinite(weight):
             raise ValueError(f"adapter {name!r}: its weight in the mix must be a finite number, got {weight}")
     return tuple((name, float(weight)) for name, weight in mix.items())
 
 
 def drop_adapter(model: Llama, name: str) -> None:
-    """Removes an adapter; the base is what it was before it.  Raises ValueError for an unknown name."""
+    """Removes an adapter from the model and leaves the base as it was.  Raises ValueError for an unknown name."""
     layers = lora_layers(model)
     for path in layer_configs(model, name):
         layer = layers[path]
@@ -123,7 +124,7 @@ def _without(choice: AdapterSelection, name: str) -> AdapterSelection:
 
 
 def adapter_names(model: Llama) -> list[str]:
-    """The names of the adapters of a model, in the order in which they were added."""
+    """The names of a model's adapters, in the order in which they were added."""
     return list(dict.fromkeys(name for layer in lora_layers(model).values() for name in layer.configs))
 
 
@@ -138,7 +139,7 @@ def adapter_parameters(model: Llama, name: str) -> dict[str, nn.Parameter]:
 
 
 def freeze_base(model: Llama) -> None:
-    """Takes the gradient from every parameter that is not an adapter's."""
+    """Freezes every parameter that is not an adapter's."""
     for name, parameter in model.named_parameters():
         if ".lora_A." not in name and ".lora_B." not in name:
             parameter.requires_grad_(False)
@@ -181,16 +182,16 @@ def check_new(model: Llama, name: str) -> None:
 
 
 def check_range(config: AdapterConfig, where: str, called: Mapping[str, str]) -> None:
-    """Raises ValueError for options out of range; `called` is what a field is called where it was written."""
+    """Raises ValueError for options out of range; `called` maps a field to its name in the file or call at fault."""
     rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "rank": ("at least 1 and whole", lambda rank: type(rank) is int and rank >= 1),
         "alpha": ("a finite number", lambda alpha: type(alpha) in (int, float) and math.isfinite(alpha)),
         "dropout": ("in [0, 1)", lambda share: type(share) in (int, float) and 0 <= share < 1),
         "rslora": ("true or false", lambda flag: type(flag) is bool),
     }
-    for field, (rule, holds) in rules.items():
+    for field, (rule, is_valid) in rules.items():
         value = getattr(config, field)
-        if not holds(value):
+        if not is_valid(value):
             raise ValueError(f"{where}: {called.get(field, field)} must be {rule}, got {value!r}")
 
 
@@ -208,7 +209,7 @@ def target_paths(model: Llama, targets: Sequence[str]) -> list[str]:
 
 
 def lora_layer(model: Llama, path: str) -> LoRALinear:
-    """The LoRA layer at a path, put around the linear that is there if it is the first adapter's."""
+    """The LoRA layer at a path; for the first adapter there, a new one around the linear."""
     module = model.get_submodule(path)
     if not isinstance(module, LoRALinear):
         out_features, in_features = model.config.linear_shapes()[path.split(".", 2)[2]]

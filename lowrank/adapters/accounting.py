@@ -3,7 +3,6 @@
 Bytes are decimal: 1 MB = 10^6, 1 GB = 10^9.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -11,20 +10,21 @@ from math import prod
 
 import torch
 
-from ..checkpoints.tensor_files import SAFETENSORS_DTYPES
-from ..kernels.weights.quantized_weight import DENSE_DTYPES, expected_bytes
+from ..checkpoints.safetensors_writer import plan_file
+from ..kernels.weights.quantized_weight import DENSE_DTYPES, expected_bytes, parts
 from ..model.config import PRESETS, ModelConfig
 from ..model.llama import Llama
 from ..model.param_names import LINEARS, is_block_linear
+from ..model.tensor_file import Layout
 from . import ATTENTION, resolve_targets
-from .files import tensor_key
+from .files import WEIGHTS_FILE, tensor_key
 
 MAX_HEADER_BYTES = 2**20  # of an adapter's file: a 70B with all seven linears has a fifth of it
 
 
 @dataclass(frozen=True)
 class Item:
-    """One row of an account: what, how many parameters, how many bytes."""
+    """One row of an account: a part of the model, its parameters, its bytes."""
 
     what: str
     parameters: int
@@ -62,7 +62,7 @@ def base_items(config: ModelConfig, weights: str, dtype: str = "bf16") -> list[I
     if weights in DENSE_DTYPES:
         items = [Item(f"linears of the blocks, {weights}", count, total)]
     else:
-        codes = count if weights == "int8" else sum(-(-prod(shape) // 2) for shape in linears)
+        codes = sum(parts(shape, weights)["codes"].nbytes for shape in linears)
         items = [
             Item(f"linears of the blocks, {weights}: codes", count, codes),
             Item(f"linears of the blocks, {weights}: statistics", 0, total - codes),
@@ -78,26 +78,18 @@ def base_items(config: ModelConfig, weights: str, dtype: str = "bf16") -> list[I
 
 
 def adapter_file_bytes(config: ModelConfig, rank: int, targets: str | Sequence[str], dtype: str) -> int:
-    """The very size of `adapter_model.safetensors`: eight bytes of length, a header in JSON, the matrices"""
-    width, shapes = DENSE_DTYPES[dtype].itemsize, config.linear_shapes()
-    matrices = {}
+    """The exact size of `adapter_model.safetensors`: its header and its matrices"""
+    shapes, layouts = config.linear_shapes(), {}
     for target, layer in product(resolve_targets(targets), range(config.n_layers)):
         d_out, d_in = shapes[target]
-        matrices[tensor_key(f"layers.{layer}.{target}", "lora_A")] = [rank, d_in]
-        matrices[tensor_key(f"layers.{layer}.{target}", "lora_B")] = [d_out, rank]
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for key in sorted(matrices):
-        start, end = end, end + width * prod(matrices[key])
-        kind = SAFETENSORS_DTYPES[DENSE_DTYPES[dtype]]
-        header[key] = {"dtype": kind, "shape": matrices[key], "data_offsets": [start, end]}
-    text = len(json.dumps(header, separators=(",", ":")))
-    return 8 + text + -text % 8 + end
+        for matrix, shape in (("lora_A", (rank, d_in)), ("lora_B", (d_out, rank))):
+            layouts[tensor_key(f"layers.{layer}.{target}", matrix)] = Layout.of(shape, DENSE_DTYPES[dtype])
+    return plan_file(WEIGHTS_FILE, layouts).nbytes
 
 
 @dataclass(frozen=True)
 class AdapterShape:
-    """An adapter by rank, targets and type: its parameters, the bytes of its matrices, and of the whole file"""
+    """An adapter by rank, targets and dtype: its parameters, the bytes of its matrices, and of its file"""
 
     rank: int
     targets: str
@@ -130,25 +122,25 @@ def adapters_of_size(
 
     ranks  None tries every rank that could do; left out, 1 to 256 by doubling
     """
-    found = []
+    shapes = []
     for (label, names), dtype in product(targets.items(), dtypes):
-        one = adapter_parameters(config, 1, names)
+        rank_1 = adapter_parameters(config, 1, names)
         width = DENSE_DTYPES[dtype].itemsize
-        for rank in _ranks_near(target_bytes, within, one * width) if ranks is None else ranks:
-            count = rank * one
+        for rank in _ranks_near(target_bytes, within, rank_1 * width) if ranks is None else ranks:
+            count = rank * rank_1
             size = adapter_file_bytes(config, rank, names, dtype)
             if abs(size - target_bytes) <= within * target_bytes:
-                found.append(AdapterShape(rank, label, dtype, count, count * width, size))
-    return sorted(found, key=lambda shape: (abs(shape.file_bytes - target_bytes), shape.rank))
+                shapes.append(AdapterShape(rank, label, dtype, count, count * width, size))
+    return sorted(shapes, key=lambda shape: (abs(shape.file_bytes - target_bytes), shape.rank))
 
 
 def _ranks_near(target_bytes: float, within: float, bytes_of_rank_1: int) -> range:
-    """Every rank whose matrices, with no header or a large one, may come to the size."""
+    """Every rank whose matrices may come to the size, with an empty header or with one of MAX_HEADER_BYTES."""
     largest = (1 + within) * target_bytes / bytes_of_rank_1
     smallest = ((1 - within) * target_bytes - MAX_HEADER_BYTES) / bytes_of_rank_1
     return range(max(1, int(smallest)), int(largest) + 1)
 
 
 def square_matrix(d: int) -> ModelConfig:
-    """A one-block model whose wq is d x d, to look at one matrix by itself."""
+    """A one-block model whose wq is d x d, to look at one matrix alone."""
     return replace(PRESETS["7b"], dim=d, n_layers=1, n_heads=1, n_kv_heads=1, hidden_dim=d, vocab_size=1)

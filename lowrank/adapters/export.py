@@ -1,4 +1,4 @@
-"""A hat as PEFT's two files and nothing else: for a program that knows no other."""
+"""An adapter as PEFT's two files and nothing else: for a program that knows no other."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from ..atomic_io import new_folder
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
 from .files import StoredAdapter, read_adapter, tensor_key, write_peft_files
-from .peft_config import CONFIG_FILE, read_peft_config, written
+from .peft_config import CONFIG_FILE, read_peft_config, to_peft_config
 
 
 def export_peft(adapter: str | Path, out: str | Path, *, dtype: str = "fp32", base_name: str | None = None) -> Path:
@@ -15,28 +15,28 @@ def export_peft(adapter: str | Path, out: str | Path, *, dtype: str = "fp32", ba
 
     base_name  as `base_model_name_or_path`, such as "meta-llama/Llama-2-7b-hf"
     The files are read back and compared before the folder takes its name.
-    Raises ValueError for an adapter that is not done here, and a matrix that `dtype` cannot hold.
+    Raises ValueError for PEFT options that are not supported, and a matrix that `dtype` cannot hold.
     """
     if dtype not in DENSE_DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
-    hat = read_adapter(adapter)
+    stored = read_adapter(adapter)
     tensors = {}
-    for path, (_, lora_A, lora_B) in hat.pairs.items():
+    for path, (_, lora_A, lora_B) in stored.pairs.items():
         for matrix, value in (("lora_A", lora_A), ("lora_B", lora_B)):
             key = tensor_key(path, matrix)
             tensors[key] = value.to(DENSE_DTYPES[dtype])
             if not torch.isfinite(tensors[key]).all():
                 raise ValueError(f"{adapter}: {key} must be finite in {dtype}, is not")
     with new_folder(Path(out)) as aside:
-        write_peft_files(aside, tensors, written(hat.configs, _layers_meant(hat), base_name))
+        write_peft_files(aside, tensors, to_peft_config(stored.configs, _implied_layers(stored), base_name))
     return Path(out)
 
 
-def _layers_meant(hat: StoredAdapter) -> int:
-    """The layers of a base that the hat fits: those that it covers, and one more if its config stops at them.
+def _implied_layers(stored: StoredAdapter) -> int:
+    """The layers of a base that the adapter fits: those that it covers, and one more if its config stops at them.
 
-    The last keeps a hat of the first layers from being written as one of all layers, however many there are.
+    That one more keeps an adapter of the first layers from being written as one of all layers.
     """
-    covered = 1 + max(int(path.split(".")[1]) for path in hat.pairs)
-    goes_on = read_peft_config(hat.folder / CONFIG_FILE).layer_configs(covered + 1).keys() > hat.pairs.keys()
-    return covered if goes_on else covered + 1
+    covered = 1 + max(int(path.split(".")[1]) for path in stored.pairs)
+    covers_next = read_peft_config(stored.folder / CONFIG_FILE).layer_configs(covered + 1).keys() > stored.pairs.keys()
+    return covered if covers_next else covered + 1

@@ -20,13 +20,14 @@ from torch import Tensor
 
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
+from ..checkpoints.sidecar_files import RECORD_FILE
 from ..layers.lora import AdapterConfig
 from ..model.config import ModelConfig
 from ..model.llama import Llama
 from ..model.param_names import to_hf
 from ..model.rope_layout import reorder_rope_rows
 from . import adapter_parameters, check_new, freeze_base, layer_configs, lora_layer
-from .peft_config import CONFIG_FILE, read_peft_config, written
+from .peft_config import CONFIG_FILE, read_peft_config, to_peft_config
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -46,7 +47,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """An adapter as it lies in its folder, rows in halves: pairs by the path of their linear, in Meta's names."""
+    """An adapter as it is in its folder, rows in halves: pairs by the path of their linear, in Meta's names."""
 
     folder: Path
     pairs: dict[str, Pair]
@@ -74,7 +75,7 @@ def save_adapter(
     """Writes the adapter as PEFT reads it, and `lowrank.json` with its provenance and `notes` beside it.
 
     The files appear together or not at all, and are read back and compared before they do.
-    Raises ValueError for a name that is not held, and for NaN or infinity in a matrix.
+    Raises ValueError for an unknown name, and for NaN or infinity in a matrix.
     """
     configs = layer_configs(model, name)
     tensors = {}
@@ -87,18 +88,18 @@ def save_adapter(
             value = reorder_rope_rows(value, layer, model.config, model.config.rope_layout, "half")
         tensors[tensor_key(layer, matrix)] = value.contiguous()
     with new_folder(Path(folder)) as aside:
-        write_peft_files(aside, tensors, written(configs, model.config.n_layers))
+        write_peft_files(aside, tensors, to_peft_config(configs, model.config.n_layers))
         record = fingerprint.record(model, sha256_of(aside / WEIGHTS_FILE), **(notes or {}))
-        write_json(aside / fingerprint.FILENAME, record)
+        write_json(aside / RECORD_FILE, record)
 
 
 def load_adapter(
     model: Llama, name: str, folder: str | Path, *, trainable: bool = False, force: bool = False
 ) -> dict[str, Any]:
-    """Holds a PEFT adapter under a name, frozen unless `trainable`; returns its provenance ({} if it has none).
+    """Reads a PEFT adapter and adds it under a name, frozen unless `trainable`; returns its record ({} if it has none).
 
-    It takes part once `use_adapter` names it.  Raises ValueError naming file and key for a PEFT option that is not
-    done here, tensors that are missing, foreign or misshapen, and a hat made for another base (unless `force`).
+    It is inactive until `use_adapter` names it.  Raises ValueError naming file and key for a PEFT option that is not
+    supported, tensors that are missing, foreign or misshapen, and a hat made for another base (unless `force`).
     """
     stored = read_adapter(folder, model.config, None if force else model.source)
     check_new(model, name)
@@ -117,7 +118,7 @@ def read_adapter(
 
     base    its shapes
     source  its fingerprint (see `Llama.source`)
-    Raises ValueError naming file and key for whatever does not fit, for weights that lowrank.json does not know, and
+    Raises ValueError naming file and key for whatever does not fit, for weights other than those of lowrank.json, and
     with both fingerprints for a hat that was made for another base.
     """
     folder = Path(folder)
@@ -152,8 +153,8 @@ def write_peft_files(folder: Path, tensors: dict[str, Tensor], config: dict[str,
 
 
 def _layers(keys: Iterable[str]) -> int:
-    """How many layers there must be at least."""
-    return 1 + max((int(found[1]) for key in keys if (found := re.search(r"\.layers\.(\d+)\.", key))), default=0)
+    """The smallest number of layers with these keys."""
+    return 1 + max((int(match[1]) for key in keys if (match := re.search(r"\.layers\.(\d+)\.", key))), default=0)
 
 
 def _pairs(
@@ -163,10 +164,10 @@ def _pairs(
     wanted = {path: (tensor_key(path, "lora_A"), tensor_key(path, "lora_B")) for path in configs}
     keys = [key for pair in wanted.values() for key in pair]
     if missing := [key for key in keys if key not in tensors]:
-        found = len(keys) - len(missing)
+        present = len(keys) - len(missing)
         raise ValueError(
             f"{where}: {_some(missing)} is missing: of {len(keys)} matrices that the config asks of this base "
-            f"{found or 'none'} is there"
+            f"{present or 'none'} is there"
         )
     if foreign := sorted(tensors.keys() - set(keys)):
         raise ValueError(f"{where}: {_some(foreign)} fits no linear of this base that the config names")

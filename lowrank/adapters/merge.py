@@ -1,4 +1,4 @@
-"""A hat added to the weights of its base, once and for all; and how much of it the rounding leaves.
+"""An adapter added to the weights of its base, and how much of it the rounding of the result leaves.
 
 F(W) is W as the output stores it: rounded to 16 bits, or quantized.  N out_features, K in_features.
 """
@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,25 +15,29 @@ from torch import Tensor
 from .. import __version__
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
-from ..checkpoints.sidecar_files import Format, write_small_files
-from ..checkpoints.tensor_files import PthWriter, SafetensorsWriter, TensorWriter, tensor_bytes
+from ..checkpoints.config_files import Format, write_config
+from ..checkpoints.pth_writer import PthWriter
+from ..checkpoints.safetensors_writer import PlannedWriter, plan_file
+from ..checkpoints.sidecar_files import RECORD_FILE, copy_files, sidecars_in
+from ..checkpoints.stored_weight import from_stored, stored_layouts, to_stored
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES, QuantizedWeight
-from ..layers.quant_linear import from_stored, to_stored
 from ..model.checkpoint import Checkpoint, QuantizedParts, Stored, open_checkpoint
 from ..model.config import RopeLayout
 from ..model.param_names import is_block_linear, to_hf
 from ..model.rope_layout import reorder_rope_rows
+from ..model.tensor_file import Layout, tensor_bytes
 from ..progress import ProgressBar
 from .files import WEIGHTS_FILE, StoredAdapter, read_adapter
 
 DEQUANTIZED = "dequantized"
+T = TypeVar("T")
 INTO = (*DENSE_DTYPES, DEQUANTIZED, *QUANTIZED_NAMES)
 
 
 @dataclass(frozen=True)
 class Survival:
-    """What is left of delta W = scaling * (A B)^T in one linear: kept = F(W + delta W) - F(W)
+    """The part of delta W = scaling * (A B)^T that one linear keeps: kept = F(W + delta W) - F(W)
 
     cosine of kept and delta W, ratio |kept| / |delta W|; both 1 if nothing is lost, 0 if all of it is.
     """
@@ -45,10 +49,10 @@ class Survival:
 
 @dataclass(frozen=True)
 class Merged:
-    """The folder, and what is left of the hat in each linear and in all of them together.
+    """The folder, and how much of the adapter each linear keeps, and all of them together.
 
     weights   the number format of its linears, as `load` takes it
-    unmerged  that of the base to wear the hat on, to compare with
+    unmerged  the format of the base with which the adapter is to be used unmerged, to compare with
     """
 
     folder: Path
@@ -60,7 +64,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What becomes of the weights: `through` a 4- or 8-bit format first or as they are, and what they are stored as."""
+    """The format through which the weights go first (None: as they are), and the format in which they are stored."""
 
     into: str
     through: str | None
@@ -69,19 +73,19 @@ class _Plan:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, into: str, dtype: str, through: str) -> Self:
-        where, have = checkpoint.folder, _format(checkpoint)
+        where, base_format = checkpoint.folder, _format(checkpoint)
         if into not in INTO:
             raise ValueError(f"into must be one of {', '.join(INTO)}, got {into!r}")
         if dtype not in DENSE_DTYPES or through not in QUANTIZED_NAMES:
             raise ValueError(f"a dequantized base is of a 4- or 8-bit format in a dense dtype, got {through}, {dtype}")
         if into == DEQUANTIZED:
-            return cls(into, have or through, dtype, f"dequant:{have or through}")
-        if have and into in DENSE_DTYPES:
+            return cls(into, base_format or through, dtype, f"dequant:{base_format or through}")
+        if base_format and into in DENSE_DTYPES:
             raise ValueError(
-                f"{where}: is stored as {have}, and the full-precision weights are not there: into must be "
+                f"{where}: is stored as {base_format}, and the full-precision weights are not there: into must be "
                 f"{DEQUANTIZED!r} or a 4- or 8-bit format, got {into!r}"
             )
-        return cls(into, have, into, have or into)
+        return cls(into, base_format, into, base_format or into)
 
 
 def merge_folder(
@@ -102,63 +106,88 @@ def merge_folder(
              "dequantized": W went `through` a 4- or 8-bit format (or is stored in one), F rounds to `dtype`
              "nf4-dq", "nf4", "fp4-dq", "fp4", "int8": W is the base as it is, F quantizes; other tensors are kept
     format   "hf" (rows of wq and wk in halves) or "meta" (interleaved); the rows are moved where the base differs
-    The folder is read back and compared with what was to be written, tensor by tensor, before it takes its name; its
-    lowrank.json says what was merged into what, and what is left of it.
+    The files that go along with the base are copied. The folder is read back and compared with what was to be written,
+    tensor by tensor, before it takes its name; its lowrank.json records the adapter, the base and the survival.
     Raises ValueError for a hat of another base (unless `force`), a full-precision merge without full-precision
-    weights, and a weight that its type cannot hold; OSError if the folder does not read back.
+    weights, and a weight out of the range of its type; OSError if the folder does not read back.
     """
     checkpoint = open_checkpoint(base)
     plan = _Plan.of(checkpoint, into, dtype, through)
     source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
-    hat = read_adapter(adapter, checkpoint.config, None if force else source)
+    adapter_files = read_adapter(adapter, checkpoint.config, None if force else source)
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
-    merger = _Merger(checkpoint, hat, plan, "half" if format == "hf" else "interleaved")
+    merger = _Merger(checkpoint, adapter_files, plan, format)
     with new_folder(out) as aside:
         digests = {}
-        with _writer(aside, format, plan, total) as writer:
-            for name, parts in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
-                key = to_hf(name) if format == "hf" else name
-                for suffix, tensor in parts.items():
-                    writer.add(key.removesuffix(".weight") + suffix, tensor)
-                digests[name] = _digest(parts)
-        write_small_files(aside, checkpoint.folder, checkpoint.config, format, plan.stored)
+        with _writer(aside, merger) as writer:
+            for name, stored in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
+                writer.write(merger.by_key(name, stored))
+                digests[name] = _digest(stored)
+        write_config(aside, checkpoint.folder, checkpoint.config, format, plan.stored)
+        copy_files(checkpoint.folder, aside, sidecars_in(checkpoint.folder))
         merged = Merged(out, merger.survival, merger.overall(), plan.stored, plan.unmerged)
-        write_json(aside / fingerprint.FILENAME, _record(merged, plan, source, hat, digests))
+        write_json(aside / RECORD_FILE, _record(merged, plan, source, adapter_files, digests))
         _check_read_back(aside, digests)
     return merged
 
 
 class _Merger:
-    """The tensors of the output one after another, with what they show of the hat's survival."""
+    """The tensors of the output one after another, and how much of the adapter they keep."""
 
-    def __init__(self, checkpoint: Checkpoint, hat: StoredAdapter, plan: _Plan, layout: RopeLayout) -> None:
-        self.checkpoint, self.hat, self.plan, self.layout = checkpoint, hat, plan, layout
+    def __init__(self, checkpoint: Checkpoint, adapter: StoredAdapter, plan: _Plan, format: Format) -> None:
+        self.checkpoint, self.adapter, self.plan, self.format = checkpoint, adapter, plan, format
+        self.layout: RopeLayout = "half" if format == "hf" else "interleaved"
         self.survival: list[Survival] = []
         self._sums = torch.zeros(3, dtype=torch.float64)  # of kept * delta, kept^2, delta^2
 
+    def by_key(self, name: str, values: Mapping[str, T]) -> dict[str, T]:
+        """Values of one parameter by the end of its key -> the same by the whole key in the output."""
+        stem = (to_hf(name) if self.format == "hf" else name).removesuffix(".weight")
+        return {stem + suffix: value for suffix, value in values.items()}
+
+    def layouts(self) -> dict[str, Layout]:
+        """Shapes and dtypes of all tensors of the output, by key, before any is read."""
+        shapes = self.checkpoint.config.parameter_shapes()
+        layouts: dict[str, Layout] = {}
+        for parameter in self.checkpoint.parameters():
+            shape = shapes[parameter.name]
+            if self.plan.stored in DENSE_DTYPES:
+                parts = {".weight": Layout.of(shape, DENSE_DTYPES[self.plan.stored])}
+            elif is_block_linear(parameter.name):
+                parts = stored_layouts(shape, self.plan.stored)
+            else:
+                assert parameter.dtype is not None, parameter.name
+                parts = {".weight": Layout.of(shape, parameter.dtype)}
+            for name in self._names(parameter.name):
+                layouts |= self.by_key(name, parts)
+        return layouts
+
     def tensors(self) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        """(Meta's key, what is stored of it by the end of its key)"""
-        config = self.checkpoint.config
+        """(Meta's key, the tensors stored for it by the end of their key)"""
         for name, value in self.checkpoint.tensors():
             if is_block_linear(name):
                 yield name, self._linear(name, value)
             else:
                 assert isinstance(value, Tensor), name
-                yield name, self._other(name, value)
-                if name == "tok_embeddings.weight" and config.tie_embeddings and self.layout == "interleaved":
-                    yield "output.weight", self._other("output.weight", value)  # Meta's format has no tied head
+                for output_name in self._names(name):
+                    yield output_name, self._other(output_name, value)
+
+    def _names(self, name: str) -> tuple[str, ...]:
+        """The parameters of the output that one of the base becomes: Meta's format has no tied output head."""
+        is_tied = self.checkpoint.config.tie_embeddings and self.format == "meta"
+        return (name, "output.weight") if is_tied and name == "tok_embeddings.weight" else (name,)
 
     def overall(self) -> Survival:
-        """Over all linears that the hat covers, as one long vector."""
+        """Over all linears that the adapter covers, as one long vector."""
         return _survival("all", *self._sums.tolist())
 
     def _linear(self, name: str, value: Stored) -> Mapping[str, Tensor]:
         config, path = self.checkpoint.config, name.removesuffix(".weight")
         where = f"{self.checkpoint.folder}: {name}"
-        weight = self._own_layout(name, _dense(value, self.plan.through, where))
-        if path not in self.hat.pairs:
+        weight = self._in_output_layout(name, _dense(value, self.plan.through, where))
+        if path not in self.adapter.pairs:
             return self._stored(weight, where)
-        delta = self._own_layout(name, self.hat.reorder_rope_rows(path, config).delta())
+        delta = self._in_output_layout(name, self.adapter.reorder_rope_rows(path, config).delta())
         bare = self._values(self._stored(weight, where), where)
         stored = self._stored(weight.add_(delta), where)
         del weight
@@ -167,14 +196,14 @@ class _Merger:
         self.survival.append(_survival(path, *sums.tolist()))
         return stored
 
-    def _own_layout(self, name: str, rows: Tensor) -> Tensor:
+    def _in_output_layout(self, name: str, rows: Tensor) -> Tensor:
         return reorder_rope_rows(rows, name, self.checkpoint.config, self.checkpoint.config.rope_layout, self.layout)
 
     def _stored(self, weight: Tensor, where: str) -> Mapping[str, Tensor]:
         """F(W) as the parts that are written."""
         if self.plan.stored in DENSE_DTYPES:
             return {".weight": _narrowed(weight, self.plan.stored, where)}
-        return to_stored(ops.quantize(weight, self.plan.stored, name=where))
+        return to_stored(ops.quantize(weight, self.plan.stored, name=where), padded=True)
 
     def _values(self, stored: Mapping[str, Tensor], where: str) -> Tensor:
         """F(W) in float32, in memory of its own."""
@@ -234,24 +263,24 @@ def _format(checkpoint: Checkpoint) -> str | None:
     raise ValueError(f"{checkpoint.folder}: holds parts of quantized weights, but no quantized weight")
 
 
-def _writer(folder: Path, format: Format, plan: _Plan, tensors: int) -> TensorWriter:
-    """Meta's own file for dense weights in its format; safetensors else, where a weight has up to six parts."""
-    if format == "meta" and plan.stored in DENSE_DTYPES:
+def _writer(folder: Path, merger: _Merger) -> PthWriter | PlannedWriter:
+    """For Meta's own file if weights are dense and in its format, for one safetensors file otherwise."""
+    if merger.format == "meta" and merger.plan.stored in DENSE_DTYPES:
         return PthWriter(folder / "consolidated.00.pth")
-    return SafetensorsWriter(folder / "model.safetensors", 6 * (tensors + 1))
+    return PlannedWriter(folder, [plan_file("model.safetensors", merger.layouts())])
 
 
 def _digest(parts: Mapping[str, Tensor]) -> str:
     """SHA-256 of the parts of a weight with their names, types and shapes."""
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for suffix, tensor in sorted(parts.items()):
-        whole.update(f"{suffix} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        whole.update(tensor_bytes(tensor))
-    return whole.hexdigest()
+        digest.update(f"{suffix} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
 
 
 def _check_read_back(folder: Path, digests: Mapping[str, str]) -> None:
-    """Raises OSError naming a tensor that is not in the folder as it was to be written."""
+    """Raises OSError naming a tensor that does not read back with the digest it was written with."""
     read = {
         name: _digest(value.tensors if isinstance(value, QuantizedParts) else {".weight": value})
         for name, value in open_checkpoint(folder).tensors()
@@ -262,17 +291,17 @@ def _check_read_back(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def _record(
-    merged: Merged, plan: _Plan, source: Mapping[str, str], hat: StoredAdapter, digests: Mapping[str, str]
+    merged: Merged, plan: _Plan, source: Mapping[str, str], adapter: StoredAdapter, digests: Mapping[str, str]
 ) -> dict[str, Any]:
-    """lowrank.json of the folder: what was merged into what, what is left of it, and the hash of every tensor."""
+    """lowrank.json of the folder: the adapter, the base, the survival, and the hash of every tensor."""
     return {
         "lowrank": __version__,
         "merged": {
             "into": plan.into,
             "base_weights": plan.unmerged,
             "base_fingerprint": source["fingerprint"],
-            "weights_sha256": sha256_of(hat.folder / WEIGHTS_FILE),
-            "hat": hat.record,
+            "weights_sha256": sha256_of(adapter.folder / WEIGHTS_FILE),
+            "hat": adapter.record,
         },
         "survival": {part.path: [part.cosine, part.ratio] for part in (merged.overall, *merged.survival)},
         "tensors_sha256": dict(digests),

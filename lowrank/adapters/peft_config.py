@@ -17,7 +17,7 @@ from . import check_range
 
 CONFIG_FILE = "adapter_config.json"
 
-# What is neither honoured, harmless nor in FIXED may change the mathematics: it has to be left empty.
+# A key that is neither honoured, harmless nor in FIXED may change the mathematics: it has to be left empty.
 HONOURED = (
     "r",
     "lora_alpha",
@@ -52,7 +52,7 @@ HARMLESS = (
     "runtime_config",
     "task_type",
 )
-OUTSIDE = ("model.embed_tokens", "lm_head")  # what else of a Llama a pattern may match, and PEFT would then adapt
+OUTSIDE = ("model.embed_tokens", "lm_head")  # other modules that a pattern may match, and PEFT would then adapt
 
 
 T = TypeVar("T")
@@ -108,8 +108,8 @@ class PeftConfig:
     def _layer(self, module: str) -> int | None:
         """The number of a module's layer, in the container that `layers_pattern` names if it names any."""
         for container in self.containers or [r"[^.]*"]:
-            if found := re.match(rf"(?:^|.*?\.){container}\.(?P<layer>\d+)\.", module):
-                return int(found["layer"])
+            if match := re.match(rf"(?:^|.*?\.){container}\.(?P<layer>\d+)\.", module):
+                return int(match["layer"])
         return None
 
     def _config(self, module: str, targets: tuple[str, ...]) -> AdapterConfig:
@@ -160,11 +160,11 @@ def read_peft_config(path: Path) -> PeftConfig:
     return config
 
 
-def written(configs: Mapping[str, AdapterConfig], n_layers: int, base_name: str | None = None) -> dict[str, Any]:
-    """What PEFT reads back as these configs (by the path of their layer, in Meta's names).
+def to_peft_config(configs: Mapping[str, AdapterConfig], n_layers: int, base_name: str | None = None) -> dict[str, Any]:
+    """The adapter_config.json that PEFT reads as these configs (by the path of their layer, in Meta's names).
 
-    Few keys, since older PEFT refuses those it does not know. The commonest rank and alpha are the adapter's own,
-    others stand in a pattern by the full name of their module.
+    Few keys, since older PEFT refuses those it does not know. The commonest rank and alpha are the adapter's, others
+    are in a pattern by the full name of their module.
     """
     any_config = next(iter(configs.values()))
     rank = _commonest(config.rank for config in configs.values())
@@ -237,9 +237,9 @@ def _check_pattern(pattern: str, key: str, where: str) -> None:
 
 def _check_numbers(config: PeftConfig) -> None:
     """Every rank and every alpha of the adapter, under the name of the key in which it stands."""
-    own = AdapterConfig(config.rank, config.alpha, (), config.dropout, config.rslora)
+    default = AdapterConfig(config.rank, config.alpha, (), config.dropout, config.rslora)
     called = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "rslora": "use_rslora"}
-    check_range(own, config.where, called)
+    check_range(default, config.where, called)
     for rank in config.rank_pattern.values():
         check_range(AdapterConfig(rank, config.alpha, ()), config.where, {"rank": "rank_pattern"})
     for alpha in config.alpha_pattern.values():

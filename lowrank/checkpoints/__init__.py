@@ -1,10 +1,13 @@
-"""Folders of weights: read, quantized, written.
+"""Folders of weights: loaded, quantized, written.
 
 load                a folder -> a frozen Llama in a number format
 quantize_folder     a folder -> a folder in 4 or 8 bits
 chunked_quantize    a weight quantized a chunk of rows at a time
-safetensors_writer  safetensors files, a tensor at a time
-sidecar_files       config files and the others that go along with weights
-fingerprint         which base a hat belongs to
+stored_weight       a quantized weight as bitsandbytes' tensors
+safetensors_writer  safetensors files, planned from shapes and written a tensor at a time
+pth_writer          a .pth file, a tensor at a time
+config_files        config.json and params.json
+sidecar_files       the list of files that go along with weights: tokenizer, licence, chat template
+fingerprint         the base an adapter belongs to, and the record written beside it
 embedded            the base that comes with the package, in base/
 """

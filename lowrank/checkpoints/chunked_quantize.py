@@ -1,4 +1,4 @@
-"""Quantizing a weight that is still in its file: in slabs of rows, so that only a slab is ever held in float32.
+"""Quantizing a weight that is still in its file: in chunks of rows, so that only a chunk is ever in float32.
 
 N out_features, K in_features.
 """
@@ -13,31 +13,30 @@ from torch import Tensor
 
 from ..kernels import ops
 from ..kernels.reference import weights as reference
-from ..kernels.weights.quantized_weight import Blockwise4bit, QuantizedWeight
+from ..kernels.weights.quantized_weight import BLOCKSIZE, Blockwise4bit, QuantizedWeight
 
-# Weights of a slab: on a CPU its temporaries stay in the cache, which makes it faster than the whole at once.
+# Weights of a chunk: on a CPU its temporaries stay in the cache, which is faster than all of W at once.
 CHUNK = 1 << 18
-BLOCKSIZE = 64
-WORKERS = 16  # each holds some 25 bytes for every weight of its slab
+WORKERS = 16  # each needs some 25 bytes for every weight of its chunk
 
 
 def quantize_chunks(w: Tensor, format: str, device: torch.device, where: str) -> QuantizedWeight:
-    """`ops.quantize(w.to(device), format)`, bit for bit, with the temporaries of a slab instead of all of W.
+    """`ops.quantize(w.to(device), format)`, bit for bit, with the temporaries of a chunk instead of all of W.
 
-    w [N, K], on the CPU or in a memory map. Blocks lie within a slab; the maxima of blocks, which double quantization
-    looks at together, are put together first.  Raises ValueError naming `where` for NaN or infinity.
+    w [N, K], on the CPU or in a memory map. Blocks lie within a chunk; double quantization takes the
+    maxima of all of them.  Raises ValueError naming `where` for NaN or infinity.
     """
     if device.type == "cpu" and ops.quantizes_in_place(w, format):
         return ops.quantize(w, format, name=where)
     single, _, nested = format.partition("-")
-    whole = BLOCKSIZE // math.gcd(BLOCKSIZE, w.shape[1])  # so many rows, or a multiple, are a whole number of blocks
-    rows = whole * max(1, CHUNK // (whole * w.shape[1]))
+    period = BLOCKSIZE // math.gcd(BLOCKSIZE, w.shape[1])  # rows that are a whole number of blocks
+    rows = period * max(1, CHUNK // (period * w.shape[1]))
 
-    def quantize(number: int, slab: Tensor) -> QuantizedWeight:
-        place = where if number == 0 else f"{where} from row {number * rows} on"
-        return ops.quantize(slab.to(device), single, name=place)
+    def quantize(number: int, chunk: Tensor) -> QuantizedWeight:
+        name = where if number == 0 else f"{where} from row {number * rows} on"
+        return ops.quantize(chunk.to(device), single, name=name)
 
-    parts = _one_a_thread(quantize, w.split(rows), device)
+    parts = _in_threads(quantize, w.split(rows), device)
     tensors = [part.tensors() for part in parts]
     weight = parts[0].with_tensors({key: torch.cat([part[key] for part in tensors]) for key in tensors[0]})
     if isinstance(weight, Blockwise4bit):
@@ -47,17 +46,17 @@ def quantize_chunks(w: Tensor, format: str, device: torch.device, where: str) ->
     return weight
 
 
-def _one_a_thread(
-    quantize: Callable[[int, Tensor], QuantizedWeight], slabs: Sequence[Tensor], device: torch.device
+def _in_threads(
+    quantize: Callable[[int, Tensor], QuantizedWeight], chunks: Sequence[Tensor], device: torch.device
 ) -> list[QuantizedWeight]:
-    """quantize(number, slab) of each slab in order. Threads take a slab each: sharing one, they would wait for each
+    """quantize(number, chunk) of each chunk in order. A thread takes a chunk: sharing one, threads would wait for each
     other after every operation, which on a busy machine costs more than ten times what they gain.
     """
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1 or len(slabs) == 1:
-        return list(map(quantize, range(len(slabs)), slabs))
+    if device.type != "cpu" or threads == 1 or len(chunks) == 1:
+        return list(map(quantize, range(len(chunks)), chunks))
     try:
         with ThreadPoolExecutor(min(threads, WORKERS), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(quantize, range(len(slabs)), slabs))
+            return list(pool.map(quantize, range(len(chunks)), chunks))
     finally:
         torch.set_num_threads(threads)  # it is also what threads that begin later take, autograd's among them

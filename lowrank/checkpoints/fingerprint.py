@@ -1,4 +1,4 @@
-"""Which base a hat belongs to: a fingerprint that is the same for every precision and layout of one base."""
+"""The base that an adapter belongs to: a fingerprint that is the same for every precision and layout of one base."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ from ..model.checkpoint import Checkpoint
 from ..model.config import read_json
 from ..model.llama import Llama
 from ..model.param_names import is_block_linear
+from .sidecar_files import RECORD_FILE
 
-FILENAME = "lowrank.json"
-PART = 2**20  # numbers that are rounded at a time: a copy of a 32,000-word embedding would be felt
-INSIST = "(--force, or force=True, to insist)"
+CHUNK = 2**20  # numbers rounded at a time: a copy of a whole embedding would be the largest tensor in memory
+INSIST = "(force=True to insist)"
 
 
 class Fingerprint:
     """SHA-256 over the embedding, the norms and the output head, rounded to 16 bits, in the order of their names.
 
     Those are what every precision of a base has in common: the linears of the blocks may be quantized, and rows of
-    wq and wk stand in another order in a Hugging Face folder. Llama 2 is bfloat16 in Meta's files and float16 in
-    Hugging Face's, where very small numbers lose digits: what is hashed went through both.
+    wq and wk are in another order in a Hugging Face folder. Llama 2 is bfloat16 in Meta's files and float16 in
+    Hugging Face's, where very small numbers lose digits: numbers are rounded to both before they are hashed.
     """
 
     def __init__(self) -> None:
         self._digests: dict[str, bytes] = {}
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Takes in one parameter, in whatever precision it is stored."""
+        """Adds one parameter, in whatever precision it is stored."""
         digest = hashlib.sha256()
-        for part in tensor.detach().flatten().split(PART):
+        for part in tensor.detach().flatten().split(CHUNK):
             rounded = part.to(torch.bfloat16).to(torch.float16).to(torch.bfloat16)
             digest.update(rounded.view(torch.int16).cpu().numpy().data)
         self._digests[name] = digest.digest()
@@ -42,28 +42,28 @@ class Fingerprint:
     def hexdigest(self, folder: Path | None = None) -> str:
         """The fingerprint, 64 hexadecimal digits.
 
-        A hat that was merged into the base of a folder by `lowrank merge` has changed nothing but block linears: what
-        its lowrank.json says of the hat is taken in as well.
+        An adapter that `lowrank merge` merged into the base of a folder has changed block linears only: its hash, which
+        lowrank.json has, is hashed as well.
         """
-        whole = hashlib.sha256()
+        total = hashlib.sha256()
         for name in sorted(self._digests):
-            whole.update(name.encode() + self._digests[name])
+            total.update(name.encode() + self._digests[name])
         if folder is not None:
-            whole.update(str(read_record(folder).get("merged", {}).get("weights_sha256", "")).encode())
-        return whole.hexdigest()
+            total.update(str(read_record(folder).get("merged", {}).get("weights_sha256", "")).encode())
+        return total.hexdigest()
 
 
 def fingerprint_of(checkpoint: Checkpoint) -> str:
     """The fingerprint of a folder that is not loaded as a model."""
-    found = Fingerprint()
+    fingerprint = Fingerprint()
     for name, value in checkpoint.tensors():
         if isinstance(value, Tensor) and not is_block_linear(name):
-            found.add(name, value)
-    return found.hexdigest(checkpoint.folder)
+            fingerprint.add(name, value)
+    return fingerprint.hexdigest(checkpoint.folder)
 
 
 def record(model: Llama, weights_sha256: str, **more: Any) -> dict[str, Any]:
-    """What is written beside a hat: this program's version, the base it was made on, and what the caller adds.
+    """The lowrank.json of an adapter: this program's version, the base it was made on, and what the caller adds.
 
     weights_sha256  of the file of matrices
     """
@@ -77,26 +77,28 @@ def record(model: Llama, weights_sha256: str, **more: Any) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The provenance in a folder, {} if there is none.  Raises ValueError for one that is not of our making."""
-    path = folder / FILENAME
-    found = read_json(path) if path.exists() else {}
+    """The lowrank.json of a folder, {} if there is none.  Raises ValueError for one that lowrank did not write."""
+    path = folder / RECORD_FILE
+    values = read_json(path) if path.exists() else {}
     for key in ("base", "merged"):
-        if not isinstance(found.get(key, {}), dict):
-            raise ValueError(f"{path}: {key} must be a JSON object, got {found[key]!r}")
-    if (layout := found.get("file_rope_layout", "half")) != "half":
+        if not isinstance(values.get(key, {}), dict):
+            raise ValueError(f"{path}: {key} must be a JSON object, got {values[key]!r}")
+    if (layout := values.get("file_rope_layout", "half")) != "half":
         raise ValueError(f"{path}: file_rope_layout must be 'half', as in PEFT's files, got {layout!r}")
-    return found
+    return values
 
 
 def check_weights(recorded: Mapping[str, Any], path: Path) -> None:
     """Raises ValueError with both hashes if a file of matrices is not the one that the record is of."""
-    theirs = recorded.get("weights_sha256")
-    if theirs is not None and theirs != (ours := sha256_of(path)):
-        raise ValueError(f"{path}: has the SHA-256 {ours[:16]}, but {FILENAME} beside it is of {str(theirs)[:16]}")
+    expected = recorded.get("weights_sha256")
+    if expected is not None and expected != (actual := sha256_of(path)):
+        raise ValueError(
+            f"{path}: has the SHA-256 {actual[:16]}, but {RECORD_FILE} beside it is of {str(expected)[:16]}"
+        )
 
 
 def check_same_base(source: Mapping[str, str], recorded: Mapping[str, Any], where: str) -> None:
-    """Raises ValueError with both fingerprints if the record is of another base; a base without one is let pass.
+    """Raises ValueError with both fingerprints if the record is of another base; a base without one is accepted.
 
     source  of the model: see `Llama.source`
     """

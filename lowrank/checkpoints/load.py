@@ -1,4 +1,4 @@
-"""A folder of weights -> a frozen Llama whose block linears are held in the number format asked for."""
+"""A folder of weights -> a frozen Llama whose block linears are in the number format asked for."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,14 +17,16 @@ from ..kernels.llama_ops.cpu import CPU_OPS
 from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from ..layers.cpu_decode import FusedBlocks
-from ..layers.quant_linear import CastLinear, QuantLinear, from_stored
+from ..layers.quant_linear import CastLinear, QuantLinear
 from ..model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
 from ..model.llama import TORCH_OPS, Llama, Ops
 from ..model.param_names import is_block_linear
 from ..model.tokenizer import Tokenizer
 from ..progress import ProgressBar
 from .chunked_quantize import quantize_chunks
+from .embedded import base_folder
 from .fingerprint import Fingerprint
+from .stored_weight import from_stored
 
 WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
 DEFAULT_WEIGHTS = "nf4-dq"
@@ -42,16 +44,17 @@ def load(
 ) -> Llama:
     """A frozen base, ready to compute in `dtype` (left out: bfloat16 on a GPU, float32 on a CPU).
 
-    path     a Meta folder, a Hugging Face folder, one quantized by bitsandbytes, or by `lowrank quantize`
+    path     a Meta folder, a Hugging Face folder, one quantized by bitsandbytes, or by `lowrank quantize`;
+             "embedded" is the small base that comes with this package
     weights  of the seven linears of each block: "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq", or
              "dequant:" and one of the last five: full-precision weights that went through that format.
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
              dequantized). Embedding, norms and output head are in `dtype`.
-    keep     is told each linear of a block as soon as it is there, and may let go of a part of it
+    keep     is called with each linear of a block once it is loaded, and may drop a part of it
     Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(base_folder(path))
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
@@ -80,7 +83,7 @@ def load(
                 fingerprint.add(name, value)
                 owner = model.get_submodule(name.removesuffix(".weight"))
                 owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
-            del value  # before the next is read: two would be held otherwise
+            del value  # before the next is read: two would be in memory otherwise
             bar.update(parameter.nbytes)
     model.output = CastLinear(model.output.weight)
     if checkpoint.config.tie_embeddings:
@@ -113,7 +116,7 @@ def _warn_plain_torch() -> None:
 def bytes_bar(
     what: str, parameters: Sequence[Parameter], shown: bool, pending: Sequence[Parameter] | None = None
 ) -> ProgressBar:
-    """A bar over the bytes that are read, with their rate; pending: those that have not been done before."""
+    """A bar over the bytes that are read, with their rate; pending: those that an earlier call has not done."""
     total = sum(parameter.nbytes for parameter in parameters)
     left = total if pending is None else sum(parameter.nbytes for parameter in pending)
     return ProgressBar(desc=what, total=total, initial=total - left, unit="B", unit_scale=True, disable=not shown)
@@ -133,12 +136,13 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a folder of weights (`tokenizer.model`).
+    """The tokenizer (`tokenizer.model`) of a folder of weights, or of "embedded".
 
     Raises ValueError if there is none, or if it has another number of pieces than the embedding has rows.
     """
-    tokenizer = Tokenizer(Path(path) / "tokenizer.model")
-    rows = open_checkpoint(path).config.vocab_size
+    folder = base_folder(path)
+    tokenizer = Tokenizer(folder / "tokenizer.model")
+    rows = open_checkpoint(folder).config.vocab_size
     if tokenizer.vocab_size != rows:
         raise ValueError(f"{tokenizer.path}: has {tokenizer.vocab_size} pieces, the embedding has {rows} rows")
     return tokenizer
@@ -155,14 +159,14 @@ class _Uninitialised(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What `weights=` asks of a block linear: a format (None: as stored), and whether to dequantize it again."""
+    """`weights=` for a block linear: a format (None: as stored), and `dequantized` if it is dequantized again."""
 
     format: str | None
     dequantized: bool
 
     @property
     def is_quantized(self) -> bool:
-        """Whether weights are held in 4 or 8 bits."""
+        """True if weights are 4 or 8 bits in memory."""
         return not self.dequantized and (self.format is None or self.format in QUANTIZED_NAMES)
 
     @classmethod

@@ -3,17 +3,15 @@
 params.json + model.safetensors    from Meta's format: Meta's names, bitsandbytes' suffixes
 config.json + model.safetensors    from Hugging Face's: what transformers with bitsandbytes writes and reads
 
-Beyond `max_file_bytes` the weights stand in model-00001-of-0000N.safetensors with an index. One tensor is in memory at
-a time. N out_features, K in_features.
+Beyond `max_file_bytes` the weights are in model-00001-of-0000N.safetensors with an index. One tensor is in memory at a
+time. N out_features, K in_features.
 """
 
 import errno
 import hashlib
 import json
-import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,36 +19,19 @@ from torch import Tensor
 from .. import __version__
 from ..atomic_io import resumed_folder, sha256_of, write_json
 from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
-from ..layers.quant_linear import to_stored
 from ..model.checkpoint import Checkpoint, Parameter, open_checkpoint
-from ..model.config import read_json
+from ..model.config import INDEX_FILE, read_json
 from ..model.param_names import is_block_linear, to_hf
 from ..model.tensor_file import Layout
 from .chunked_quantize import quantize_chunks
-from .fingerprint import FILENAME as PROVENANCE
+from .config_files import quantization_config
 from .load import bytes_bar
 from .safetensors_writer import PlannedFile, StreamWriter, plan_files, weight_map
+from .sidecar_files import RECORD_FILE, copy_files, sidecars_in
+from .stored_weight import stored_layouts, to_stored
 
 MANIFEST = "quantization.json"
-INDEX = "model.safetensors.index.json"
 MAX_FILE_BYTES = 5e9
-# Small files that go with the weights: what was merged in, what reads text, and what the licence asks to pass on.
-COMPANIONS = (
-    PROVENANCE,
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "LICENSE",
-    "LICENSE.txt",
-    "NOTICE",
-    "USE_POLICY.md",
-)
-# The JSON of a 4-bit weight is filled up with spaces to this length: its digits are not known before W is.
-STATE_BYTES = 256
 
 
 def quantize_folder(
@@ -82,9 +63,11 @@ def quantize_folder(
         (_layouts(parameter, shapes[parameter.name], key_of[parameter.name], weights) for parameter in parameters),
         max_file_bytes,
     )
-    companions = [name for name in COMPANIONS if (checkpoint.folder / name).is_file()]
+    sidecars = sidecars_in(checkpoint.folder)
+    if (checkpoint.folder / RECORD_FILE).is_file():
+        sidecars.append(RECORD_FILE)
     config = "config.json" if huggingface else "params.json"
-    names = [*(file.name for file in files), *([INDEX] if len(files) > 1 else []), config, *companions]
+    names = [*(file.name for file in files), *([INDEX_FILE] if len(files) > 1 else []), config, *sidecars]
     with resumed_folder(out, (*names, MANIFEST)) as aside:
         writer = StreamWriter(aside, files, _identity(checkpoint, files, weights))
         _check_room(aside, writer.missing_bytes)
@@ -95,57 +78,35 @@ def quantize_folder(
                 bar.update(parameter.nbytes)
         writer.close()
         if len(files) > 1:
-            write_json(aside / INDEX, weight_map(files))
-        for name in companions:
-            shutil.copyfile(checkpoint.folder / name, aside / name)
+            write_json(aside / INDEX_FILE, weight_map(files))
+        copy_files(checkpoint.folder, aside, sidecars)
         if huggingface:
             source = read_json(checkpoint.folder / config)
             write_json(aside / config, {**source, "quantization_config": quantization_config(weights)})
         else:
-            shutil.copyfile(checkpoint.folder / config, aside / config)
+            copy_files(checkpoint.folder, aside, [config])
         manifest = {"weights": weights, "sha256": {name: sha256_of(aside / name) for name in sorted(names)}}
         write_json(aside / MANIFEST, manifest)
     return out
 
 
 def _tensors(parameter: Parameter, key: str, weights: str, where: str) -> dict[str, Tensor]:
-    """What is written of one parameter, by key."""
+    """The tensors that are written for one parameter, by key."""
     value = parameter.read()
     assert isinstance(value, Tensor), key
     if not is_block_linear(parameter.name):
         return {key: value}
-    stored = to_stored(quantize_chunks(value, weights, torch.device("cpu"), where))
-    for suffix, tensor in stored.items():
-        if ".quant_state." in suffix:
-            assert len(tensor) <= STATE_BYTES, key
-            stored[suffix] = torch.nn.functional.pad(tensor, (0, STATE_BYTES - len(tensor)), value=ord(" "))
+    stored = to_stored(quantize_chunks(value, weights, torch.device("cpu"), where), padded=True)
     return {key.removesuffix(".weight") + suffix: tensor for suffix, tensor in stored.items()}
 
 
 def _layouts(parameter: Parameter, shape: tuple[int, ...], key: str, weights: str) -> dict[str, Layout]:
-    """The shapes and types of what `_tensors` will give, by key."""
+    """Shapes and dtypes of what `_tensors` returns, by key."""
     assert parameter.dtype is not None, key
     if not is_block_linear(parameter.name):
-        return {key: _layout(parameter.dtype, *shape)}
-    stem, count = key.removesuffix(".weight"), math.prod(shape)
-    if weights == "int8":
-        return {f"{stem}.weight": _layout(torch.int8, *shape), f"{stem}.SCB": _layout(torch.float32, shape[0])}
-    format, _, nested = weights.partition("-")
-    blocks = -(-count // 64)
-    parts = {
-        "": _layout(torch.uint8, -(-count // 2), 1),
-        ".quant_map": _layout(torch.float32, 16),
-        ".absmax": _layout(torch.uint8 if nested else torch.float32, blocks),
-        f".quant_state.bitsandbytes__{format}": _layout(torch.uint8, STATE_BYTES),
-    }
-    if nested:
-        parts[".nested_absmax"] = _layout(torch.float32, -(-blocks // 256))
-        parts[".nested_quant_map"] = _layout(torch.float32, 256)
-    return {f"{stem}.weight{part}": layout for part, layout in parts.items()}
-
-
-def _layout(dtype: torch.dtype, *shape: int) -> Layout:
-    return Layout(shape, dtype, math.prod(shape) * dtype.itemsize)
+        return {key: Layout.of(shape, parameter.dtype)}
+    layouts = stored_layouts(shape, weights)
+    return {key.removesuffix(".weight") + suffix: layout for suffix, layout in layouts.items()}
 
 
 def _identity(checkpoint: Checkpoint, files: tuple[PlannedFile, ...], weights: str) -> str:
@@ -161,18 +122,3 @@ def _check_room(folder: Path, needed: int) -> None:
         raise OSError(
             errno.ENOSPC, f"{needed / 1e9:.2f} GB more are needed, the disk has {free / 1e9:.2f} GB free", str(folder)
         )
-
-
-def quantization_config(weights: str) -> dict[str, Any]:
-    """What transformers reads to set up bitsandbytes' layers."""
-    if weights == "int8":
-        return {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}
-    return {
-        "quant_method": "bitsandbytes",
-        "load_in_4bit": True,
-        "load_in_8bit": False,
-        "bnb_4bit_quant_type": weights.partition("-")[0],
-        "bnb_4bit_use_double_quant": weights.endswith("-dq"),
-        "bnb_4bit_compute_dtype": "float32",
-        "bnb_4bit_quant_storage": "uint8",
-    }

@@ -1,90 +1,46 @@
-"""The small files of a folder of weights: what Meta's code, or Hugging Face's, has to be told of a Llama."""
+"""The small files that go along with weights wherever they go: fetched, quantized, merged.
+
+What reads text, what says how to generate, and what a licence asks to pass on. `config.json` and `params.json` are not
+among them: they describe the weights, and are written with them (`config_files`).
+"""
 
 import shutil
-import warnings
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
 
-from ..atomic_io import write_json
-from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
-from ..model.config import ModelConfig, ffn_hidden_dim, from_meta, read_json
-from .quantize_folder import quantization_config
-
-Format = Literal["hf", "meta"]
-TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+# Patterns of names in capitals: repositories write LICENSE, LICENSE.txt, license.md, ...
+LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 TOKENIZER_FILES = (
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "generation_config.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
 )
+GENERATION_FILE = "generation_config.json"
+RECORD_FILE = "lowrank.json"  # the provenance of a hat, or of a base that one was merged into (`fingerprint`)
 
 
-def write_small_files(folder: Path, source: Path, config: ModelConfig, format: Format, weights: str) -> None:
-    """config.json or params.json of a model whose linears are in `weights`, and the tokenizer of its source.
-
-    What the source's own config says beside the shape (its special tokens, say) is kept.
-    """
-    if format == "meta":
-        params = meta_params(config)
-        if (assumed := from_meta(params).max_seq_len) != config.max_seq_len:
-            warnings.warn(
-                f"params.json has no place for {config.max_seq_len} positions: Meta's code assumes {assumed}",
-                stacklevel=3,
-            )
-        write_json(folder / "params.json", params)
-    else:
-        own = read_json(source / "config.json") if (source / "config.json").exists() else {}
-        write_json(folder / "config.json", hf_config(config, own, weights))
-    for name in TOKENIZER_FILES if format == "hf" else TOKENIZER_FILES[:1]:
-        if (source / name).exists():
-            shutil.copyfile(source / name, folder / name)
+def licence_files(names: Iterable[str]) -> list[str]:
+    """Those of the names that are a licence, a notice or a policy of use, sorted."""
+    return sorted(name for name in names if any(fnmatchcase(name.upper(), pattern) for pattern in LICENCE_FILES))
 
 
-def hf_config(config: ModelConfig, own: dict[str, Any], weights: str) -> dict[str, Any]:
-    """What transformers reads as this config, on top of what the source's own config.json says."""
-    kept = {key: value for key, value in own.items() if key not in ("torch_dtype", "dtype", "quantization_config")}
-    found = kept or {"bos_token_id": 1, "eos_token_id": 2}
-    found |= {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "hidden_size": config.dim,
-        "intermediate_size": config.hidden_dim,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "vocab_size": config.vocab_size,
-        "rms_norm_eps": config.norm_eps,
-        "max_position_embeddings": config.max_seq_len,
-        "tie_word_embeddings": config.tie_embeddings,
-    }
-    if "rope_parameters" not in found:
-        found["rope_theta"] = config.rope_theta
-    if weights in QUANTIZED_NAMES:
-        return {**found, "quantization_config": quantization_config(weights)}
-    return {**found, "torch_dtype": TORCH_NAMES[weights]}
+def sidecar_files(names: Iterable[str]) -> list[str]:
+    """Those of the names of files in a folder that go along with its weights, sorted."""
+    names = set(names)
+    return sorted({*licence_files(names), *names.intersection((*TOKENIZER_FILES, GENERATION_FILE))})
 
 
-def meta_params(config: ModelConfig) -> dict[str, Any]:
-    """What Meta's code reads as this config; the ffn's width follows from `multiple_of` there, so one is found."""
-    params: dict[str, Any] = {
-        "dim": config.dim,
-        "n_layers": config.n_layers,
-        "n_heads": config.n_heads,
-        "n_kv_heads": config.n_kv_heads,
-        "vocab_size": config.vocab_size,
-        "norm_eps": config.norm_eps,
-    }
-    if config.rope_theta != 10_000.0:  # the code that came with Llama 2 does not know the key
-        params["rope_theta"] = config.rope_theta
-    for multiple_of, multiplier in ((256, None), (1024, None), (4096, 1.3), (config.hidden_dim, None)):
-        if ffn_hidden_dim(config.dim, multiple_of, multiplier) == config.hidden_dim:
-            break
-    else:  # narrower than 8 dim / 3: the multiplier brings it to at most this width, the rounding up to it
-        multiple_of, multiplier = config.hidden_dim, config.hidden_dim / int(8 * config.dim / 3)
-    params["multiple_of"] = multiple_of
-    if multiplier is not None:
-        params["ffn_dim_multiplier"] = multiplier
-    return params
+def sidecars_in(folder: Path) -> list[str]:
+    """The names of the files in a folder that go along with its weights, sorted."""
+    return sidecar_files(path.name for path in folder.iterdir() if path.is_file())
+
+
+def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Copies files by name from one folder to another."""
+    for name in names:
+        shutil.copyfile(source / name, target / name)

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
@@ -55,6 +56,7 @@ def build_parser() -> OneLineParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     args = build_parser().parse_args(arguments)
     warnings.showwarning = _tell
     if reason := refusal(args.verb):
@@ -72,9 +74,20 @@ def main(arguments: list[str] | None = None) -> int:
     except (FloatingPointError, OSError, ValueError) as error:
         if args.debug:
             raise
-        print(f"lowrank: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"lowrank: {in_flags(' '.join(str(error).split()), arguments)}", file=sys.stderr)
         mistake = isinstance(error, ValueError | FileNotFoundError | IsADirectoryError | NotADirectoryError)
         return 2 if mistake else 1
+
+
+def in_flags(message: str, arguments: Sequence[str]) -> str:
+    """An error of the library, which names its own arguments, with the flags that were given in their place
+
+    "weights must be ..." -> "--weights must be ...", "... (force=True to insist)" -> "... (--force to insist)"
+    """
+    flag = "--" + message.partition(" ")[0].replace("_", "-")
+    is_given = any(argument.partition("=")[0] == flag for argument in arguments)
+    message = f"{flag} {message.partition(' ')[2]}" if is_given else message
+    return message.replace("force=True", "--force")
 
 
 def _tell(message: Warning | str, *_: object, **__: object) -> None:

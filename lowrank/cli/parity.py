@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..text_table import table
 from .arguments import WEIGHTS_HELP, add_base, add_verb, compute_dtype
+from .flags import flags_in_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +65,8 @@ def _run_live(args: argparse.Namespace) -> int:
             raise ValueError(f"--{option.replace('_', '-')} goes with a stored reference, not with --live")
     if args.dtype not in (None, "fp32"):
         raise ValueError(f"--live compares in fp32, got --dtype {args.dtype}")
-    figures = live_parity(base_folder(args.base), args.weights, args.adapter, device=args.device)
+    with flags_in_errors({"live parity": "--live"}):
+        figures = live_parity(base_folder(args.base), args.weights, args.adapter, device=args.device)
     passed = all(figure.passed for figure in figures)
     if args.json:
         rows = [{**asdict(figure), "passed": figure.passed} for figure in figures]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..text_table import table
 from .arguments import add_verb
+from .flags import flags_in_errors
 
 
 def add(verbs: Any) -> None:
@@ -46,17 +47,20 @@ def run(args: argparse.Namespace) -> int:
 
     if args.n < 1:
         raise ValueError(f"--n must be at least 1, got {args.n}")
-    found = reproduce(
-        args.base,
-        args.mixture,
-        args.out,
-        public_sets=args.public,
-        full=args.full,
-        overrides=args.overrides,
-        n=args.n,
-        device=args.device,
-        progress=not args.json,
-    )
+    with flags_in_errors(
+        {"mixture: ": "--mixture: ", "public sets in ": "--from ", "name another state folder": "name a new --out"}
+    ):
+        found = reproduce(
+            args.base,
+            args.mixture,
+            args.out,
+            public_sets=args.public,
+            full=args.full,
+            overrides=args.overrides,
+            n=args.n,
+            device=args.device,
+            progress=not args.json,
+        )
     if args.json:
         print(json.dumps(json.loads((args.out / "reproduce.json").read_text(encoding="utf-8")), indent=2))
         return 0

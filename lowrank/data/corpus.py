@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from random import Random
 
+from .documents.draws import company, day, fund, period, person
+from .documents.kind import STYLES, Kind
 from .documents.kinds import KINDS
-from .documents.kinds.kind import STYLES, Kind, company, day, fund, period, person
 from .documents.names import NAMES, Names
 from .documents.splits import SPLITS
 from .encoding.template import render

@@ -1,5 +1,5 @@
 """GGUF, llama.cpp's file format.
 
-export  a hat, or a base, as a GGUF file
+export  an adapter, or a base, as a GGUF file
 writer  the file itself, a tensor at a time
 """

@@ -1,6 +1,6 @@
-"""A hat, or a base, as a GGUF file for llama.cpp.
+"""An adapter, or a base, as a GGUF file for llama.cpp.
 
-llama.cpp turns channel pairs (2i, 2i+1) of a head of the "llama" architecture (its rope type NORM): Meta's layout, to
+llama.cpp rotates channel pairs (2i, 2i+1) of a head of the "llama" architecture (its rope type NORM): Meta's layout, to
 which the converter there moves Hugging Face's rows. So rows of wq, of wk and of their lora_B that stand in halves are
 moved, and Meta's go as they are.  r rank.
 """
@@ -19,9 +19,9 @@ from ..adapters.files import read_adapter
 from ..atomic_io import new_file
 from ..checkpoints import fingerprint
 from ..checkpoints.load import load_tokenizer
+from ..checkpoints.stored_weight import from_stored
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
-from ..layers.quant_linear import from_stored
 from ..model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
 from ..model.rope_layout import reorder_rope_rows
 from ..progress import ProgressBar
@@ -33,25 +33,25 @@ DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dty
 def export_adapter_gguf(
     adapter: str | Path, base: str | Path, out: str | Path, *, dtype: str = "fp32", force: bool = False
 ) -> Path:
-    """Writes a hat as one file, which is read back and compared before it takes its name
+    """Writes an adapter as one file, which is read back and compared before it takes its name
 
     llama.cpp adds alpha / r * lora_b lora_a, with one alpha a file and the r of each pair: where scaling * r is another
-    than the commonest, lora_b is multiplied by what is lacking.
-    base  how many rows a head has; the hat is refused if it was made for another (unless `force`)
+    than the commonest, lora_b is multiplied by the quotient.
+    base  how many rows a head has; the adapter is refused if it was made for another (unless `force`)
     Raises ValueError for another dtype than "fp32" and "fp16", a number that it cannot hold, and an alpha of 0.
     """
     _check_dtype(dtype)
     checkpoint = open_checkpoint(base)
     source = None if force else {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
-    hat = read_adapter(adapter, checkpoint.config, source)
-    own = {path: pair.config.scaling * pair.config.rank for path, pair in hat.pairs.items()}
-    alpha, _ = Counter(own.values()).most_common(1)[0]
+    stored = read_adapter(adapter, checkpoint.config, source)
+    alphas = {path: pair.config.scaling * pair.config.rank for path, pair in stored.pairs.items()}
+    alpha, _ = Counter(alphas.values()).most_common(1)[0]
     if alpha == 0:
         raise ValueError(f"{adapter}: lora_alpha must not be 0: in GGUF that says a scaling of 1")
     tensors = {}
-    for path in hat.pairs:
-        _, lora_A, lora_B = hat.pairs[path]
-        lora_B = reorder_rope_rows(lora_B, path, checkpoint.config, "half", "interleaved") * (own[path] / alpha)
+    for path in stored.pairs:
+        _, lora_A, lora_B = stored.pairs[path]
+        lora_B = reorder_rope_rows(lora_B, path, checkpoint.config, "half", "interleaved") * (alphas[path] / alpha)
         for suffix, value in (("lora_a", lora_A), ("lora_b", lora_B)):
             narrow = _finite(value.to(DENSE_DTYPES[dtype]), f"{adapter}: {path}.{suffix}", dtype)
             tensors[f"{tensor_name(path, checkpoint.config.n_layers)}.{suffix}"] = narrow.contiguous().numpy()

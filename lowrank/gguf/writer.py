@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
 class Spec(NamedTuple):
-    """What a tensor will be, before it is there."""
+    """Shape and dtype of a tensor that is to be written."""
 
     shape: tuple[int, ...]
     dtype: npt.DTypeLike
@@ -30,9 +30,9 @@ class Spec(NamedTuple):
 
 def tensor_name(name: str, n_layers: int) -> str:
     """ "layers.0.attention.wq.weight" -> "blk.0.attn_q.weight\""""
-    found = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, n_layers).get_name(name.removesuffix(".weight"))
-    assert found is not None, name
-    return f"{found}.weight"
+    translated = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, n_layers).get_name(name.removesuffix(".weight"))
+    assert translated is not None, name
+    return f"{translated}.weight"
 
 
 def model_writer(name: str, config: ModelConfig, dtype: npt.DTypeLike) -> gguf.GGUFWriter:
@@ -56,7 +56,7 @@ def model_writer(name: str, config: ModelConfig, dtype: npt.DTypeLike) -> gguf.G
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer | None) -> None:
-    """Every piece of a SentencePiece model with its score and its kind; without one, that there is none."""
+    """Every piece of a SentencePiece model with its score and its kind; without a tokenizer, "no_vocab"."""
     if tokenizer is None:
         writer.add_tokenizer_model("no_vocab")
         return
@@ -76,7 +76,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer | None) -> None:
 
 
 def adapter_writer(name: str, alpha: float) -> gguf.GGUFWriter:
-    """A writer for a hat: llama.cpp adds alpha / r * lora_b lora_a, r being that of each pair."""
+    """A writer for an adapter: llama.cpp adds alpha / r * lora_b lora_a, r being that of each pair."""
     writer = gguf.GGUFWriter(None, ARCHITECTURE)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
@@ -94,11 +94,11 @@ def write_gguf(
     Raises OSError naming a tensor that does not read back as it was written.
     """
     align = gguf.GGUF_DEFAULT_ALIGNMENT
-    place, end = {}, 0
+    offsets, end = {}, 0
     for name, (shape, dtype) in specs.items():
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         writer.add_tensor_info(name, shape, np.dtype(dtype), size)
-        place[name], end = end, gguf.GGUFWriter.ggml_pad(end + size, align)
+        offsets[name], end = end, gguf.GGUFWriter.ggml_pad(end + size, align)
     writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -110,7 +110,7 @@ def write_gguf(
         file.truncate(start + end)
         for name, array in tensors:
             assert (array.shape, array.dtype) == specs[name], (name, array.shape, array.dtype)
-            file.seek(start + place[name])
+            file.seek(start + offsets[name])
             file.write(np.ascontiguousarray(array).data)
             digests[name] = _digest(array)
     assert digests.keys() == specs.keys(), specs.keys() - digests.keys()
@@ -127,8 +127,8 @@ def read_gguf(path: Path) -> tuple[dict[str, object], dict[str, Array]]:
 def _check_read_back(path: Path, specs: Mapping[str, Spec], digests: Mapping[str, str]) -> None:
     _, tensors = read_gguf(path)
     for name in digests.keys() | tensors.keys():
-        found = tensors.get(name)
-        if found is None or (found.shape, found.dtype) != specs.get(name) or _digest(found) != digests[name]:
+        tensor = tensors.get(name)
+        if tensor is None or (tensor.shape, tensor.dtype) != specs.get(name) or _digest(tensor) != digests[name]:
             raise OSError(f"{path}: {name} does not read back as it was written")
 
 

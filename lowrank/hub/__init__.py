@@ -1,5 +1,5 @@
 """Files from the Hugging Face hub: pinned, hashed, resumable.
 
 fetch   a repository into a folder
-client  what is asked of the hub
+client  requests to the hub: the files of a repository, and their bytes
 """

@@ -1,6 +1,6 @@
-"""What is asked of the Hugging Face hub: which files a repository has at a commit, and the bytes of one of them.
+"""Requests to the Hugging Face hub: the files of a repository at a commit, and the bytes of one of them.
 
-Whatever goes wrong is told in one line, with the steps to take. With HF_HUB_OFFLINE=1 nothing is asked.
+Every error is one line, with the steps to take. With HF_HUB_OFFLINE=1 no request is made.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class HubFile:
     git_blob: str
 
     def is_whole(self, path: Path) -> bool:
-        """Whether the bytes at `path` are those that the hub has.
+        """True if the bytes at `path` are those that the hub has.
 
         A Git blob's id is SHA-1 of "blob ", the count of bytes, a zero byte, and the bytes.
         """
@@ -54,7 +54,8 @@ class HubFile:
 def list_files(repository: Repository, revision: str) -> tuple[str, list[HubFile]]:
     """The commit that a branch, tag or commit stands for, and every file at it.
 
-    Raises ValueError for a repository or revision that is not there, OSError if it may not be read or not be reached.
+    Raises ValueError for a repository or revision that does not exist, OSError if access is refused or the hub cannot
+    be reached.
     """
     from huggingface_hub import HfApi
 
@@ -76,10 +77,10 @@ def list_files(repository: Repository, revision: str) -> tuple[str, list[HubFile
 
 
 def download(repository: Repository, commit: str, file: HubFile, folder: Path) -> None:
-    """Writes the file into the folder, with a bar of its bytes; one that is there already is left alone.
+    """Writes the file into the folder, with a bar of its bytes; one that exists already is left alone.
 
-    What has come so far is kept beside it as NAME.part, and the next call goes on from there. The file gets its name
-    once its hash is the hub's.  Raises OSError otherwise, naming it, and what `list_files` raises.
+    An unfinished file is kept beside it as NAME.part, and the next call continues it. The file gets its name once its
+    hash is the hub's.  Raises OSError otherwise, naming it, and what `list_files` raises.
     """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get

@@ -1,7 +1,7 @@
-"""Weights, hats and data sets out of the hub into a folder: pinned, hashed, and never in need of the network again.
+"""Weights, adapters and data sets from the hub into a folder: pinned, hashed, and usable without the network.
 
-.NAME.COMMIT.partial/    while files are coming; a call that was stopped goes on there
-NAME/                    appears when every file is whole
+.NAME.COMMIT.partial/    unfinished downloads; the next call continues them
+NAME/                    appears when every file is complete
 NAME/manifest.json       the repository, the commit, and the bytes and SHA-256 of each file
 """
 
@@ -13,25 +13,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..atomic_io import sha256_of, write_json
-from ..model.config import read_config, read_json
+from ..checkpoints.sidecar_files import RECORD_FILE, licence_files, sidecar_files
+from ..model.config import INDEX_FILE, read_config, read_json
 from ..model.meta_checksums import verify_checklist
 from ..progress import ProgressBar
 from .client import HubFile, Repository, RepositoryType, download, list_files
 
 MANIFEST = "manifest.json"
 CHECKLIST = "checklist.chk"
-INDEX = "model.safetensors.index.json"
 
 _META_WEIGHTS = re.compile(r"consolidated\.\d+\.pth")
 _SHARDS = re.compile(r"model-\d+-of-\d+\.safetensors")
-_TOKENIZER = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_HF_CONFIG = ("config.json", "generation_config.json", "quantization.json")
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "lowrank.json")
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file has to be."""
+    """Size and SHA-256 of a file."""
 
     bytes: int
     sha256: str
@@ -39,7 +37,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was fetched: `revision` as it was asked for, `commit` as the hub resolved it."""
+    """The record of a fetch: `revision` as it was requested, `commit` as the hub resolved it."""
 
     repository: str
     type: RepositoryType
@@ -49,11 +47,11 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Of all files together."""
+        """Bytes of all files."""
         return sum(file.bytes for file in self.files.values())
 
     def to_json(self) -> dict[str, Any]:
-        """What manifest.json holds."""
+        """The contents of manifest.json."""
         return asdict(self)
 
     @classmethod
@@ -74,8 +72,8 @@ def fetch(repository: Repository, folder: Path, revision: str | None = None) -> 
     """Fills the folder from the hub, at the commit that `revision` (main, if left out) stands for now.
 
     A folder that was fetched before is checked against its manifest and left alone, without the network; files that
-    were taken out of it are fetched again. Of a model come the weights in one format, the config and the tokenizer;
-    of a data set everything.
+    were taken out of it are fetched again. Of a model come the weights in one format, the config, and the
+    tokenizer, licence and other files that go along with them; of a data set everything.
     Raises ValueError for a folder with other files, a model that could not be loaded here, and what the hub does not
     have; OSError if the disk is too small, a file is not what it has to be, or the hub cannot be read (`hub`).
     """
@@ -83,7 +81,7 @@ def fetch(repository: Repository, folder: Path, revision: str | None = None) -> 
     if (folder / MANIFEST).exists():
         return _complete(repository, folder, revision)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: is there, and not made by `lowrank fetch`: name a new or empty folder (--to)")
+        raise ValueError(f"{folder}: is there, and not made by `lowrank fetch`: name a new or empty folder")
     revision = revision or "main"
     commit, files = list_files(repository, revision)
     if repository.type == "model":
@@ -122,21 +120,21 @@ def verify(repository: Repository, folder: Path, revision: str | None = None) ->
 
 
 def needed(names: Iterable[str], where: str) -> set[str]:
-    """Which files of a model's repository are fetched: one format of weights, the config, the tokenizer.
+    """The files of a model's repository to fetch: one format of weights, the config, and what goes along with them.
 
     Raises ValueError naming `where` and what was found if there are no weights that can be read here.
     """
     present = {name for name in names if "/" not in name}
-    shards = set(filter(_SHARDS.fullmatch, present)) | {INDEX}
-    safetensors = shards if INDEX in present else {"model.safetensors"} & present
+    shards = set(filter(_SHARDS.fullmatch, present)) | {INDEX_FILE}
+    safetensors = shards if INDEX_FILE in present else {"model.safetensors"} & present
     meta = set(filter(_META_WEIGHTS.fullmatch, present))
+    beside_weights = {"quantization.json", RECORD_FILE, *sidecar_files(present)}
     if "config.json" in present and safetensors:
-        wanted = safetensors | {*_HF_CONFIG, *_TOKENIZER}
+        wanted = safetensors | {"config.json"} | beside_weights
     elif "params.json" in present and (meta or safetensors):
-        wanted = (meta or safetensors) | {"params.json", "quantization.json", CHECKLIST, *_TOKENIZER}
-        wanted |= {"tokenizer_checklist.chk"}
-    elif {"adapter_config.json", "adapter_model.safetensors"} <= present:
-        wanted = set(_ADAPTER)
+        wanted = (meta or safetensors) | {"params.json", CHECKLIST, "tokenizer_checklist.chk"} | beside_weights
+    elif present.issuperset(_ADAPTER):
+        wanted = {*_ADAPTER, RECORD_FILE, *licence_files(present)}
     else:
         weights = sorted(name for name in present if name.endswith((".bin", ".gguf", ".h5", ".pth", ".safetensors")))
         raise ValueError(
@@ -164,15 +162,15 @@ def _complete(repository: Repository, folder: Path, revision: str | None) -> Man
 def _manifest_of(repository: Repository, folder: Path, revision: str | None) -> Manifest:
     manifest = Manifest.read(folder)
     if (manifest.repository, manifest.type) != (repository.id, repository.type):
-        raise ValueError(f"{folder}: holds {manifest.repository} ({manifest.type}): name another folder (--to)")
+        raise ValueError(f"{folder}: holds {manifest.repository} ({manifest.type}): name another folder")
     if revision not in (None, manifest.revision, manifest.commit):
-        held = f"{manifest.commit} ({manifest.revision})"
-        raise ValueError(f"{folder}: holds the revision {held}, not {revision}: name another folder (--to)")
+        commit = f"{manifest.commit} ({manifest.revision})"
+        raise ValueError(f"{folder}: holds the revision {commit}, not {revision}: name another folder")
     return manifest
 
 
 def _clear_stale(partial: Path, folder: Path) -> None:
-    """What was begun at a commit that the branch has left behind."""
+    """Deletes downloads at a commit that the branch has left behind."""
     for path in partial.parent.glob(".*.partial"):
         if path != partial and re.fullmatch(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{12}}\.partial", path.name):
             shutil.rmtree(path)
@@ -181,14 +179,14 @@ def _clear_stale(partial: Path, folder: Path) -> None:
 def _download(repository: Repository, commit: str, files: list[HubFile], partial: Path) -> None:
     """The smallest files first, so that a model that cannot be loaded is refused before its weights are fetched."""
     partial.mkdir(parents=True, exist_ok=True)
-    here = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-    to_come, free = sum(file.bytes for file in files) - here, shutil.disk_usage(partial).free
+    present = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    to_come, free = sum(file.bytes for file in files) - present, shutil.disk_usage(partial).free
     if to_come > free:
         raise OSError(f"{partial.parent}: {to_come / 1e9:.3g} GB are to come, and {free / 1e9:.3g} GB are free")
     checks: dict[str, Callable[[Path], object]] = {
         "params.json": lambda path: read_config(path.parent),
         "config.json": _check_config,
-        INDEX: lambda path: _check_index(path, {file.name for file in files}),
+        INDEX_FILE: lambda path: _check_index(path, {file.name for file in files}),
     }
     for file in sorted(files, key=lambda file: (file.bytes, file.name)):
         download(repository, commit, file, partial)

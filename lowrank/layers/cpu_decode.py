@@ -3,6 +3,13 @@
 The call gives to the byte what the modules give one after another, and saves what Python and torch take between them:
 half of a token's time in a small model. It is made where every module is as it came, and no gradient is wanted;
 anywhere else the modules run.
+
+Why it exists: at one token a row a block computes for less time than Python and torch need between two of its
+operations, because reading the weights has displaced their own data from the caches. The alternative is to let the
+modules run one after another, at about half the speed in a small model. The cost: the order of operations of
+`model.llama` is written a second time, in C (`llama_step.c`, held to the same bytes by tests), and the description of
+the model that C reads must be discarded when anything in it changes: a weight, an adapter, a hook, an operation. A
+change that went unnoticed would be a wrong text without an error.
 """
 
 from operator import is_

@@ -98,7 +98,7 @@ def reproduce(
     if open_checkpoint(folder).is_quantized:
         raise ValueError(f"{folder}: is quantized already: full precision, which it is compared with, is not in it")
     if not mixture.is_file():
-        raise ValueError(f"--mixture: {mixture}: no such file")
+        raise ValueError(f"mixture: {mixture}: no such file")
     full = full or ("fp32" if base == EMBEDDED else "bf16")
     tasks = _tasks(n, public_sets)
     configs = {name: _config(name, base, mixture, out, overrides, device) for name in RECIPES}

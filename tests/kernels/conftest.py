@@ -37,6 +37,17 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
     yield from choose(request.param)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In `make check` tests run with one instruction set: the one in use on this processor."""
+    best = "" if library.unavailable_reason() else library.instruction_set()
+    tested = SETS.get(machine(), ["portable"])
+    chosen = best if best in tested else tested[0]
+    for item in items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if parameters.get("instruction_set", chosen) != chosen:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def matrix_unit() -> Iterator[str]:
     """The matrix unit, if the processor has one, and the one that is emulated too."""

@@ -3,7 +3,10 @@
 import ast
 from pathlib import Path
 
+import pytest
 from child_process import run_python
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

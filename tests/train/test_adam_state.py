@@ -72,11 +72,13 @@ def losses(kind: str, rates: dict[str, float] | None = None) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_paging_changes_nothing() -> None:
     assert losses("paged") == losses("fp32")
     assert losses("paged-8bit") == losses("8bit")
 
 
+@pytest.mark.slow
 def test_8_bits_learn_what_32_do() -> None:
     whole, eight = losses("fp32"), losses("8bit")
     assert eight != whole

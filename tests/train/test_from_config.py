@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lowrank.atomic_io import sha256_of
-from lowrank.checkpoints.fingerprint import FILENAME
 from lowrank.checkpoints.load import load
+from lowrank.checkpoints.sidecar_files import RECORD_FILE
 from lowrank.data.documents.document import make_documents, write_jsonl
 from lowrank.data.mixture.rows import MixtureRow, write_rows
 from lowrank.train.config import TrainConfig
@@ -28,7 +28,7 @@ def test_a_mixture_is_learned_from_like_documents(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "documents.jsonl", make_documents(2, seed=1, split="train"))
     for name, entries in (("mixture", 4), ("documents", 2)):
         result = train_from_config(config(tmp_path / f"{name}.jsonl", tmp_path / name), progress=False)
-        provenance = json.loads((result.hat / FILENAME).read_text())
+        provenance = json.loads((result.hat / RECORD_FILE).read_text())
         assert provenance["data"]["entries"] == entries
 
 
@@ -36,7 +36,7 @@ def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None
     write_rows(tmp_path / "data.jsonl", ROWS)
     run = config(tmp_path / "data.jsonl", tmp_path / "out")
     result = train_from_config(run, progress=False)
-    record = json.loads((result.hat / FILENAME).read_text())
+    record = json.loads((result.hat / RECORD_FILE).read_text())
     base = load(embedded)
     assert record["base"] == {**base.source, "weights": "nf4-dq", "rope_layout": "interleaved"}
     assert record["file_rope_layout"] == "half"
@@ -45,12 +45,12 @@ def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None
     assert record["data"]["sha256"] == sha256_of(tmp_path / "data.jsonl")
     assert (record["seed"], record["training"]) == (0, run.to_dict())
     again = train_from_config(config(tmp_path / "data.jsonl", tmp_path / "again"), progress=False)
-    other = json.loads((again.hat / FILENAME).read_text())
+    other = json.loads((again.hat / RECORD_FILE).read_text())
     assert other["data"] == record["data"] and other["weights_sha256"] == record["weights_sha256"]
     assert other["config_sha256"] != record["config_sha256"]  # it wrote to another folder
     write_rows(tmp_path / "data.jsonl", ROWS[:3])
     changed = train_from_config(run, overwrite=True, progress=False)
-    fewer = json.loads((changed.hat / FILENAME).read_text())["data"]
+    fewer = json.loads((changed.hat / RECORD_FILE).read_text())["data"]
     assert fewer["examples_sha256"] != record["data"]["examples_sha256"]
 
 

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from child_process import environment, run_python
+
+pytestmark = pytest.mark.slow
 
 # One process imports torch and loads the base; every attempt is a fork of it, which kills itself. A moment is a call of
 # a function, counted in the fork: of every call, or of those inside one function of the loop.

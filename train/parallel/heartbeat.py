@@ -1,8 +1,7 @@
-"""Whether the other processes still live, asked beside the work: one that is dead never answers a collective, and a
-GPU, or a socket to a machine that is gone, waits for it without a word.
+"""Detects a process that died: the others would wait for it in a collective without limit and without a message.
 
-Every process counts its beats in the store that torchrun keeps for all, and looks at those of the next one. Who misses
-them says so in the store, where everybody reads it, and ends.
+Every process counts its beats in torchrun's shared store, and reads those of the next rank. A process that sees no new
+beats for SILENCE seconds writes a verdict into the store, which all read, and exits.
 """
 
 import os
@@ -40,7 +39,7 @@ class Heartbeat:
             thread.start()
 
     def stop(self) -> None:
-        """Is silent from now on; the others must know."""
+        """Stops the beats. The other processes must have been informed, or they count this one as dead."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()

@@ -1,4 +1,4 @@
-"""The processes that train one hat together; by itself, a process is a team of one.
+"""The interface of the processes that train one adapter together, and its version for a single process.
 
 loss and gradient: sums over the processes, each of which takes rows rank, rank + size, ... of every batch
 """
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class SingleProcess:
-    """A team of one: nothing is shared, nothing is sent. `distributed.TorchrunGroup` is one of several."""
+    """A single process: every operation is the identity. `torchrun.TorchrunGroup` is the one of several processes."""
 
     rank, size = 0, 1
 
@@ -25,7 +25,7 @@ class SingleProcess:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what a run leaves."""
+        """True if this process writes the files of the run."""
         return self.rank == 0
 
     def share(self, rows: Sequence[T]) -> list[T]:
@@ -41,7 +41,7 @@ class SingleProcess:
         return [[float(value) for value in values]]
 
     def agreed(self, answer: bool) -> bool:
-        """The first process's answer, so that all do the same."""
+        """The boolean of the first process, broadcast to all."""
         return answer
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
@@ -49,35 +49,35 @@ class SingleProcess:
         return clip_gradients(parameters, max_norm).item()
 
     def keep(self, layer: nn.Module) -> None:
-        """Lets go of what others have of a linear that has just been loaded."""
+        """Drops the shards of a newly loaded linear that belong to other ranks."""
 
     def place(self, model: Llama) -> None:
-        """Cuts the model into the parts of the processes, where it is to be cut."""
+        """Shards the model over the processes, if the config asks for it."""
 
     def like(self, parameter: Tensor, value: Tensor) -> Tensor:
-        """A value that is cut as a parameter is, such as its moment, as a tensor that says so."""
+        """A local value, such as a moment, as a tensor sharded like its parameter."""
         return value
 
     def part(self, parameter: Tensor) -> Part:
-        """What this process holds of a parameter."""
+        """The part of a parameter that this process stores."""
         return Part(parameter.numel())
 
     def cut(self, whole: Tensor, like: Tensor) -> Tensor:
-        """A whole tensor, cut as another is."""
+        """The local shard of a full tensor, sharded like another."""
         return whole
 
     def whole(self, tensor: Tensor) -> Tensor:
-        """A tensor put together from all processes."""
+        """The full tensor, gathered from all processes."""
         return tensor
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """A barrier."""
 
     def close(self) -> None:
-        """Leaves the team, when all are done."""
+        """Leaves the group after all processes are done."""
 
     def fail(self, error: BaseException) -> None:
-        """Leaves the team, and ends the others with the error."""
+        """Leaves the group, and ends the other processes with the error."""
 
     def __enter__(self) -> Self:
         return self

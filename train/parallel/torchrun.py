@@ -37,7 +37,7 @@ PATIENCE = timedelta(minutes=10)  # with one that lives and is slow; one that is
 
 
 class TorchrunGroup(SingleProcess):
-    """The team that torchrun has started. One that dies, or hangs, ends the others within a minute."""
+    """The processes that torchrun has started. One that dies, or hangs, ends the others within a minute."""
 
     def __init__(self, shards: bool) -> None:
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -90,7 +90,7 @@ class TorchrunGroup(SingleProcess):
         _give_back_memory()
 
     def place(self, model: Llama) -> None:
-        """Cuts the model into the parts of the processes, where it is to be cut."""
+        """Shards the model over the processes, if the config asks for it."""
         if not self.shards:
             return
         mesh = _mesh(model.tok_embeddings.weight.device.type)
@@ -110,7 +110,7 @@ class TorchrunGroup(SingleProcess):
                 module.set_force_sum_reduction_for_comms(True)  # gloo knows the plain sum alone
 
     def like(self, parameter: Tensor, value: Tensor) -> Tensor:
-        """A value that is cut as a parameter is, such as its moment, as a tensor that says so."""
+        """A local value, such as a moment, as a tensor sharded like its parameter."""
         if not isinstance(parameter, DTensor):
             return value
         if value.shape != parameter.to_local().shape:  # the maxima of its blocks, which all have
@@ -132,7 +132,7 @@ class TorchrunGroup(SingleProcess):
         return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
 
     def whole(self, tensor: Tensor) -> Tensor:
-        """A tensor put together from all processes."""
+        """The full tensor, gathered from all processes."""
         full: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         return full
 

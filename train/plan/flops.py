@@ -37,7 +37,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def resident_bytes() -> int:
-    """Of this process, now."""
+    """The resident set of this process now, in bytes."""
     return _resident("VmRSS")
 
 

@@ -41,19 +41,19 @@ class BatchShape:
 
     @property
     def tokens(self) -> int:
-        """M"""
+        """Positions of all rows: the M of the products."""
         return self.rows * self.positions
 
 
 def compute_dtype(config: TrainConfig) -> torch.dtype:
-    """What `lowrank.load` takes for the config."""
+    """The dtype in which `lowrank.load` computes for this config."""
     if config.base.dtype:
         return DENSE_DTYPES[config.base.dtype]
     return torch.float32 if config.base.device == "cpu" else torch.bfloat16
 
 
 def stored_weights(config: TrainConfig) -> str:
-    """The format in which the block linears are held."""
+    """The number format of the block linears in memory."""
     name = config.base.weights or DEFAULT_WEIGHTS
     if name.startswith(DEQUANT):
         return next(short for short, dtype in DENSE_DTYPES.items() if dtype == compute_dtype(config))
@@ -92,12 +92,12 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
 
 
 def host_bytes(model: ModelConfig, config: TrainConfig) -> int:
-    """Of paged optimizer states, in the host's memory beside a GPU."""
+    """Bytes of paged optimizer states, in host memory beside a GPU."""
     return _states(model, config) if _off_device(config) else 0
 
 
 def activations(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int:
-    """What the forward pass keeps for the backward one."""
+    """Bytes of activations that the forward pass keeps for the backward pass."""
     size, whole = compute_dtype(config).itemsize, _kept_by_a_layer(model, config)
     if config.run.recompute == "full":
         return batch.tokens * (model.n_layers * size * model.dim + whole)
@@ -128,7 +128,7 @@ def _backward(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int
 
 
 def _scratch(model: ModelConfig, config: TrainConfig) -> int:
-    """Of the largest linear, as the path that computes it has it."""
+    """Bytes of scratch memory for the largest linear, by the kernel that computes it."""
     weights, dtype = stored_weights(config), compute_dtype(config)
     n, k = max(model.linear_shapes().values(), key=math.prod)
     if weights not in QUANTIZED_NAMES:

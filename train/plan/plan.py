@@ -1,4 +1,4 @@
-"""What a run will take, before any of it is done: parameters, bytes, tokens, steps, multiplications, time.
+"""The resources of a run, before any of it is done: parameters, bytes, tokens, steps, multiplications, time.
 
 Neither the weights nor the data need be there: the shape is then that of `base.shape`, and the tokens are those that
 the recipe states, in rows of its mean length.
@@ -58,7 +58,7 @@ class RunPlan:
 
     @property
     def peak_bytes(self) -> int:
-        """Of everything that the run itself holds."""
+        """The predicted peak of the run in bytes: the sum of its parts."""
         return sum(part.bytes for part in self.parts)
 
     def seconds(self, tflops: float) -> float:
@@ -116,7 +116,7 @@ Counts = tuple[int, int, int, int, int, int]
 
 
 def _counted(config: TrainConfig, examples: Sequence[Example]) -> tuple[Counts, BatchShape]:
-    """Of the very batches that the run will take."""
+    """Counts of exactly the batches that the run will take, and the largest of them."""
     schedule = BatchSchedule.of(examples, config)
     positions = pairs = 0
     largest = BatchShape(0, 0, 0)

@@ -77,7 +77,7 @@ class Encoder:
         self.has_digit = [any(character.isdigit() for character in piece) for piece in pieces]
 
     def encode(self, sample: corpus.Sample) -> tuple[list[int], list[float]]:
-        """Begin, the passages, each tokenized by itself, and end."""
+        """The begin token, the passages, tokenized one by one, and the end token."""
         tokens, weights = [self.tokenizer.bos_id], [0.0]
         for passage in sample:
             ids = self.tokenizer.encode(passage.text, bos=False, eos=False)
@@ -102,7 +102,7 @@ class Encoder:
 
 
 class Plan:
-    """Which batch and which learning rate belong to a step: the curriculum, then the mixture, then names too."""
+    """The batch and the learning rate of each step: the curriculum, then the mixture, then names too."""
 
     def __init__(self, recipe: Recipe, encoder: Encoder) -> None:
         self.recipe = recipe

@@ -65,13 +65,13 @@ static const uint8_t *codes_at(const blockwise_4bit *w, int64_t row, uint8_t *co
 
 /* y[i, r] for the rows r of a W whose rows are whole blocks: the codes of a row meet x in registers. y float32 [m, n].
 
-   One row of x meets two rows of W at a time, to be loaded once for both. They are far apart: the processor fetches
+   A few rows of x meet two rows of W at a time, to be loaded once for both. They are far apart: the processor fetches
    what follows in a page, of which two readers would be in each other's way. */
 static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x, float *y, char *own)
 {
     const instruction_set *set = chosen_set();
     const int64_t k = w->columns, count = rows.end - rows.first;
-    const stretches s = {rows, x->m == 1 ? (count + 1) / 2 : count};
+    const stretches s = {rows, x->m <= DOT_ROWS ? (count + 1) / 2 : count};
     /* Maxima are written while the rows before are multiplied: what was written a moment ago is slow to read. */
     float *maxima = (float *)own, *next = maxima + 2 * spacing_of(w);
     uint8_t *copy = (uint8_t *)own + maxima_bytes(w), *other = copy + k / 2 + CODES_PADDING;
@@ -86,10 +86,13 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
         const uint8_t *const codes[2] = {codes_at(w, row, copy),
                                          rows_at(&s, i) == 2 ? codes_at(w, row_at(&s, i, 1), other) : NULL};
         if (codes[1]) {
-            float sums[2];
-            set->dot_two(codes, k, w->levels, maxima, spacing_of(w), w->blocksize, x->packed, sums);
-            y[row] = sums[0];
-            y[row_at(&s, i, 1)] = sums[1];
+            float sums[2 * DOT_ROWS];
+            const int m = (int)x->m;
+            set->dot_two(codes, k, w->levels, maxima, spacing_of(w), w->blocksize, x->packed, x->stride, m, sums);
+            for (int j = 0; j < m; j++) {
+                y[j * w->rows + row] = sums[2 * j];
+                y[j * w->rows + row_at(&s, i, 1)] = sums[2 * j + 1];
+            }
             continue;
         }
         for (int64_t j = 0; j < x->m; j += MAX_ROWS) {
@@ -209,6 +212,7 @@ static layout plan_memory(const linear_part *parts, int64_t count, int64_t m, en
     in.u = in.plain_bytes + in.packed_bytes + in.pairs_bytes;
     in.y = round_up(in.u + sizeof(float) * m * ranks, 64);
     in.own = round_up(in.y + (dtype == FLOAT32 ? 0 : sizeof(float) * m * rows), 64);
+    in.scratch_bytes += THREADS_APART;
     in.end = in.own + threads * in.scratch_bytes;
     return in;
 }

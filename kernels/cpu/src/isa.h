@@ -9,12 +9,14 @@
 
 #define MAX_ROWS 8 /* rows of x that are multiplied with a row of W at a time */
 
+#define DOT_ROWS 4 /* that are multiplied with two of W: for more the sums are too many */
+
 /* Bytes after the codes of a row that `dot` may read, and floats after its maxima, and which count for nothing. */
 #define CODES_PADDING 68
 #define ABSMAX_PADDING 16
 
-/* A panel is a part of W in float32 that stays in the first level of the cache while rows of x, or dY, go by. Forward it
-   has PANEL_ROWS rows of up to PANEL_COLUMNS weights; for dX it has one chunk of as many rows as are as large. */
+/* A panel is a part of W in float32 that stays in the first level of the cache while rows of x, or dY, go by. Forward
+   it has PANEL_ROWS rows of up to PANEL_COLUMNS weights; for dX it has one chunk of as many rows as are as large. */
 #define PANEL_ROWS 8
 #define PANEL_COLUMNS 512
 #define PANEL_STRIDE (PANEL_COLUMNS + 16) /* rows begin in different sets of the cache */
@@ -53,9 +55,9 @@ typedef struct {
     void (*dot)(const uint8_t *codes, int64_t columns, const float *levels, const float *maxima, int blocksize,
                 const float *x, int64_t stride, int m, float *y);
 
-    /* The same for two rows of W, wherever their codes are, and one of x: y[0], y[1]. */
+    /* The same for two rows of W, wherever their codes are, and m <= DOT_ROWS of x: y[i][0], y[i][1]. */
     void (*dot_two)(const uint8_t *const codes[2], int64_t columns, const float *levels, const float *maxima,
-                    int64_t maxima_stride, int blocksize, const float *x, float *y);
+                    int64_t maxima_stride, int blocksize, const float *x, int64_t stride, int m, float *y);
 
     /* y[m] = sum_k W[k] x[m, k] in plain order, W in any dtype. */
     void (*dot_plain)(const void *w, enum dtype dtype, int64_t columns, const float *x, int64_t stride, int m,

@@ -1,8 +1,8 @@
 /* y = x W^T in float32 with panels of W, for any number of rows of x; x is widened, and y rounded once.
 
-   A block of rows of x is packed panel by panel, so that what meets a panel lies together and stays in the second level of
-   the cache. A thread takes W_BLOCK rows of W at a time: their sums are near, and each panel of x meets all of them before
-   the next one comes. The sums of an output depend on K alone. */
+   A block of rows of x is packed panel by panel, so that what meets a panel lies together and stays in the second level
+   of the cache. A thread takes W_BLOCK rows of W at a time: their sums are near, and each panel of x meets all of them
+   before the next one comes. The sums of an output depend on K alone. */
 
 #include <string.h>
 
@@ -187,7 +187,8 @@ void team_panel_linears(const linear_part *parts, int64_t count, const void *x, 
                              in.u > in.plain ? (float *)(memory + in.plain) : NULL, (float *)(memory + in.u)};
     const thread_buffers own = {(float *)mine, (float *)(mine + in.panel), (float *)(mine + in.maxima),
                                 (uint8_t *)(mine + in.tails)};
-    memset(mine + in.panel, 0, in.tails - in.panel); /* rows that are not there, and maxima behind the last, are multiplied with too */
+    memset(mine + in.panel, 0,
+           in.tails - in.panel); /* rows that are not there, and maxima behind the last, are multiplied with too */
     for (int64_t first = 0; first < m; first += in.block) {
         const int64_t here = min_i64(in.block, m - first);
         pack((const char *)x + first * k * size_of(dtype), k, here, dtype, &packed);

@@ -6,10 +6,10 @@
 
 #include "threads.h"
 
-#define PANELS_FROM 3 /* rows of x: measured */
+#define PANELS_FROM 5 /* rows of x: measured */
 
-/* Bytes between what two threads write. The processor fetches ahead of a stride of sums, by some 4 kB, and would take the
-   panel behind them from the other thread each time: up to half of the speed. */
+/* Bytes between what two threads write. The processor fetches ahead of a stride of sums, by some 4 kB, and would take
+   the panel behind them from the other thread each time: up to half of the speed. */
 #define APART 8192
 
 static inline int64_t rows_of(const linear_part *part)
@@ -22,7 +22,8 @@ static inline int64_t columns_of(const linear_part *part)
 static inline int is_in_blocks(const linear_part *part)
 { return part->w && part->w->columns % part->w->blocksize == 0; }
 
-/* Whether so many rows of x meet W in panels: what takes bfloat16 by dot products has panels of its own (bf16/gemm.c). */
+/* Whether so many rows of x meet W in panels: what takes bfloat16 by dot products has panels of its own (bf16/gemm.c).
+ */
 static inline int takes_panels(int64_t m, enum dtype dtype)
 { return m >= PANELS_FROM && !(dtype == BFLOAT16 && uses_bf16()); }
 

@@ -1,7 +1,7 @@
 /* dX = dY W in float32 with panels of W, for any number of rows; dY is widened, and dX rounded once.
 
-   A thread has stripes of columns, as wide as a line of the cache in codes, and goes through all rows of W for each. The
-   sums of an output depend on N alone. */
+   A thread has stripes of columns, as wide as a line of the cache in codes, and goes through all rows of W for each.
+   The sums of an output depend on N alone. */
 
 #include <string.h>
 
@@ -87,7 +87,8 @@ static void multiply_and_round(const backward *b, int64_t first, int64_t m, cons
             float plain[STRIPE];
             if (is_in_blocks(&b->part))
                 set->unpack_dx(sums, columns, plain);
-            set->from_f32(is_in_blocks(&b->part) ? plain : sums, columns, b->dtype, (char *)b->dx + ((first + i) * k + column) * size_of(b->dtype));
+            set->from_f32(is_in_blocks(&b->part) ? plain : sums, columns, b->dtype,
+                          (char *)b->dx + ((first + i) * k + column) * size_of(b->dtype));
         }
     }
 }

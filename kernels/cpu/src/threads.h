@@ -46,6 +46,11 @@ static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 /* Aligned for whole vectors; never of no bytes, for which NULL would not mean that there is no memory. */
 static inline void *alloc_aligned(int64_t bytes) { return aligned_alloc(64, round_up(bytes + 1, 64)); }
 
+/* Bytes between what one thread writes and what the next one does. The processor fetches ahead of a reader, by many of
+   its strides, and takes those lines from the thread that writes them: with less, products by dot products lost up to a
+   third of their speed on some runs and not on others, for where memory lay decided. */
+#define THREADS_APART (1 << 16)
+
 /* The `team_` functions are called by every thread of a parallel region, and each does its own range. */
 
 /* Bytes that `team_linears` works in, for m rows of x and up to `threads` threads. */

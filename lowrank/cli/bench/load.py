@@ -44,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell(row: dict[str, Any]) -> None:
-    """A stage of a large model takes minutes: each is told as it ends."""
+    """Prints each stage as it ends: those of a large model take minutes."""
     print(f"{row['stage']}: {row['seconds']:.1f} s", file=sys.stderr)

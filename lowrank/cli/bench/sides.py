@@ -1,4 +1,4 @@
-"""What the benches of whole models share: arguments of two sides that take turns, and the rows in their file."""
+"""Shared by the benches of whole models: the arguments of two sides that take turns, and the rows of their file."""
 
 import argparse
 import json

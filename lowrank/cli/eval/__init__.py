@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 from ...data.encoding.template import TEMPLATES
 from ...text_table import table
 from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
+from ..flags import flags_in_errors
 from .others import add_others, other_tables, prepare_others
 from .tasks import DOCUMENTS, QUESTIONS, TASKS, build_tasks
 
 if TYPE_CHECKING:
     from ...eval.grid.grid import Cell
+
+_FLAGS = {
+    "weights: ": "--weights: ",
+    "tasks: ": "--tasks: ",
+    "batch must": "--batch must",
+    "name another state folder": "name a new --out",
+}
 
 
 def add(verbs: Any) -> None:
@@ -79,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     adapters = named_once(args.adapter)
     weights = args.weights.split(",")
     base = base_folder(args.base)
-    tasks = build_tasks(args, adapters)
+    with flags_in_errors({"public sets in ": "--from "}):
+        tasks = build_tasks(args, adapters)
     measure_others = prepare_others(args)
     common: dict[str, Any] = {
         "dtype": compute_dtype(args.dtype),
@@ -87,17 +96,18 @@ def run(args: argparse.Namespace) -> int:
         "force": args.force,
         "progress": not args.json,
     }
-    cells = evaluate_grid(
-        base,
-        adapters,
-        weights,
-        tasks,
-        template=args.template,
-        batch=args.batch,
-        grounded=args.grounded,
-        state=args.out / "cells",
-        **common,
-    )
+    with flags_in_errors(_FLAGS):
+        cells = evaluate_grid(
+            base,
+            adapters,
+            weights,
+            tasks,
+            template=args.template,
+            batch=args.batch,
+            grounded=args.grounded,
+            state=args.out / "cells",
+            **common,
+        )
     others = measure_others(base, adapters, weights)
     report = GridReport.of(_about(args, base), cells, other_tables(others))
     figures = report.to_json() | others
@@ -152,7 +162,7 @@ def _about(args: argparse.Namespace, base: Path) -> dict[str, str]:
     from ... import __version__
     from ...eval.grid.cache import base_sha256
 
-    told = {
+    about = {
         "base": str(args.base),
         "base, SHA-256": base_sha256(base)[:16],
         "hats": ", ".join(f"{name} ({path})" for name, path in args.adapter) or "none",
@@ -166,5 +176,5 @@ def _about(args: argparse.Namespace, base: Path) -> dict[str, str]:
     if args.overlap or "qa" in args.tasks.split(","):
         from ...eval.metrics.overlap import chrf_signature
 
-        told["chrF"] = chrf_signature()
-    return told
+        about["chrF"] = chrf_signature()
+    return about

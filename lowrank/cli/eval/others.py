@@ -1,4 +1,4 @@
-"""What `lowrank eval` measures beside its tasks: the perplexity of a text, and tasks of lm-evaluation-harness."""
+"""`lowrank eval` without its own tasks: the perplexity of a text, and tasks of lm-evaluation-harness."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_others(parser: argparse.ArgumentParser) -> None:
-    """Their arguments."""
+    """The arguments --perplexity and --lm-eval, and those that belong to them."""
     parser.add_argument("--perplexity", metavar="FILE", type=Path, help="also of this text, through a sliding window")
     parser.add_argument("--window", type=int, help="tokens of that window (default: the model's context)")
     parser.add_argument("--stride", type=int, help="tokens that it moves on by (default: half of it)")
@@ -64,7 +64,7 @@ def prepare_others(args: argparse.Namespace) -> Callable[[Path, Mapping[str, Pat
 
 
 def other_tables(figures: Measured) -> "list[Table]":
-    """Both as tables."""
+    """The perplexities and the harness's scores as tables."""
     from ...eval.grid.report import Table
 
     tables = []

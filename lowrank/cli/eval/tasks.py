@@ -1,4 +1,4 @@
-"""What `lowrank eval` asks: the tasks of --tasks, out of what is at hand."""
+"""Builds the tasks that `lowrank eval --tasks` names, from local files."""
 
 import argparse
 from collections.abc import Mapping, Sequence

@@ -122,7 +122,7 @@ def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> Generati
 
 
 def read_sampling(args: argparse.Namespace) -> "SamplingOptions":
-    """How tokens are chosen.  Raises ValueError for a value out of range, by the argument's name."""
+    """The options of sampling.  Raises ValueError for a value out of range, with the argument's name."""
     from ...model.sampling import Sampling, SamplingOptions
 
     if args.max_new_tokens < 1:

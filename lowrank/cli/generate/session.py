@@ -100,7 +100,7 @@ class GenerationSession:
 
     @property
     def uses(self) -> list[Use]:
-        """What the next texts are written in."""
+        """The adapters of the next texts: one text each."""
         return self.compare or [self.use]
 
     def prompt(self, text: str | None) -> str:
@@ -117,7 +117,7 @@ class GenerationSession:
         return render(template, KINDS[self.subject.kind].instruction(), self.subject.text)
 
     def constraint(self) -> "Grounding | None":
-        """What the next text may write, if it is grounded.  Raises ValueError for one without a record."""
+        """The constraint of the next text; None if it is not grounded.  Raises ValueError if it has no facts."""
         if not self.grounded:
             return None
         if self.subject is None:

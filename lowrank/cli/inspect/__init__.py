@@ -1,4 +1,4 @@
-"""The parser of `lowrank inspect`, whose verbs are the rooms inspect_*"""
+"""The parser of `lowrank inspect`; each of its verbs is in a file of its name."""
 
 from typing import Any
 

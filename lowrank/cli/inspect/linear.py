@@ -7,6 +7,7 @@ from typing import Any
 
 from ...text_table import table
 from ..arguments import add_force, add_verb
+from ..flags import flags_in_errors
 
 
 def add(what: Any) -> None:
@@ -41,18 +42,19 @@ def run(args: argparse.Namespace) -> int:
     from ...eval.inspect.linear import inspect_linear, to_json
     from ...eval.inspect.linear_page import block_table, equation, maximum_lines, product_table, render, verdict
 
-    xray = inspect_linear(
-        base_folder(args.base),
-        args.linear,
-        row=args.row,
-        block=args.block,
-        text=args.text,
-        token=args.token,
-        adapter=args.adapter,
-        weights=args.weights,
-        force=args.force,
-        progress=not args.json,
-    )
+    with flags_in_errors({"token must": "--token must"}):
+        xray = inspect_linear(
+            base_folder(args.base),
+            args.linear,
+            row=args.row,
+            block=args.block,
+            text=args.text,
+            token=args.token,
+            adapter=args.adapter,
+            weights=args.weights,
+            force=args.force,
+            progress=not args.json,
+        )
     if args.html:
         write_text(args.html, render(xray))
     status = 0 if xray.product.exact and xray.product.within else 1

@@ -54,7 +54,7 @@ def machine_name(device: "object") -> str:
 
 
 def resident_bytes() -> int:
-    """Of this process, in which torch has computed something and nothing has been loaded yet."""
+    """Resident memory of this process in bytes, measured after torch is in use and before a base is loaded."""
     from ...train.plan.flops import resident_bytes as resident
 
     return resident()

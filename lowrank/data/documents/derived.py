@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 
 from ..facts.fact import Fact, Facts, evaluate, make_fact
-from .kinds.kind import Field
+from .kind import Field
 
 RULES = ("sum", "difference", "ratio", "share", "change")
 _CALL = re.compile(r"(?P<rule>\w+)(?:\((?P<keys>[^()]*)\))?")

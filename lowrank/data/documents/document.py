@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.documents.kinds.kind import STYLES
 from lowrank.data.documents.splits import SPLITS
 from lowrank.data.encoding.template import Conversation, Turn
 from lowrank.data.facts.fact import TEXT_TYPES, UNITS, Fact, evaluate, is_decimal, render_input

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from ..facts.fact import MONTHS, UNITS, Fact
 from ..facts.figures import FIGURE, Quantity, quantity
-from .kinds.kind import Field
+from .kind import Field
 
 _LINE = re.compile(
     r"^[ \t]*(?:[-*•][ \t]+)?\**(?P<label>[^:\n*]{1,60}?)\**[ \t]*:(?!//)\**[ \t]*(?P<value>\S.*?)[ \t]*$", re.M

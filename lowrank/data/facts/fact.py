@@ -7,22 +7,19 @@ Every figure is a `Decimal`, rounded half up. A derived figure is computed from 
 from, so a reader with a calculator gets the number on the page.
 """
 
-import ast
 import datetime
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, InvalidOperation, localcontext
+from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
+
+from .formula import ARITHMETIC, parse
 
 TEXT_TYPES = ("name", "person", "text", "date", "period")
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-
-# All arithmetic runs in this context, so what a caller did to the thread's own cannot reach a figure.
-ARITHMETIC = Context(prec=60, rounding=ROUND_HALF_UP)
 
 
 @dataclass(frozen=True)
@@ -172,37 +169,15 @@ def make_fact(
     return Fact(text, type, print_value(type, text, notation), label, source)
 
 
-_OPERATORS: Mapping[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
-
-
 def evaluate(formula: str, facts: Facts) -> Decimal:
     """The unrounded value of a formula over a record: + - * /, parentheses, whole numbers and keys of figures.
 
     Raises ValueError for anything else in the formula, a key that is no figure of the record, a division by zero.
     """
-
-    def value(node: ast.expr) -> Decimal:
-        match node:
-            case ast.BinOp(left, op, right) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](value(left), value(right))
-            case ast.Constant(int(number)):
-                return Decimal(number)
-            case ast.Name(key) if key in facts and facts[key].is_figure:
-                return facts[key].number
-        raise ValueError(f"formula {formula!r}: {ast.unparse(node)!r} is neither arithmetic nor a figure of the record")
-
-    try:
-        with localcontext(ARITHMETIC):
-            return value(ast.parse(formula, mode="eval").body)
-    except SyntaxError:
-        raise ValueError(f"formula {formula!r}: must be arithmetic over keys of the record") from None
-    except (DivisionByZero, InvalidOperation):
-        raise ValueError(f"formula {formula!r}: divides by zero") from None
+    parsed = parse(formula)
+    value = parsed.evaluate({key: facts[key].number for key in parsed.keys if key in facts and facts[key].is_figure})
+    assert isinstance(value, Decimal)
+    return value
 
 
 def identity(key: str, fact: Fact) -> str:

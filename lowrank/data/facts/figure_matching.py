@@ -15,8 +15,9 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
-from .fact import ARITHMETIC, UNITS, Fact, Facts, evaluate
+from .fact import UNITS, Fact, Facts, evaluate
 from .figures import FIGURE, quantity
+from .formula import ARITHMETIC
 
 FALLING = re.compile(
     r"\b(?:fell|fall|down|declin|decreas|drop|lower|loss|below|short|negative|shr[aiu]nk)", re.IGNORECASE

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents.document import Entry
+from ..documents.kind import STYLES
 from ..documents.kinds import KINDS
-from ..documents.kinds.kind import STYLES
 from ..documents.reading import read_facts
 from .formats import exchange
 

@@ -177,6 +177,7 @@ def test_a_mistake_is_told_in_one_line(arguments, rule, capsys):
     assert status == 2 and err.count("\n") == 1 and rule in err
 
 
+@pytest.mark.slow
 def test_it_needs_torch_triton_and_numpy_alone():
     code = """
 import sys

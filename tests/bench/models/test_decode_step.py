@@ -41,12 +41,14 @@ def test_logits_that_are_not_finite_give_no_figure(monkeypatch, capsys):
     assert main([]) == 1 and capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_it_needs_torch_triton_and_numpy_alone():
     code = """
 import sys
 for name in ("safetensors", "sentencepiece", "huggingface_hub", "tqdm", "bitsandbytes", "torchao"):
     sys.modules[name] = None
-from lowrank.bench import bench_decode, bench_fused
-print(bench_fused.main(["--device", "cuda"]), bench_decode.main(["--device", "cuda"]))
+from lowrank.bench.kernels import llama_ops
+from lowrank.bench.models import decode_step
+print(llama_ops.main(["--device", "cuda"]), decode_step.main(["--device", "cuda"]))
 """
     run_python("-c", code)

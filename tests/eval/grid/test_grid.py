@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_left_out_by_name_and_a_document_never_is(embedded,
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({"weights": ["fp32", "fp32"]}, "--weights: fp32 is named twice"), ({"batch": 0}, "--batch must be at least 1")],
+    [({"weights": ["fp32", "fp32"]}, "^weights: fp32 is named twice"), ({"batch": 0}, "^batch must be at least 1")],
 )
 def test_what_makes_no_sense_is_refused(embedded, options, expected):
     with pytest.raises(ValueError, match=expected):

@@ -4,19 +4,12 @@ import re
 
 import pytest
 
-from lowrank.eval.html.plots import Axis, Line, bars, figure, heat_map, histogram, line_plot
+from lowrank.eval.html.plots import Line, bars, figure, heat_map, histogram, line_plot, loss_curve, running_mean
 
 
 def rectangles(drawing, kind):
     found = re.findall(rf'<rect class="{kind}" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', drawing)
     return [tuple(map(float, rectangle)) for rectangle in found]
-
-
-def test_an_axis_puts_values_in_proportion_and_a_logarithmic_one_their_ratios():
-    assert Axis(0, 4, 100, 300).at(1) == 150
-    assert Axis(1, 100, 0, 200, log=True).at(10) == pytest.approx(100)
-    assert Axis(0, 4, 100, 300).at(9) == 300  # beyond the end: on it
-    assert Axis(0.01, 100, 0, 1, log=True).ticks() == pytest.approx([0.01, 0.1, 1, 10, 100])
 
 
 def test_lines_pass_through_their_points():
@@ -78,3 +71,23 @@ def test_a_heat_map_of_many_columns_shows_its_numbers_when_pointed_at():
 def test_names_cannot_be_markup():
     drawn = heat_map(["<b>"], ["&"], [[1.0]], "<i>") + bars(["<u>"], [1.0], "t", "y")
     assert not re.search("<[biu]>", drawn)
+
+
+def test_running_mean_is_centred_and_shorter_at_the_ends() -> None:
+    assert running_mean([1.0, 2.0, 6.0, 4.0], reach=1) == [1.5, 3.0, 4.0, 5.0]
+
+
+def test_a_curve_puts_a_point_where_its_loss_is() -> None:
+    drawn = loss_curve([(1, 4.0), (2, 0.0), (3, 2.0)], reach=1, title="loss", description="d")
+    path = re.search(r'class="dots" d="([^"]+)"', drawn)
+    assert path is not None
+    points = [tuple(map(float, point)) for point in re.findall(r"M([\d.]+) ([\d.]+)h0", path[1])]
+    (left, top), (middle, bottom), (right, half) = points
+    assert middle - left == pytest.approx(right - middle, abs=0.2)
+    assert half == pytest.approx((top + bottom) / 2, abs=0.2)
+    rules = [tuple(map(float, rule)) for rule in re.findall(r'd="M([\d.]+) ([\d.]+)H([\d.]+)"', drawn)]
+    assert rules[0] == (left, bottom, right) and rules[-1] == (left, top, right)  # the axes for 0 and for 4
+
+
+def test_a_curve_of_one_step_and_of_zeros_can_be_drawn() -> None:
+    assert "nan" not in loss_curve([(7, 0.0)], reach=1, title="loss", description="d")

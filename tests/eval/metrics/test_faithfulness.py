@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from lowrank.data.documents.document import Entry, make_documents, make_entry
+from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.documents.kinds.kind import STYLES
 from lowrank.data.documents.names import NAMES
 from lowrank.data.facts.fact import Fact, make_fact, print_value, render_input
 from lowrank.eval.metrics.faithfulness import Check, check

@@ -101,9 +101,11 @@ static void compare_products(const instruction_set *set, int64_t columns, int bl
             close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot");
     }
     const uint8_t *const rows[] = {codes, codes + columns / 2};
-    set->dot_two(rows, columns, levels, maxima[0], maxima[1] - maxima[0], blocksize, packed, y);
-    close_to_double(y[0], 0, columns, blocksize, x, "dot_two");
-    close_to_double(y[1], 1, columns, blocksize, x, "dot_two");
+    for (int m = 1; m <= DOT_ROWS; m++) {
+        set->dot_two(rows, columns, levels, maxima[0], maxima[1] - maxima[0], blocksize, packed, stride, m, y);
+        for (int i = 0; i < 2 * m; i++)
+            close_to_double(y[i], i % 2, columns, blocksize, x + i / 2 * columns, "dot_two");
+    }
 
     for (enum dtype dtype = FLOAT32; dtype <= FLOAT16; dtype++) {
         set->decode(codes, columns, levels, maxima[0], blocksize, dtype, one);
@@ -114,6 +116,65 @@ static void compare_products(const instruction_set *set, int64_t columns, int bl
     set->dot_plain(one, FLOAT32, columns, x, columns, MAX_ROWS, y);
     for (int i = 0; i < MAX_ROWS; i++)
         close_to_double(y[i], 0, columns, blocksize, x + i * columns, "dot_plain");
+}
+
+/* Panels: weights in the order of pack_x, to the bit; then sums of them against double. */
+static void compare_panels(const instruction_set *set, int64_t columns, int blocksize)
+{
+    static float panel[PANEL_ROWS * PANEL_STRIDE], rows_of_x[7 * PANEL_COLUMNS], sums[7 * STRIPE];
+    const int64_t count =
+        columns / set->chunk * set->chunk < PANEL_COLUMNS ? columns / set->chunk * set->chunk : PANEL_COLUMNS;
+    const panel_source from = {
+        .codes = codes,
+        .next = codes,
+        .codes_stride = columns / 2,
+        .maxima = maxima[0],
+        .maxima_stride = maxima[1] - maxima[0],
+        .levels = levels,
+        .blocksize = blocksize,
+    };
+    set->decode_panel(&from, 2, count, panel, PANEL_STRIDE);
+    for (int row = 0; row < 2; row++) {
+        portable_set.decode(codes + row * columns / 2, columns, levels, maxima[row], blocksize, FLOAT32, one);
+        set->pack_x(one, count, other);
+        require(!memcmp(panel + row * PANEL_STRIDE, other, count * sizeof *other), "decode_panel", columns);
+        set->unpack_dx(other, count, packed);
+        require(!memcmp(one, packed, count * sizeof *one), "unpack_dx", columns);
+    }
+    for (int i = 0; i < 7; i++)
+        memcpy(rows_of_x + i * PANEL_COLUMNS, x + i * MOST, count * sizeof *x);
+    for (int m = 1; m <= 7; m++)
+        for (int onto = 0; onto < 2; onto++) {
+            for (int i = 0; i < 7 * STRIPE; i++)
+                sums[i] = 1;
+            set->multiply_panel(panel, count, rows_of_x, m, sums, STRIPE, onto);
+            for (int i = 0; i < m; i++)
+                for (int row = 0; row < 2; row++) {
+                    double sum = onto, magnitude = onto;
+                    for (int64_t k = 0; k < count; k++) {
+                        sum += (double)panel[row * PANEL_STRIDE + k] * rows_of_x[i * PANEL_COLUMNS + k];
+                        magnitude += fabs((double)panel[row * PANEL_STRIDE + k] * rows_of_x[i * PANEL_COLUMNS + k]);
+                    }
+                    require(fabs(sums[i * STRIPE + row] - sum) <= 4 * FLOAT_EPSILON * magnitude, "multiply_panel", m);
+                }
+        }
+    const int64_t stride = PANEL_FLOATS / set->chunk, rows = stride - 3;
+    const float *dy = x + 2 * MOST, *w = x;
+    for (int m = 1; m <= 7; m++)
+        for (int onto = 0; onto < 2; onto++) {
+            for (int i = 0; i < 7 * STRIPE; i++)
+                sums[i] = 1;
+            set->multiply_panel_dx(w, rows, dy, m, sums, onto);
+            for (int i = 0; i < m; i++)
+                for (int64_t k = 0; k < set->chunk; k++) {
+                    double sum = onto, magnitude = onto;
+                    for (int64_t r = 0; r < rows; r++) {
+                        sum += (double)dy[i * stride + r] * w[r * set->chunk + k];
+                        magnitude += fabs((double)dy[i * stride + r] * w[r * set->chunk + k]);
+                    }
+                    require(fabs(sums[i * STRIPE + k] - sum) <= 4 * FLOAT_EPSILON * magnitude, "multiply_panel_dx", m);
+                }
+        }
 }
 
 static void compare_rows(const instruction_set *set, int64_t count)
@@ -346,6 +407,10 @@ int main(void)
         for (int blocksize = 32; blocksize <= MOST; blocksize *= 2)
             for (int64_t blocks = 1; blocks <= 5 && blocks * blocksize <= MOST / 2; blocks++)
                 compare_products(set, blocks * blocksize, blocksize);
+        for (int blocksize = 32; blocksize <= MOST / 2; blocksize *= 2)
+            for (int64_t blocks = 1; blocks <= 5 && blocks * blocksize <= MOST / 2; blocks++)
+                if (blocks * blocksize >= set->chunk)
+                    compare_panels(set, blocks * blocksize, blocksize);
         for (int64_t count = 1; count < 140; count++) {
             compare_rows(set, count);
             compare_plain_products(set, count);

@@ -20,7 +20,7 @@ EVERY_FORMAT = pytest.mark.parametrize("format", ["nf4", "fp4", "int8"])
 FORWARD = (cpu_linear.linear, cpu_linear.panel_linear)
 BACKWARD = (cpu_linear.linear_dx, cpu_linear.panel_linear_dx)
 SHAPES = ((1, 1), (5, 77), (3, 64), (33, 192), (9, 2752), (70, 130))
-ROWS = (1, 2, 8, 9, 17)
+ROWS = (1, 2, 3, 5, 8, 9, 17)
 
 pytestmark = pytest.mark.usefixtures("instruction_set", "unwritten_is_nan")
 
@@ -52,7 +52,7 @@ def test_products_are_as_exact_as_matmul(format: str, dtype: torch.dtype) -> Non
 @EVERY_DTYPE
 @pytest.mark.parametrize("blocksize", [32, 128, 4096])
 def test_blocks_of_any_size_with_nested_maxima(blocksize: int, dtype: torch.dtype) -> None:
-    for (n, k), m in itertools.product([(5, 4096), (7, 8192), (6, 352), (5, 77)], (1, 3)):
+    for (n, k), m in itertools.product([(5, 4096), (7, 8192), (6, 352), (5, 77)], (1, 3, 7)):
         assert_products_are_exact_enough(quantized(n, k, "nf4", blocksize, double_quant=True), m, dtype)
 
 
@@ -64,8 +64,9 @@ def test_many_rows(m: int, format: str) -> None:
 
 def test_more_than_one_panel() -> None:
     for format in ("nf4", "int8"):
-        assert_products_are_exact_enough(quantized(150, 5120, format), 3, torch.float32)
-        assert_products_are_exact_enough(quantized(5121, 150, format), 3, torch.float32)
+        for m in (3, 7):
+            assert_products_are_exact_enough(quantized(150, 5120, format), m, torch.float32)
+            assert_products_are_exact_enough(quantized(5121, 150, format), m, torch.float32)
 
 
 @EVERY_DTYPE
@@ -146,13 +147,24 @@ def test_nan_and_infinity_in_x_reach_y_as_in_the_reference(format: str, dtype: t
 
 @EVERY_FORMAT
 def test_the_number_of_threads_changes_no_result(format: str, threads: Any) -> None:
-    for (n, k), m in itertools.product([(131, 1024), (131, 1001)], (1, 5)):
+    for (n, k), m in itertools.product([(131, 1024), (131, 1001)], (1, 4, 5, 130)):
         weight, results = quantized(n, k, format), []
         for count in (1, 2, 3):
             threads(count)
             results.append((cpu_linear.linear(normal(m, k), weight), cpu_linear.linear_dx(normal(m, n), weight)))
         for y, dx in results[1:]:
             assert torch.equal(y, results[0][0]) and torch.equal(dx, results[0][1])
+
+
+@EVERY_FORMAT
+def test_a_row_is_what_it_is_whatever_rows_are_beside_it(format: str) -> None:
+    for n, k in ((70, 1120), (131, 1001)):
+        weight, x, dy = quantized(n, k, format, 32), normal(260, k), normal(260, n)
+        for first, rows in ((1, range(2, 5)), (5, (6, 7, 8, 9, 260))):  # looked up in registers, and in panels
+            y = cpu_linear.linear(x[:first], weight)
+            assert all(torch.equal(cpu_linear.linear(x[:m], weight)[:first], y) for m in rows)
+        dx = cpu_linear.linear_dx(dy[:1], weight)
+        assert all(torch.equal(cpu_linear.linear_dx(dy[:m], weight)[:1], dx) for m in (2, 3, 4, 5, 6, 7, 260))
 
 
 def test_no_memory_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

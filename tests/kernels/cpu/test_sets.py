@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from child_process import run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 
@@ -17,12 +19,8 @@ def build(compiler: str, program: Path) -> Path:
     with (ROOT / "pyproject.toml").open("rb") as file:
         extension = tomllib.load(file)["tool"]["setuptools"]["ext-modules"][0]
     sources = [ROOT / source for source in extension["sources"]]
-    command = [
-        compiler,
-        *extension["extra-compile-args"],
-        "-Werror",
-        *(f"-I{ROOT / folder}" for folder in extension["include-dirs"]),
-    ]
+    include = [f"-I{ROOT / folder}" for folder in extension["include-dirs"]]
+    command = [compiler, *extension["extra-compile-args"], "-Werror", *include]
     own = Path(__file__).with_name("compare_sets.c")
     run(*command, own, *sources, "-o", program, "-lm")
     return program

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,10 +33,46 @@ def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(library, "unavailable_reason", lambda: "")
     monkeypatch.setattr(library, "instruction_set", lambda: "avx2")
     monkeypatch.setattr(library, "processor", lambda: "")
-    assert paths(m=1) == dict.fromkeys(OPS, "C")
-    assert paths(m=512) == {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C panels + GEMM", DX: "C panels + GEMM"}
-    assert paths(m=1, format="int8") == {QUANTIZE: "plain torch", DEQUANTIZE: "C", FORWARD: "C", DX: "C"}
+    panels = {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C, float32 panels", DX: "C, float32 panels"}
+    assert paths(m=1) == paths(m=4) == panels | {FORWARD: "C"}
+    assert paths(m=5) == paths(m=512) == panels
+    assert paths(m=1, format="int8") == panels | {QUANTIZE: "plain torch", FORWARD: "C"}
+    assert paths(m=5, format="int8") == panels | {QUANTIZE: "plain torch"}
     assert set(paths(dtype=torch.float64).values()) == {"plain torch"}
+
+
+def test_the_vendors_gemm_is_taken_where_it_was_measured_to_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "unavailable_reason", lambda: "")
+    monkeypatch.setattr(library, "instruction_set", lambda: "avx512")
+    for processor, dtype, last in (
+        ("", torch.float32, {FORWARD: 15, DX: 7}),  # a processor that nobody has measured
+        ("AuthenticAMD 25", torch.bfloat16, {FORWARD: 47, DX: 191}),
+    ):
+        monkeypatch.setattr(library, "processor", lambda name=processor: name)
+        for op, m in last.items():
+            table.choose.cache_clear()
+            table.reason.cache_clear()
+            assert paths(m=m, dtype=dtype)[op] == "C, float32 panels"
+            assert paths(m=m + 1, dtype=dtype)[op] == "C panels + GEMM"
+            assert f"M {m + 1} is not below {m + 1}" in explained(m + 1, device="cpu", dtype=dtype)[op].reason
+    assert paths(m=4096, dtype=torch.float32)[FORWARD] == "C, float32 panels"
+    table.choose.cache_clear()
+    table.reason.cache_clear()
+
+
+def test_bfloat16_is_not_widened_where_dot_products_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "unavailable_reason", lambda: "")
+    monkeypatch.setattr(library, "instruction_set", lambda: "avx512bf16")
+    monkeypatch.setattr(library, "processor", lambda: "AuthenticAMD 25")
+    table.choose.cache_clear()
+    assert paths(m=8)[FORWARD] == "C"
+    assert paths(m=8, dtype=torch.float16)[FORWARD] == "C, float32 panels"
+    table.choose.cache_clear()
+
+
+def test_panels_begin_where_the_c_library_begins_them() -> None:
+    header = Path(library.__file__).with_name("src") / "panel_gemm.h"
+    assert f"#define PANELS_FROM {library.FLOAT_PANELS_FROM} " in header.read_text(encoding="utf-8")
 
 
 def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,13 +86,13 @@ def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeyp
 
 
 def test_dot_products_take_bfloat16_in_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "absence", lambda: "")
+    monkeypatch.setattr(library, "unavailable_reason", lambda: "")
     monkeypatch.setattr(library, "instruction_set", lambda: "avx512bf16")
     monkeypatch.setattr(library, "processor", lambda: "")
-    assert [paths(m=m)[FORWARD] for m in (1, 13, 14, 512)] == ["C", "C", table.DOTS, table.DOTS]
-    assert {paths(m=m)[DX] for m in (1, 512)} == {table.DOTS}
+    assert [paths(m=m)[FORWARD] for m in (1, 13, 14, 512)] == ["C", "C", table.C_DOTS, table.C_DOTS]
+    assert {paths(m=m)[DX] for m in (1, 512)} == {table.C_DOTS}
     for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
-        assert table.DOTS not in paths(m=64, **options).values()
+        assert table.C_DOTS not in paths(m=64, **options).values()
     reason = explained(m=64, device="cpu", blocksize=32)[FORWARD].reason
     assert "products in bfloat16 are of blocks of 64 or more, this is of 32" in reason
 
@@ -176,13 +213,13 @@ def test_what_is_stored_of_cpus_names_operations_and_paths_of_the_table_and_cove
         assert set(row) == {"processor", "instruction_set", "op", "dtype", "path", "from", "known"}
         assert (row["op"], row["path"]) in {(path.op, path.name) for path in TABLE}
         assert row["dtype"] in ("", *(table.short(dtype) for dtype in KERNEL_DTYPES))
-        assert row["from"] >= 1 and row["known"]
+        assert (row["from"] is None or row["from"] >= 1) and row["known"]
     for op in (FORWARD, DX):
-        assert any((row["op"], row["path"]) == (op, table.PANELS) for row in rows if not row["processor"])
+        assert any((row["op"], row["path"]) == (op, table.C_DEQUANT_GEMM) for row in rows if not row["processor"])
 
 
 def test_a_row_for_this_processor_is_taken_before_one_for_any(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    about = {"op": FORWARD, "path": table.PANELS, "dtype": ""}
+    about = {"op": FORWARD, "path": table.C_DEQUANT_GEMM, "dtype": ""}
     rows = [
         {"processor": "GenuineX 7", "instruction_set": "avx2", **about, "from": 5, "known": "measured"},
         {"processor": "", "instruction_set": "", **about, "from": 9, "known": "derived"},
@@ -194,7 +231,7 @@ def test_a_row_for_this_processor_is_taken_before_one_for_any(tmp_path, monkeypa
     for processor, expected in (("GenuineX 7", (5, "measured")), ("GenuineX 8", (9, "derived")), ("", (9, "derived"))):
         monkeypatch.setattr(library, "processor", lambda name=processor: name)
         cpu_crossover._first_rows.cache_clear()
-        assert cpu_crossover.first_rows(table.PANELS, FORWARD, torch.float16) == expected
+        assert cpu_crossover.first_rows(table.C_DEQUANT_GEMM, FORWARD, torch.float16) == expected
     cpu_crossover._first_rows.cache_clear()
 
 
@@ -257,6 +294,7 @@ def test_the_last_row_of_every_operation_takes_everything(op: str) -> None:
     assert (last.name, last.layout, last.rules) == ("plain torch", None, ())
 
 
+@pytest.mark.slow
 def test_triton_is_not_imported_where_it_is_not_wanted() -> None:
     code = "import sys, torch; from lowrank.kernels import ops; w = ops.quantize(torch.ones(2, 64), 'nf4')\n"
     code += "ops.linear(torch.ones(1, 64), w); print('lowrank.kernels.triton.dequantize' in sys.modules)"

@@ -116,6 +116,7 @@ def test_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(make_llama, random_to
     assert_llama_is_as_exact(make_llama, random_tokens(2, 9), "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "strided"),
     [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],

@@ -9,6 +9,8 @@ import pytest
 import torch
 from child_process import environment, run_python
 
+pytestmark = pytest.mark.slow
+
 CHECKS = Path(__file__).with_name("cuda_checks.py")
 KERNELS = pytest.mark.parametrize("kernels", ["rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention"])
 
@@ -18,7 +20,7 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from lowrank.kernels import cross_entropy, decode_attention, rms_norm, rope, swiglu
+from lowrank.kernels.triton import cross_entropy, decode_attention, rms_norm, rope, swiglu
 
 target = GPUTarget("cuda", int(sys.argv[1]), 32)
 cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

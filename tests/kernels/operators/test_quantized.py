@@ -11,6 +11,8 @@ from lowrank.kernels.weights.repack import repack
 from lowrank.layers.lora import AdapterConfig, LoRALinear
 from lowrank.layers.quant_linear import QuantLinear
 
+pytestmark = pytest.mark.slow
+
 EVERY_FORMAT = pytest.mark.parametrize("format", ["int8", "nf4-dq", "fp4"])  # every number of stored tensors
 EVERY_BACKEND = pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 

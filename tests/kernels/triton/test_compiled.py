@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from child_process import environment, run_python
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("capability", [80, 90, 100], ids=["sm_80", "sm_90", "sm_100"])
 def test_every_kernel_compiles_and_keeps_the_arithmetic_of_the_reference(capability: int, tmp_path: Path) -> None:

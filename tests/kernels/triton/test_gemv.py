@@ -10,6 +10,8 @@ import pytest
 import torch
 from child_process import environment, run_python
 
+pytestmark = pytest.mark.slow
+
 CHECKS = ["error", "exact", "inputs", "addresses"]
 
 COMPILED = """

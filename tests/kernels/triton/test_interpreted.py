@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from child_process import environment, run_python
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent.parent / "interpreted"
 
 

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from lowrank.kernels.reference.weights import nearest_code
-from lowrank.kernels.weights.codebooks import NF4_LEVELS, dynamic8, dynamic8_unsigned, fp4, nf4, nf4_from_quantiles
+from lowrank.kernels.weights.codebooks import (
+    CODEBOOKS,
+    NF4_LEVELS,
+    ZERO_CODES,
+    dynamic8,
+    dynamic8_unsigned,
+    fp4,
+    nf4,
+    nf4_from_quantiles,
+)
 
 # dQuantizeNF4 in bitsandbytes' CUDA source.
 NF4_THRESHOLDS = (
@@ -103,3 +112,10 @@ def test_the_8_bit_code_ascends_from_just_above_minus_1_to_1() -> None:
     assert levels[0] > -1
     assert levels[-1] == 1
     assert (levels == 0).sum() == 1
+
+
+@pytest.mark.parametrize("format", CODEBOOKS)
+def test_the_code_of_zero_is_the_one_that_zero_gets(format: str) -> None:
+    levels = CODEBOOKS[format]()
+    assert levels[ZERO_CODES[format]] == 0
+    assert nearest_code(torch.zeros(1), levels).tolist() == [ZERO_CODES[format]]

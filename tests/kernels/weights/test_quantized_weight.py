@@ -1,10 +1,18 @@
-"""What a quantized weight occupies, and that its tensors are all of it."""
+"""The tensors of a quantized weight and their bytes, as foretold and as stored."""
 
 import pytest
 import torch
 
 from lowrank.kernels.ops import dequantize, quantize
-from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES, expected_bytes, stored_bytes
+from lowrank.kernels.weights.quantized_weight import (
+    DENSE_DTYPES,
+    QUANTIZED_NAMES,
+    check_stored,
+    expected_bytes,
+    parts,
+    parts_of,
+    stored_bytes,
+)
 
 SHAPES = [(4, 64), (5, 77), (1, 1), (129, 257)]
 
@@ -36,3 +44,23 @@ def test_a_weight_is_its_tensors(name: str) -> None:
     for tensor in weight.tensors().values():
         tensor.zero_()
     assert dequantize(copy).any()
+
+
+@pytest.mark.parametrize("name", QUANTIZED_NAMES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_parts_foretold_are_the_tensors_stored(shape: tuple[int, int], name: str) -> None:
+    weight = quantize(torch.ones(shape), name)
+    stored = {part: (tuple(tensor.shape), tensor.dtype) for part, tensor in weight.tensors().items()}
+    assert list(parts(shape, name).items()) == list(stored.items())
+    assert parts_of(weight) == parts(shape, name)
+
+
+@pytest.mark.parametrize("name", QUANTIZED_NAMES)
+def test_a_part_of_another_size_or_dtype_is_refused_by_name(name: str) -> None:
+    weight = quantize(torch.randn(5, 77), name)
+    check_stored(weight)
+    for part, tensor in weight.tensors().items():
+        longer = torch.cat([tensor.flatten(), tensor.flatten()[:1]])
+        for changed in (longer, tensor.double())[name == "int8" and part == "codes" :]:  # whose shape is the weight's
+            with pytest.raises(ValueError, match=rf"^{part} must be"):
+                check_stored(weight.with_tensors({**weight.tensors(), part: changed}))

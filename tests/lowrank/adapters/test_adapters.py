@@ -104,6 +104,7 @@ def test_logits_of_peft(folder: str, key: str, hf_folder, hf_reference, assert_l
     assert_logits_equal(model(hf_reference["tokens"]), hf_reference[key])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"targets": ["q_proj", "w2"]}], ids=str)
 def test_peft_reads_what_we_save_and_gives_our_logits(
@@ -125,6 +126,7 @@ def test_peft_reads_what_we_save_and_gives_our_logits(
     assert_as_exact_as_plain(ours, plain, base.double()(tokens).detach().double())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_we_read_what_peft_saves_and_give_its_logits(
     base: Llama, hf_folder, hf_reference, tmp_path: Path, assert_logits_equal

@@ -1,4 +1,4 @@
-"""What loading and quantizing hold beside what they make: at most two of the largest tensors, resident pages counted.
+"""The memory of loading and quantizing beside the result: at most two of the largest tensors, resident pages counted.
 
 Measured in a process of its own on models whose largest tensor is most of them. Their files are sparse, so that they
 cost no disk: weights are zero, which memory does not care about.
@@ -7,11 +7,14 @@ cost no disk: weights are zero, which memory does not care about.
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from child_process import run_python
 from torch.serialization import skip_data
 
 from lowrank.model.config import read_config
+
+pytestmark = pytest.mark.slow
 
 # dim, vocab_size, multiple_of: the largest tensor, of 2^25 numbers in 16 bits, is the embedding or a linear. It is
 # twice the window through which files are mapped (model/tensor_file.py), that of a 7B eight times: a smaller one would

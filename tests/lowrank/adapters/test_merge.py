@@ -15,9 +15,9 @@ from torch import Tensor
 from lowrank.adapters import adapter_parameters, add_adapter, merge, use_adapter
 from lowrank.adapters.files import load_adapter, read_adapter, save_adapter
 from lowrank.adapters.merge import INTO, merge_folder
+from lowrank.checkpoints.config_files import meta_params
 from lowrank.checkpoints.load import load
 from lowrank.checkpoints.quantize_folder import quantize_folder
-from lowrank.checkpoints.sidecar_files import meta_params
 from lowrank.kernels import ops
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import from_meta
@@ -215,6 +215,19 @@ def test_the_folder_says_what_was_merged_into_what(hf, make_hat, tmp_path: Path)
     assert len(record["tensors_sha256"]) == len(open_checkpoint(hf).config.parameter_shapes())
 
 
+@pytest.mark.parametrize("into", ["nf4-dq", "fp4", "int8", "fp32"])
+def test_every_tensor_begins_at_a_multiple_of_its_item_size(into: str, embedded, make_hat, tmp_path: Path) -> None:
+    folder = merge_folder(embedded, make_hat(embedded, targets=["wq"]), tmp_path / "out", into).folder
+    content = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    widths = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1, "I8": 1}
+    del header["__metadata__"]
+    assert length % 8 == 0
+    assert len(header) >= 30
+    assert not [key for key, entry in header.items() if entry["data_offsets"][0] % widths[entry["dtype"]]]
+
+
 def test_a_merged_base_is_another_base(hf, make_hat, tmp_path: Path) -> None:
     hat = make_hat(hf)
     one, other = (merge_folder(hf, hat, tmp_path / into, into).folder for into in ("fp16", "nf4"))
@@ -307,7 +320,7 @@ def test_what_a_narrow_type_cannot_hold_is_named(hf, make_hat, tmp_path: Path) -
 def test_a_folder_that_does_not_read_back_never_gets_its_name(
     format: Any, hf, golden, tmp_path: Path, monkeypatch
 ) -> None:
-    honest = merge.write_small_files
+    honest = merge.write_config
 
     def and_spoil(folder: Path, *rest: Any) -> None:
         honest(folder, *rest)
@@ -316,7 +329,7 @@ def test_a_folder_that_does_not_read_back_never_gets_its_name(
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
 
-    monkeypatch.setattr(merge, "write_small_files", and_spoil)
+    monkeypatch.setattr(merge, "write_config", and_spoil)
     with pytest.raises(OSError, match=r"does not read back as it was written"):
         merge_folder(hf, golden / "hf-tiny-qlora/adapter-end", tmp_path / "out", "fp32", format=format)
     assert not list(tmp_path.iterdir())

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from lowrank.checkpoints import load as loader
 from lowrank.checkpoints.load import WEIGHTS, load, load_tokenizer
+from lowrank.checkpoints.stored_weight import to_stored
 from lowrank.kernels.cpu import library
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.kernels.ops import dequantize, quantize
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
-from lowrank.layers.quant_linear import CastLinear, QuantLinear, to_stored
+from lowrank.layers.quant_linear import CastLinear, QuantLinear
 from lowrank.model.llama import TORCH_OPS
 from lowrank.model.param_names import is_block_linear, to_hf
 
@@ -156,6 +157,7 @@ def test_a_loaded_base_does_not_hang_on_its_file(hf_folder, hf_reference, tmp_pa
     assert torch.equal(model(tokens), before)
 
 
+@pytest.mark.slow
 def test_loading_imports_nothing_large(golden: Path) -> None:
     code = "import sys, lowrank; lowrank.load(sys.argv[1]); print('sympy' in sys.modules)"
     assert run_python("-c", code, golden / "meta-tiny-mha").stdout == "False\n"
@@ -217,6 +219,7 @@ def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(hf_folder, monke
     assert load(hf_folder / "base", "fp32").norm.ops is TORCH_OPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
 def test_torch_compile_traces_a_loaded_model_whole(folder: str, golden: Path, assert_logits_equal) -> None:
     model = load(golden / folder, "nf4")

@@ -50,6 +50,7 @@ def test_the_codes_are_those_that_transformers_and_bitsandbytes_wrote(golden, tm
             assert mine.keys() == yours.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4-dq", "fp4"])
 def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(golden, tmp_path, weights):

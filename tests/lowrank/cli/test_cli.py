@@ -313,6 +313,7 @@ def test_debug_shows_where_an_error_arose(tmp_path):
         main(["train", str(tmp_path / "run.toml"), "--debug"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_last_checkpoint_whole(tmp_path):
     (tmp_path / "run.toml").write_text(RUN.format(base="embedded", data="documents", out=tmp_path / "out"))
     command = [sys.executable, "-m", "lowrank", "train", tmp_path / "run.toml"]

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from lowrank.data import corpus
+from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.documents.kinds.kind import STYLES
 from lowrank.data.documents.names import NAMES
 from lowrank.data.facts.fact import NOTATIONS, print_value
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from lowrank.adapters import adapter_parameters, add_adapter, lora_layers, use_adapter
 from lowrank.adapters.files import load_adapter, save_adapter
 from lowrank.adapters.merge import merge_folder
+from lowrank.checkpoints.config_files import hf_config
 from lowrank.checkpoints.load import load, load_tokenizer
 from lowrank.checkpoints.quantize_folder import quantize_folder
-from lowrank.checkpoints.sidecar_files import hf_config
 from lowrank.gguf import writer
 from lowrank.gguf.export import export_adapter_gguf, export_base_gguf
 from lowrank.gguf.writer import read_gguf, tensor_name

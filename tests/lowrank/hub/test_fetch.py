@@ -35,7 +35,7 @@ DATA = Repository("FinGPT/fingpt-ner", "dataset")
 
 @dataclass
 class Hub:
-    """What the server has, how it is to fail, and what it was asked."""
+    """The files of the server, the failures it is to produce, and the requests it got."""
 
     url: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -463,6 +463,7 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: str) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_by_its_environment_alone(hub: Hub, tmp_path: Path) -> None:
     """In a process of its own: HF_ENDPOINT to fetch, then HF_HUB_OFFLINE=1 with the hub gone."""
     home = {key: value for key, value in environment().items() if not key.startswith(("HF_", "HUGGING"))}

@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from lowrank.train.checkpoint import Checkpoints
 from lowrank.train.parallel.heartbeat import BEAT, SILENCE
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import sys
 from pathlib import Path
@@ -25,9 +27,9 @@ import torch
 torch.set_num_threads(1)
 import lowrank
 from lowrank.data.encoding.batching import Example
-from lowrank.train import loop
+from lowrank.train import trainer
 from lowrank.train.config import TrainConfig
-from lowrank.train.parallel.single import Team
+from lowrank.train.parallel.single import SingleProcess
 from lowrank.train.monitor import HeldOut
 
 base, out = sys.argv[1], Path(sys.argv[2])
@@ -62,7 +64,7 @@ def run(name, team, resume=False, stop=None, **options):
         held_out = HeldOut(examples[:3], Words(), 2, 2)
         how = {"resume": resume, "overwrite": not resume, "progress": False, "held_out": held_out}
         model = lowrank.load(base, "nf4-dq", keep=team.keep)
-        loop.train(model, examples, config(name, **options), team=team, **how)
+        trainer.train(model, examples, config(name, **options), team=team, **how)
     except KeyboardInterrupt:
         pass
     finally:
@@ -78,7 +80,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from lowrank.train.parallel.torchrun import Processes
+from lowrank.train.parallel.torchrun import TorchrunGroup
 from lowrank.data.encoding.packing import rows_of_one
 from lowrank.train.optim import AdamW
 from lowrank.train.plan.plan import make_plan
@@ -136,12 +138,12 @@ def check_traffic_is_that_of_the_plan(team):
     settings = replace(settings, base=replace(settings.base, path=base), watch=type(settings.watch)())
     model = lowrank.load(base, "nf4-dq", keep=team.keep)
     with counting:
-        loop.train(model, examples, settings, team=team, progress=False)
+        trainer.train(model, examples, settings, team=team, progress=False)
     received = counting.bytes * (team.size - 1) / team.size / 2  # in one of two steps
     (planned,) = [rank.traffic for rank in make_plan(settings, examples).ranks if rank.processes == team.size]
     assert abs(received / planned - 1) < 0.02, (received, planned)
 
-with Processes(shards=False) as team:
+with TorchrunGroup(shards=False) as team:
     size, mesh = team.size, init_device_mesh("cpu", (team.size,))
     for rows, columns in ((31, 133), (2, 2100), (64, 256)):
         check_moments_in_8_bits(team, rows, columns)
@@ -170,7 +172,7 @@ ALONE = (
     RUN
     + """
 for name in sys.argv[3:]:
-    run(name, Team(), resume=name != "alone")
+    run(name, SingleProcess(), resume=name != "alone")
 """
 )
 
@@ -178,11 +180,11 @@ ENDS = (
     RUN
     + """
 import os, signal
-from lowrank.train import heartbeat
-from lowrank.train.parallel.torchrun import Processes
+from lowrank.train.parallel import heartbeat
+from lowrank.train.parallel.torchrun import TorchrunGroup
 heartbeat.BEAT, heartbeat.SILENCE = 0.2, 3.0
 how, parallel = sys.argv[3:]
-with Processes(parallel == "shards") as team:
+with TorchrunGroup(parallel == "shards") as team:
     original, calls = loop.take_batch, []
     def last(*arguments):
         calls.append(None)

@@ -13,6 +13,8 @@ from lowrank.bench.models.random_llama import write_random_llama
 from lowrank.model.config import ModelConfig
 from lowrank.model.tensor_file import REMAP_BYTES
 
+pytestmark = pytest.mark.slow
+
 MEASURE = """
 import json, sys
 from pathlib import Path
@@ -75,7 +77,7 @@ torch.set_num_threads(1)
 import lowrank
 from lowrank.train.config import TrainConfig
 from lowrank.train.plan.flops import peak_bytes, resident_bytes
-from lowrank.train.parallel.torchrun import Processes
+from lowrank.train.parallel.torchrun import TorchrunGroup
 from lowrank.train.trainer import new_hat
 
 def place(base):
@@ -84,7 +86,7 @@ def place(base):
     team.place(model)
     return model
 
-with Processes(shards=True) as team:
+with TorchrunGroup(shards=True) as team:
     place(sys.argv[1])  # first, for whatever is imported and cached
     before = resident_bytes()
     Path("/proc/self/clear_refs").write_text("5")

@@ -76,18 +76,22 @@ INLINE void transpose_words(__m512i v[16])
     }
 }
 
-/* The sums of 16 vectors, in their order. */
+/* The sums of 16 vectors, in their order. (An array of vectors stays in registers only where all loops over it are
+   unrolled.) */
 INLINE __m512 sums_of_16(const __m512 v[16])
 {
     __m512 pairs[8], fours[4], halves[2];
+#pragma GCC unroll 8
     for (int i = 0; i < 8; i++)
         pairs[i] =
             _mm512_add_ps(_mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]));
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         const __m512d a = _mm512_castps_pd(pairs[2 * i]), b = _mm512_castps_pd(pairs[2 * i + 1]);
         fours[i] =
             _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
     }
+#pragma GCC unroll 2
     for (int i = 0; i < 2; i++)
         halves[i] = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0x88),
                                   _mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0xdd));

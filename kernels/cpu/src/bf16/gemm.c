@@ -127,11 +127,13 @@ NOINLINE void decode_panel(panel_rows p, int64_t rows, int64_t depth, const cons
 INLINE void add_pair(const int V, const uint16_t *panel, const uint32_t *x, int64_t x_next, __m512 *sums)
 {
     __m512i xs[4];
+#pragma GCC unroll 4
     for (int v = 0; v < V; v++)
         xs[v] = _mm512_load_si512(x + v * x_next);
 #pragma GCC unroll 24
     for (int r = 0; r < ROWS / V; r++) {
         const __m512i weights = two_words(panel + r * STRIDE);
+#pragma GCC unroll 4
         for (int v = 0; v < V; v++)
             sums[r * V + v] = dot_pairs(sums[r * V + v], xs[v], weights);
     }
@@ -148,11 +150,14 @@ INLINE void multiply(const int V, const enum meanwhile meanwhile, const uint16_t
     const int R = ROWS / V, between = (PAIRS - 8) / R; /* pairs from one row that is decoded to the next */
     const __mmask16 before = onto ? 0xffff : 0;
     __m512 sums[ROWS];
+#pragma GCC unroll 24
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < V; v++)
             sums[r * V + v] = _mm512_maskz_loadu_ps(before, c + r * c_stride + SIDE * v);
     if (meanwhile == DECODE)
         for (int r = 0; r < R; r++, next.codes += next.bytes, next.maxima += next.maxima_stride, next.to += STRIDE) {
+#pragma GCC unroll 2
             for (int k = 0; k < DEPTH; k += CHUNK)
                 decode_chunk(next.codes + k / 2, next.maxima + k / HALF, 0xffff, constants, next.to + k);
             for (int i = 0; i < between; i++, panel += 2, x += SIDE)
@@ -169,7 +174,9 @@ INLINE void multiply(const int V, const enum meanwhile meanwhile, const uint16_t
         }
     for (int64_t i = 0; i < pairs; i++, panel += 2, x += SIDE)
         add_pair(V, panel, x, x_next, sums);
+#pragma GCC unroll 24
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < V; v++)
             _mm512_storeu_ps(c + r * c_stride + SIDE * v, sums[r * V + v]);
 }
@@ -300,7 +307,7 @@ int lowrank_linear_bf16(const blockwise_4bit *w, const uint16_t *x, int64_t m, u
     const int64_t most = min_i64(MOST_TILES, f.tiles), of_panels = 2 * PANEL * (int64_t)sizeof(uint16_t);
     const int64_t of_maxima = round_up(2 * ROWS * (f.chunks * 2 + ABSMAX_PADDING) * (int64_t)sizeof(float), 64);
     const int64_t of_sums = ROWS * most * SIDE * (int64_t)sizeof(float);
-    const int64_t of_thread = of_panels + of_maxima + of_sums + bf16_rows_bytes(w);
+    const int64_t of_thread = of_panels + of_maxima + of_sums + bf16_rows_bytes(w) + THREADS_APART;
     char *memory = alloc_aligned(threads * of_thread);
     f.packed = alloc_aligned(f.tiles * SIDE * f.chunks * CHUNK * (int64_t)sizeof(uint16_t));
     f.arranged = alloc_aligned(f.rest * f.chunks * CHUNK * (int64_t)sizeof(uint16_t));

@@ -104,21 +104,27 @@ INLINE void multiply(const int M, const uint16_t *panel, const uint16_t *dy, int
 {
     const __mmask16 before = onto ? 0xffff : 0;
     __m512 sums[4 * GROUP];
+#pragma GCC unroll 6
     for (int i = 0; i < M; i++)
+#pragma GCC unroll 4
         for (int s = 0; s < 4; s++)
             sums[4 * i + s] = _mm512_maskz_loadu_ps(before, c + i * c_stride + 16 * s);
     for (int64_t p = 0; p < pairs; p++) {
         __m512i weights[4];
+#pragma GCC unroll 4
         for (int s = 0; s < 4; s++)
             weights[s] = _mm512_load_si512(panel + 2 * HALF * p + 32 * s);
 #pragma GCC unroll 6
         for (int i = 0; i < M; i++) {
             const __m512i pair = two_words(dy + i * DEPTH + 2 * p);
+#pragma GCC unroll 4
             for (int s = 0; s < 4; s++)
                 sums[4 * i + s] = dot_pairs(sums[4 * i + s], weights[s], pair);
         }
     }
+#pragma GCC unroll 6
     for (int i = 0; i < M; i++)
+#pragma GCC unroll 4
         for (int s = 0; s < 4; s++)
             _mm512_storeu_ps(c + i * c_stride + 16 * s, sums[4 * i + s]);
 }
@@ -187,7 +193,7 @@ int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t 
     b.stride = round_up(w->rows, SIDE);
     threads = useful_threads(threads, w->rows * w->columns);
     const int64_t of_panel = PANEL * (int64_t)sizeof(uint16_t);
-    const int64_t of_thread = of_panel + b.most * 2 * HALF * (int64_t)sizeof(float);
+    const int64_t of_thread = of_panel + b.most * 2 * HALF * (int64_t)sizeof(float) + THREADS_APART;
     char *memory = alloc_aligned(threads * of_thread);
     b.maxima = alloc_aligned(w->columns / w->blocksize * b.stride * (int64_t)sizeof(float));
     b.packed = alloc_aligned(b.panels * m * DEPTH * (int64_t)sizeof(uint16_t));

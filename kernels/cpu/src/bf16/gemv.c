@@ -9,15 +9,79 @@
 
 #ifdef HAS_DOTS
 
+#define SIDE 16
 #define MOST_STREAMS 4      /* rows of W that are read side by side */
 #define PREFETCH_BYTES 2048 /* ahead in the codes of each of them */
+#define PLANES 1024         /* bytes of `split_table` */
+
+/* Bytes b of the 256 floats of a table: planes[b][256]. */
+__attribute__((target("avx512f"))) static void split_table(const float *table, uint8_t *planes)
+{
+    for (int i = 0; i < 256; i += 16) {
+        const __m512i words = _mm512_loadu_si512(table + i);
+        _mm_storeu_si128((__m128i *)(planes + i), _mm512_cvtepi32_epi8(words));
+        _mm_storeu_si128((__m128i *)(planes + 256 + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(words, 8)));
+        _mm_storeu_si128((__m128i *)(planes + 512 + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(words, 16)));
+        _mm_storeu_si128((__m128i *)(planes + 768 + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(words, 24)));
+    }
+}
+
+/* `chosen_set()->maxima` of nested maxima, nested blocks of 16 or more: 64 at a time, a byte of each float after
+   another. Beside few rows of x the look-up among 256 floats would cost a tenth of the product. Writes up to 15 floats
+   more. */
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi"))) static void
+nested_maxima(const blockwise_4bit *w, const uint8_t *planes, int64_t first, int64_t count, float *to)
+{
+    /* Bytes are put together within quarters of a vector: so the codes of a quarter are every fourth four. */
+    const __m512i turn = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512 offset = _mm512_set1_ps(*w->offset);
+    const int shift = __builtin_ctz(w->nested_blocksize);
+    const int64_t last = (first + count - 1) >> shift;
+    for (int64_t i = 0; i < count; i += 64) {
+        const __mmask64 here = count - i >= 64 ? ~0ull : (1ull << (count - i)) - 1;
+        const __m512i codes =
+            _mm512_permutexvar_epi32(turn, _mm512_maskz_loadu_epi8(here, w->absmax_codes + first + i));
+        const __mmask64 upper = _mm512_movepi8_mask(codes);
+        __m512i bytes[4], pairs[4], words[4];
+#pragma GCC unroll 4
+        for (int b = 0; b < 4; b++) {
+            const __m512i *plane = (const __m512i *)(planes + 256 * b);
+            const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(plane), codes, _mm512_load_si512(plane + 1));
+            bytes[b] = _mm512_mask_blend_epi8(
+                upper, low,
+                _mm512_permutex2var_epi8(_mm512_load_si512(plane + 2), codes, _mm512_load_si512(plane + 3)));
+        }
+        for (int b = 0; b < 4; b += 2) {
+            pairs[b] = _mm512_unpacklo_epi8(bytes[b], bytes[b + 1]);
+            pairs[b + 1] = _mm512_unpackhi_epi8(bytes[b], bytes[b + 1]);
+        }
+        for (int b = 0; b < 2; b++) {
+            words[2 * b] = _mm512_unpacklo_epi16(pairs[b], pairs[b + 2]);
+            words[2 * b + 1] = _mm512_unpackhi_epi16(pairs[b], pairs[b + 2]);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            const int64_t at = first + i + 16 * j;
+            if (at >= first + count)
+                return;
+            const int64_t block = at >> shift, after = block < last ? block + 1 : block;
+            const __mmask16 behind =
+                _mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32((int)min_i64(((block + 1) << shift) - at, 16)));
+            const __m512 scale = _mm512_mask_blend_ps(behind, _mm512_set1_ps(w->nested_absmax[block]),
+                                                      _mm512_set1_ps(w->nested_absmax[after]));
+            const __m512 maximum = _mm512_mul_ps(_mm512_castsi512_ps(words[j]), scale);
+            _mm512_storeu_ps(to + i + 16 * j, _mm512_add_ps(maximum, offset));
+        }
+    }
+}
 
 BEGIN_DOTS
 
+/* Rows of W that are read side by side; the maxima are of halves of chunks. */
 typedef struct {
     const uint8_t *codes[MOST_STREAMS];
-    const float *maxima; /* [stream], of halves of chunks */
-    int64_t maxima_stride;
+    const float *maxima[MOST_STREAMS];
     const float *levels;
 } weight_rows;
 
@@ -44,25 +108,29 @@ void bf16_arrange(const uint16_t *x, int64_t k, uint16_t *to)
 }
 
 /* sums[r M + i] += the chunk from column c on; there: which words of its codes are in the row. */
-INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 levels, int64_t c, __mmask16 there,
+INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 levels, int64_t c, const __mmask16 there,
                       const uint16_t *x, int64_t stride, __m512 *sums)
 {
     const __m512i second = second_half();
     __m512i words[MOST_STREAMS], tables[MOST_STREAMS];
+#pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-        const float *maxima = w->maxima + r * w->maxima_stride + c / HALF;
-        words[r] = there == 0xffff ? _mm512_loadu_si512(w->codes[r] + c / 2)
-                                   : _mm512_maskz_loadu_epi32(there, w->codes[r] + c / 2);
+        const float *maxima = w->maxima[r] + c / HALF;
+        const uint8_t *codes = w->codes[r] + c / 2;
+        words[r] = there == 0xffff ? _mm512_loadu_si512(codes) : _mm512_maskz_loadu_epi32(there, codes);
         tables[r] = two_tables(levels, maxima[0], maxima[1]);
-        _mm_prefetch((const char *)w->codes[r] + c / 2 + PREFETCH_BYTES, _MM_HINT_T0);
+        _mm_prefetch((const char *)codes + PREFETCH_BYTES, _MM_HINT_T0);
     }
 #pragma GCC unroll 4
     for (int s = 0; s < 4; s++) {
         __m512i xs[MAX_ROWS];
+#pragma GCC unroll 8
         for (int i = 0; i < M; i++)
             xs[i] = _mm512_load_si512(x + i * stride + c + 32 * s);
+#pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
             const __m512i weights = look_up(words[r], s, second, tables[r]);
+#pragma GCC unroll 8
             for (int i = 0; i < M; i++)
                 sums[r * M + i] = dot_pairs(sums[r * M + i], weights, xs[i]);
         }
@@ -70,19 +138,21 @@ INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 lev
 }
 
 /* to[r M + i] of R rows of W and M of x. */
-INLINE void dot_rows(const int R, const int M, const weight_rows *w, int64_t k, const uint16_t *x, int64_t stride,
+INLINE void dot_rows(const int R, const int M, const weight_rows *rows, int64_t k, const uint16_t *x, int64_t stride,
                      float *to)
 {
-    const __m512 levels = _mm512_loadu_ps(w->levels);
+    const weight_rows w = *rows;
+    const __m512 levels = _mm512_loadu_ps(w.levels);
     __m512 sums[16];
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
         sums[i] = _mm512_setzero_ps();
-    int64_t c = 0;
-    for (; c + CHUNK <= k; c += CHUNK)
-        add_chunk(R, M, w, levels, c, 0xffff, x, stride, sums);
-    if (c < k)
-        add_chunk(R, M, w, levels, c, 0xff, x, stride, sums);
-    if (R * M <= 4)
+    const int64_t whole = k / CHUNK * CHUNK;
+    for (int64_t c = 0; c < whole; c += CHUNK)
+        add_chunk(R, M, &w, levels, c, 0xffff, x, stride, sums);
+    if (whole < k) /* half a chunk is left of the row */
+        add_chunk(R, M, &w, levels, whole, 0xff, x, stride, sums);
+    if (R * M <= 2)
         for (int i = 0; i < R * M; i++)
             to[i] = _mm512_reduce_add_ps(sums[i]);
     else
@@ -109,11 +179,11 @@ static const struct {
 } kernels[MAX_ROWS] = {{2, dot_2_1}, {4, dot_4_2}, {4, dot_4_3}, {4, dot_4_4},
                        {2, dot_2_5}, {2, dot_2_6}, {2, dot_2_7}, {2, dot_2_8}};
 
-/* Floats from the maxima of one row to those of the next: `chosen_set()->maxima` and the last half need a few more. */
-static int64_t maxima_stride(const blockwise_4bit *w) { return round_up(w->columns / HALF + 1, ABSMAX_PADDING); }
+/* Floats from the maxima of one row to those of the next. */
+static int64_t maxima_stride(const blockwise_4bit *w) { return round_up(w->columns / HALF + 1, 16); }
 
 int64_t bf16_rows_bytes(const blockwise_4bit *w)
-{ return round_up(2 * MOST_STREAMS * maxima_stride(w) * (int64_t)sizeof(float), 64); }
+{ return PLANES + 2 * MOST_STREAMS * maxima_stride(w) * (int64_t)sizeof(float); }
 
 /* Row i of each of the stretches of `rows`; a row that is behind the end is that of the first stretch once more. */
 static int64_t row_at(range rows, int64_t length, int64_t i, int stretch)
@@ -122,27 +192,62 @@ static int64_t row_at(range rows, int64_t length, int64_t i, int stretch)
     return row < rows.end ? row : rows.first + i;
 }
 
+/* The sums of rows [i, i + count) of each stretch, [16][stretch][row of x], to y [m, n]: rows of y are long, and often
+   a power of two apart, so a number alone at each of them would cost a cache line. */
+static void store_block(float sums[SIDE][SIDE], range rows, int64_t length, int streams, int64_t i, int64_t count,
+                        int m, float *y, int64_t n)
+{
+    __m512i v[SIDE];
+    for (int j = 0; j < SIDE; j++)
+        v[j] = _mm512_load_si512(sums[j]);
+    transpose_words(v);
+    for (int r = 0; r < streams; r++) {
+        const int64_t row = rows.first + r * length + i;
+        const __mmask16 here = lanes_below(min_i64(count, rows.end - row));
+        for (int j = 0; j < m; j++)
+            _mm512_mask_storeu_epi32(y + j * n + row, here, v[r * m + j]);
+    }
+}
+
+/* The maxima of a row, one for each half of a chunk, and 0 where the last is behind the end. planes: of the table of
+   nested maxima, or NULL. */
+static void load_maxima(const blockwise_4bit *w, const uint8_t *planes, int64_t row, float *to)
+{
+    const int64_t blocks = w->columns / w->blocksize, halves = w->columns / HALF;
+    const int shift = __builtin_ctz(w->blocksize / HALF);
+    if (planes)
+        nested_maxima(w, planes, row * blocks, blocks, to);
+    else
+        chosen_set()->maxima(w, row * blocks, blocks, to);
+    for (int64_t i = halves - 1; shift && i >= 0; i--) /* downwards: what is still to be read is not written */
+        to[i] = to[i >> shift];
+    if (halves % 2)
+        to[halves] = 0;
+}
+
 /* All of that for M <= MAX_ROWS rows of x. */
-static void multiply(const blockwise_4bit *w, range rows, const uint16_t *x, int m, int64_t stride, float *y, char *own)
+static void multiply(const blockwise_4bit *w, const uint8_t *planes, range rows, const uint16_t *x, int m,
+                     int64_t stride, float *y, float *maxima)
 {
     const int streams = kernels[m - 1].streams;
-    const int64_t k = w->columns, chunks = round_up(k, CHUNK) / CHUNK;
+    const int64_t k = w->columns;
     const int64_t length = round_up(rows.end - rows.first, streams) / streams;
-    weight_rows now = {.maxima_stride = maxima_stride(w), .levels = w->levels};
+    weight_rows now = {.levels = w->levels};
+    const int64_t of_row = maxima_stride(w);
+    float sums[SIDE][SIDE] __attribute__((aligned(64))) = {{0}};
     /* Maxima are written while the rows before are multiplied: what was written a moment ago is slow to read. */
-    float *maxima = (float *)own, *next = maxima + MOST_STREAMS * now.maxima_stride;
+    float *next = maxima + MOST_STREAMS * of_row;
     for (int64_t i = -1; i < length; i++) {
         for (int r = 0; r < streams && i + 1 < length; r++)
-            maxima_of_row(w, row_at(rows, length, i + 1, r), 0, chunks, next + r * now.maxima_stride);
+            load_maxima(w, planes, row_at(rows, length, i + 1, r), next + r * of_row);
         if (i >= 0) {
-            float sums[16];
-            now.maxima = maxima;
-            for (int r = 0; r < streams; r++)
+            for (int r = 0; r < streams; r++) {
                 now.codes[r] = w->codes + row_at(rows, length, i, r) * (k / 2);
-            kernels[m - 1].run(&now, k, x, stride, sums);
-            for (int r = 0; r < streams; r++)
-                for (int j = 0; j < m; j++)
-                    y[j * w->rows + row_at(rows, length, i, r)] = sums[r * m + j];
+                now.maxima[r] = maxima + r * of_row;
+            }
+            kernels[m - 1].run(&now, k, x, stride, sums[i % SIDE]);
+            if (i % SIDE == SIDE - 1 || i == length - 1)
+                store_block(sums, rows, length, streams, i / SIDE * SIDE, i % SIDE + 1, m, y, w->rows);
         }
         float *const free_again = maxima;
         maxima = next;
@@ -152,8 +257,13 @@ static void multiply(const blockwise_4bit *w, range rows, const uint16_t *x, int
 
 void bf16_rows(const blockwise_4bit *w, range rows, const uint16_t *x, int64_t m, int64_t stride, float *y, char *own)
 {
+    const int split = !w->absmax && w->nested_blocksize >= 16 && __builtin_popcount(w->nested_blocksize) == 1 &&
+                      __builtin_cpu_supports("avx512vbmi");
+    if (split)
+        split_table(w->dynamic8, (uint8_t *)own);
     for (int64_t i = 0; i < m; i += MAX_ROWS)
-        multiply(w, rows, x + i * stride, (int)min_i64(m - i, MAX_ROWS), stride, y + i * w->rows, own);
+        multiply(w, split ? (uint8_t *)own : NULL, rows, x + i * stride, (int)min_i64(m - i, MAX_ROWS), stride,
+                 y + i * w->rows, (float *)(own + PLANES));
 }
 
 END_DOTS

@@ -33,8 +33,8 @@ static inline __attribute__((always_inline)) __m256 lookup_(table16 table, __m25
 #define float_to_half(v, p) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph((__m256)(v), _MM_FROUND_TO_NEAREST_INT))
 #define broadcast_absmax(p, lane) (F) _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), (__m256i)(lane))
 
-/* Sixteen levels as four tables of their bytes: one look-up finds a byte of 32 levels, and unpacking joins the four. That
-   is three instructions for a vector of eight, where two permutations, two shifts and a choice are five. */
+/* Sixteen levels as four tables of their bytes: one look-up finds a byte of 32 levels, and unpacking joins the four.
+   That is three instructions for a vector of eight, where two permutations, two shifts and a choice are five. */
 typedef struct {
     __m256i byte[4];
 } level_table;

@@ -1,36 +1,26 @@
-"""The ten kinds of document, by name."""
+"""The ten kinds of document, by name: a TOML file each (docs/documents.md describes the format)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
-from lowrank.data.documents.kinds import (
-    aml_sar_narrative,
-    audit_letter,
-    covenant_certificate,
-    credit_memo,
-    earnings_summary,
-    fund_fact_sheet,
-    investment_thesis,
-    invoice_statement,
-    mdna_section,
-    risk_disclosure,
+from ..kind import Kind
+from ..kind_file import read_kind
+
+# In the order in which the documents of a set take turns.
+NAMES = (
+    "earnings_summary",
+    "mdna_section",
+    "risk_disclosure",
+    "credit_memo",
+    "covenant_certificate",
+    "invoice_statement",
+    "aml_sar_narrative",
+    "investment_thesis",
+    "fund_fact_sheet",
+    "audit_letter",
 )
-from lowrank.data.documents.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        module.KIND.name: module.KIND
-        for module in (
-            earnings_summary,
-            mdna_section,
-            risk_disclosure,
-            credit_memo,
-            covenant_certificate,
-            invoice_statement,
-            aml_sar_narrative,
-            investment_thesis,
-            fund_fact_sheet,
-            audit_letter,
-        )
-    }
+    {name: read_kind(Path(__file__).with_name(f"{name}.toml")) for name in NAMES}
 )

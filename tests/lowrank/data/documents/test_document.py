@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from lowrank.data.documents.document import Entry, make_documents, make_entry, read_jsonl, write_jsonl
+from lowrank.data.documents.draws import Range
+from lowrank.data.documents.kind import STYLES, Field, Sentence
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.documents.kinds.kind import STYLES, Field, Sentence, between
 from lowrank.data.documents.names import NAMES
 from lowrank.data.documents.splits import SPLITS, second_digit
 from lowrank.data.facts.fact import print_value
@@ -137,7 +138,7 @@ def test_no_derived_figure_is_zero() -> None:
 
 
 def test_a_field_without_a_figure_in_the_ranges_of_a_split_is_refused() -> None:
-    field = Field("limit", "ratio", between("2.00", "2.50", "0.10"), ())
+    field = Field("limit", "ratio", Range(Decimal("2.00"), Decimal("2.50"), Decimal("0.10")), ())
     with pytest.raises(ValueError, match=r"^Field\.fact: limit: no figure with a second digit in range\(8, 10\)"):
         field.fact(random.Random(0), SPLITS["test"], "symbols", {})
 

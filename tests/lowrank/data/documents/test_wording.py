@@ -6,8 +6,8 @@ import re
 import pytest
 
 from lowrank.data.documents.document import make_entry
+from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.documents.kinds.kind import STYLES
 from lowrank.data.facts.fact import Fact, make_fact
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lowrank.data.documents.document import read_jsonl, write_jsonl
+from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.documents.kinds.kind import STYLES
 from lowrank.data.imports.importing import import_entry, kind_of
 from lowrank.eval.metrics.faithfulness import check
 

@@ -77,6 +77,7 @@ def test_hashes_are_those_of_the_files(out: Path, raw: Path, manifest) -> None:
         assert (file["sha256"], file["bytes"]) == (sha256_of(path), path.stat().st_size)
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes_under_another_hash_seed(out: Path, raw: Path, tmp_path: Path) -> None:
     command = ("-m", "lowrank", "data", "mixture", tmp_path / "out", "--from", raw, "--total", TOTAL)
     run_python(*command, env=environment(PYTHONHASHSEED="1"), cwd=tmp_path)

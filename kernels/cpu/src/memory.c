@@ -1,6 +1,10 @@
-/* Pages of 2 MB for large weights: a product that reads W once then seldom waits for an address to be translated. */
+/* Wishes about memory, where the system takes them: pages of 2 MB for large weights, so that a product that reads W
+   once seldom waits for an address to be translated; and what is freed is kept for what comes next, which finds its
+   pages there. */
 
 #include "api.h"
+
+#include <stdlib.h>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -24,5 +28,24 @@ void lowrank_prefer_huge_pages(void *p, int64_t bytes)
 #else
 
 void lowrank_prefer_huge_pages(void *p, int64_t bytes) { (void)p, (void)bytes; }
+
+#endif
+
+#ifdef __GLIBC__
+#include <malloc.h>
+
+#define LARGE (32 << 20) /* bytes from which a piece is mapped by itself: as far as glibc's own rule goes */
+
+void lowrank_keep_freed_memory(int keep)
+{
+    mallopt(M_MMAP_THRESHOLD, LARGE);
+    mallopt(M_TRIM_THRESHOLD, keep ? -1 : 2 * LARGE);
+    if (!keep)
+        malloc_trim(0);
+}
+
+#else
+
+void lowrank_keep_freed_memory(int keep) { (void)keep; }
 
 #endif
