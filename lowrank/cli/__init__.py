@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__

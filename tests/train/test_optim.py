@@ -170,8 +170,8 @@ def test_twenty_qlora_steps_of_peft_and_bitsandbytes(
     torch.testing.assert_close(torch.stack(norms), curve["train_grad_norm"], rtol=error, atol=0)
     save_adapter(model, "hat", tmp_path / "end")
     end: dict[str, Tensor] = load_file(tmp_path / "end" / "adapter_model.safetensors")
-    # Adam divides a gradient by its own size: an error of 3e-4 of the largest one, to which the norm above is held, moves
-    # a weight by the rate times the quotient of the two, and where the sign is lost by twice the rate.
+    # Adam divides a gradient by its own size: an error of 3e-4 of the largest one, to which the norm above is held,
+    # moves a weight by the rate times the quotient of the two, and where the sign is lost by twice the rate.
     with torch.no_grad():
         for name, matrix in matrices.items():
             matrix.copy_(allowed[name])
