@@ -273,18 +273,18 @@ CPU_OPS = CpuOps()
 
 
 def _learned(*tensors: Tensor) -> bool:
-    """Whether one of them has a gradient: without one an operation is called past autograd."""
+    """True if one of them has a gradient: without one an operation is called without autograd."""
     return any(tensor.requires_grad for tensor in tensors)
 
 
 def _known(targets: Tensor, vocabulary: int) -> bool:
-    """Whether every target is a token or ignored: torch says what is wrong with another one."""
+    """True if every target is a token or ignored: torch refuses any other in its own words."""
     counted = targets[targets != IGNORED]
     return bool(((counted >= 0) & (counted < vocabulary)).all())
 
 
 def _in_c(*tensors: Tensor) -> bool:
-    """Whether the C library was built, and takes the tensors' one dtype where they are."""
+    """True if the C library was built and takes the dtype and device that the tensors share."""
     dtype = tensors[0].dtype
     if dtype not in library.DTYPES or library.unavailable_reason():
         return False

@@ -136,7 +136,8 @@ def _masked(inner: Tensor, rank_mask: Tensor | None) -> Tensor:
     if rank_mask is None:
         return inner
     rows = inner.unflatten(0, (rank_mask.shape[0], -1))
-    return rows.masked_fill(~rank_mask[:, None], 0.0).flatten(0, 1)
+    masked: Tensor = rows.masked_fill(~rank_mask[:, None], 0.0).flatten(0, 1)
+    return masked
 
 
 def _v(dy: Tensor, part: LinearWithAdapter) -> Tensor | None:
