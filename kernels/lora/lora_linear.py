@@ -135,9 +135,8 @@ def _masked(inner: Tensor, rank_mask: Tensor | None) -> Tensor:
     """inner [M, r] with zeros where a row of the batch does not use a column."""
     if rank_mask is None:
         return inner
-    rows = inner.unflatten(0, (rank_mask.shape[0], -1))
-    masked: Tensor = rows.masked_fill(~rank_mask[:, None], 0.0).flatten(0, 1)
-    return masked
+    rows: Tensor = inner.unflatten(0, (rank_mask.shape[0], -1))
+    return rows.masked_fill(~rank_mask[:, None], 0.0).flatten(0, 1)
 
 
 def _v(dy: Tensor, part: LinearWithAdapter) -> Tensor | None:
