@@ -175,19 +175,24 @@ def find_linear(path: str, config: ModelConfig) -> str:
 def capture(model: Llama, path: str, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Input and output of one linear in a forward pass: x [1, T, K], y [1, T, N]
 
-    The hook keeps the hat's products apart from the one with W, which without it may be one sum, rounded once.
+    The products of an adapter are taken apart from the one with W by a hook on the wrapped layer; without it they may be
+    one sum, rounded once.
     """
     held: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         held.extend((inputs[0].clone(), output.clone()))
 
-    handle = model.get_submodule(path).register_forward_hook(keep)
+    layer = model.get_submodule(path)
+    handles = [layer.register_forward_hook(keep)]
+    if isinstance(layer, LoRALinear):
+        handles.append(layer.base.register_forward_hook(lambda *_: None))
     try:
         with torch.no_grad():
             model(torch.tensor([list(tokens)]))
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     x, y = held
     return x, y
 

@@ -1,7 +1,6 @@
 """Linears that share their input, computed together by one LoRA plan: see `kernels.lora.lora_linear`."""
 
 from collections.abc import Sequence
-from math import sqrt
 from operator import is_
 from typing import Any
 
@@ -59,7 +58,7 @@ def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> l
                 ((name, share),) = selection
                 config = configs[name]
                 lora_A, lora_B = layer._modules["lora_A"]._parameters[name], layer._modules["lora_B"]._parameters[name]
-                scaling = config.alpha / (sqrt(config.rank) if config.rslora else config.rank) * share  # .scaling
+                scaling = config.scaling * share
                 if config.dropout and layer.training:
                     drop = (config.dropout, layer.dropout_seed())
             else:

@@ -5,7 +5,7 @@ K in_features (d), N out_features, r rank, B rows of a batch, R ranks of all ada
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,11 @@ class AdapterConfig:
     targets: tuple[str, ...]
     dropout: float = 0.0
     rslora: bool = False
+    scaling: float = field(init=False, repr=False, compare=False)
 
-    @property
-    def scaling(self) -> float:
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+    def __post_init__(self) -> None:
+        divisor = math.sqrt(max(self.rank, 0)) if self.rslora else self.rank
+        object.__setattr__(self, "scaling", self.alpha / divisor if divisor > 0 else math.nan)  # refused by its reader
 
 
 class LoRALinear(nn.Module):

@@ -29,13 +29,19 @@ def hf_embedded(embedded, embedded_hat, tmp_path_factory):
 
 
 def hook_value(base, path, row, token, weights, hat=None, force=False):
-    """The output of a linear in the model's own forward pass, taken by a hook of the test's own."""
+    """The output of a linear in the model's own forward pass, taken by a hook of the test's own.
+
+    With an adapter the one product and the other are taken apart by a second hook, as the microscope does.
+    """
     model = load(base, weights, torch.float32)
     if hat is not None:
         load_adapter(model, "worn", hat, force=force)
         use_adapter(model, "worn")
     seen = []
-    model.get_submodule(path).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    layer = model.get_submodule(path)
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    if hat is not None:
+        layer.base.register_forward_hook(lambda *_: None)
     with torch.no_grad():
         model(torch.tensor([load_tokenizer(base).encode(TEXT, bos=True, eos=False)]))
     return float(seen[0][0, token, row])

@@ -217,7 +217,10 @@ def test_a_scale_that_is_off_in_the_last_bit_is_noticed(bases: dict[str, Path], 
 
 
 def test_a_hat_with_another_scaling_is_noticed(bases: dict[str, Path], monkeypatch) -> None:
-    monkeypatch.setattr(AdapterConfig, "scaling", property(lambda config: 1.001 * config.alpha / config.rank))
+    def scaled(config: AdapterConfig) -> None:
+        object.__setattr__(config, "scaling", 1.001 * config.alpha / config.rank)
+
+    monkeypatch.setattr(AdapterConfig, "__post_init__", scaled)
     found = failed(live_parity(bases["hf-mha"], "fp32"))
     assert {"hat: hidden states", "hat: logits", "hat: gradients"} <= set(found)
     assert not [what for what in found if what.startswith("base")]
