@@ -4,10 +4,10 @@
     dequantize(tensors, spec, shape, dtype) -> W
     linear(x, tensors, spec, shape), linear_dx(dy, tensors, spec, shape) -> y = x W^T, dX = dY W
 
-Each has a fake implementation (shape and dtype of its result) and, where x has a gradient, its formula: to a compiler it
-is one node, and the kernel behind it is chosen by `dispatch` at run time. An operator takes tensors, numbers and
-strings only, so a weight is passed as its stored tensors, a `WeightSpec` written as one string, and the shape of W,
-whose sizes can be symbols in compiled code that quantizes.
+Each has a fake implementation (shape and dtype of its result) and, where x has a gradient, its formula. To a compiler
+it is one node; `dispatch` chooses the kernel behind it at run time. An operator takes tensors, numbers and strings
+only, so a weight is passed as its stored tensors, a `WeightSpec` written as one string, and the shape of W, whose sizes
+can be symbols in compiled code that quantizes.
 """
 
 from collections.abc import Callable, Sequence
