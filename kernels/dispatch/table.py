@@ -1,8 +1,8 @@
 """The table of kernels for each operation, read from the top.
 
-A path is chosen for the operation, the device, the dtype, the shape, and the layout in which the weight is held. The
-first row none of whose rules objects is taken; the objections to the rows above it are the reason that is given. The
-last row of every operation is plain torch, which takes everything.
+A kernel is chosen by the operation, the device, the dtype, the shape, and the layout of the weight: the first row none
+of whose rules objects. The objections of the rows above it are the reason that is given. The last row of every
+operation is plain torch, which takes everything.
 
 M rows of x flattened, N out_features, K in_features.
 """
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     blocksize: int = 64
 
 
-Rule = Callable[[Case], str]  # the reason why a path does not take a case, "" if it does
+Rule = Callable[[Case], str]  # the reason why a kernel does not take a case, "" if it does
 
 
 def no_triton_reason(case: Case) -> str:
@@ -58,7 +58,7 @@ def no_c_library_reason(case: Case) -> str:
 DEVICES: dict[Rule, str] = {
     no_triton_reason: "cuda",
     no_c_library_reason: "cpu",
-}  # a path whose first rule this is is for no other device
+}  # a kernel whose first rule this is is for no other device
 
 
 def dtype_reason(case: Case) -> str:
@@ -127,11 +127,11 @@ def ragged_rows_reason(case: Case) -> str:
     return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
 
 
-def below_min_rows_reason(path: str) -> Rule:
-    """The rule that x has at least as many rows as the measured crossover of the path of this name."""
+def below_min_rows_reason(name: str) -> Rule:
+    """The rule that x has at least as many rows as the measured crossover of the kernel of this name."""
 
     def rule(case: Case) -> str:
-        limit = first_rows(path, case.op, case.dtype)
+        limit = first_rows(name, case.op, case.dtype)
         if case.m >= limit.m:
             return ""
         return f"M {case.m} is below {limit.m}, up to where looking up in registers is as fast ({limit.known})"
@@ -140,38 +140,44 @@ def below_min_rows_reason(path: str) -> Rule:
 
 
 @dataclass(frozen=True)
-class Path:
-    """One row: what computes `op`, where (a function of a room of `kernels`), for which weights, and when not."""
+class Kernel:
+    """One row: a function that computes `op` for weights in `layout`, and the rules that keep it from a case.
+
+    name         as `explain` prints it
+    function     "MODULE.FUNCTION" in `kernels`: a name, as Triton's modules can be imported on Linux only
+    layout       None for every one
+    description  of its merit: the reason that is given where no row above it objects
+    """
 
     op: str
     name: str
-    where: str
-    layout: type[QuantizedWeight] | None  # None: every one
-    why: str
+    function: str
+    layout: type[QuantizedWeight] | None
+    description: str
     rules: tuple[Rule, ...] = ()
 
     @property
     def uses_lookup(self) -> bool:
         """True if its kernels turn codes into levels by `triton.lookup`."""
-        return self.where.startswith(("triton.gemv.", "triton.gemm."))
+        return self.function.startswith(("triton.gemv.", "triton.gemm."))
 
     def is_for(self, case: Case) -> bool:
         device = DEVICES.get(self.rules[0]) if self.rules else None
         return self.op == case.op and self.layout in (None, case.layout) and device in (None, case.device.type)
 
     def unsupported_reason(self, case: Case) -> str:
-        """The rule that keeps this path from the case, "" if none does."""
+        """The rule that keeps this kernel from the case, "" if none does."""
         return next(filter(None, (rule(case) for rule in self.rules)), "")
 
     def can_run(self, case: Case) -> bool:
-        """True if no rule keeps this path from the case."""
+        """True if no rule keeps this kernel from the case."""
         return not self.unsupported_reason(case)
 
     @cached_property
     def run(self) -> Callable[..., Any]:
-        """The function. Its room is imported when it is first wanted: Triton exists on Linux only."""
-        room, _, function = self.where.rpartition(".")
-        run: Callable[..., Any] = getattr(import_module(f"..{room}", __package__), function)
+        """The function that `function` names; its module is imported at first use."""
+        module, _, name = self.function.rpartition(".")
+        run: Callable[..., Any] = getattr(import_module(f"..{module}", __package__), name)
         return run
 
 
@@ -208,53 +214,53 @@ DOT_ROWS = (*ON_CPU, no_rows_reason, no_bf16_dots_reason, ragged_rows_reason, be
 ANY_ROWS_ON_CPU = (*ON_CPU, no_rows_reason)
 
 TABLE = (
-    Path(QUANTIZE, "Triton", "triton.quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
-    Path(QUANTIZE, C_GEMV, "cpu.linear.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
-    Path(QUANTIZE, PLAIN, "reference.weights.quantize", None, NO_KERNEL),
-    Path(DEQUANTIZE, "Triton", "triton.dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
-    Path(DEQUANTIZE, "Triton, repacked", "triton.dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
-    Path(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
-    Path(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
-    Path(DEQUANTIZE, PLAIN, "reference.weights.dequantize", None, NO_KERNEL),
-    Path(FORWARD, DECODE, "triton.gemv.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
-    Path(FORWARD, FUSED, "triton.gemm.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
-    Path(FORWARD, "Triton int8", "triton.int8_linear.linear", RowwiseInt8, ROWS, INT8_ROWS),
-    Path(FORWARD, SCRATCH, "dispatch.dequant_gemm.linear", None, ONE_GEMM, ANY_ROWS),
-    Path(FORWARD, C_AMX, "cpu.linear.tiled_linear", Blockwise4bit, AS_TILES, TILED_ROWS),
-    Path(FORWARD, C_DOTS, "cpu.linear.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
-    Path(FORWARD, FLOAT_PANELS, "cpu.linear.linear", Blockwise4bit, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
-    Path(FORWARD, C_GEMV, "cpu.linear.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(FORWARD, FLOAT_PANELS, "cpu.linear.linear", RowwiseInt8, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
-    Path(FORWARD, C_GEMV, "cpu.linear.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(FORWARD, PLAIN, "reference.weights.linear", None, NO_KERNEL),
-    Path(DX, DECODE, "triton.gemv.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
-    Path(DX, FUSED, "triton.gemm.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
-    Path(DX, "Triton int8", "triton.int8_linear.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
-    Path(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
-    Path(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
-    Path(DX, C_DOTS, "cpu.linear.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
-    Path(DX, FLOAT_PANELS, "cpu.linear.linear_dx", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
-    Path(DX, FLOAT_PANELS, "cpu.linear.linear_dx", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
-    Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(DX, PLAIN, "reference.weights.linear_dx", None, NO_KERNEL),
+    Kernel(QUANTIZE, "Triton", "triton.quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
+    Kernel(QUANTIZE, C_GEMV, "cpu.linear.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
+    Kernel(QUANTIZE, PLAIN, "reference.weights.quantize", None, NO_KERNEL),
+    Kernel(DEQUANTIZE, "Triton", "triton.dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
+    Kernel(DEQUANTIZE, "Triton, repacked", "triton.dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
+    Kernel(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
+    Kernel(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
+    Kernel(DEQUANTIZE, PLAIN, "reference.weights.dequantize", None, NO_KERNEL),
+    Kernel(FORWARD, DECODE, "triton.gemv.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Kernel(FORWARD, FUSED, "triton.gemm.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Kernel(FORWARD, "Triton int8", "triton.int8_linear.linear", RowwiseInt8, ROWS, INT8_ROWS),
+    Kernel(FORWARD, SCRATCH, "dispatch.dequant_gemm.linear", None, ONE_GEMM, ANY_ROWS),
+    Kernel(FORWARD, C_AMX, "cpu.linear.tiled_linear", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Kernel(FORWARD, C_DOTS, "cpu.linear.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
+    Kernel(FORWARD, FLOAT_PANELS, "cpu.linear.linear", Blockwise4bit, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
+    Kernel(FORWARD, C_GEMV, "cpu.linear.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Kernel(FORWARD, FLOAT_PANELS, "cpu.linear.linear", RowwiseInt8, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
+    Kernel(FORWARD, C_GEMV, "cpu.linear.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Kernel(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(FORWARD, PLAIN, "reference.weights.linear", None, NO_KERNEL),
+    Kernel(DX, DECODE, "triton.gemv.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Kernel(DX, FUSED, "triton.gemm.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Kernel(DX, "Triton int8", "triton.int8_linear.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
+    Kernel(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
+    Kernel(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Kernel(DX, C_DOTS, "cpu.linear.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
+    Kernel(DX, FLOAT_PANELS, "cpu.linear.linear_dx", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Kernel(DX, FLOAT_PANELS, "cpu.linear.linear_dx", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Kernel(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(DX, PLAIN, "reference.weights.linear_dx", None, NO_KERNEL),
 )
 
 
 @lru_cache(maxsize=4096)  # a prompt of every length is a case
-def choose(case: Case) -> Path:
-    """The first path of the table that takes the case."""
-    return next(path for path in TABLE if path.is_for(case) and path.can_run(case))
+def choose(case: Case) -> Kernel:
+    """The first kernel of the table that takes the case."""
+    return next(kernel for kernel in TABLE if kernel.is_for(case) and kernel.can_run(case))
 
 
 @lru_cache(maxsize=4096)
 def choice_reason(case: Case) -> str:
-    """The reason for the choice of `choose`: the objections of the paths before it, or its own merit."""
+    """The reason for the choice of `choose`: the objections of the kernels before it, or its own merit."""
     chosen = choose(case)
-    objections = [path.unsupported_reason(case) for path in TABLE[: TABLE.index(chosen)] if path.is_for(case)]
-    return "; ".join(dict.fromkeys(objections)) or chosen.why
+    objections = [kernel.unsupported_reason(case) for kernel in TABLE[: TABLE.index(chosen)] if kernel.is_for(case)]
+    return "; ".join(dict.fromkeys(objections)) or chosen.description
 
 
 def not_repacked_reason(

@@ -284,7 +284,7 @@ def test_a_question_that_makes_no_sense_is_refused(options: dict, rule: str) -> 
 
 
 @pytest.mark.parametrize("path", TABLE, ids=lambda path: f"{path.op}-{path.name}".replace(" ", "-"))
-def test_every_row_names_a_function_that_is_there(path: table.Path) -> None:
+def test_every_row_names_a_function_that_is_there(path: table.Kernel) -> None:
     assert callable(replace(path).run)
 
 
