@@ -51,12 +51,12 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context: begin-of-text."""
+        """The token before a text without context: begin-of-text."""
         return self.pieces.bos_id
 
     @property
     def tokenizer_name(self) -> str:
-        """What the harness names its cached requests after."""
+        """The name under which the harness caches requests."""
         return f"lowrank-{self.pieces.vocab_size}"
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from .cpu import library as binding
-from .dispatch import dequant_gemm, run
+from .dispatch import run
 from .dispatch.explain import Choice as Choice
 from .dispatch.explain import explain as explain
 from .dispatch.table import C_GEMV, SCRATCH, choice_reason, choose, is_repacked
+from .lora.lora_linear import lora_linears
 from .operators import quantized as operators
+from .weights.linear_with_adapter import LinearWithAdapter
 from .weights.quantized_weight import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
 from .weights.repack import repack
 
@@ -39,7 +41,7 @@ def quantize(
 
 
 def quantizes_in_place(w: Tensor, format: str) -> bool:
-    """Whether W is quantized from where it lies, a block at a time: plain torch makes copies of it in float32."""
+    """True if `quantize` reads W a block at a time and makes no float32 copies of it, as plain torch does."""
     return choose(run.quantize_case(w, format)).name == C_GEMV
 
 
@@ -82,7 +84,7 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def not_fused_reason(x: Tensor, weight: QuantizedWeight) -> str:
-    """Why an adapter's products are taken apart from x W^T; nothing if `lora_linear` takes them together."""
+    """Why an adapter's products do not ride in x W^T; nothing if they do."""
     if torch.compiler.is_compiling():
         return "torch.compile takes the product with W whole, and arranges those of the adapter itself"
     case = run.linear_case(x, weight)
@@ -91,13 +93,12 @@ def not_fused_reason(x: Tensor, weight: QuantizedWeight) -> str:
 
 
 def lora_linear(x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:
-    """y = x W^T + scaling * (x lora_A^T) lora_B^T, as one product; where `not_fused_reason` has nothing against it
+    """y = x W^T + scaling * (x lora_A^T) lora_B^T
 
     x [*, K], W [N, K], lora_A [r, K], lora_B [N, r], y [*, N] in the dtype of x. Gradients of x, lora_A and lora_B.
     """
     _check(x, weight)
-    y: Tensor = dequant_gemm.LoRAGemm.apply(x, weight, lora_A, lora_B, scaling)  # type: ignore[no-untyped-call]
-    return y
+    return lora_linears(x, [LinearWithAdapter(weight, lora_A, lora_B, scaling)])[0]
 
 
 def _check(x: Tensor, weight: QuantizedWeight) -> None:

@@ -75,7 +75,7 @@ TORCH_OPS = TorchOps()
 
 
 class Cache(Protocol):
-    """What a block needs of a cache: it takes the keys and values of this call, and gives all that may be looked at."""
+    """The cache as a block sees it: takes the keys and values of this call, returns all that a query may look at."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -151,11 +151,11 @@ class Attention(nn.Module):
         self.ops = ops
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
-        projected = fused_projections(x, (self.wq, self.wk, self.wv))
-        q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in projected)
-        q = self.ops.rope(q, *rotation, self.rope_layout).transpose(1, 2)
-        k = self.ops.rope(k, *rotation, self.rope_layout).transpose(1, 2)
-        v = v.transpose(1, 2)
+        heads = (*x.shape[:-1], -1, self.head_dim)
+        q, k, v = fused_projections(x, (self.wq, self.wk, self.wv))
+        q = self.ops.rope(q.view(heads), *rotation, self.rope_layout).transpose(1, 2)
+        k = self.ops.rope(k.view(heads), *rotation, self.rope_layout).transpose(1, 2)
+        v = v.view(heads).transpose(1, 2)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)
         y = self.ops.attention(q, k, v, mask)
@@ -271,8 +271,9 @@ class Llama(nn.Module):
         """The angles of the tokens, whose positions are counted from `first`; a cache has them ready."""
         batch, length = tokens.shape
         if first is None and cache is not None:
-            cos, sin = (angles[:, start : start + length].expand(batch, -1, -1, -1) for angles in cache.angles)
-            return cos, sin
+            cos, sin = cache.angles
+            now = slice(start, start + length)
+            return cos[:, now].expand(batch, -1, -1, -1), sin[:, now].expand(batch, -1, -1, -1)
         positions = torch.arange(start, start + length, device=tokens.device).expand(batch, -1)
         if first is not None:
             positions = (positions - first).clamp(min=0)

@@ -112,8 +112,8 @@ def test_every_c_file_is_compiled_and_a_change_of_what_it_includes_compiles_it_a
 
 LOAD = """
 from lowrank.workflows.doctor import openmp_runtimes
-from lowrank.kernels.cpu import binding
-binding.library()
+from lowrank.kernels.cpu import library
+library.library()
 print(*openmp_runtimes(), sep="\\n")
 """
 

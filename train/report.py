@@ -58,24 +58,24 @@ def render(name: str, config: dict[str, Any], rows: Sequence[Row], held_out: Seq
 
 def _lead(rows: Sequence[Row], held_out: Sequence[Row]) -> str:
     skipped = sum("skipped" in row for row in rows)
-    said = [f"{len(rows):,} steps, {sum(row['tokens'] for row in rows):,} tokens"]
+    text = [f"{len(rows):,} steps, {sum(row['tokens'] for row in rows):,} tokens"]
     if skipped:
-        said.append(f"{skipped:,} skipped because they were not finite")
+        text.append(f"{skipped:,} skipped because they were not finite")
     if held_out:
         best = min(held_out, key=lambda row: row["loss"])
-        said.append(
+        text.append(
             f"held-out loss {held_out[-1]['loss']:.3f}, the best {best['loss']:.3f} after step {best['step']:,}"
         )
-    return "; ".join(said) + "."
+    return "; ".join(text) + "."
 
 
 def _held_out(held_out: Sequence[Row]) -> Iterator[str]:
     if not held_out:
         return
-    said = f"On entries that are never trained on, {len(held_out)} times, in nats per supervised token."
+    text = f"On entries that are never trained on, {len(held_out)} times, in nats per supervised token."
     yield "<h2>Held out</h2>"
     points = [(float(row["step"]), float(row["loss"])) for row in held_out]
-    yield f"<figure>{loss_curve(points, 0, 'Held-out loss', said)}<figcaption>{said}</figcaption></figure>"
+    yield f"<figure>{loss_curve(points, 0, 'Held-out loss', text)}<figcaption>{text}</figcaption></figure>"
 
 
 def _speed(rows: Sequence[Row]) -> Iterator[str]:

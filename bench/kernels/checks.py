@@ -69,46 +69,46 @@ class Inputs:
         return reference.quantize_4bit(self.w, "nf4", 64, double_quant=True)
 
 
-def check(provider: Provider, held: Any, case: Case, inputs: Inputs) -> Verdict:
+def check(provider: Provider, stored: Any, case: Case, inputs: Inputs) -> Verdict:
     """One provider at one case, by the rule above."""
     if case.m is None:
-        error, allowed = _of_weight(provider, held, case.op, inputs)
+        error, allowed = _weight_error(provider, stored, case.op, inputs)
     else:
-        error, allowed = _of_product(provider, held, case.op, inputs.x(case), inputs)
+        error, allowed = _product_error(provider, stored, case.op, inputs.x(case), inputs)
     return Verdict(case, provider.name, error, allowed)
 
 
-def product(provider: Provider, held: Any, op: str, x: Tensor, k: int) -> Tensor:
+def product(provider: Provider, stored: Any, op: str, x: Tensor, k: int) -> Tensor:
     """x W^T, or the gradient dY W at whatever x, on which it does not depend."""
     if op == "forward":
-        return provider.linear(held, x)
+        return provider.linear(stored, x)
     at = torch.zeros(len(x), k, dtype=x.dtype, device=x.device, requires_grad=True)
-    (dx,) = torch.autograd.grad(provider.linear(held, at), at, x)
+    (dx,) = torch.autograd.grad(provider.linear(stored, at), at, x)
     return dx
 
 
-def _of_weight(provider: Provider, held: Any, op: str, inputs: Inputs) -> tuple[float, float]:
+def _weight_error(provider: Provider, stored: Any, op: str, inputs: Inputs) -> tuple[float, float]:
     """Ours: how many bytes differ, and none may. A peer: the distance from W."""
     truth = inputs.reference
     if isinstance(provider, Ours):
         if op == "quantize":
-            pairs = [(to_file_layout(held).tensors()[name], tensor) for name, tensor in truth.tensors().items()]
+            pairs = [(to_file_layout(stored).tensors()[name], tensor) for name, tensor in truth.tensors().items()]
         else:
             dtype = inputs.w.dtype
-            pairs = [(_dequantized(provider, held, op, inputs.w), reference.dequantize_4bit(truth, dtype))]
+            pairs = [(_dequantized(provider, stored, op, inputs.w), reference.dequantize_4bit(truth, dtype))]
         return float(sum(_different_bytes(ours, tensor) for ours, tensor in pairs)), 0.0
     return (
-        samples_apart(_dequantized(provider, held, op, inputs.w), inputs.w),
+        samples_apart(_dequantized(provider, stored, op, inputs.w), inputs.w),
         2 * samples_apart(reference.dequantize_4bit(truth), inputs.w),
     )
 
 
-def _dequantized(provider: Provider, held: Any, op: str, w: Tensor) -> Tensor:
+def _dequantized(provider: Provider, stored: Any, op: str, w: Tensor) -> Tensor:
     """W as the provider dequantizes it, in W's dtype."""
     if op != INTO:
-        return provider.dequantize(held, w.dtype)
+        return provider.dequantize(stored, w.dtype)
     out = torch.full_like(w, torch.nan)
-    provider.dequantize_into(held, out)
+    provider.dequantize_into(stored, out)
     return out
 
 
@@ -117,14 +117,14 @@ def _different_bytes(ours: Tensor, truth: Tensor) -> int:
     return int((ours != truth).sum()) if ours.shape == truth.shape else max(ours.numel(), truth.numel())
 
 
-def _of_product(provider: Provider, held: Any, op: str, x: Tensor, inputs: Inputs) -> tuple[float, float]:
+def _product_error(provider: Provider, stored: Any, op: str, x: Tensor, inputs: Inputs) -> tuple[float, float]:
     """The error and its bound at whichever x comes closer to the bound, or lies farther beyond it."""
     ours = isinstance(provider, Ours)
-    w = reference.dequantize_4bit(inputs.reference) if ours else provider.dequantize(held, torch.float32)
+    w = reference.dequantize_4bit(inputs.reference) if ours else provider.dequantize(stored, torch.float32)
     found = []
     for operand in (x, _one_hot(x)):
         with torch.set_grad_enabled(op == "dX"):
-            y = product(provider, held, op, operand, w.shape[1])
+            y = product(provider, stored, op, operand, w.shape[1])
         exact = operand.double() @ _oriented(w.double(), op)
         rounded = operand @ _oriented(w.to(x.dtype), op)
         allowed = 2 * _largest(rounded.double() - exact) + torch.finfo(x.dtype).eps * _power_below(_largest(exact))

@@ -28,15 +28,15 @@ class Unsloth(BitsAndBytes):
         super().__init__(import_module("bitsandbytes"))
         self._kernels = library
 
-    def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
-        w: Tensor = self._kernels.fast_dequantize(held.weight.data, held.weight.quant_state)
+    def dequantize(self, stored: Any, dtype: torch.dtype) -> Tensor:
+        w: Tensor = self._kernels.fast_dequantize(stored.weight.data, stored.weight.quant_state)
         return w.to(dtype)
 
-    def linear(self, held: Any, x: Tensor) -> Tensor:
+    def linear(self, stored: Any, x: Tensor) -> Tensor:
         if len(x) == 1:
-            y: Tensor = self._kernels.fast_gemv(x[None], held.weight.data, held.weight.quant_state)
+            y: Tensor = self._kernels.fast_gemv(x[None], stored.weight.data, stored.weight.quant_state)
             return y.view(1, -1)
-        return nn.functional.linear(x, self.dequantize(held, x.dtype))
+        return nn.functional.linear(x, self.dequantize(stored, x.dtype))
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,22 @@ class Marlin:
 
     hold = quantize
 
-    def stored_bytes(self, held: MarlinWeight) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in (held.codes, held.scales))
+    def stored_bytes(self, stored: MarlinWeight) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in (stored.codes, stored.scales))
 
-    def dequantize(self, held: MarlinWeight, dtype: torch.dtype) -> Tensor:
-        return held.reference.T.to(dtype)
+    def dequantize(self, stored: MarlinWeight, dtype: torch.dtype) -> Tensor:
+        return stored.reference.T.to(dtype)
 
-    def linear(self, held: MarlinWeight, x: Tensor) -> Tensor:
-        k, n = held.reference.shape
+    def linear(self, stored: MarlinWeight, x: Tensor) -> Tensor:
+        k, n = stored.reference.shape
         y: Tensor = self._utils.apply_gptq_marlin_linear(
             input=x,
-            weight=held.codes,
-            weight_scale=held.scales,
+            weight=stored.codes,
+            weight_scale=stored.scales,
             weight_zp=self._utils.marlin_make_empty_g_idx(x.device),
-            g_idx=held.group_index,
-            g_idx_sort_indices=held.order,
-            workspace=held.workspace,
+            g_idx=stored.group_index,
+            g_idx_sort_indices=stored.order,
+            workspace=stored.workspace,
             wtype=self._test.scalar_types.uint4b8,
             output_size_per_partition=n,
             input_size_per_partition=k,

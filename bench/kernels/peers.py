@@ -1,6 +1,6 @@
 """Who is compared: ours and the peers, behind one small protocol.
 
-A provider turns a weight [N, K] into what it stores ("held"), and computes with that. Each is given its peer's public
+A provider turns a weight [N, K] into what it stores (`stored`), and computes with that. Each is given its peer's public
 functions as its users call them; dX is the gradient that its own autograd returns.
 """
 
@@ -36,16 +36,16 @@ class Provider(Protocol):
     def hold(self, w: Tensor) -> Any:
         """The same, laid out as this provider computes with it."""
 
-    def stored_bytes(self, held: Any) -> int:
-        """Bytes of what is held."""
+    def stored_bytes(self, stored: Any) -> int:
+        """Bytes of the stored weight."""
 
-    def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
+    def dequantize(self, stored: Any, dtype: torch.dtype) -> Tensor:
         """W [N, K] in `dtype`."""
 
-    def dequantize_into(self, held: Any, out: Tensor) -> None:
+    def dequantize_into(self, stored: Any, out: Tensor) -> None:
         """Writes W over `out` [N, K], in its dtype; only for a provider with this op."""
 
-    def linear(self, held: Any, x: Tensor) -> Tensor:
+    def linear(self, stored: Any, x: Tensor) -> Tensor:
         """x [M, K] -> x W^T [M, N]; with a gradient where x asks for one."""
 
 
@@ -60,17 +60,17 @@ class Ours:
     def hold(self, w: Tensor) -> Any:
         return ops.to_fast_layout(self.quantize(w), w.dtype)
 
-    def stored_bytes(self, held: Any) -> int:
-        return stored_bytes(held)
+    def stored_bytes(self, stored: Any) -> int:
+        return stored_bytes(stored)
 
-    def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
-        return ops.dequantize(held, dtype)
+    def dequantize(self, stored: Any, dtype: torch.dtype) -> Tensor:
+        return ops.dequantize(stored, dtype)
 
-    def dequantize_into(self, held: Any, out: Tensor) -> None:
-        run.dequantize(held, out.dtype, out)
+    def dequantize_into(self, stored: Any, out: Tensor) -> None:
+        run.dequantize(stored, out.dtype, out)
 
-    def linear(self, held: Any, x: Tensor) -> Tensor:
-        return ops.linear(x, held)
+    def linear(self, stored: Any, x: Tensor) -> Tensor:
+        return ops.linear(x, stored)
 
 
 class Dense:
@@ -83,17 +83,17 @@ class Dense:
 
     hold = quantize
 
-    def stored_bytes(self, held: Tensor) -> int:
-        return held.numel() * held.element_size()
+    def stored_bytes(self, stored: Tensor) -> int:
+        return stored.numel() * stored.element_size()
 
-    def dequantize(self, held: Tensor, dtype: torch.dtype) -> Tensor:
-        return held.to(dtype)
+    def dequantize(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
+        return stored.to(dtype)
 
-    def dequantize_into(self, held: Tensor, out: Tensor) -> None:
-        out.copy_(held)
+    def dequantize_into(self, stored: Tensor, out: Tensor) -> None:
+        out.copy_(stored)
 
-    def linear(self, held: Tensor, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, held)
+    def linear(self, stored: Tensor, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, stored)
 
 
 class BitsAndBytes:
@@ -117,26 +117,26 @@ class BitsAndBytes:
 
     hold = quantize
 
-    def stored_bytes(self, held: Any) -> int:
-        state = held.weight.quant_state
+    def stored_bytes(self, stored: Any) -> int:
+        state = stored.weight.quant_state
         statistics = [state.absmax, *([state.state2.absmax, state.offset] if state.nested else [])]
-        return sum(tensor.numel() * tensor.element_size() for tensor in (held.weight, *statistics))
+        return sum(tensor.numel() * tensor.element_size() for tensor in (stored.weight, *statistics))
 
-    def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
-        w: Tensor = self._library.functional.dequantize_4bit(held.weight.data, held.weight.quant_state)
+    def dequantize(self, stored: Any, dtype: torch.dtype) -> Tensor:
+        w: Tensor = self._library.functional.dequantize_4bit(stored.weight.data, stored.weight.quant_state)
         return w.to(dtype)
 
-    def dequantize_into(self, held: Any, out: Tensor) -> None:
+    def dequantize_into(self, stored: Any, out: Tensor) -> None:
         """By its C function: on a CPU its `dequantize_4bit` takes no `out`. Maxima come as they do there."""
-        state = held.weight.quant_state
+        state = stored.weight.quant_state
         absmax = self._library.functional.dequantize_blockwise(state.absmax, state.state2) + state.offset
         dtype = next(name for name, dtype in DENSE_DTYPES.items() if dtype == out.dtype)
         function = getattr(self._library.cextension.lib, f"cdequantize_blockwise_cpu_nf4_{dtype}")
-        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (held.weight.data, absmax, out)]
+        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (stored.weight.data, absmax, out)]
         function(*pointers, *map(ctypes.c_longlong, (state.blocksize, *out.shape)))
 
-    def linear(self, held: Any, x: Tensor) -> Tensor:
-        y: Tensor = held(x)
+    def linear(self, stored: Any, x: Tensor) -> Tensor:
+        y: Tensor = stored(x)
         return y
 
 
@@ -145,8 +145,8 @@ class BitsAndBytesDequantize(BitsAndBytes):
 
     name, ops = "bitsandbytes-dequantize", frozenset({"forward"})
 
-    def linear(self, held: Any, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.dequantize(held, x.dtype))
+    def linear(self, stored: Any, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.dequantize(stored, x.dtype))
 
 
 class TorchAO:
@@ -162,16 +162,16 @@ class TorchAO:
 
     hold = quantize
 
-    def stored_bytes(self, held: Any) -> int:
+    def stored_bytes(self, stored: Any) -> int:
         names = ("quantized_data", "quantized_scalers", "quantization_factor", "scaler_mean")
-        return sum(tensor.numel() * tensor.element_size() for tensor in (getattr(held, name) for name in names))
+        return sum(tensor.numel() * tensor.element_size() for tensor in (getattr(stored, name) for name in names))
 
-    def dequantize(self, held: Any, dtype: torch.dtype) -> Tensor:
-        w: Tensor = held.get_original_weight()
+    def dequantize(self, stored: Any, dtype: torch.dtype) -> Tensor:
+        w: Tensor = stored.get_original_weight()
         return w.to(dtype)
 
-    def linear(self, held: Any, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, held)
+    def linear(self, stored: Any, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, stored)
 
 
 # Distribution, the module to import, the oldest version that counts, and what is made of it: a class of this room or,

@@ -84,12 +84,12 @@ class KernelRun:
         """Every provider at every case. A peer may refuse one, which is then not timed; ours may not."""
         for inputs, shaped in self._by_shape(cases):
             for provider in self.providers:
-                held = None
+                stored = None
                 for case in (case for case in shaped if case.op in provider.ops):
                     try:
-                        held = provider.hold(inputs.w) if held is None else held
+                        stored = provider.hold(inputs.w) if stored is None else stored
                         # A copy, because bitsandbytes' layer repacks itself at its first call.
-                        yield check(provider, copy.deepcopy(held), case, inputs)
+                        yield check(provider, copy.deepcopy(stored), case, inputs)
                     except REFUSALS as error:
                         if provider is self.providers[0]:
                             raise
@@ -103,10 +103,12 @@ class KernelRun:
             for inputs, shaped in self._by_shape(cases):
                 for op in dict.fromkeys(case.op for case in shaped):
                     of_op = {case: self._able(case) for case in shaped if case.op == op}
-                    here = {provider.name: provider for able in of_op.values() for provider in able}
-                    held = {name: self._copies(provider, inputs, op, repetitions) for name, provider in here.items()}
+                    by_name = {provider.name: provider for able in of_op.values() for provider in able}
+                    stored = {
+                        name: self._copies(provider, inputs, op, repetitions) for name, provider in by_name.items()
+                    }
                     for case, able in of_op.items():
-                        yield self._measure(case, able, held, inputs, repetitions)
+                        yield self._measure(case, able, stored, inputs, repetitions)
 
     def _able(self, case: Case) -> list[Provider]:
         """The providers of an op that did not refuse this case of it."""
@@ -126,17 +128,17 @@ class KernelRun:
         most = repetitions + WARM_CALLS if self.device.type == "cpu" else None
         return [first, *(self._copy(first) for _ in range(rotations(size, self.cache_bytes, most) - 1))]
 
-    def _copy(self, held: Any) -> Any:
+    def _copy(self, stored: Any) -> Any:
         """Another one in memory of its own, laid out as a base is when it is loaded if it is a weight of ours."""
-        other = copy.deepcopy(held)
+        other = copy.deepcopy(stored)
         return ops.to_fast_layout(other, self.dtype) if isinstance(other, QuantizedWeight) else other
 
     def _measure(
-        self, case: Case, providers: list[Provider], held: dict[str, list[Any]], inputs: Inputs, repetitions: int
+        self, case: Case, providers: list[Provider], stored: dict[str, list[Any]], inputs: Inputs, repetitions: int
     ) -> list[Row]:
         x = inputs.x(case) if case.m is not None else None
         with torch.set_grad_enabled(case.op == "dX"):
-            entries = {provider.name: self._entry(provider, case, held[provider.name], x) for provider in providers}
+            entries = {provider.name: self._entry(provider, case, stored[provider.name], x) for provider in providers}
             meter = machine.LoadMeter() if self.device.type == "cpu" else None
             samples = interleave({name: entry.stopwatch for name, entry in entries.items()}, repetitions)
         return self._rows(case, entries, samples, meter.load() if meter else None)

@@ -1,7 +1,7 @@
-"""What a grid has done so far, on disk: an interrupted evaluation goes on at the batch that it was in.
+"""Finished batches of a grid, on disk: an interrupted evaluation continues at the batch that it was in.
 
-    STATE/<cell>/cell.json         what the cell is: hashes of base, hat, template and data, and every option
-    STATE/<cell>/batch-0000.json   what was written and measured in its first batch
+    STATE/<cell>/cell.json         identity of the cell: hashes of base, hat, template and data, and every option
+    STATE/<cell>/batch-0000.json   rows of its first batch: texts and measures
 
 <cell> is the hash of cell.json, so a changed hat, base, option or version is another cell. Each file is written aside
 and renamed.
@@ -22,7 +22,7 @@ Identity = Mapping[str, Any]
 
 
 class CellState:
-    """The batches of one cell. Without a folder nothing is kept, and none is found."""
+    """The cached batches of one cell. Without a folder nothing is written, and `read` returns None."""
 
     def __init__(self, state: Path | None, identity: Identity) -> None:
         text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
@@ -43,7 +43,7 @@ class CellState:
         return rows
 
     def write(self, batch: int, rows: list[dict[str, Any]]) -> None:
-        """Keeps a finished batch."""
+        """Writes a finished batch."""
         if self.folder is not None:
             if not (self.folder / "cell.json").is_file():
                 write_json(self.folder / "cell.json", self.identity)

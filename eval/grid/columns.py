@@ -14,7 +14,7 @@ from lowrank.model.llama import Llama
 
 @dataclass(frozen=True)
 class Column:
-    """What is put to the tasks: a hat (None: the base alone) on a precision, its figures left to it or grounded.
+    """The setting of a cell: a hat (None: the base alone) on a precision, with free or grounded figures.
 
     Another axis is another field.
     """
@@ -37,7 +37,7 @@ class Column:
 def load_with_adapters(
     base: Path, adapters: Mapping[str, Path], weights: str, dtype: torch.dtype | None, device: str, force: bool
 ) -> Llama:
-    """A base that holds every hat and wears none.  Raises ValueError for a hat of another base (unless `force`)."""
+    """A base with every hat attached and none active.  Raises ValueError for a hat of another base (unless `force`)."""
     model = load(base, weights, dtype, device)
     for name, path in adapters.items():
         load_adapter(model, name, path, force=force)

@@ -1,11 +1,11 @@
-"""The questions that a grid answers, each by itself: what does the hat gain, and what does 4 bit cost.
+"""The questions that a grid answers separately: what does the hat gain, and what does 4 bit cost.
 
     gain        (hat, w) - (none, w)               the same precision, with the hat and without
     cost        (hat, q) - (hat, full)             the same hat, on quantized and on full-precision weights
     arithmetic  (hat, q) - (hat, dequant:q)        the same numbers, multiplied from their codes and in full precision
     grounding   (hat, w, grounded) - (hat, w)      the same model, its figures held to the facts and left to it
 
-With `--weights bf16,dequant:nf4-dq,nf4-dq` the cost has two parts: what rounding the weights does (dequant:nf4-dq
+With the weights bf16, dequant:nf4-dq and nf4-dq the cost has two parts: what rounding the weights does (dequant:nf4-dq
 against bf16), and what the 4-bit product adds (arithmetic), which should be nothing but another order of additions.
 """
 

@@ -79,10 +79,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows; every list may be empty.
+    """Contents of the page; every list may be empty.
 
     title      the heading
-    run        what the run was: seconds, seed, machine, versions, date
+    run        facts of the run: seconds, seed, machine, versions, date
     training   rows of train.jsonl: step, loss in nats a supervised token, lr, grad_norm
     grid       rows of eval.json: adapter (None for the base alone), weights, n, loss, and the four SHARES, 0 to 1
     parts      name and bytes of each part of what was trained
@@ -115,7 +115,7 @@ def render(report: Report) -> str:
 
 
 def _leads(report: Report) -> list[str]:
-    """What the grid says; of documents without one, nothing."""
+    """Findings of the grid; none for documents without a grid."""
     return [] if report.documents and not report.grid else findings(report.grid)
 
 

@@ -53,13 +53,13 @@ class Cell:
 
     @property
     def texts(self) -> list[str]:
-        """What was written, in the order of the items."""
+        """The outputs' texts, in the order of the items."""
         return [output.text for output in self.outputs]
 
     @cached_property
     def parts(self) -> Parts:
         """Measure -> [items, parts]: see `measure`."""
-        rows = [dict(row) for row in self.task.parts(self.outputs)]
+        rows = [dict(row) for row in self.task.per_item_counts(self.outputs)]
         for row, item, nats, tokens in zip(rows, self.task.items, self.nats, self.supervised, strict=True):
             row[LOSS.key] = (nats, tokens)
             row[BITS.key] = (nats / math.log(2), len(item.reference.encode()))
@@ -69,7 +69,7 @@ class Cell:
     def scores(self) -> dict[str, float]:
         """Every measure over all items, and those of the cell as a whole; NaN for what has no value."""
         scores = {measure.key: measure.value(self.parts[measure.key]) for measure in self.task.all_measures}
-        return scores | self.task.whole(self.outputs)
+        return scores | self.task.corpus_metrics(self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """A row of eval.json and grid.json; None for what has no value."""
@@ -208,7 +208,7 @@ class _Prompt:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a task is run: its items in batches, longest first so that rows of a batch are much of a length."""
+    """The items of a task in batches, longest first so that the rows of a batch are of similar length."""
 
     task: Task
     template: str

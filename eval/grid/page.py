@@ -170,7 +170,7 @@ def _documents(cells: Sequence[Cell]) -> Iterator[str]:
         columns = []
         for cell, document, result in zip(cells, written, checks, strict=True):
             shares = (result.sections, result.precision, result.recall, result.binding)
-            said = " · ".join(
+            line = " · ".join(
                 f"{name} {show_share(share)}"
                 for name, share in zip(("sections", "precision", "recall", "right label"), shares, strict=True)
             )
@@ -178,7 +178,7 @@ def _documents(cells: Sequence[Cell]) -> Iterator[str]:
             text = marked(entry, document.text, result.figures, place) if document.text.strip() else "(nothing)"
             columns.append(
                 f'<div><h4>{escape(cell.column.name)}</h4><div class="document">{text}</div>'
-                f'<p class="shares">{said}{cut}</p></div>'
+                f'<p class="shares">{line}{cut}</p></div>'
             )
         reference = marked(entry, entry.output, check(entry, entry.output).figures, place)
         columns.append(f'<div><h4>reference</h4><div class="document">{reference}</div></div>')

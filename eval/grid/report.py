@@ -1,4 +1,4 @@
-"""A finished grid as data, as sentences and as Markdown; its page is in `grid_page`."""
+"""A finished grid as data, as sentences and as Markdown; its page is in `page`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class Table:
 
 @dataclass(frozen=True)
 class GridReport:
-    """What reports show.
+    """Contents of the reports.
 
-    run    what was run: base, options, machine, versions; names and values
+    run    base, options, machine, versions; names and values
     cells  in the order of tasks, precisions and hats
-    tables what else was measured
-    lead   what comes before everything else
+    tables other measurements
+    lead   tables shown before everything else
     """
 
     run: Mapping[str, str]
@@ -60,7 +60,7 @@ class GridReport:
         return {name: list(cells) for name, cells in groupby(self.cells, key=lambda cell: cell.task.name)}
 
     def to_json(self) -> dict[str, Any]:
-        """grid.json. Texts are not in it: they lie in the folder `texts` beside it."""
+        """grid.json. Texts are not in it: they are in the folder `texts` beside it."""
         return {
             "run": dict(self.run),
             "cells": [cell.to_json() for cell in self.cells],
@@ -98,13 +98,17 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
     if all(one.interval == Interval(0, 0, 0) for one in group):
         return f"{task}, {subject}, n = {group[0].n}: every score is the same."
     same = [one.measure.name for one in group if one.interval == Interval(0, 0, 0)]
-    told = [f"{one.measure.name} {show_difference(one)}" for one in group if one.interval.excludes_zero]
+    distinct = [f"{one.measure.name} {show_difference(one)}" for one in group if one.interval.excludes_zero]
     rest = [
         f"{one.measure.name} {show_difference(one)}"
         for one in group
         if one.interval.low <= 0 <= one.interval.high and one.measure.name not in same
     ]
-    parts = ((", ".join(told), ""), (", ".join(rest), "not told apart from none: "), (", ".join(same), "the same: "))
+    parts = (
+        (", ".join(distinct), ""),
+        (", ".join(rest), "not told apart from none: "),
+        (", ".join(same), "the same: "),
+    )
     changes = "; ".join(beginning + part for part, beginning in parts if part) or "no score has a value"
     return f"{task}, {subject}, n = {group[0].n}: {changes}."
 

@@ -1,4 +1,4 @@
-"""What a grid says, in sentences that follow its printed numbers: what a hat gains, and what 4 bit costs."""
+"""A grid in sentences that follow its printed numbers: what a hat gains, and what 4 bit costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,12 +19,14 @@ def findings(grid: Sequence[Row]) -> list[str]:
         return ["No cell of the grid was evaluated."]
     at = {(row["adapter"], row["weights"]): row for row in grid}
     weights = sorted(dict.fromkeys(row["weights"] for row in grid), key=lambda name: name in FULL_PRECISION)
-    hats = [adapter for adapter in dict.fromkeys(row["adapter"] for row in grid) if adapter is not None]
+    adapters = [adapter for adapter in dict.fromkeys(row["adapter"] for row in grid) if adapter is not None]
     sentences = []
-    for hat in hats:
-        if name := next((name for name in weights if (hat, name) in at and (None, name) in at), None):
-            sentences.append(_compare(f"With the hat {hat} on {name} weights, the loss", at[None, name], at[hat, name]))
-    for adapter in hats or [None]:
+    for adapter in adapters:
+        if name := next((name for name in weights if (adapter, name) in at and (None, name) in at), None):
+            sentences.append(
+                _compare(f"With the hat {adapter} on {name} weights, the loss", at[None, name], at[adapter, name])
+            )
+    for adapter in adapters or [None]:
         full = next((name for name in FULL_PRECISION if (adapter, name) in at), None)
         four = next((name for name in weights if name not in FULL_PRECISION and (adapter, name) in at), None)
         if full and four:

@@ -59,7 +59,7 @@ class Line:
 
 
 def line_plot(
-    lines: Sequence[Line], title: str, x_name: str, y_name: str, *, log_y: bool = False, said: str = ""
+    lines: Sequence[Line], title: str, x_name: str, y_name: str, *, log_y: bool = False, description: str = ""
 ) -> str:
     """Lines over a common x; the y axis starts at 0, or is logarithmic over the values above 0."""
     xs = [x for line in lines for x, _ in line.points]
@@ -74,7 +74,7 @@ def line_plot(
         if shown:
             drawing.append(line.path((across.at(x), up.at(y)) for x, y in shown))
     drawing += _legend(line for line in lines if "faint" not in line.look)
-    return svg("plot", _WIDTH, _HEIGHT, title, said or title, drawing)
+    return svg("plot", _WIDTH, _HEIGHT, title, description or title, drawing)
 
 
 def histogram(
@@ -86,7 +86,7 @@ def histogram(
     *,
     lines: Sequence[Line] = (),
     marks: Mapping[str, tuple[Sequence[float], str]] | None = None,
-    said: str = "",
+    description: str = "",
 ) -> str:
     """Bars between `edges` (one more than shares), lines over them, and rows of marks under the axis by their name.
 
@@ -111,7 +111,7 @@ def histogram(
         drawing.append(text(_LEFT - 8, y + 12, name, "end"))
         drawing += [f'<path class="mark {look}" d="M{across.at(place):.2f} {y}v14"/>' for place in places]
     drawing += _legend(lines)
-    return svg("plot", _WIDTH, _HEIGHT + below, title, said or title, drawing)
+    return svg("plot", _WIDTH, _HEIGHT + below, title, description or title, drawing)
 
 
 def bars(names: Sequence[str], values: Sequence[float], title: str, y_name: str, *, line: Line | None = None) -> str:
@@ -129,8 +129,8 @@ def bars(names: Sequence[str], values: Sequence[float], title: str, y_name: str,
         drawing.append(text(across.at(number), _BOTTOM + 20, name, "middle"))
     if line:
         drawing += [line.path((across.at(x), up.at(y)) for x, y in line.points), *_legend([line])]
-    said = "; ".join(f"{name}: {value:.4g}" for name, value in zip(names, values, strict=True))
-    return svg("plot", _WIDTH, _HEIGHT - 16, title, said, drawing)
+    description = "; ".join(f"{name}: {value:.4g}" for name, value in zip(names, values, strict=True))
+    return svg("plot", _WIDTH, _HEIGHT - 16, title, description, drawing)
 
 
 def heat_map(
@@ -155,16 +155,16 @@ def heat_map(
             if value is None:
                 continue
             x, shade = _LABEL_WIDTH + cell * column, _PALEST + (_DARKEST - _PALEST) * (value - low) / spread
-            told = escape(f"{name}, {columns[column]}: {value:{form}}")
+            tooltip = escape(f"{name}, {columns[column]}: {value:{form}}")
             drawing.append(
                 f'<rect class="heat" x="{x}" y="{y}" width="{cell - 1}" height="{_CELL_HEIGHT - 1}" '
-                f'fill-opacity="{shade:.3f}"><title>{told}</title></rect>'
+                f'fill-opacity="{shade:.3f}"><title>{tooltip}</title></rect>'
             )
             if cell == _CELL_WIDTH:
                 drawing.append(text(x + cell / 2, y + 13, f"{value:{form}}", "cell middle"))
-    said = f"from {low:{form}} to {high:{form}}"
+    description = f"from {low:{form}} to {high:{form}}"
     width, height = _LABEL_WIDTH + cell * len(columns), 22 + _CELL_HEIGHT * len(rows)
-    return svg("heatmap", width, height, title, said, drawing)
+    return svg("heatmap", width, height, title, description, drawing)
 
 
 def figure(drawing: str, caption: str, heading: str = "") -> str:

@@ -74,7 +74,7 @@ class AdapterXray:
 
 @dataclass(frozen=True)
 class IntruderSearch:
-    """How many leading singular vectors of W + delta W to look at, how near one must come to W's, and by which way."""
+    """Count of leading singular vectors of W + delta W, the cosine to W's below which one intrudes, and the method."""
 
     count: int = 10
     threshold: float = 0.5
@@ -142,7 +142,7 @@ def sum_of_squares(values: Tensor) -> float:
 def _hats(
     folder: str | Path, other: str | Path | None, checkpoint: Checkpoint | None, force: bool
 ) -> tuple[StoredAdapter, StoredAdapter | None]:
-    """Both hats, held against the base if there is one."""
+    """The x-ray of both hats, compared with the base if there is one."""
     config, source = None, None
     if checkpoint is not None:
         config = checkpoint.config
@@ -227,7 +227,7 @@ def _angles(
 
 
 def to_json(xray: AdapterXray) -> dict[str, Any]:
-    """Everything, with the counts of intruders that follow from their cosines."""
+    """All fields as JSON, with the counts of intruders that follow from their cosines."""
     figures = asdict(xray)
     for linear, row in zip(xray.linears, figures["linears"], strict=True):
         if linear.intruders:

@@ -117,7 +117,7 @@ def inspect_base(base: str | Path, *, hashes: bool = True, progress: bool = Fals
 
 
 def to_json(xray: BaseXray) -> dict[str, Any]:
-    """Everything."""
+    """All fields as JSON."""
     return asdict(xray)
 
 

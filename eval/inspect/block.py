@@ -77,10 +77,10 @@ def read_block(weight: QuantizedWeight, row: int, block: int, original: Tensor |
         levels = weight.codebook[codes.long()].double()
         nested, absmax = _maximum(weight, index, None if original is None else original.flatten()[start:end])
         values = (levels.float() * torch.tensor(absmax)).double()
-    there = [None] * (end - start) if original is None else original.flatten()[start:end].tolist()
+    originals = [None] * (end - start) if original is None else original.flatten()[start:end].tolist()
     weights = tuple(
         Weight(place // k, place % k, before, int(code), float(level), float(value))
-        for place, before, code, level, value in zip(range(start, end), there, codes, levels, values, strict=True)
+        for place, before, code, level, value in zip(range(start, end), originals, codes, levels, values, strict=True)
     )
     return Block(weight.name, index, absmax, nested, weights)
 
@@ -96,12 +96,12 @@ def row_name(path: str, row: int, config: ModelConfig) -> str:
     if not path.endswith(("attention.wq", "attention.wk", "attention.wv")):
         return f"output channel {row}"
     head, channel = divmod(row, config.head_dim)
-    said = f"head {head}, channel {channel}"
+    location = f"head {head}, channel {channel}"
     if path.endswith("wv"):
-        return said
+        return location
     half = config.head_dim // 2
     partner = channel ^ 1 if config.rope_layout == "interleaved" else (channel + half) % config.head_dim
-    return f"{said}; RoPE turns it together with channel {partner} ({config.rope_layout} layout)"
+    return f"{location}; RoPE turns it together with channel {partner} ({config.rope_layout} layout)"
 
 
 def _maximum(weight: Blockwise4bit, index: int, original: Tensor | None) -> tuple[Nested | None, float]:

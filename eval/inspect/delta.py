@@ -1,4 +1,4 @@
-"""What a hat adds to one linear, from its two small matrices alone: no d x d matrix is ever formed.
+"""The update delta W of a hat for one linear, from its two small matrices alone: no d x d matrix is ever formed.
 
 N out_features, K in_features, r rank, m = min(r, N, K).
 """
@@ -22,7 +22,7 @@ class Factored:
 
     @property
     def rank(self) -> int:
-        """How many singular values are above what float32 matrices leave of zero."""
+        """Number of singular values above the rounding error of float32 matrices."""
         if not len(self.sigma) or self.sigma[0] == 0:
             return 0
         floor = self.sigma[0] * max(len(self.left), len(self.right)) * torch.finfo(torch.float32).eps
@@ -47,7 +47,7 @@ def factor(pair: Pair) -> Factored:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Of the singular values s of delta W; all zero for a hat that does nothing yet.
+    """Measures of the singular values s of delta W; all zero for an untrained hat.
 
     norm            sqrt(sum s^2), Frobenius
     spectral        s_1

@@ -52,12 +52,12 @@ class Intruders:
 
     @property
     def found(self) -> int:
-        """How many intrude for certain."""
+        """Number of certain intruders."""
         return sum(bound < self.threshold for bound in self.at_most)
 
     @property
     def undecided(self) -> int:
-        """How many may intrude: the bound is above the threshold, the cosine that was found below it."""
+        """Number of possible intruders: the bound is above the threshold, the computed cosine below it."""
         pairs = zip(self.cosines, self.at_most, strict=True)
         return sum(cosine < self.threshold <= bound for cosine, bound in pairs)
 

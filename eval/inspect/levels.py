@@ -26,7 +26,7 @@ ROUNDS, STILL = 20_000, 1e-9
 
 @dataclass
 class Distribution:
-    """Of u: how many weights lie at each place, and the same with each weighted by absmax^2
+    """Histogram of u = w / absmax, and the same with each weight counted absmax^2 times
 
     The second is what an error in u costs in w: sum (w - Q(w))^2 = sum absmax^2 (u - q(u))^2.
     """
@@ -36,7 +36,7 @@ class Distribution:
 
     @classmethod
     def empty(cls) -> "Distribution":
-        """Of nothing yet."""
+        """The histogram of no weights."""
         return cls(torch.zeros_like(PLACES), torch.zeros_like(PLACES))
 
     def add(self, w: Tensor, absmax: Tensor, blocksize: int) -> None:
@@ -46,16 +46,16 @@ class Distribution:
             maxima = absmax[start : start + CHUNK_BLOCKS]
             part = flat[start * blocksize : (start + len(maxima)) * blocksize]
             each = maxima.repeat_interleave(blocksize)[: len(part)]
-            there = each > 0
-            if not there.all():
-                part, each = part[there], each[there]
+            occupied = each > 0
+            if not occupied.all():
+                part, each = part[occupied], each[occupied]
             place = ((part / each + 1) * (BINS / 2)).round().long()
             self.counts += torch.bincount(place, minlength=BINS + 1)
             self.energy += torch.bincount(place, each.double().square(), minlength=BINS + 1)
 
 
 def normal_distribution(blocksize: int) -> Distribution:
-    """What u would be for independent normal weights
+    """Distribution of u for independent normal weights
 
     With M the largest |z| of a block, P(M < m) = erf(m / sqrt 2)^blocksize: one weight in `blocksize` is M itself, the
     others are normal cut off at M. Integrated over m from 0 to 9 by the midpoint rule.
@@ -198,7 +198,7 @@ def study(u: Distribution, blocksize: int) -> LevelStudy:
 
 
 def _density(counts: Tensor) -> tuple[float, ...]:
-    """Of u in 64 bins over [-1, 1], those at the very ends left out: they would hide the rest."""
+    """Density of u in 64 bins over [-1, 1] without the two ends, which would hide the rest."""
     inner = counts.clone()
     inner[[0, -1]] = 0
     bins = inner[:-1].view(64, -1).sum(dim=1)

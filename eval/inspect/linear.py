@@ -69,12 +69,12 @@ class Product:
 
     @property
     def exact(self) -> bool:
-        """Whether the parts add up to what the forward pass has, bit for bit."""
+        """True if the parts add up to the output of the forward pass, bit for bit."""
         return self.total == self.forward
 
     @property
     def within(self) -> bool:
-        """Whether the forward pass is as near to float64 as float32 can be held to."""
+        """True if the forward pass is within the float32 error bound of float64."""
         return abs(self.forward - self.by_hand) <= self.bound
 
 
@@ -154,7 +154,7 @@ def inspect_linear(
 
 
 def to_json(xray: LinearXray) -> dict[str, Any]:
-    """Everything, with the verdicts."""
+    """All fields as JSON, with the verdicts."""
     figures = asdict(xray)
     figures["product"] |= {"exact": xray.product.exact, "within": xray.product.within}
     return figures
@@ -173,7 +173,7 @@ def find_linear(path: str, config: ModelConfig) -> str:
 
 
 def capture(model: Llama, path: str, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What goes into one linear in a forward pass, and what comes out: x [1, T, K], y [1, T, N]
+    """Input and output of one linear in a forward pass: x [1, T, K], y [1, T, N]
 
     The hook keeps the hat's products apart from the one with W, which without it may be one sum, rounded once.
     """

@@ -36,7 +36,7 @@ def render(xray: LinearXray) -> str:
 
 
 def lead(xray: LinearXray) -> str:
-    """What is looked at."""
+    """The lead sentence: weight, format, token."""
     n, k = xray.shape
     return f"{xray.where}, of a {n} x {k} weight in {xray.block.format}; token {xray.product.token} of {xray.text!r}."
 
@@ -103,7 +103,7 @@ def equation(xray: LinearXray) -> str:
 
 
 def verdict(xray: LinearXray) -> str:
-    """Whether the parts are the whole."""
+    """Comparison of the sum with the forward pass and with float64."""
     product = xray.product
     same = "bit for bit what the forward pass has" if product.exact else "NOT what the forward pass has"
     off = abs(product.forward - product.by_hand)

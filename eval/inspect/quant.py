@@ -1,4 +1,4 @@
-"""What each number format does to the weights of a base: errors, codes and block maxima, tensor by tensor.
+"""The effect of each number format on the weights of a base: errors, codes and block maxima, tensor by tensor.
 
 N out_features, K in_features, h head dim. One tensor is held at a time, in float32, and its dequantized form beside it.
 """
@@ -131,13 +131,13 @@ def inspect_quant(
 
 
 def to_json(xray: QuantXray) -> dict[str, Any]:
-    """Everything."""
+    """All fields as JSON."""
     return asdict(xray)
 
 
 @dataclass
 class _Sums:
-    """What the figures of a format are made of, of one tensor or of several; single: of the form that is not nested"""
+    """Sums from which the figures of a format follow, over one tensor or several; single: those without nesting"""
 
     numbers: int = 0
     weight: float = 0.0
@@ -171,7 +171,7 @@ class _Sums:
 
 @dataclass
 class _Totals:
-    """Of all linears so far: sums by format, the distribution of w / absmax, the histogram of the maxima"""
+    """Running totals over linears: sums by format, the distribution of w / absmax, the histogram of the maxima"""
 
     sums: dict[str, _Sums]
     u: Distribution = field(default_factory=Distribution.empty)
@@ -231,7 +231,7 @@ def _quantized(
 
 
 def code_counts(weight: QuantizedWeight) -> Tensor:
-    """How often each code occurs: int64 [16] by code, or [255] from -127 to 127"""
+    """Counts of each code: int64 [16] by code, or [255] from -127 to 127"""
     if not isinstance(weight, Blockwise4bit):
         return torch.bincount(weight.codes.flatten().int() + 127, minlength=255)
     pairs = torch.bincount(weight.codes.flatten(), minlength=256).view(16, 16)

@@ -43,7 +43,7 @@ TENSOR_CAPTION = (
 
 
 def findings(xray: QuantXray) -> Iterator[str]:
-    """What it comes to, in a few sentences."""
+    """The results in a few sentences."""
     yield f"{xray.base}: {xray.weights:,} weights in {len(xray.tensors)} linears."
     for part in xray.total.values():
         nesting = (
@@ -141,7 +141,7 @@ def _db(snr: float | None) -> str:
 
 
 def _codes(xray: QuantXray) -> Iterator[str]:
-    """How often each code of a 4-bit format occurs; int8's over its whole range."""
+    """Frequency of each code of the 4-bit formats; int8's over its whole range."""
     for part in xray.total.values():
         count = sum(part.codes)
         caption = f"{part.entropy_bits:.3f} bits of entropy in {'8' if part.format == 'int8' else '4'}."

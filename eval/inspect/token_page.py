@@ -24,7 +24,7 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class TokenPage:
-    """What the page shows: where the data is from (`about`, such as file, template and tokenizer), totals, rows."""
+    """Contents of the page: source of the data (`about`: file, template, tokenizer), totals, rows."""
 
     about: Mapping[str, str]
     totals: Totals
@@ -45,9 +45,9 @@ def render(page: TokenPage) -> str:
 
 
 def _lead(totals: Totals) -> Iterator[str]:
-    kept = totals.entries - len(totals.over_long)
+    trained = totals.entries - len(totals.over_long)
     yield (
-        f'<p class="lead">{kept:,} of {totals.entries:,} entries are trained on. Of their {totals.tokens:,} tokens '
+        f'<p class="lead">{trained:,} of {totals.entries:,} entries are trained on. Of their {totals.tokens:,} tokens '
         f"{show_share(totals.supervised_share)} are supervised: the model is asked to predict them. The others it is "
         "given.</p>"
     )
@@ -106,10 +106,10 @@ def _segment(place: int, number: int, entry: str, row: Shown) -> str:
 
 def _token(token: Token) -> str:
     """The piece over its id and position; a line ends where the text's does."""
-    kind, told = ("token learned", "supervised") if token.supervised else ("token", "given")
+    kind, role = ("token learned", "supervised") if token.supervised else ("token", "given")
     piece = escape(token.piece).replace("▁", "<i>▁</i>")
     ends_line = "<br>" if token.piece in ("\\n", "<0x0A>") else ""
     return (
-        f'<span class="{kind}" title="{told}, segment {token.segment}"><b>{piece}</b>'
+        f'<span class="{kind}" title="{role}, segment {token.segment}"><b>{piece}</b>'
         f"<small>{token.id}·{token.position}</small></span>{ends_line}"
     )

@@ -1,4 +1,4 @@
-"""How far a score would move with other documents of the same sort: the paired bootstrap    (Efron 1979; Koehn 2004)
+"""Intervals for differences of scores under resampling of documents: the paired bootstrap    (Efron 1979; Koehn 2004)
 
     d[r] = score(items of resample r, after) - score(items of resample r, before),    r = 1 .. RESAMPLES
     the interval: the 2.5 and 97.5 percentiles of d
@@ -32,7 +32,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the difference is told from none."""
+        """True if the interval does not contain zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -61,6 +61,6 @@ def _sums(draws: NDArray[np.int16], parts: Array) -> Array:
 
 @lru_cache(maxsize=2)
 def _draws(items: int, resamples: int) -> NDArray[np.int16]:
-    """How often each item is in each resample, int16 [resamples, items]: the same for every measure and pair."""
+    """Counts of each item in each resample, int16 [resamples, items]: the same for every measure and pair."""
     generator = np.random.default_rng(SEED)
     return generator.multinomial(items, np.full(items, 1 / items), size=resamples).astype(np.int16)

@@ -1,15 +1,15 @@
-"""Whether a document's figures are those of its record: a deterministic check, no model judges.
+"""A deterministic check that a document's figures are those of its record; no model judges.
 
     sections  = headings present, in order, with a body  / required headings
     precision = figures in the text that are right       / figures in the text
     recall    = required figures that the text states    / required figures
     binding   = required figures under their own label   / required figures
 
-What a figure is, and when it is right, says `lowrank.data.facts.figure_matching`.
+`lowrank.data.facts.figure_matching` defines a figure and when it is right.
 
 **When it is bound.** In its sentence, the last key phrase before it is one of the fact's (with none before, the first
-one after). Its key phrases are its label and, for one of our kinds,
-every label and phrase of the field; of two that start together, the longer counts.
+one after). Its key phrases are its label and, for one of our kinds, every label and phrase of the field; of two that
+start together, the longer counts.
 """
 
 import re
@@ -32,8 +32,8 @@ class Figure:
 
     value  in dollars, per cent, multiples or units: "$812.4 million" is 812400000, "($3.10)" is -3.10
     fact   the key of the fact it states, None if it states none
-    right  whether it states one
-    bound  whether it stands under that fact's label
+    right  True if it states a fact
+    bound  True if it stands under that fact's label
     label  the key of the fact under whose label it stands, right or not; None if it stands under none
     """
 
@@ -105,8 +105,8 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
         first, last = sentence(masked, match.start())
         number = read_number(match, before=masked[first : match.start()], after=masked[match.end() : last])
         stating = record.stated(number)
-        ahead = [key for place, key in phrases if first <= place < match.start()]
-        behind = [key for place, key in phrases if match.end() <= place < last]
+        ahead = [key for offset, key in phrases if first <= offset < match.start()]
+        behind = [key for offset, key in phrases if match.end() <= offset < last]
         label = ahead[-1] if ahead else behind[0] if behind else None
         bound = label in stating
         yield Figure(
@@ -122,7 +122,7 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
 
 
 def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
-    """Where a key phrase of a figure stands in the text, and whose it is."""
+    """(offset, key) of every key phrase of a figure in the text, in order."""
     fields = KINDS[entry.kind].fields if entry.kind in KINDS else {}
     figures = {key: fact.label for key, fact in entry.facts.items() if fact.is_figure}
     owners = {phrase.casefold(): key for key in figures if key in fields for phrase in fields[key].phrases}
@@ -130,5 +130,5 @@ def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
     if not owners:
         return []
     longest_first = "|".join(map(re.escape, sorted(owners, key=len, reverse=True)))
-    found = re.finditer(rf"(?<!\w)(?:{longest_first})(?!\w)", text, re.IGNORECASE)
-    return [(match.start(), owners[match[0].casefold()]) for match in found]
+    matches = re.finditer(rf"(?<!\w)(?:{longest_first})(?!\w)", text, re.IGNORECASE)
+    return [(match.start(), owners[match[0].casefold()]) for match in matches]

@@ -1,4 +1,4 @@
-"""Whether a text is what its format asks for: what is wrong with a Markdown, JSON or HTML document, in words.
+"""Format errors of a Markdown, JSON or HTML document, in words.
 
 Markdown is never an error to a parser, so the rules are those that a reader would see broken: a table whose rows have
 another number of cells than its head, a code fence that is not closed, a heading without words, a list item without.
@@ -17,7 +17,7 @@ _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "me
 
 
 def defects(text: str, format: str) -> list[str]:
-    """What is wrong, in the order of the text; nothing for a sound one.  Raises ValueError for an unknown format."""
+    """The errors in the order of the text; empty for a valid one.  Raises ValueError for an unknown format."""
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     if not text.strip():

@@ -1,4 +1,4 @@
-"""Whether a document's own arithmetic holds: revenue - cost of sales = gross profit, as printed, right or wrong.
+"""A check of a document's own arithmetic: revenue - cost of sales = gross profit, as printed, right or wrong.
 
 For a derived fact y = f(x1, x2 ...) of the record ("gross_profit" from "revenue - cogs"):
 
@@ -27,7 +27,7 @@ _READINGS = 256  # of one identity that are tried
 
 @dataclass(frozen=True)
 class Identities:
-    """Of the identities of a record: how many there are, are printed whole, and hold as printed."""
+    """Counts of a record's identities: all, those printed completely, those that hold as printed."""
 
     count: int
     printed: int
@@ -77,7 +77,7 @@ def _stated(key: str, facts: Facts, figures: Sequence[Figure]) -> Iterator[_Prin
 
 
 def _holds(formula: str, terms: Sequence[str], reading: Sequence[_Printed], facts: Facts) -> bool:
-    """Whether y = f(x), within half a last digit of y, at some corner of half a last digit of every coarser x.
+    """True if y = f(x) within half a last digit of y, at some corner of half a last digit of every coarser x.
 
     An x that is printed as exactly as its type has no corners: the figures of a record are exact.
     """

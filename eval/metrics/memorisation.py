@@ -1,4 +1,4 @@
-"""Whether a text was learned by heart: what it shares, character by character, with the texts that were trained on.
+"""Memorisation: the share of a text that it has in common, character by character, with the texts that were trained on.
 
     copied        = characters of the longest piece that stands in a training text as well / characters
     copied_masked = the same after every figure has become one sign, so that a template with other figures shows
@@ -30,7 +30,7 @@ Ranks = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one text: the two shares, 0 to 1; its wrong figures, and how many of them training texts hold."""
+    """Measures of one text: the two shares, 0 to 1; its wrong figures, and those of them in training texts."""
 
     copied: float
     copied_masked: float
@@ -39,7 +39,7 @@ class Memory:
 
 
 def check_memory(texts: Sequence[str], wrong: Sequence[Iterable[Figure]], training: Sequence[str]) -> list[Memory]:
-    """What each text shares with the training texts.
+    """The memorisation of each text.
 
     wrong  the figures of each text that are in no fact
     """
@@ -110,7 +110,7 @@ def _numbered(keys: Ints) -> Ranks:
 
 
 def _agreement(levels: Sequence[Ranks], a: Ints, b: Ints) -> Ints:
-    """How many characters agree from a and from b on; the signs between texts are all different, so it ends there."""
+    """Number of equal characters from a and b on; separators are all distinct, so it ends at a text's end."""
     agree = np.zeros(len(a), dtype=np.int64)
     for k in range(len(levels) - 1, -1, -1):
         same = levels[k][a + agree] == levels[k][b + agree]

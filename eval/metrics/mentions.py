@@ -1,4 +1,4 @@
-"""Whether a document names whom and when its record names.
+"""Names and dates of a record that a document mentions.
 
     names  = companies, funds and people of the record that the text holds, whole, whatever the case / all of them
     dates  = dates and periods of the record that the text holds, in any way of writing a date / all of them
@@ -23,7 +23,7 @@ _DATE = re.compile(
 
 @dataclass(frozen=True)
 class Mentions:
-    """What the record has, what the text has of it, and the dates of the text."""
+    """Counts: names and dates of the record, those in the text, and the dates of the text."""
 
     names: int
     names_found: int

@@ -65,7 +65,7 @@ def _divide(a: Array, b: Array) -> Array:
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured: its key in JSON, its name in print, how it comes about, and which way is better.
+    """A measure: its key in JSON, its printed name, its formula, and which direction is better.
 
     better   "higher", "lower", or "" where neither is
     unit     "share" for what lies between 0 and 1, else the unit in words

@@ -1,4 +1,4 @@
-"""How much a text has in common with a reference, or with its neighbours: ROUGE, chrF, self-BLEU.
+"""Overlap of a text with a reference, or with the other texts: ROUGE, chrF, self-BLEU.
 
 The numbers are those of rouge-score (Google's, with its stemmer) and sacrebleu, whose signature goes into reports; both
 come with the extra `eval`. They count words, so a document with every figure wrong can score high: they are shown
@@ -26,7 +26,7 @@ def chrf(text: str, reference: str) -> float:
 
 
 def chrf_signature() -> str:
-    """What sacrebleu says of how it counted."""
+    """sacrebleu's signature of its chrF."""
     _chrf().sentence_score("", [""])
     return str(_chrf().get_signature())
 

@@ -1,4 +1,4 @@
-"""How well a model predicts text that is already there: of completions, and of a long text through a sliding window.
+"""Loss and perplexity of completions, and of a long text through a sliding window.
 
     perplexity = exp(nats / tokens)        bits a byte = nats / (ln 2 * bytes of the text in UTF-8)
 
@@ -43,7 +43,7 @@ def completion_losses(model: Llama, examples: Sequence[Example], batch_size: int
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Of one text: how many tokens were predicted, in how many bytes, at how many nats in all."""
+    """Totals of one text: predicted tokens, their bytes, and nats."""
 
     tokens: int
     bytes: int

@@ -1,4 +1,4 @@
-"""Whether a text goes in circles.
+"""Repetition within a text, and distinct words over texts.
 
 rep-4       = 1 - different 4-grams of words / 4-grams of words                  (Welleck et al. 2019)
 distinct-n  = different n-grams / n-grams, over all texts of a cell              (Li et al. 2016)

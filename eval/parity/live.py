@@ -80,8 +80,8 @@ def live_parity(
         use_adapter(ours, NAME)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers deprecates
-            wearing = peft.PeftModel.from_pretrained(theirs, adapter, is_trainable=True).eval()
-    return figures + _forward("hat", ours, theirs, tokens) + _training(ours, wearing, tokens)
+            with_adapter = peft.PeftModel.from_pretrained(theirs, adapter, is_trainable=True).eval()
+    return figures + _forward("hat", ours, theirs, tokens) + _training(ours, with_adapter, tokens)
 
 
 def _save_random_adapter(model: Llama, folder: Path, generator: torch.Generator) -> None:
@@ -130,20 +130,20 @@ def _continued(theirs: Any, prompts: Tensor, count: int) -> Tensor:
     """The greedy tokens that transformers' own `generate` puts behind the prompts: [B, count]"""
     theirs.generation_config = need("transformers", NEEDED_FOR).GenerationConfig(do_sample=False, pad_token_id=0)
     mask = torch.ones_like(prompts)
-    whole: Tensor = theirs.generate(input_ids=prompts, attention_mask=mask, max_new_tokens=count)
-    return whole[:, prompts.shape[1] :]
+    continued: Tensor = theirs.generate(input_ids=prompts, attention_mask=mask, max_new_tokens=count)
+    return continued[:, prompts.shape[1] :]
 
 
-def _training(ours: Llama, wearing: Any, tokens: Tensor) -> list[Figure]:
+def _training(ours: Llama, with_adapter: Any, tokens: Tensor) -> list[Figure]:
     """The mean loss over the supervised tokens of a batch, the first quarter of it masked, and its gradients."""
     labels = tokens.clone()
     labels[:, : tokens.shape[1] // 4] = IGNORED
     nats, supervised = next_token_loss(ours, tokens, labels)
     loss = nats / supervised
     loss.backward()
-    their_loss = wearing(input_ids=tokens, labels=labels).loss
+    their_loss = with_adapter(input_ids=tokens, labels=labels).loss
     their_loss.backward()
-    their_parameters = dict(wearing.named_parameters())
+    their_parameters = dict(with_adapter.named_parameters())
     gradients = {}
     for path, parameter in adapter_parameters(ours, NAME).items():
         layer, _, matrix = path.rpartition(".")

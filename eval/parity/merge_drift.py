@@ -1,4 +1,4 @@
-"""What merging a hat changed: the same documents through the base with the hat on it, and through the merged folder."""
+"""Effect of merging: the same documents through the base with the hat active, and through the merged folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Drift:
 
 
 def measure_drift(base: Path, adapter: Path, merged: Merged, conversations: Sequence[Conversation]) -> Drift:
-    """The base alone, the base wearing the hat, and the merged folder, each loaded once, in float32 on the CPU
+    """The base alone, the base with the hat active, and the merged folder, each loaded once, in float32 on the CPU
 
     The base is in the form that was merged into: `merged.unmerged`. Whether the hat belongs to it was asked then.
     Raises ValueError for a base without a tokenizer, or documents none of which fits into the context.
@@ -51,5 +51,5 @@ def measure_drift(base: Path, adapter: Path, merged: Merged, conversations: Sequ
 
 
 def _all_logits(model: Llama, examples: Sequence[Example]) -> Tensor:
-    """[1, T, V] over the tokens of all examples, each passed by itself."""
+    """[1, T, V] over the tokens of all examples, each passed alone."""
     return torch.cat([logits(model, torch.tensor([example.tokens])) for example in examples], dim=1)

@@ -38,7 +38,7 @@ NEEDED_FOR = "live parity"
 
 @dataclass(frozen=True)
 class CodeDifference:
-    """How far a quantized weight of ours is from bitsandbytes'.
+    """Differences of a quantized weight of ours from bitsandbytes'.
 
     codes       the share of bytes (two 4-bit codes, or one of 8 bits) that differ
     statistics  the largest difference of row scales, block maxima, or the maxima of nested ones and their offset
@@ -114,14 +114,14 @@ def _converted(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
 
 
 def _codes_of(module: Any) -> QuantizedWeight:
-    """What a layer of bitsandbytes holds, as transformers has read it from a folder."""
+    """The quantized weight of a bitsandbytes layer, as transformers has read it from a folder."""
     if hasattr(module.weight, "quant_state"):
         return _four_bit(module.weight.data, module.weight.quant_state)
     return RowwiseInt8(module.weight.data.cpu(), module.weight.SCB.cpu())
 
 
 def _quantized(source: Tensor, like: QuantizedWeight) -> QuantizedWeight:
-    """What bitsandbytes makes of a float32 weight, in the format that `like` has."""
+    """A float32 weight quantized by bitsandbytes, in the format of `like`."""
     functional = need("bitsandbytes", NEEDED_FOR).functional
     if isinstance(like, RowwiseInt8):
         codes, scale, _ = functional.int8_vectorwise_quant(source)

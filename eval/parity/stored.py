@@ -21,7 +21,7 @@ class Difference:
 
 
 def difference(ours: Tensor, theirs: Tensor) -> Difference:
-    """How far two tensors of logits [B, T, V] are apart.  Raises ValueError if their shapes differ."""
+    """Difference of two tensors of logits [B, T, V].  Raises ValueError if their shapes differ."""
     if ours.shape != theirs.shape:
         raise ValueError(f"ours has shape {list(ours.shape)}, the reference {list(theirs.shape)}")
     gap = (ours.float() - theirs.float()).abs()
@@ -35,8 +35,8 @@ def logits(model: Llama, tokens: Tensor, prefill: int | None = None) -> Tensor:
     weight = model.tok_embeddings.weight
     tokens = tokens.to(weight.device)
     if prefill is None:
-        whole: Tensor = model(tokens)
-        return whole.cpu()
+        full: Tensor = model(tokens)
+        return full.cpu()
     cache = KVCache(model.config, tokens.shape[0], tokens.shape[1], weight.dtype, weight.device)
     pieces = [tokens[:, :prefill], *tokens[:, prefill:].split(1, dim=1)]
     return torch.cat([model(piece, cache) for piece in pieces], dim=1).cpu()

@@ -74,9 +74,9 @@ class Documents(Task):
             "dates and wrong figures are counted over all documents together.",
         )
 
-    def parts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
-        """See `tasks.Task.parts`."""
-        rows = [_parts(entry, output) for entry, output in zip(self.entries, outputs, strict=True)]
+    def per_item_counts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
+        """See `Task.per_item_counts`."""
+        rows = [_item_counts(entry, output) for entry, output in zip(self.entries, outputs, strict=True)]
         texts = [output.text for output in outputs]
         if self.training:
             wrong = [
@@ -93,14 +93,14 @@ class Documents(Task):
                 row["chrf"] = (chrf(text, item.reference), 1)
         return list(rows)
 
-    def whole(self, outputs: Sequence[Output]) -> dict[str, float]:
+    def corpus_metrics(self, outputs: Sequence[Output]) -> dict[str, float]:
         """distinct-1, distinct-2 and, with overlap, self-BLEU."""
         texts = [output.text for output in outputs]
-        found = {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2)}
-        return found | ({"self_bleu": self_bleu(texts)} if self.overlap else {})
+        metrics = {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2)}
+        return metrics | ({"self_bleu": self_bleu(texts)} if self.overlap else {})
 
 
-def _parts(entry: Entry, output: Output) -> dict[str, tuple[float, ...]]:
+def _item_counts(entry: Entry, output: Output) -> dict[str, tuple[float, ...]]:
     result = check(entry, output.text)
     arithmetic = check_identities(entry, result.figures)
     mentions = check_mentions(entry, output.text)

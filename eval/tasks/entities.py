@@ -58,8 +58,8 @@ class Entities(Task):
         need("seqeval", "the task ner")
         self.items = [Item(row.id, row.instruction, row.input, row.output) for row in rows]
 
-    def parts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
-        """See `tasks.Task.parts`. F1, precision and recall are held to seqeval's."""
+    def per_item_counts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
+        """See `Task.per_item_counts`. F1, precision and recall are held to seqeval's."""
         rows: list[Mapping[str, tuple[float, ...]]] = []
         strict: list[tuple[list[str], list[str]]] = []
         lenient: list[tuple[list[str], list[str]]] = []
@@ -103,10 +103,10 @@ def tag_pair(sentence: str, reference: Sequence[Entity], named: Sequence[Entity]
     is not in it.
     """
     right, missing = _tags(sentence, reference)
-    said, invented = _tags(sentence, named)
+    predicted, invented = _tags(sentence, named)
     right += ["O"] * len(invented) + [f"B-{TYPES[entity.type]}" for entity in missing]
-    said += [f"B-{TYPES[entity.type]}" for entity in invented] + ["O"] * len(missing)
-    return right, said
+    predicted += [f"B-{TYPES[entity.type]}" for entity in invented] + ["O"] * len(missing)
+    return right, predicted
 
 
 def _tags(sentence: str, entities: Sequence[Entity]) -> tuple[list[str], list[Entity]]:
@@ -124,9 +124,9 @@ def _tags(sentence: str, entities: Sequence[Entity]) -> tuple[list[str], list[En
     return tags, without
 
 
-def _counts(right: Sequence[str], said: Sequence[str]) -> tuple[float, float, float]:
+def _counts(right: Sequence[str], predicted: Sequence[str]) -> tuple[float, float, float]:
     """True positives, false positives, false negatives: spans with their types."""
-    gold, found = _spans(right), _spans(said)
+    gold, found = _spans(right), _spans(predicted)
     return len(gold & found), len(found - gold), len(gold - found)
 
 
@@ -147,7 +147,7 @@ def _hold_to_seqeval(
 ) -> None:
     metrics = need("seqeval.metrics", "the task ner")
     scheme = need("seqeval.scheme", "the task ner").IOB2
-    gold, said = ([list(side) for side in sides] for sides in zip(*pairs, strict=True))
-    theirs = metrics.f1_score(gold, said, mode="strict", scheme=scheme, zero_division=0)
+    gold, predicted = ([list(side) for side in sides] for sides in zip(*pairs, strict=True))
+    theirs = metrics.f1_score(gold, predicted, mode="strict", scheme=scheme, zero_division=0)
     ours = float(f1(np.array([row[key] for row in rows], float).sum(0)))
     assert abs(ours - theirs) < 1e-9, (key, ours, theirs)

@@ -1,7 +1,7 @@
-"""What a model writes behind prompts, and whether it ended by itself.
+"""Texts that a model generates for prompts, and whether each ended with end-of-text.
 
 The one place where the grid generates: what changes how a text is written (a rule on its figures, a temperature) is an
-argument here, and a field of `grid.Column`, so that it becomes an axis of the grid.
+argument here, and a field of `grid.columns.Column`, so that it becomes an axis of the grid.
 """
 
 from collections.abc import Sequence

@@ -30,8 +30,8 @@ class Questions(Task):
         chrf("", "")
         self.items = [Item(row.id, row.instruction, row.input, row.output) for row in rows]
 
-    def parts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
-        """See `tasks.Task.parts`."""
+    def per_item_counts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
+        """See `Task.per_item_counts`."""
         return [
             {name: (share, 1) for name, share in rouge(output.text, item.reference).items()}
             | {
@@ -43,7 +43,7 @@ class Questions(Task):
             for item, output in zip(self.items, outputs, strict=True)
         ]
 
-    def whole(self, outputs: Sequence[Output]) -> dict[str, float]:
+    def corpus_metrics(self, outputs: Sequence[Output]) -> dict[str, float]:
         """distinct-1 and distinct-2."""
         texts = [output.text for output in outputs]
         return {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2)}

@@ -48,10 +48,10 @@ class Sentiment(Task):
                 raise ValueError(f"row {row.id}: label must be one of {', '.join(THREE)}, got {row.label!r}")
         self.items = [Item(row.id, row.instruction, row.input, row.output) for row in rows]
 
-    def parts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
-        """See `tasks.Task.parts`. Accuracy and F1 are held to scikit-learn's."""
+    def per_item_counts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
+        """See `Task.per_item_counts`. Accuracy and F1 are held to scikit-learn's."""
         gold = [item.reference for item in self.items]
-        said = [read_label(output.text) for output in outputs]
+        predicted = [read_label(output.text) for output in outputs]
         lenient = [lenient_label(output.text) for output in outputs]
         rows = [
             {
@@ -63,9 +63,11 @@ class Sentiment(Task):
                 "fingpt_accuracy": (right == loose, 1),
                 "fingpt_weighted_f1": _cell(right, loose),
             }
-            for right, label, loose, output in zip(gold, said, lenient, outputs, strict=True)
+            for right, label, loose, output in zip(gold, predicted, lenient, outputs, strict=True)
         ]
-        _hold_to_sklearn(gold, said, {m.key: m.value(np.array([r[m.key] for r in rows], float)) for m in MEASURES})
+        _check_against_sklearn(
+            gold, predicted, {m.key: m.value(np.array([r[m.key] for r in rows], float)) for m in MEASURES}
+        )
         return list(rows)
 
     def most_tokens(self, longest_reference: int) -> int:
@@ -79,17 +81,19 @@ def read_label(text: str) -> str:
     return word if word in THREE else UNPARSABLE
 
 
-def _cell(right: str, said: str) -> tuple[float, ...]:
+def _cell(right: str, predicted: str) -> tuple[float, ...]:
     """A confusion matrix with one answer in it: a row for each label, a column for each and one for the unparsable."""
     matrix = np.zeros((len(THREE), len(THREE) + 1))
-    matrix[THREE.index(right), THREE.index(said) if said in THREE else len(THREE)] = 1
+    matrix[THREE.index(right), THREE.index(predicted) if predicted in THREE else len(THREE)] = 1
     return tuple(matrix.flatten().tolist())
 
 
-def _hold_to_sklearn(gold: Sequence[str], said: Sequence[str], ours: Mapping[str, float]) -> None:
+def _check_against_sklearn(gold: Sequence[str], predicted: Sequence[str], ours: Mapping[str, float]) -> None:
     metrics = need("sklearn.metrics", "the task sentiment")
-    theirs = {"accuracy": metrics.accuracy_score(gold, said)}
+    theirs = {"accuracy": metrics.accuracy_score(gold, predicted)}
     for average in ("weighted", "macro"):
-        theirs[f"{average}_f1"] = metrics.f1_score(gold, said, labels=list(THREE), average=average, zero_division=0)
+        theirs[f"{average}_f1"] = metrics.f1_score(
+            gold, predicted, labels=list(THREE), average=average, zero_division=0
+        )
     for key, value in theirs.items():
         assert abs(ours[key] - value) < 1e-9, (key, ours[key], value)

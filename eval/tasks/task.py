@@ -1,7 +1,7 @@
 """A task of the grid: what is asked, how long an answer may get, and how answers are scored.
 
 `documents`, `sentiment`, `entities` and `questions` are the four there are. Whatever a task measures is a function of
-sums over its items (`measure`), so that differences have intervals; a few measures of all answers together have none.
+sums over its items (`metrics.metric`), so that differences have intervals; a few measures of all answers have none.
 """
 
 import hashlib
@@ -52,11 +52,11 @@ class Task(ABC):
     notes: tuple[str, ...] = ()
 
     @abstractmethod
-    def parts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
-        """For each item, the parts of every measure but those of the loss."""
+    def per_item_counts(self, outputs: Sequence[Output]) -> list[Mapping[str, tuple[float, ...]]]:
+        """For each item, the summands of every measure but the loss (`metrics.metric`)."""
 
-    def whole(self, outputs: Sequence[Output]) -> dict[str, float]:
-        """What is measured of all answers together, and has no interval."""
+    def corpus_metrics(self, outputs: Sequence[Output]) -> dict[str, float]:
+        """Metrics of all answers together, which have no interval; {} by default."""
         return {}
 
     def without(self, places: Collection[int]) -> Self:
@@ -71,12 +71,12 @@ class Task(ABC):
 
     @property
     def all_measures(self) -> tuple[Measure, ...]:
-        """Those of the loss, and its own."""
+        """The measures of the loss, and the task's own."""
         return (LOSS, BITS, *self.measures)
 
     @property
     def sha256(self) -> str:
-        """The hash of all that is asked and what it is held to."""
+        """SHA-256 of every question and reference."""
         asked = [[item.id, item.instruction, item.input, item.reference] for item in self.items]
         return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()
 

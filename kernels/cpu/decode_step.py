@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..weights.linear_with_adapter import LinearWithAdapter
 from .library import DTYPES, LinearPart, call
-from .linear import describe_part
+from .linear import describe_parts
 
 
 class Block(NamedTuple):
@@ -64,8 +64,7 @@ class Blocks:
         self._alive: list[object] = []
         for block, to in zip(blocks, self.described, strict=True):
             to.attention_norm, to.ffn_norm = block.attention_norm.data_ptr(), block.ffn_norm.data_ptr()
-            for part, place in zip(block.linears, to.linears, strict=True):
-                self._alive.append(describe_part(part, place))
+            self._alive += describe_parts(block.linears, to.linears)
         matrices = [
             m for block in blocks for part in block.linears for m in (part.lora_A, part.lora_B) if m is not None
         ]

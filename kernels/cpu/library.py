@@ -6,7 +6,7 @@ It is called with plain pointers, so whatever it is given was checked before (`f
 import ctypes
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -197,10 +197,15 @@ def keep_freed_memory(keep: bool) -> None:
 
 
 class _Kept:
-    """A description and the places that it is of. A copy of the weight has other places: it is copied as nothing."""
+    """A description, and the tensors and addresses that it is of. It is not copied with the weight."""
 
-    def __init__(self, places: tuple[int, ...] = (), described: ctypes.Structure | None = None) -> None:
-        self.places, self.described = places, described
+    def __init__(
+        self,
+        tensors: Sequence[Tensor] = (),
+        places: Sequence[int] = (),
+        described: ctypes.Structure | None = None,
+    ) -> None:
+        self.tensors, self.places, self.described = tensors, places, described
 
     def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
         return _Kept, ()
@@ -211,12 +216,11 @@ def describe(weight: Blockwise4bit | RowwiseInt8) -> ctypes.Structure:
 
     Kept with the weight for as long as its tensors stay where they are.
     """
-    tensors = weight.tensors().values()
-    places = tuple(tensor.data_ptr() for tensor in tensors)
-    kept: _Kept = weight.__dict__.get("_kept") or _Kept()
-    if kept.described is None or kept.places != places:
+    kept: _Kept | None = weight.__dict__.get("_kept")
+    if kept is None or kept.described is None or kept.places != list(map(Tensor.data_ptr, kept.tensors)):
         check_stored(weight)
-        kept = _Kept(places, _described(weight))
+        tensors = list(weight.tensors().values())
+        kept = _Kept(tensors, list(map(Tensor.data_ptr, tensors)), _described(weight))
         weight.__dict__["_kept"] = kept
     assert kept.described is not None
     return kept.described

@@ -10,7 +10,7 @@ M rows of x, N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -79,38 +79,49 @@ def linears(x: Tensor, parts: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]
 
     Every W_i is as files have it, or a matrix of a dtype that C takes.
     """
-    k, rows, dtype = x.shape[-1], x.contiguous(), x.dtype
+    shape, rows, dtype = x.shape, x.contiguous(), x.dtype
     described = (LinearPart * len(parts))()
-    ys, alive = [], []
+    alive = describe_parts(parts, described)
+    ys = []
     for part, to in zip(parts, described, strict=True):
-        assert part.weight.shape[1:] == (k,) and x.is_cpu
-        y = torch.empty(*x.shape[:-1], part.weight.shape[0], dtype=dtype)
+        assert part.weight.shape[1:] == shape[-1:] and x.is_cpu and part.drop is None and part.rank_mask is None
+        y = torch.empty((*shape[:-1], part.weight.shape[0]), dtype=dtype)
         to.y = y.data_ptr()
-        alive.append(describe_part(part, to))
         ys.append(y)
-    call("linears", described, len(parts), rows.data_ptr(), rows.numel() // k, DTYPES[dtype])
+    call("linears", described, len(parts), rows.data_ptr(), rows.numel() // shape[-1], DTYPES[dtype])
+    del alive
     return tuple(ys)
 
 
-def describe_part(part: LinearWithAdapter, to: LinearPart) -> list[object]:
-    """Fills in all but y. Returns what must live as long as `to` is in use."""
-    weight = part.weight
-    alive: list[object]
-    if isinstance(weight, Tensor):
-        assert weight.is_cpu
-        matrix = weight.contiguous()
-        dense = Dense(matrix.data_ptr(), DTYPES[matrix.dtype], *matrix.shape)
-        alive = [dense, matrix]
-        to.w_dense = ctypes.addressof(dense)
-    else:
-        assert isinstance(weight, Blockwise4bit | RowwiseInt8)
-        alive = [described := describe(weight)]
-        setattr(to, "w_int8" if isinstance(weight, RowwiseInt8) else "w", ctypes.addressof(described))
-    if part.lora_A is not None and part.lora_B is not None:
-        lora_A, lora_B = part.lora_A.float().contiguous(), part.lora_B.float().contiguous()
-        assert lora_A.shape == (len(lora_A), weight.shape[1]) and lora_B.shape == (weight.shape[0], len(lora_A))
-        to.lora_a, to.lora_b, to.rank, to.scaling = lora_A.data_ptr(), lora_B.data_ptr(), len(lora_A), part.scaling
-        alive += [lora_A, lora_B]
+def describe_parts(parts: Sequence[LinearWithAdapter], described: Iterable[LinearPart]) -> list[object]:
+    """Fills in all but y. Returns what must live as long as `described` is in use.
+
+    One call for all linears of an x: a call for each would take longer than what it does.
+    """
+    alive: list[object] = []
+    for part, to in zip(parts, described, strict=True):
+        weight, lora_A, lora_B = part.weight, part.lora_A, part.lora_B
+        if isinstance(weight, Tensor):
+            assert weight.is_cpu
+            matrix = weight.contiguous()
+            dense = Dense(matrix.data_ptr(), DTYPES[matrix.dtype], *matrix.shape)
+            alive += [dense, matrix]
+            to.w_dense = ctypes.addressof(dense)
+        else:
+            assert isinstance(weight, Blockwise4bit | RowwiseInt8)
+            kept = weight.__dict__.get("_kept")  # as in `describe`, which would be a call for each linear
+            if kept is not None and kept.places == list(map(Tensor.data_ptr, kept.tensors)):
+                structure = kept.described
+            else:
+                structure = describe(weight)
+            alive.append(structure)
+            setattr(to, "w_int8" if isinstance(weight, RowwiseInt8) else "w", ctypes.addressof(structure))
+        if lora_A is not None and lora_B is not None:
+            lora_A, lora_B = lora_A.float().contiguous(), lora_B.float().contiguous()
+            rank = lora_A.shape[0]
+            assert lora_A.shape == (rank, weight.shape[1]) and lora_B.shape == (weight.shape[0], rank)
+            to.lora_a, to.lora_b, to.rank, to.scaling = lora_A.data_ptr(), lora_B.data_ptr(), rank, part.scaling
+            alive += [lora_A, lora_B]
     return alive
 
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cpu import linear as cpu_linear
 from ..cpu.library import DTYPES, unavailable_reason
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import Blockwise4bit, QuantizedWeight, RowwiseInt8
-from .table import C_GEMV, DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, Case, choose
+from .table import C_GEMV, DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, Case, Path, choose
 
 FEW_ROWS = 8  # of x, up to which a product with a dense matrix is bound by its reading, or by its call
+IN_ONE_CALL = (C_GEMV, FLOAT_PANELS)  # paths that the library takes together with others, and with adapters
 ROWS_AT_ONCE = 64  # up to which adapters ride along as fast in C as in products of torch
 
 
@@ -40,31 +40,50 @@ def dequantize(weight: QuantizedWeight, dtype: torch.dtype, out: Tensor | None =
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T"""
-    y: Tensor = choose(linear_case(x, weight)).run(x, weight)
+    y: Tensor = path(x, weight).run(x, weight)
     return y
 
 
-def can_run_in_one_call(x: Tensor, parts: Sequence[LinearWithAdapter]) -> bool:
-    """Whether `linears` takes x and the parts: C looks up the codes of all of them, or reads few rows' dense W."""
-    return all(
-        _reads_dense(x, part.weight) if isinstance(part.weight, Tensor) else _is_in_linears(x, part.weight)
-        for part in parts
-    )
+class _LastPath:
+    """The path of the last product with a weight, for x of that shape, dtype and device. It is not copied with it."""
+
+    def __init__(self, x: object = None, path: Path | None = None) -> None:
+        self.x, self.path = x, path
+
+    def __reduce__(self) -> tuple[type["_LastPath"], tuple[()]]:
+        return _LastPath, ()
 
 
-def _is_in_linears(x: Tensor, weight: QuantizedWeight) -> bool:
-    case = linear_case(x, weight)
-    return case.m <= ROWS_AT_ONCE and choose(case).name in (C_GEMV, FLOAT_PANELS)
+def path(x: Tensor, weight: QuantizedWeight) -> Path:
+    """The row of the table that `linear` takes."""
+    asked, last = (x.shape[:-1], x.dtype, x.device), weight.__dict__.get("_last_path")
+    if last is not None and last.x == asked:
+        chosen: Path = last.path
+    else:
+        chosen = choose(linear_case(x, weight))
+        weight.__dict__["_last_path"] = _LastPath(asked, chosen)
+    return chosen
 
 
-def _reads_dense(x: Tensor, weight: Tensor) -> bool:
-    known = x.is_cpu and weight.is_cpu and x.dtype in DTYPES and weight.dtype in DTYPES and weight.is_contiguous()
-    return known and 0 < x.numel() <= FEW_ROWS * x.shape[-1] and not unavailable_reason()
-
-
-def linears(x: Tensor, parts: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
-    """y_i = x W_i^T + scaling_i (x A_i^T) B_i^T of all parts in one call, where `can_run_in_one_call` says so"""
-    return cpu_linear.linears(x, parts)
+def can_run_in_one_call(x: Tensor, plan: Sequence[LinearWithAdapter]) -> bool:
+    """True where C takes x and all linears of a plan together: it looks up codes, or reads few rows' dense W."""
+    if not x.is_cpu or x.dtype not in DTYPES or unavailable_reason():
+        return False
+    if x.numel() > ROWS_AT_ONCE * x.shape[-1]:
+        return False
+    few, asked = 0 < x.numel() <= FEW_ROWS * x.shape[-1], (x.shape[:-1], x.dtype, x.device)
+    for part in plan:
+        weight = part.weight
+        if part.drop is not None or part.rank_mask is not None:
+            return False
+        if isinstance(weight, Tensor):
+            if not (few and weight.is_cpu and weight.dtype in DTYPES and weight.is_contiguous()):
+                return False
+            continue
+        last = weight.__dict__.get("_last_path")  # as in `path`, which is not called for every linear of every block
+        if (last.path if last is not None and last.x == asked else path(x, weight)).name not in IN_ONE_CALL:
+            return False
+    return True
 
 
 def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:

@@ -40,7 +40,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """y = x / sqrt(mean(x^2) + eps) * weight    (arXiv 1910.07467);  x [*, D], weight [D]"""
     if torch.compiler.is_compiling():
         return fused_reference.rms_norm(x, None, weight, eps)[0]
-    if not _learned(x, weight):
+    if not torch.is_grad_enabled() or not _learned(x, weight):
         return _normed(x, None, weight, eps, with_rstd=False)[0]
     y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
     return y
@@ -50,7 +50,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     """h = x + residual;  (rms_norm(h), h)"""
     if torch.compiler.is_compiling():
         return fused_reference.rms_norm(x, residual, weight, eps)[:2]
-    if not _learned(x, residual, weight):
+    if not torch.is_grad_enabled() or not _learned(x, residual, weight):
         return _normed(x, residual, weight, eps, with_rstd=False)[:2]
     y, h = _RMSNorm.apply(x, residual, weight, eps)  # type: ignore[no-untyped-call]
     return y, h
@@ -79,9 +79,9 @@ def _normed(
     """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, rstd at any rate."""
     given = (x, weight) if residual is None else (x, weight, residual)
     channels = x.shape[-1]
-    rows, wide = x.numel() // channels, wide_dtype(x)
+    rows = x.numel() // channels
     if _in_c(*given) and (residual is None or residual.shape == x.shape):
-        rstd = torch.empty(rows, 1, dtype=wide) if with_rstd else None
+        rstd = torch.empty(rows, 1, dtype=torch.float32) if with_rstd else None
         x, weight = x.contiguous(), weight.contiguous()
         y, h, added = torch.empty_like(x), x, None
         if residual is not None:
@@ -91,6 +91,7 @@ def _normed(
         outputs = h.data_ptr(), None if rstd is None else rstd.data_ptr(), y.data_ptr()
         library.call("rms_norm", x.data_ptr(), added, weight.data_ptr(), *sizes, *outputs)
         return y, h, rstd
+    wide = wide_dtype(x)
     rstd = torch.empty(rows, 1, dtype=wide, device=x.device)
     h = x if residual is None else x + residual
     y = torch.empty(h.shape, dtype=h.dtype, device=h.device)
@@ -135,7 +136,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "ha
     """
     if torch.compiler.is_compiling():
         return fused_reference.rope(x, cos, sin, layout == "interleaved", inverse=False)
-    if not _learned(x):
+    if not torch.is_grad_enabled() or not _learned(x):
         return _turned(x, cos, sin, layout, inverse=False)
     y: Tensor = _Rope.apply(x, cos, sin, layout)  # type: ignore[no-untyped-call]
     return y
@@ -159,15 +160,14 @@ class _Rope(torch.autograd.Function):
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> Tensor:
     """In C where that was compiled and takes the dtype; else in torch."""
-    wide = wide_dtype(x)
     if _in_c(x) and cos.dtype == sin.dtype == torch.float32:
-        x, cos, sin = (tensor.contiguous() for tensor in (x, cos, sin))
+        x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
         y, (*positions, heads, channels) = torch.empty_like(x), x.shape
         sizes = math.prod(positions), heads, channels, layout == "interleaved", inverse
         pointers = cos.data_ptr(), sin.data_ptr(), y.data_ptr()
         library.call("rope", x.data_ptr(), library.DTYPES[x.dtype], *sizes, *pointers)
         return y
-    sin = -sin if inverse else sin
+    wide, sin = wide_dtype(x), -sin if inverse else sin
     if layout == "interleaved":
         pairs = x.to(wide, copy=True, memory_format=torch.contiguous_format).unflatten(-1, (-1, 2))
         turn = torch.complex(cos.to(wide), sin.to(wide))
@@ -183,7 +183,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
     if torch.compiler.is_compiling():
         return fused_reference.swiglu(gate, up)
-    if not _learned(gate, up):
+    if not torch.is_grad_enabled() or not _learned(gate, up):
         return _gated(gate, up)
     y: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
     return y
@@ -273,22 +273,25 @@ CPU_OPS = CpuOps()
 
 
 def _learned(*tensors: Tensor) -> bool:
-    """Whether a gradient is wanted: without one an operation is called by itself, past autograd."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    """True if one of them has a gradient: without one an operation is called without autograd."""
+    return any(tensor.requires_grad for tensor in tensors)
 
 
 def _known(targets: Tensor, vocabulary: int) -> bool:
-    """Whether every target is a token or ignored: torch says what is wrong with another one."""
+    """True if every target is a token or ignored: torch refuses any other in its own words."""
     counted = targets[targets != IGNORED]
     return bool(((counted >= 0) & (counted < vocabulary)).all())
 
 
 def _in_c(*tensors: Tensor) -> bool:
-    """Whether the C library was built, and takes the tensors' one dtype where they are."""
+    """True if the C library was built and takes the dtype and device that the tensors share."""
     dtype = tensors[0].dtype
     if dtype not in library.DTYPES or library.unavailable_reason():
         return False
-    return all(tensor.dtype is dtype and tensor.is_cpu for tensor in tensors)
+    for tensor in tensors:  # noqa: SIM110  (a generator would be a call for each, in every operation of every block)
+        if tensor.dtype is not dtype or not tensor.is_cpu:
+            return False
+    return True
 
 
 def _pieces(rows: Tensor) -> Iterator[slice]:

@@ -1,9 +1,19 @@
-"""Linears that share their input, each with an adapter: x is kept once for all, dX is summed where it is made.
+"""The LoRA product: linears that share their input, each with an adapter or none.
 
     y_i = x W_i^T + s_i (d_i(x) A_i^T) B_i^T                 i = wq, wk, wv, or w1, w3, or one alone
     V_i = s_i dY_i B_i              U_i = d_i(x) A_i^T       d_i drops: x mask_i / (1 - p)
     dX  = sum over i of dY_i W_i + d_i(V_i A_i)
     dA_i = V_i^T d_i(x)             dB_i = s_i dY_i^T U_i
+
+A plan names the linears; it is chosen once a call, and the same plan gives the same bits, however an adapter was
+selected. A mix of adapters is one adapter of all their ranks. An adapter for each row of a batch is one of the ranks
+of all different mixes, in which U_i and V_i are zero where a row does not use a column (`rank_mask`).
+
+What computes it follows from the path that `dispatch.table` has for the product with W:
+
+    C                 without gradients: all linears of the plan in one call of the library, summed in float32
+    scratch + GEMM    on a GPU: the adapter's products ride in the one with W (`dispatch.dequant_gemm`), unless it drops
+    any other         the adapter's products are added to the one with W
 
 Kept for the backward pass are x, as the reference that its other users hold too, and U_i [M, r]. The masks are drawn
 again. Without dropout the products of all A_i are one: x [A_1; A_2; ...]^T.
@@ -18,114 +28,194 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dispatch import run
+from ..cpu.linear import linears as c_linears
+from ..dispatch import dequant_gemm, run
+from ..dispatch.table import SCRATCH
 from ..reference.llama_ops import wide_dtype
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import QuantizedWeight
-from .dropout import apply_dropout
+from .dropout import apply_dropout, dropout
 
 
-def linears(x: Tensor, parts: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
-    """y_i of every part, in the dtype of x. Gradients of x, A_i and B_i, for which every part must have an adapter.
+def lora_linears(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
+    """y_i of every linear of the plan, in the dtype of x. Gradients of x, A_i and B_i.
 
     The matrices may be float32 beside a shorter x: they are used in its dtype, and their gradients are in their own.
     Without a gradient a few rows meet them in float32.
     """
-    if not torch.is_grad_enabled() and not any(part.drop for part in parts):
-        if run.can_run_in_one_call(x, parts):
-            return run.linears(x, parts)
-        few = x.numel() <= run.FEW_ROWS * x.shape[-1]
-        if few or any(part.lora_A is None for part in parts):
-            return _linears_one_by_one(x, parts, wide_dtype(x) if few else x.dtype)
-    matrices = [matrix for part in parts for matrix in (part.lora_A, part.lora_B)]
-    y: tuple[Tensor, ...] = _Linears.apply(x, tuple(parts), *matrices)  # type: ignore[no-untyped-call]
+    if not torch.is_grad_enabled():
+        if run.can_run_in_one_call(x, plan):
+            return c_linears(x, plan)
+        few = 0 < x.numel() <= run.FEW_ROWS * x.shape[-1]
+        return _forward(x, plan, wide_dtype(x) if few else x.dtype)[0]
+    matrices = [matrix for part in plan for matrix in (part.lora_A, part.lora_B)]
+    y: tuple[Tensor, ...] = _LoRALinears.apply(x, tuple(plan), *matrices)  # type: ignore[no-untyped-call]
     return y
 
 
-def _linears_one_by_one(x: Tensor, parts: Sequence[LinearWithAdapter], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """y_i one after another, the adapters' products in `dtype`: those of torch in 16 bits are slow for one row"""
-    ys, rows = [], x.to(dtype) if any(part.lora_A is not None for part in parts) else x
-    for part in parts:
-        y = _product(x, part.weight)
-        if part.lora_A is not None and part.lora_B is not None:
-            u = F.linear(rows, part.lora_A.to(dtype))
-            y = y.add_(F.linear(u, part.lora_B.to(dtype)), alpha=part.scaling)
-        ys.append(y)
-    return tuple(ys)
+def lora_delta(
+    x: Tensor,
+    lora_A: Tensor,
+    lora_B: Tensor,
+    scaling: float,
+    drop: tuple[float | Tensor, int | None] | None,
+    rank_mask: Tensor | None,
+) -> Tensor:
+    """scaling (d(x) lora_A^T) lora_B^T alone, in the dtype of lora_A and then in that of x;  [*, K] -> [*, N]
+
+    Arguments as in `LinearWithAdapter`; without a seed the mask is drawn from torch's own generator. In operations of
+    torch's own: for torch.compile, which arranges them itself, and for a W that is not ours to read.
+    """
+    rows = x.reshape(-1, x.shape[-1]).to(lora_A.dtype)
+    if drop is not None:
+        rows = dropout(rows, *drop)
+    delta: Tensor = scaling * _masked(rows @ lora_A.T, rank_mask) @ lora_B.T
+    return delta.to(x.dtype).view(*x.shape[:-1], -1)
 
 
-class _Linears(torch.autograd.Function):
+class _LoRALinears(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, parts: tuple[LinearWithAdapter, ...], *matrices: Tensor) -> tuple[Tensor, ...]:
-        rows = x.reshape(-1, x.shape[-1])
-        inner = _inner(rows, parts)
-        ctx.parts = [(part.weight, part.scaling, part.drop) for part in parts]
-        ctx.save_for_backward(rows, *inner, *matrices)
-        ys = []
-        for part, u in zip(parts, inner, strict=True):
-            y = _product(rows, part.weight)
-            assert part.lora_B is not None
-            y.addmm_(u, part.lora_B.to(x.dtype).T, alpha=part.scaling)
-            ys.append(y.view(*x.shape[:-1], -1))
-        return tuple(ys)
+    def forward(ctx: Any, x: Tensor, plan: tuple[LinearWithAdapter, ...], *matrices: Tensor | None) -> Any:
+        ys, inner = _forward(x, plan, x.dtype)
+        ctx.plan = [part._replace(lora_A=None, lora_B=None) for part in plan]
+        ctx.save_for_backward(x.reshape(-1, x.shape[-1]), *inner, *matrices)
+        return ys
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
-        count = len(ctx.parts)
-        rows, *kept = ctx.saved_tensors
-        inner, matrices = kept[:count], kept[count:]
-        dx: Tensor | None = None
-        wanted = ctx.needs_input_grad[0]
-        vs, gradients = [], []
-        for index, (weight, scaling, _) in enumerate(ctx.parts):
-            lora_B = matrices[2 * index + 1]
-            dy = dys[index].reshape(len(rows), -1)
-            vs.append(scaling * (dy @ lora_B.to(dy.dtype)))
-            gradients.append((scaling * (dy.T @ inner[index])).to(lora_B.dtype))
-            if wanted:
-                part = _product_dx(dy, weight)
-                dx = part if dx is None else dx.add_(part)
-        d_as = _outer(rows, vs, [drop for *_, drop in ctx.parts])
-        if dx is not None:
-            _add_inner_dx(dx, vs, matrices[::2], [drop for *_, drop in ctx.parts])
-        pairs = zip([d_a.to(a.dtype) for d_a, a in zip(d_as, matrices[::2], strict=True)], gradients, strict=True)
-        shaped = None if dx is None else dx.view(*dys[0].shape[:-1], -1)
-        return shaped, None, *(gradient for pair in pairs for gradient in pair)
+        rows, *saved = ctx.saved_tensors
+        count = len(ctx.plan)
+        inner, lora_As, lora_Bs = saved[:count], saved[count::2], saved[count + 1 :: 2]
+        x_wanted, _, *wanted = ctx.needs_input_grad
+        d_rows = [dy.reshape(rows.shape[0], -1) for dy in dys]
+        parts = [part._replace(lora_A=a, lora_B=b) for part, a, b in zip(ctx.plan, lora_As, lora_Bs, strict=True)]
+        vs = [_v(dy, part) for dy, part in zip(d_rows, parts, strict=True)]
+        d_as = _d_lora_a(rows, vs, parts, wanted[::2])
+        gradients: list[Tensor | None] = []
+        for dy, part, u, d_a, b_wanted in zip(d_rows, parts, inner, d_as, wanted[1::2], strict=True):
+            gradients.append(d_a)
+            d_b = part.scaling * (dy.T @ u) if b_wanted else None
+            gradients.append(d_b if d_b is None or part.lora_B is None else d_b.to(part.lora_B.dtype))
+        dx = _dx(d_rows, vs, parts).view(*dys[0].shape[:-1], -1) if x_wanted else None
+        return dx, None, *gradients
 
 
-def _inner(rows: Tensor, parts: Sequence[LinearWithAdapter]) -> list[Tensor]:
-    """U_i = d_i(x) A_i^T;  [M, r] each"""
-    matrices = [part.lora_A.to(rows.dtype) for part in parts if part.lora_A is not None]
+def _forward(
+    x: Tensor, plan: Sequence[LinearWithAdapter], dtype: torch.dtype
+) -> tuple[tuple[Tensor, ...], list[Tensor | None]]:
+    """y_i [*, N_i], and U_i [M, r], the adapters' products in `dtype`: torch's in 16 bits are slow for one row."""
+    rows = x.reshape(-1, x.shape[-1])
+    inner = _inner(rows.to(dtype), plan)
+    ys = []
+    for part, u in zip(plan, inner, strict=True):
+        if u is None or part.lora_B is None:
+            y = _product(rows, part.weight)
+        else:
+            y = _product_with_adapter(rows, part, u, part.lora_B.to(dtype))
+        ys.append(y.view(*x.shape[:-1], -1))
+    return tuple(ys), inner
+
+
+def _inner(rows: Tensor, plan: Sequence[LinearWithAdapter]) -> list[Tensor | None]:
+    """U_i = d_i(x) A_i^T;  [M, r] each, or None without an adapter"""
+    matrices = [part.lora_A.to(rows.dtype) for part in plan if part.lora_A is not None]
+    if not matrices:
+        return [None] * len(plan)
+    if any(part.drop for part in plan):
+        inputs = [_dropped(rows, part) for part in plan if part.lora_A is not None]
+        products = iter([one @ matrix.T for one, matrix in zip(inputs, matrices, strict=True)])
+    else:
+        together = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+        products = iter((rows @ together.T).split([matrix.shape[0] for matrix in matrices], dim=1))
+    return [None if part.lora_A is None else _masked(next(products), part.rank_mask) for part in plan]
+
+
+def _masked(inner: Tensor, rank_mask: Tensor | None) -> Tensor:
+    """inner [M, r] with zeros where a row of the batch does not use a column."""
+    if rank_mask is None:
+        return inner
+    rows: Tensor = inner.unflatten(0, (rank_mask.shape[0], -1))
+    return rows.masked_fill(~rank_mask[:, None], 0.0).flatten(0, 1)
+
+
+def _v(dy: Tensor, part: LinearWithAdapter) -> Tensor | None:
+    """V = s dY B;  [M, r]"""
+    if part.lora_B is None:
+        return None
+    return _masked(part.scaling * (dy @ part.lora_B.to(dy.dtype)), part.rank_mask)
+
+
+def _d_lora_a(
+    rows: Tensor, vs: Sequence[Tensor | None], parts: Sequence[LinearWithAdapter], wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """dA_i = V_i^T d_i(x);  [r, K] each, in the dtype of A_i"""
+    taken = [v for v, is_wanted in zip(vs, wanted, strict=True) if v is not None and is_wanted]
+    if not taken:
+        return [None] * len(parts)
     if any(part.drop for part in parts):
-        inputs = [rows if part.drop is None else apply_dropout(rows, *part.drop) for part in parts]
-        return [one @ matrix.T for one, matrix in zip(inputs, matrices, strict=True)]
-    return list((rows @ torch.cat(matrices).T).split([len(matrix) for matrix in matrices], dim=1))
+        products = iter(
+            [
+                v.T @ _dropped(rows, part)
+                for v, part, is_wanted in zip(vs, parts, wanted, strict=True)
+                if v is not None and is_wanted
+            ]
+        )
+    else:
+        products = iter((_side_by_side(taken).T @ rows).split([v.shape[1] for v in taken]))
+    return [
+        next(products).to(part.lora_A.dtype) if is_wanted and part.lora_A is not None else None
+        for part, is_wanted in zip(parts, wanted, strict=True)
+    ]
 
 
-def _outer(rows: Tensor, vs: Sequence[Tensor], drops: Sequence[tuple[float, int] | None]) -> list[Tensor]:
-    """dA_i = V_i^T d_i(x);  [r, K] each"""
-    if any(drops):
-        inputs = [rows if drop is None else apply_dropout(rows, *drop) for drop in drops]
-        return [v.T @ one for v, one in zip(vs, inputs, strict=True)]
-    return list((_side_by_side(vs).T @ rows).split([v.shape[1] for v in vs]))
+def _dx(d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[LinearWithAdapter]) -> Tensor:
+    """dX = sum over i of dY_i W_i + d_i(V_i A_i);  [M, K]"""
+    dx: Tensor | None = None
+    added: list[tuple[Tensor, Tensor]] = []  # V_i and A_i without dropout, whose products are one
+    for dy, v, part in zip(d_rows, vs, parts, strict=True):
+        short = None if part.lora_A is None else part.lora_A.to(dy.dtype)
+        if v is not None and short is not None and (ridden := _weight_ridden(dy, part)) is not None:
+            product = dequant_gemm.linear_dx_with_adapter(dy, ridden, v, short)
+        else:
+            product = _product_dx(dy, part.weight)
+            if v is not None and short is not None and part.drop is not None:
+                product.add_(apply_dropout(v @ short, *part.drop))
+            elif v is not None and short is not None:
+                added.append((v, short))
+        dx = product if dx is None else dx.add_(product)
+    assert dx is not None
+    if added:
+        dx.addmm_(_side_by_side([v for v, _ in added]), torch.cat([short for _, short in added]))
+    return dx
 
 
-def _add_inner_dx(
-    dx: Tensor, vs: Sequence[Tensor], matrices: Sequence[Tensor], drops: Sequence[tuple[float, int] | None]
-) -> None:
-    """dX += d_i(V_i A_i)"""
-    short = [matrix.to(dx.dtype) for matrix in matrices]
-    if not any(drops):
-        dx.addmm_(_side_by_side(vs), torch.cat(short))
-        return
-    for v, matrix, drop in zip(vs, short, drops, strict=True):
-        added = v @ matrix
-        dx.add_(added if drop is None else apply_dropout(added, *drop))
+def _dropped(rows: Tensor, part: LinearWithAdapter) -> Tensor:
+    return rows if part.drop is None else apply_dropout(rows, *part.drop)
 
 
 def _side_by_side(vs: Sequence[Tensor]) -> Tensor:
     return vs[0] if len(vs) == 1 else torch.cat(list(vs), dim=1)
+
+
+def _weight_ridden(rows: Tensor, part: LinearWithAdapter) -> QuantizedWeight | None:
+    """W if its product takes the adapter along, else None. With dropout dX of the adapter is masked, that of W is not.
+
+    rows [M, K], or dY [M, N] in its place.
+    """
+    if part.drop is not None or isinstance(part.weight, Tensor) or run.path(rows, part.weight).name != SCRATCH:
+        return None
+    return part.weight
+
+
+def _product_with_adapter(rows: Tensor, part: LinearWithAdapter, u: Tensor, lora_B: Tensor) -> Tensor:
+    """x W^T + s U B^T;  [M, N]"""
+    if (ridden := _weight_ridden(rows, part)) is not None:
+        return dequant_gemm.linear_with_adapter(rows, ridden, part.scaling * u, lora_B)
+    y = _product(rows, part.weight)
+    if u.dtype == y.dtype:
+        return y.addmm_(u, lora_B.T, alpha=part.scaling)
+    return y.add_(F.linear(u, lora_B), alpha=part.scaling)
 
 
 def _product(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:

@@ -12,15 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..layers.lora import (
-    AdapterConfig,
-    AdapterMix,
-    AdapterSelection,
-    LoRALinear,
-    PerRow,
-    adapter_context,
-    initial_matrices,
-)
+from ..layers.adapter_selection import AdapterMix, AdapterSelection, PerRow, adapter_context
+from ..layers.lora import AdapterConfig, LoRALinear, initial_matrices
 from ..model.llama import Llama
 from ..model.param_names import HF_LINEARS, LINEARS
 

@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
@@ -30,6 +29,7 @@ from . import (
     reproduce,
     train,
 )
+from .flags import in_flags
 
 VERBS = (
     *(quickstart, reproduce, fetch, quantize, data, train, eval, generate, inspect, parity, merge, export, bench),
@@ -77,17 +77,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"lowrank: {in_flags(' '.join(str(error).split()), arguments)}", file=sys.stderr)
         mistake = isinstance(error, ValueError | FileNotFoundError | IsADirectoryError | NotADirectoryError)
         return 2 if mistake else 1
-
-
-def in_flags(message: str, arguments: Sequence[str]) -> str:
-    """An error of the library, which names its own arguments, with the flags that were given in their place
-
-    "weights must be ..." -> "--weights must be ...", "... (force=True to insist)" -> "... (--force to insist)"
-    """
-    flag = "--" + message.partition(" ")[0].replace("_", "-")
-    is_given = any(argument.partition("=")[0] == flag for argument in arguments)
-    message = f"{flag} {message.partition(' ')[2]}" if is_given else message
-    return message.replace("force=True", "--force")
 
 
 def _tell(message: Warning | str, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""What the embedded base is trained on: endless, seeded, and all our own text.
+"""The training text of the embedded base: endless, seeded, and all our own.
 
 The tasks teach the words and forms of the documents and how to copy a figure, but never to write a document when
 asked for one: that is left for a hat to add. Every label, notation, wording, style and range of every split occurs;
@@ -23,7 +23,7 @@ from .facts.fact import NOTATIONS, UNITS, Fact, make_fact, render_input
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of text, tokenized by itself, and the weight of its tokens in the loss.
+    """A stretch of text, tokenized on its own, and the weight of its tokens in the loss.
 
     Sentences are cut in front of a word, where SentencePiece has the same tokens for the rest as for the whole.
     """
@@ -62,7 +62,7 @@ def restatement(rng: Random, lines: int, *, figures: float = 0.6, syllables: int
 
 
 def document(rng: Random) -> Sample:
-    """A document of any kind, by itself."""
+    """A document of any kind, without its record."""
     return [Passage(_write(*_record(rng), rng), 1.0)]
 
 

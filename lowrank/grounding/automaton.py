@@ -1,7 +1,7 @@
-"""What may be written, a character at a time, so that every figure of a text states a fact of its record.
+"""An automaton over characters: it lets through the texts of which every figure states a fact of the record.
 
 The judge is `data.facts.figure_matching`, of figures as it reads them. What is added here is foresight: while a figure
-is being written, only what can still become a right one may follow, of what `grounding_forms` lists; and none begins
+is being written, only what can still become a right one may follow, of the forms in `number_forms`; and none begins
 in a word.
 
 A state is a set of readings of what was written, one of which the checker will take: a figure that has begun, a name
@@ -33,7 +33,7 @@ _FIRST_LETTERS = frozenset(word[0] for word in NUMBER_WORDS)
 
 
 class Phase(Enum):
-    """How far a figure has come with its last character.
+    """Progress of a figure at its last character.
 
     GOING   it must go on                               ENOUGH  it is right as it stands, and may go on
     HELD    its last letter must turn out a word's      OVER    it is right, or none, and the last character behind it
@@ -72,7 +72,7 @@ Reading = Figure | Text | Ordinal
 
 
 class State(NamedTuple):
-    """What was written: the line so far, the readings that are open, and whether there is one with nothing open."""
+    """State behind a text: its last line, the open readings, and `free`: True if a reading has nothing open."""
 
     line: str
     open: frozenset[Reading]
@@ -137,7 +137,7 @@ class Rules:
         return State("" if letter == "\n" else line, frozenset(readings), free)
 
     def quiet(self, state: State) -> bool:
-        """Whether no figure is near: nothing is open but a word that may become that of a number."""
+        """True if no figure is near: nothing is open but a word that may become that of a number."""
         return all(
             isinstance(reading, Figure) and reading.spelled and _last_word(reading.text) not in NUMBER_WORDS
             for reading in state.open
@@ -161,7 +161,7 @@ class Rules:
         return _MARKS.union(found, map(str.upper, found))
 
     def may_end(self, state: State) -> bool:
-        """Whether the text may end here."""
+        """True if the text may end in this state."""
         after = self.step(state, "\n")
         return after is not None and after.free
 
@@ -207,7 +207,7 @@ class Rules:
     # Figures
 
     def phase(self, figure: Figure) -> tuple[Phase, int]:
-        """How far a figure has come, and where it ends if it is over."""
+        """Phase of a figure, and the offset of its end if it is over."""
         if figure not in self.phases:
             self.phases[figure] = self._spelled_phase(figure) if figure.spelled else self._phase(figure)
         return self.phases[figure]
@@ -230,7 +230,7 @@ class Rules:
         return (Phase.HELD if not rest and self._may_be_a_word(figure) else Phase.WRONG), 0
 
     def _extends(self, match: re.Match[str], rest: str) -> bool:
-        """Whether what is behind a figure may be the beginning of its decimals, its scale or its unit."""
+        """True if the characters behind a figure may be the beginning of its decimals, its scale or its unit."""
         if match["unit"]:
             return False
         if match["scale"]:
@@ -242,7 +242,7 @@ class Rules:
         return bool(self.record.stated(read_number(match, before, figure.text[match.end() :])))
 
     def _may_be_a_word(self, figure: Figure) -> bool:
-        """Whether the last letter, which reads as a scale or unit, may begin a word behind a right figure: "12 m"."""
+        """True if the last letter, which reads as a scale or unit, may begin a word behind a right figure: "12 m"."""
         text = figure.text
         before = text[:-1]
         if text[-1].lower() not in "kmbx" or not before.endswith(" "):
@@ -250,7 +250,7 @@ class Rules:
         return self.phase(figure._replace(text=before))[0] is Phase.ENOUGH
 
     def _cut(self, text: str, match: re.Match[str], *, begun: bool) -> bool:
-        """Whether one of the record's texts takes a part of a figure away, or has begun to; all of it, it may."""
+        """True if one of the record's texts covers a part of a figure, or has begun to; it may cover all of it."""
         low = text.lower()
         first, last = match.span("number" if match["number"] else "words")
         for place in range(match.end()):
@@ -267,7 +267,7 @@ class Rules:
         return False
 
     def _leads_on(self, figure: Figure) -> bool:
-        """Whether what there is of a figure is the beginning, or all, of one that states a fact."""
+        """True if a figure so far is the beginning, or all, of one that states a fact."""
         head = _head(figure.text).lower()
         body = figure.text[len(head) :]
         usd, minus = "$" in head or "usd" in head, "-" in head or "−" in head
@@ -325,10 +325,10 @@ def _head(text: str) -> str:
 
 
 def is_word(letter: str) -> bool:
-    """Whether a regular expression's word may hold the character."""
+    """True for a character of a word (\\w of a regular expression)."""
     return letter == "_" or letter.isalnum()
 
 
 def _ends_with(line: str, text: str) -> bool:
-    """Whether a line ends with a text that begins at a word's beginning."""
+    """True if a line ends with a text that begins at a word's beginning."""
     return line.endswith(text) and (len(line) == len(text) or not is_word(line[-len(text) - 1] if text else line[-1]))

@@ -2,9 +2,9 @@
 
     p(token | text) = 0 if no text that begins with text + token has only right figures, else what the model says
 
-`grounding_rules` knows it for characters; here a tokenizer's tokens are put to it, as a tree of their characters, so
-that a branch is left where its first character must not be written, and taken whole where no figure is near. Outside
-of figures nothing is asked but which digits may begin one.
+`automaton` decides it for characters. A tokenizer's tokens are walked as a tree of their characters: a branch is
+skipped where its first character must not be written, and allowed as a whole where no figure is near. Outside of
+figures only the digits that may begin one are checked.
 
 V vocabulary.
 """
@@ -28,30 +28,30 @@ _SEVERAL_WORDS = re.compile(r"[^\W\d]\W+[^\W\d]|[^\W\d]\W*%")
 
 
 class Tokens(Protocol):
-    """What grounding needs of a tokenizer."""
+    """The part of a tokenizer that grounding uses."""
 
     vocab_size: int
     eos_id: int
 
     def bytes_of(self, token: int) -> bytes:
-        """The UTF-8 bytes that a token adds to a text; none for a token that leaves no trace in it."""
+        """The UTF-8 bytes that a token adds to a text; none for a token without text."""
 
 
 class Node:
     """The tokens that begin with the same characters.
 
-    here    those of exactly these characters
+    exact   those of exactly these characters
     apart   the branches that go on with a digit, or are not plain
     all     int64: all of them, as every other array of tokens
-    plain   whether none of them has a digit behind these characters, nor two words
+    plain   True if none of them has a digit behind these characters, nor two words
     under   those that go on with a mark, and those that go on with a word's character, without those set apart
     """
 
-    __slots__ = ("all", "apart", "branches", "here", "plain", "under")
+    __slots__ = ("all", "apart", "branches", "exact", "plain", "under")
 
     def __init__(self) -> None:
         self.branches: dict[str, Node] = {}
-        self.here: list[int] = []
+        self.exact: list[int] = []
         self.apart: list[str] = []
         self.plain = True
         self.all: Ids
@@ -62,8 +62,8 @@ class Vocabulary:
     """The tokens of a tokenizer by their characters.
 
     parts   tokens that are a part of a character, by their bytes
-    lined   whether some token has a digit behind other characters, so that what is allowed follows from a whole line
-    Raises ValueError for a tokenizer that cannot write a digit, or what else belongs to a figure, by itself.
+    lined   True if some token has a digit behind other characters, so that what is allowed follows from a whole line
+    Raises ValueError for a tokenizer that cannot write a digit, or another character of a figure, on its own.
     """
 
     def __init__(self, tokenizer: Tokens) -> None:
@@ -80,7 +80,7 @@ class Vocabulary:
                 self.parts.setdefault(spelled, []).append(token)
         self._close(self.root)
         for letter in "0123456789.,%$() abcdefghijklmnopqrstuvwxyz":
-            if letter not in self.root.branches or not self.root.branches[letter].here:
+            if letter not in self.root.branches or not self.root.branches[letter].exact:
                 raise ValueError(f"grounding: this tokenizer has no token that is {letter!r} alone")
 
     def _add(self, text: str, token: int) -> None:
@@ -92,12 +92,12 @@ class Vocabulary:
             node = node.branches.setdefault(letter, Node())
             node.plain = node.plain and not words and not any(digit > place for digit in digits)
         if text:
-            node.here.append(token)
+            node.exact.append(token)
 
     def _close(self, node: Node) -> list[int]:
         """Fills in `under`; the tokens of a node."""
         under: tuple[list[int], list[int]] = ([], [])
-        tokens = list(node.here)
+        tokens = list(node.exact)
         for letter, branch in node.branches.items():
             below = self._close(branch)
             tokens += below
@@ -111,9 +111,9 @@ class Vocabulary:
 
 
 class Grounding:
-    """What one text may go on with; a `Constraint` of `generate`.
+    """The tokens that may follow one text; a `Constraint` of `generate`.
 
-    facts       what its figures may state
+    facts       the facts that its figures may state
     vocabulary  of the tokenizer that writes it; may be shared between texts
     """
 
@@ -145,13 +145,13 @@ class Grounding:
 
     @property
     def unfinished(self) -> int:
-        """How many characters at the end belong to a figure that is not right yet."""
+        """Number of characters at the end that belong to a figure that is not right yet."""
         if self.rules.may_end(self.state):
             return 0
         return max(reading.size if isinstance(reading, Text) else len(reading.text) for reading in self.state.open)
 
     def _key(self) -> object:
-        """All that a mask follows from."""
+        """The cache key of a mask: everything in the state that it depends on."""
         state = self.state
         near = self.rules.begins(state.line) if self.rules.quiet(state) else None
         return state.open, state.free, near, state.line if self.vocabulary.lined else ""
@@ -189,17 +189,17 @@ class Grounding:
         if branch.plain and self.rules.quiet(after):
             allowed[branch.all] = True
         else:
-            allowed[branch.here] = True
+            allowed[branch.exact] = True
             self._walk(branch, after, allowed)
 
     def _allow_parts(self, allowed: Mask) -> Mask:
         """Bytes that are no whole characters may begin one where nothing is open, and complete one that may follow."""
         for part, tokens in self.vocabulary.parts.items():
-            text, rest, whole = _decoded(self.partial + part)
+            text, rest, complete = _decoded(self.partial + part)
             state: State | None = self.state
             for letter in text:
                 state = self.rules.step(state, letter) if state is not None else None
-            allowed[tokens] = whole and state is not None and (not rest or state.free)
+            allowed[tokens] = complete and state is not None and (not rest or state.free)
         return allowed
 
 

@@ -1,4 +1,4 @@
-"""How the facts of a record may be written: the numbers that state them, and what makes a number a fact again.
+"""Written forms of the facts of a record: numbers, and the scales and units that they need.
 
     for each fact, each scale it can be put in (1, thousand, million, billion; per cent, basis points), and each count
     of decimals up to two beyond its print: the one number that the value rounds to, with and without commas
@@ -52,7 +52,7 @@ WORD_BEGINNINGS = _beginnings([*NUMBER_WORDS, *WORDS_BESIDE]) | NUMBER_WORDS.key
 
 
 def _endings(usd: bool) -> dict[tuple[str, int], tuple[str, ...]]:
-    """What may follow a number, by the dimension and the power of ten that it then has."""
+    """Scales and units that may follow a number, by the dimension and the power of ten that it then has."""
     scaled = {0: [""]} | {exponent: _spaced(list(words)) for exponent, words in _SCALE_WORDS.items()}
     endings = {("usd" if usd else "count", exponent): tuple(scales) for exponent, scales in scaled.items()}
     if not usd:
@@ -75,7 +75,7 @@ _ENDINGS = {usd: _endings(usd) for usd in (False, True)}
 
 
 class Forms:
-    """What of a record may be written, and how.
+    """The written forms of a record's figures.
 
     spoken  the facts in words, in order, by the signs that a figure may have: (1,), (-1,) or both
     """
@@ -93,7 +93,7 @@ class Forms:
         self.spoken = {signs: self._spoken(signs) for signs in ((1,), (-1,), (1, -1))}
 
     def fits(self, body: str, usd: bool, signs: tuple[int, ...], between: str = "", behind: str = "") -> bool:
-        """Whether body is the beginning of number + between + scale and unit + behind, for a number that is listed."""
+        """True if body is the beginning of number + between + scale and unit + behind, for a number that is listed."""
         numbers, meant = self._listed(usd, signs)
         if begins_one(numbers, body):
             return True
@@ -119,7 +119,7 @@ class Forms:
         return self.numbers[usd, signs]
 
     def _is_whole(self, part: str) -> bool:
-        """Whether none of the record's texts is a part of a number, or of what follows it."""
+        """True if none of the record's texts is a part of a number, or of what follows it."""
         return all(span == (0, len(part)) and part[0].isdecimal() for span in self.record.known(part))
 
     def _spoken(self, signs: tuple[int, ...]) -> list[str]:
@@ -167,7 +167,7 @@ def _forms(dimension: str, exact: Decimal, printed: Decimal) -> list[Form]:
 
 @cache
 def next_letters(rest: str, *, spelled: bool) -> frozenset[str]:
-    """What comes next in the words of a figure, or in the scales and units behind it, that begin with what there is."""
+    """The next letters of the words of a figure, or of the scales and units behind it, that begin with `rest`."""
     endings = (*NUMBER_WORDS, *WORDS_BESIDE) if spelled else _ALL_ENDINGS
     return frozenset(ending[len(rest)] for ending in endings if is_more(ending, rest))
 
@@ -177,6 +177,6 @@ def is_more(text: str, beginning: str) -> bool:
 
 
 def begins_one(texts: list[str], text: str) -> bool:
-    """Whether one of the texts, which are in order, begins with a text."""
-    place = bisect_left(texts, text)
-    return place < len(texts) and texts[place].startswith(text)
+    """True if one of the texts, which are sorted, begins with a text."""
+    index = bisect_left(texts, text)
+    return index < len(texts) and texts[index].startswith(text)

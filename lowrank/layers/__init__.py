@@ -2,7 +2,8 @@
 
 quant_linear       a linear whose weight is quantized
 lora               a frozen linear with adapters
-fused_projections  linears that share x, computed together
+adapter_selection  the adapters that a call adds: a mix, a mix a row, a context's own
+fused_projections  linears that share x, computed by one plan
 dropout_seed       which mask a dropout draws
 recompute          outputs that are computed again instead of kept
 cpu_decode         all blocks of a model for one token, in one call

@@ -24,8 +24,9 @@ from ..kernels.cpu.library import DTYPES
 from ..kernels.dispatch import run
 from ..kernels.llama_ops.cpu import CPU_OPS
 from ..model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock
-from .fused_projections import as_linear_with_adapter, is_hooked
-from .lora import context_selection
+from .adapter_selection import context_selection
+from .fused_projections import is_hooked, lora_plan
+from .lora import LoRALinear
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -101,7 +102,7 @@ class _ModelSnapshot:
                 kept.append(part)
 
     def stands(self, model: Llama, x: Tensor) -> bool:
-        """Whether all of it is as it was, for an x of the same kind."""
+        """True if nothing has changed, for an x of the same shape and dtype."""
         dictionaries, keys, values = self._read
         return (
             self._model is model
@@ -115,7 +116,7 @@ class _ModelSnapshot:
 
 
 def _is_decoding(x: Tensor, cache: KVCache) -> bool:
-    """Whether x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler or global hooks."""
+    """True if x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler or global hooks."""
     return (
         x.is_cpu
         and x.shape[1] == 1
@@ -128,7 +129,7 @@ def _is_decoding(x: Tensor, cache: KVCache) -> bool:
 
 
 def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
-    """What the blocks are made of, or None if one of their modules is not as it came."""
+    """Weights of the norms and linears of every block, or None if one of their modules was changed."""
     blocks = []
     for layer, block in enumerate(model.layers):
         if not _is(block, TransformerBlock):
@@ -140,14 +141,22 @@ def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
             return None
         linears = [attention.wq, attention.wk, attention.wv, attention.wo]
         linears += [feed_forward.w1, feed_forward.w3, feed_forward.w2]
-        parts = [
-            part for linear in linears if (part := as_linear_with_adapter(linear, x)) is not None and part.drop is None
-        ]
         norms = [_norm_weight(norm, model, x) for norm in (block.attention_norm, block.ffn_norm)]
-        if len(parts) < len(linears) or norms[0] is None or norms[1] is None:
+        if norms[0] is None or norms[1] is None or not all(map(_is_read_in_place, linears)):
             return None
-        blocks.append(Block(norms[0], norms[1], tuple(parts)))
+        plan = lora_plan(x, linears)
+        if plan is None or any(part.drop is not None for part in plan):
+            return None
+        blocks.append(Block(norms[0], norms[1], tuple(plan)))
     return blocks
+
+
+def _is_read_in_place(linear: nn.Module) -> bool:
+    """True if its matrices are those of one adapter, or of none: those of several are copied into one."""
+    if is_hooked(linear):
+        return False
+    selection = linear.active_adapters() if isinstance(linear, LoRALinear) else ()
+    return isinstance(selection, tuple) and len(selection) < 2
 
 
 def _norm_weight(module: nn.Module, model: Llama, x: Tensor) -> Tensor | None:
@@ -158,7 +167,7 @@ def _norm_weight(module: nn.Module, model: Llama, x: Tensor) -> Tensor | None:
 
 
 def _is(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
-    """Whether the module does what its class says, and nothing besides."""
+    """True if the module is of that class, without hooks or a forward of its own."""
     return type(module) is kind and not is_hooked(module) and "forward" not in vars(module)
 
 

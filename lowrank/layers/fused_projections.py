@@ -1,69 +1,74 @@
-"""When linears that share their input are computed together: see `kernels.lora.lora_linear` for what that saves.
-
-Each must carry the same kind of adapter: one that is active, with one weight for the whole batch. Without gradients
-there may also be none.
-"""
+"""Linears that share their input, computed together by one LoRA plan: see `kernels.lora.lora_linear`."""
 
 from collections.abc import Sequence
+from math import sqrt
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..kernels import ops
-from ..kernels.lora.lora_linear import linears
+from ..kernels.lora.lora_linear import lora_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
-from ..kernels.weights.quantized_weight import QuantizedWeight
+from .adapter_selection import CONTEXT_SELECTION
 
 
 def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
-    """The outputs of the layers for x, from one pass over it where all of them allow that."""
-    parts = [as_linear_with_adapter(layer, x) for layer in layers]
-    taken = [part for part in parts if part is not None and (part.lora_A is not None or not torch.is_grad_enabled())]
-    return linears(x, taken) if len(taken) == len(layers) else tuple(layer(x) for layer in layers)
+    """The outputs of layers that share x: of one plan where all of them allow that, else of one layer after another.
 
-
-def as_linear_with_adapter(layer: Any, x: Tensor) -> LinearWithAdapter | None:
-    """A layer as a part of `linears`, or None if it is none: it has several adapters, or one for each row
-
-    A product that an adapter can ride in is left to it, and so is everything that torch.compile traces.
+    With gradients each must have an adapter: x would be kept for the others without need.
     """
-    if torch.compiler.is_compiling():
-        return None
-    active_adapters: Any = layer.active_adapters() if hasattr(layer, "active_adapters") else ()
-    base = getattr(layer, "base", layer)
-    weight = _weight(base)
-    if (
-        not isinstance(active_adapters, tuple)
-        or len(active_adapters) > 1
-        or weight is None
-        or is_hooked(layer)
-        or is_hooked(base)
-    ):
-        return None
-    if not active_adapters:
-        return LinearWithAdapter(weight)
-    ((name, share),) = active_adapters
-    config = layer.configs[name]
-    drop = None
-    if layer.training and config.dropout:
-        if layer.noise is None:
+    if not torch.compiler.is_compiling():
+        plan = lora_plan(x, layers)
+        if plan is not None and not (torch.is_grad_enabled() and any(part.lora_A is None for part in plan)):
+            return lora_linears(x, plan)
+    return tuple([layer(x) for layer in layers])
+
+
+def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> list[LinearWithAdapter] | None:
+    """The products of the layers with x: weight, matrices, scaling and dropout of each, chosen once for this call.
+
+    None if one of the layers has hooks (unless hooks_run says that they run around this call), or a weight that is not
+    ours to read: its module has hooks, a bias or a gradient, or is of another kind.
+
+    One function without calls in the usual case, one adapter or none a layer: it runs for every product of every
+    token, and calls of Python would be most of its time. It reads the dictionaries of modules for the same reason.
+    """
+    selections, plan = CONTEXT_SELECTION.get(), []
+    for layer in layers:
+        configs = layer.__dict__.get("configs")
+        base = layer if configs is None else layer._modules["base"]
+        for module in () if base is layer and hooks_run else (base,) if base is layer or hooks_run else (base, layer):
+            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+                return None
+        stored = base.__dict__.get("_stored")  # of a QuantLinear
+        if stored is not None:
+            weight, names, tensors = stored
+            if not all(map(is_, map(base._buffers.get, names), tensors)):
+                weight = base.quantized
+        elif not isinstance(base, nn.Linear) or base._parameters["bias"] is not None or base.weight.requires_grad:
             return None
-        drop = (config.dropout, layer.noise.seed)
-    elif not isinstance(weight, Tensor) and not ops.not_fused_reason(x, weight):
-        return None
-    return LinearWithAdapter(weight, layer.lora_A[name], layer.lora_B[name], config.scaling * share, drop)
+        else:
+            weight = base.weight
+        selection = () if configs is None else layer.active
+        if configs is not None and selections is not None:
+            selection = selections.get(layer, selection)
+        lora_A, lora_B, scaling, drop, rank_mask = None, None, 1.0, None, None
+        if configs is not None and (selection.__class__ is not tuple or selection):
+            if selection.__class__ is tuple and len(selection) == 1 and selection[0][0] in configs and selection[0][1]:
+                ((name, share),) = selection
+                config = configs[name]
+                lora_A, lora_B = layer._modules["lora_A"]._parameters[name], layer._modules["lora_B"]._parameters[name]
+                scaling = config.alpha / (sqrt(config.rank) if config.rslora else config.rank) * share  # .scaling
+                if config.dropout and layer.training:
+                    drop = (config.dropout, layer.dropout_seed())
+            else:
+                lora_A, lora_B, scaling, drop, rank_mask = layer.combined(selection, x)
+        # As LinearWithAdapter(...), whose constructor is a function of Python.
+        plan.append(tuple.__new__(LinearWithAdapter, (weight, lora_A, lora_B, scaling, drop, rank_mask)))
+    return plan
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether something besides the module wants to see what it is given, or gives."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _weight(base: nn.Module) -> QuantizedWeight | Tensor | None:
-    quantized: QuantizedWeight | None = getattr(base, "quantized", None)
-    if quantized is not None:
-        return quantized
-    if isinstance(base, nn.Linear) and base.bias is None and not base.weight.requires_grad:
-        return base.weight
-    return None
+    """True where something besides the module is to see its input, its output or a gradient of them."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

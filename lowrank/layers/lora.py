@@ -1,24 +1,27 @@
 """LoRA (arXiv 2106.09685): a frozen linear layer and the small products that are added to it.
 
-K in_features (d), N out_features, r rank, B rows of a batch, n different mixes among them, R the largest rank of one.
+K in_features (d), N out_features, r rank, B rows of a batch, R ranks of all adapters that a call adds.
 """
 
 import math
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels import ops
-from ..kernels.lora.dropout import dropout
-from ..kernels.lora.lora_linear import linears
+from ..kernels.lora.lora_linear import lora_delta, lora_linears
+from .adapter_selection import (
+    AdapterMix,
+    AdapterSelection,
+    PerRow,
+    StackedMatrices,
+    effective,
+    selection_of,
+)
 from .dropout_seed import DropoutSeed
-from .fused_projections import as_linear_with_adapter, fused_projections
+from .fused_projections import fused_projections, lora_plan
 from .quant_linear import QuantLinear
 
 
@@ -40,51 +43,6 @@ class AdapterConfig:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
-AdapterMix = tuple[tuple[str, float], ...]
-StackedMatrices = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class PerRow:
-    """A mix for each row of a batch: that of row b is mixes[index[b]], and each different one is held once.
-
-    index   int64 [B]
-    stacks  what layers have stacked of the mixes, for as long as this choice lives
-    """
-
-    mixes: tuple[AdapterMix, ...]
-    index: Tensor
-    stacks: dict["LoRALinear", tuple[object, StackedMatrices]] = field(default_factory=dict, compare=False, repr=False)
-
-
-AdapterSelection = AdapterMix | PerRow
-
-# What layers wear in this thread or task, whatever they wear elsewhere.
-_SELECTION: ContextVar[Mapping["LoRALinear", AdapterSelection]] = ContextVar("_SELECTION")
-_lock = threading.Lock()
-_open_contexts = 0  # how many `adapter_context` blocks are open, anywhere
-
-
-@contextmanager
-def adapter_context(choices: Mapping["LoRALinear", AdapterSelection]) -> Iterator[None]:
-    """Layers add what is chosen for them, inside the block and in this thread or task only."""
-    global _open_contexts
-    outer = _SELECTION.set({**_SELECTION.get({}), **choices})
-    with _lock:
-        _open_contexts += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _open_contexts -= 1
-        _SELECTION.reset(outer)
-
-
-def context_selection() -> Mapping["LoRALinear", AdapterSelection] | None:
-    """What the `adapter_context` blocks around this call choose: another object for another choice."""
-    return _SELECTION.get(None)
-
-
 class LoRALinear(nn.Module):
     """y = x W^T + scaling * (drop(x) A) B        delta W = scaling * (A B)^T    (arXiv 2106.09685, equation 3)
 
@@ -92,12 +50,13 @@ class LoRALinear(nn.Module):
     A [K, r] starts uniform in +-1/sqrt(K) and B [r, N] at zero, so that y starts as x W^T.
     Gradients: dB = scaling * (x A)^T dY,  dA = scaling * x^T (dY B^T),  dX = dY W + scaling * (dY B^T) A^T.
 
-    Several adapters can be held; `active` says which are added, each with a weight, or which for each row of a batch.
-    Inside `adapter_context` the thread's own choice takes its place. They are stored as PEFT's files have them, lora_A
-    [r, K] and lora_B [N, r]; `A` and `B` are views of those.
+    A layer stores several adapters; `active` says which are added, each with a weight, or which for each row of a
+    batch. Inside `adapter_context` the thread's own selection takes its place. They are stored as PEFT's files have
+    them, lora_A [r, K] and lora_B [N, r]; `A` and `B` are views of those.
 
-    On a GPU the products of a single adapter ride in the one with W, where nothing that `not_fused_reason` names is in
-    the way.
+    A call makes one plan (`lora_plan`) and runs it (`kernels.lora.lora_linear`): the same adapter gives the same bits,
+    whichever way it was selected. Where W is not ours to read (its module has hooks, say), and for torch.compile, the
+    module is called and the adapter's product is added to what it gives.
     """
 
     def __init__(self, base: nn.Module, in_features: int, out_features: int) -> None:
@@ -112,13 +71,13 @@ class LoRALinear(nn.Module):
         self.noise: DropoutSeed | None = None  # of the dropout; None: torch's own generator
 
     def add(self, name: str, config: AdapterConfig, lora_A: Tensor, lora_B: Tensor, trainable: bool) -> None:
-        """Holds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
+        """Adds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
         self.configs[name] = config
         self.lora_A[name] = nn.Parameter(lora_A, requires_grad=trainable)
         self.lora_B[name] = nn.Parameter(lora_B, requires_grad=trainable)
 
     def drop(self, name: str) -> None:
-        """Forgets an adapter."""
+        """Removes an adapter."""
         del self.configs[name], self.lora_A[name], self.lora_B[name]
 
     @property
@@ -136,119 +95,98 @@ class LoRALinear(nn.Module):
         return self.configs[name].scaling * (self.A[name] @ self.B[name]).T
 
     def active_adapters(self) -> AdapterSelection:
-        """What is added here and now: the choice of `adapter_context` for this layer, else `active`.
+        """The adapters that this call adds, from `adapter_context` or `active`; those of weight zero are left out.
 
-        Raises RuntimeError while torch.compile looks at it and a `adapter_context` block is open: a compiled layer
+        Raises RuntimeError while torch.compile traces it and an `adapter_context` block is open: a compiled layer
         would keep what it saw.
         """
-        if not torch.compiler.is_compiling():
-            here = context_selection()
-            choice = self.active if here is None else here.get(self, self.active)
-        elif _open_contexts:
-            raise RuntimeError("torch.compile does not see using_adapter: choose with use_adapter")
-        else:
-            choice = self.active
-        if isinstance(choice, PerRow) or all(name in self.configs for name, _ in choice):
-            return choice
-        return tuple(part for part in choice if part[0] in self.configs)
+        return effective(selection_of(self), self.configs)
 
     def not_fused_reason(self, x: Tensor) -> str:
-        """Why the adapters' products are taken apart from the one with W; nothing if they ride in it."""
-        active_adapters = self.active_adapters()
-        if isinstance(active_adapters, PerRow):
-            return "each row of the batch wears a hat of its own"
-        if len(active_adapters) != 1:
-            return f"{len(active_adapters)} adapters are active, one can ride"
-        ((name, _),) = active_adapters
-        if self.training and self.configs[name].dropout:
+        """Why the adapter's products do not ride in the one with W on a GPU; nothing if they do."""
+        selection = self.active_adapters()
+        if not selection:
+            return "no adapter is active"
+        mixes = selection.mixes if isinstance(selection, PerRow) else (selection,)
+        if self.training and any(self.configs[name].dropout for mix in mixes for name, _ in mix):
             return "with dropout the adapter sees another x than W does"
         if not isinstance(self.base, QuantLinear):
             return "W is not quantized, so it is not laid out anew for the product"
         return ops.not_fused_reason(x, self.base.stored_weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        active_adapters = self.active_adapters()
-        if isinstance(active_adapters, PerRow):
-            return self._per_row(x, active_adapters)
-        if not self.not_fused_reason(x):
-            assert isinstance(self.base, QuantLinear)
-            ((name, weight),) = active_adapters
-            scaling = self.configs[name].scaling * weight
-            return ops.lora_linear(x, self.base.quantized, self.lora_A[name], self.lora_B[name], scaling)
-        if active_adapters and (part := as_linear_with_adapter(self, x)) is not None:
-            return linears(x, [part])[0]
+        plan = None if torch.compiler.is_compiling() else lora_plan(x, (self,), hooks_run=True)
+        if plan is not None and not (torch.is_grad_enabled() and plan[0].lora_A is None):
+            return lora_linears(x, plan)[0]
         y: Tensor = self.base(x)
-        for name, weight in active_adapters:
-            config, A, B = self.configs[name], self.A[name], self.B[name]
-            dropped = self._dropout(x, config.dropout).to(A.dtype)
-            y = y + (weight * config.scaling * (dropped @ A) @ B).to(y.dtype)
-        return y
-
-    def fused_projections(self, x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
-        """The outputs of layers that share x, this one among them (`model.llama.fused_projections`)."""
-        return fused_projections(x, layers)
-
-    def _dropout(self, x: Tensor, share: float) -> Tensor:
-        if self.noise is None or not (share and self.training):
-            return F.dropout(x, share, self.training)
-        return dropout(x, share, self.noise.seed)
-
-    def _per_row(self, x: Tensor, active_adapters: PerRow) -> Tensor:
-        """y[b] = x[b] W^T + (drop(x[b]) A[index[b]]) B[index[b]]: each row's matrices gathered, two batched products
-
-        x [B, *, K]. A mix of several adapters is one of all their ranks: A their columns side by side, B their rows,
-        each times its weight and scaling. Shorter ones are filled up with zeros to R.
-        """
-        if len(active_adapters.index) != len(x):
-            raise ValueError(
-                f"use_adapter named a hat for each of {len(active_adapters.index)} rows, the batch has {len(x)}"
-            )
-        y: Tensor = self.base(x)
-        mixes = [[(name, weight) for name, weight in mix if name in self.configs] for mix in active_adapters.mixes]
-        if not any(mixes):
+        lora_A, lora_B, scaling, drop, rank_mask = self.combined(selection_of(self), x)
+        if lora_A is None or lora_B is None:
             return y
-        lora_A, lora_B = self._stack(mixes, active_adapters)
-        rows = self._dropped(x.reshape(len(x), -1, self.in_features), mixes, active_adapters.index).to(lora_A.dtype)
-        added = rows @ lora_A[active_adapters.index].mT @ lora_B[active_adapters.index].mT
-        return y + added.view(y.shape).to(y.dtype)
+        return y + lora_delta(x, lora_A, lora_B, scaling, drop, rank_mask)
 
-    def _stack(self, mixes: list[list[tuple[str, float]]], active_adapters: PerRow) -> StackedMatrices:
-        """lora_A [n, R, K] and lora_B [n, N, R] of the mixes, the second with weights and scaling.
+    fused_projections = staticmethod(fused_projections)  # of `model.llama.fused_projections`
 
-        Without gradients they are stacked once for a choice, and again when a matrix has changed.
+    def dropout_seed(self) -> int:
+        """The seed of this call's mask: of `noise`, or drawn from torch's own generator."""
+        return int(torch.randint(2**62, ())) if self.noise is None else self.noise.seed
+
+    def combined(
+        self, selection: AdapterSelection, x: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, float, tuple[float | Tensor, int | None] | None, Tensor | None]:
+        """A selection as one adapter: lora_A [R, K], lora_B [N, R], scaling, drop and rank_mask (`LinearWithAdapter`)
+
+        A mix of several is one of all their ranks: the rows of their lora_A, and the columns of their lora_B, each
+        times its weight and scaling. With a mix for each row of x [B, *, K] it is one of the ranks of all different
+        mixes, and rank_mask [B, R] says which of them a row uses.
+        Raises ValueError for a batch of another number of rows, and in training for a mix of different dropouts.
         """
-        matrices = [(self.lora_A[name], self.lora_B[name]) for mix in mixes for name, _ in mix]
-        kept = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        kept = kept and not any(matrix.is_inference() for pair in matrices for matrix in pair)
-        key = [(id(matrix), matrix._version) for pair in matrices for matrix in pair] if kept else None
-        if kept and self in active_adapters.stacks and active_adapters.stacks[self][0] == key:
-            return active_adapters.stacks[self][1]
-        widest = max(sum(self.configs[name].rank for name, _ in mix) for mix in mixes)
-        some_A, some_B = matrices[0]
-        stacked_A, stacked_B = [], []
-        for mix in mixes:
-            A = torch.cat([some_A.new_zeros(0, self.in_features), *(self.lora_A[name] for name, _ in mix)])
-            scaled = [weight * self.configs[name].scaling * self.lora_B[name] for name, weight in mix]
-            B = torch.cat([some_B.new_zeros(self.out_features, 0), *scaled], dim=1)
-            stacked_A.append(F.pad(A, (0, 0, 0, widest - len(A))))
-            stacked_B.append(F.pad(B, (0, widest - B.shape[1])))
-        stack = torch.stack(stacked_A), torch.stack(stacked_B)
-        if kept:
-            active_adapters.stacks[self] = key, stack
+        if isinstance(selection, PerRow) and selection.index.shape[0] != x.shape[0]:
+            raise ValueError(f"use_adapter named a hat for each of {len(selection.index)} rows, the batch has {len(x)}")
+        selection = effective(selection, self.configs)
+        mixes = selection.mixes if isinstance(selection, PerRow) else (selection,)
+        if not any(mixes):
+            return None, None, 1.0, None, None
+        drop = self._drop(mixes, selection.index if isinstance(selection, PerRow) else None)
+        if isinstance(selection, tuple) and len(selection) == 1:
+            ((name, weight),) = selection
+            return self.lora_A[name], self.lora_B[name], self.configs[name].scaling * weight, drop, None
+        lora_A, lora_B = self._stack(mixes, selection)
+        if not isinstance(selection, PerRow):
+            return lora_A, lora_B, 1.0, drop, None
+        ranks = torch.tensor([sum(self.configs[name].rank for name, _ in mix) for mix in mixes], device=x.device)
+        mix_of_rank = torch.arange(len(mixes), device=x.device).repeat_interleave(ranks, output_size=lora_A.shape[0])
+        return lora_A, lora_B, 1.0, drop, selection.index[:, None] == mix_of_rank
+
+    def _stack(self, mixes: Sequence[AdapterMix], selection: AdapterSelection) -> StackedMatrices:
+        """lora_A [R, K] and lora_B [N, R] of all mixes one behind another, the second with weights and scaling.
+
+        Without gradients those of a `PerRow` are stacked once, and again when a matrix has changed.
+        """
+        names = [name for mix in mixes for name, _ in mix]
+        matrices = [matrix for name in names for matrix in (self.lora_A[name], self.lora_B[name])]
+        kept = isinstance(selection, PerRow) and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        kept = kept and not any(matrix.is_inference() for matrix in matrices)
+        made_of = (mixes, [(id(m), m.data_ptr(), m._version) for m in matrices]) if kept else None
+        if kept and isinstance(selection, PerRow):
+            known = selection.stacks.get(self)
+            if known is not None and known[0] == made_of:
+                return known[1]
+        scaled = [weight * self.configs[name].scaling * self.lora_B[name] for mix in mixes for name, weight in mix]
+        stack = torch.cat([self.lora_A[name] for name in names]), torch.cat(scaled, dim=1)
+        if kept and isinstance(selection, PerRow):
+            selection.stacks[self] = made_of, stack, matrices  # which stay alive, so that no id is used again
         return stack
 
-    def _dropped(self, rows: Tensor, mixes: list[list[tuple[str, float]]], index: Tensor) -> Tensor:
-        """rows [B, T, K], in training with each row's own dropout.
-
-        Raises ValueError for a row that mixes adapters of different dropouts.
-        """
+    def _drop(self, mixes: Sequence[AdapterMix], index: Tensor | None) -> tuple[float | Tensor, int | None] | None:
+        """The dropout of mixes, one for all rows or, with their index [B], one a row; None where none drops."""
         shares = [{self.configs[name].dropout for name, _ in mix} for mix in mixes]
         if not self.training or not any(map(any, shares)):
-            return rows
+            return None
         if any(len(share) > 1 for share in shares):
             raise ValueError("in training, the hats that one row mixes must have one dropout")
-        share = rows.new_tensor([max(share, default=0.0) for share in shares])[index, None, None]
-        return rows * (torch.rand_like(rows) >= share) / (1 - share)
+        seed = None if torch.compiler.is_compiling() and self.noise is None else self.dropout_seed()
+        each = [max(share, default=0.0) for share in shares]
+        return (each[0] if index is None else torch.tensor(each, device=index.device)[index]), seed
 
 
 def initial_matrices(

@@ -3,7 +3,7 @@
 N out_features, K in_features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import is_
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import ops
-from ..kernels.lora.lora_linear import linears
+from ..kernels.lora.lora_linear import lora_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit
 from ..kernels.weights.repack import repack, to_file_layout
@@ -34,7 +34,7 @@ class QuantLinear(nn.Module):
         """Stores W anew, in another layout, say.  Raises ValueError for one of another shape."""
         if tuple(weight.shape) != (self.out_features, self.in_features):
             raise ValueError(f"W must be {(self.out_features, self.in_features)}, got shape {tuple(weight.shape)}")
-        self.stored_weight = weight  # for format, layout and shape: its tensors may have moved since
+        self.stored_weight = weight
         self._buffers.clear()
         for name, tensor in weight.tensors().items():
             self.register_buffer(name, tensor)
@@ -47,17 +47,26 @@ class QuantLinear(nn.Module):
     @property
     def quantized(self) -> QuantizedWeight:
         """The weight as its stored tensors: the same object as long as these are."""
-        held = self.stored_weight
-        parts = held.tensors()
-        if all(map(is_, map(self._buffers.get, parts), parts.values())):
-            return held
-        tensors = {name: getattr(self, name) for name in parts}
-        if all(map(is_, tensors.values(), parts.values())):
-            return held
-        moved = held.with_tensors(tensors)
+        weight, names, stored = self._stored
+        if all(map(is_, map(self._buffers.get, names), stored)):
+            return weight
+        tensors = {name: getattr(self, name) for name in names}
+        if all(map(is_, tensors.values(), stored)):
+            return weight
+        moved = weight.with_tensors(tensors)
         if self._buffers.keys() >= tensors.keys():  # parameters are gathered for a moment and must not be kept
             self.stored_weight = moved
         return moved
+
+    @property
+    def stored_weight(self) -> QuantizedWeight:
+        """The weight as it was stored last, for its format, layout and shape: its tensors may have moved since."""
+        return self._stored[0]
+
+    @stored_weight.setter
+    def stored_weight(self, weight: QuantizedWeight) -> None:
+        tensors = weight.tensors()
+        self._stored = weight, tuple(tensors), tuple(tensors.values())
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """W [N, K] in `dtype`."""
@@ -66,9 +75,7 @@ class QuantLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.quantized)
 
-    def fused_projections(self, x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
-        """The outputs of layers that share x, this one among them (`model.llama.fused_projections`)."""
-        return fused_projections(x, layers)
+    fused_projections = staticmethod(fused_projections)  # of `model.llama.fused_projections`
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """`.to(...)` moves the stored tensors and never casts them: their dtypes are the format's, not the model's."""
@@ -110,7 +117,7 @@ class CastLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return nn.functional.linear(x, self.weight.to(x.dtype))
-        return linears(x, [LinearWithAdapter(self.weight)])[0]
+        return lora_linears(x, [LinearWithAdapter(self.weight)])[0]
 
 
 def quantize(w: Tensor, format: str = "nf4", *, blocksize: int = 64, double_quant: bool = False) -> QuantLinear:

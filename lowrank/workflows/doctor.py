@@ -251,7 +251,7 @@ def _c_library(report: Report) -> Facts:
 
 
 def _agrees_with_reference() -> bool:
-    """Whether 4,096 numbers become the same bytes in C and in plain torch."""
+    """True if 4,096 numbers become the same bytes in C and in plain torch."""
     import torch
 
     from ..kernels.cpu import linear as cpu_linear

@@ -1,4 +1,4 @@
-"""What `lowrank doctor` found, as a page or as one object."""
+"""The findings of `lowrank doctor`, as a page or as one object."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -67,8 +67,8 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Cell]
     recipe = {**RECIPE, "run": {**RECIPE["run"], "out": str(out), "seed": seed}}
     trained = train_from_config(TrainConfig.from_dict(recipe), overwrite=True, progress=progress)
 
-    learned = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
-    tasks = [Documents(entries, training=learned)]
+    training_texts = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
+    tasks = [Documents(entries, training=training_texts)]
     grid = evaluate_grid(base, {NAME: trained.hat}, (FOUR_BIT, FULL), tasks, dtype=torch.float32, progress=progress)
     rows = [cell.to_json() for cell in grid]
     write_json(out / "eval.json", rows)

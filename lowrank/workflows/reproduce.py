@@ -108,8 +108,8 @@ def reproduce(
     found = [*claims(open_checkpoint(folder).config, _measured(folder, trained)), *_results(compare(cells))]
     rows = [claim.cells for claim in found]
     lead = Table("The write-up's numbers, and ours", Claim.HEAD, rows, "What was found is of this base and machine.")
-    told = _about(base, folder, mixture, public_sets, configs, device)
-    report = GridReport.of(told, cells, title=TITLE, lead=[lead])
+    about = _about(base, folder, mixture, public_sets, configs, device)
+    report = GridReport.of(about, cells, title=TITLE, lead=[lead])
     result = Reproduction(hats, found, report)
     write_json(out / "reproduce.json", {"claims": [claim.to_json() for claim in found], **report.to_json()})
     write_text(out / "reproduce.md", markdown(report))
@@ -156,15 +156,15 @@ def _results(comparisons: Sequence[Comparison]) -> list[Claim]:
         of_pair = [one for one in gains if (one.task, one.before, one.after) == (task, before, after)]
         better = [f"{one.measure.name} {show_difference(one)}" for one in of_pair if one.verdict == "better"]
         worse = [one.measure.name for one in of_pair if one.verdict == "worse"]
-        said = ["told apart from none"] if better else [] if worse else ["not told apart from none"]
-        verdict = "; ".join([*said, *([f"worse: {', '.join(worse)}"] if worse else [])])
+        verdicts = ["told apart from none"] if better else [] if worse else ["not told apart from none"]
+        verdict = "; ".join([*verdicts, *([f"worse: {', '.join(worse)}"] if worse else [])])
         what = f"{after.adapter} hat, {task}, {after.weights}"
         rows.append(Claim(what, "noticeable results", "", ", ".join(better) or "no measure is better", verdict))
     return rows
 
 
 def _measured(folder: Path, trained: Mapping[str, Result]) -> dict[str, dict[str, float]]:
-    """What was found on this base: the bytes and seconds of each hat, the bytes of the base in both precisions."""
+    """Measurements on this base: the bytes and seconds of each hat, the bytes of the base in both precisions."""
     config = open_checkpoint(folder).config
     found = {
         name: {

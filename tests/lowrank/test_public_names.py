@@ -8,7 +8,7 @@ import torch
 from child_process import run_python
 
 import lowrank
-from lowrank.cli import in_flags
+from lowrank.cli.flags import in_flags
 
 NAMES = (
     "Grounding", "Tokenizer", "Vocabulary", "add_adapter", "drop_adapter", "generate", "load", "load_adapter",

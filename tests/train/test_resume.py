@@ -9,7 +9,7 @@ from child_process import environment, run_python
 pytestmark = pytest.mark.slow
 
 # One process imports torch and loads the base; every attempt is a fork of it, which kills itself. A moment is a call of
-# a function, counted in the fork: of every call, or of those inside one function of the loop.
+# a function, counted in the fork: of every call, or of those inside one function of the trainer.
 KILL = """
 import json, os, random, signal, sys
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 torch.set_num_threads(1)
 import lowrank
 from lowrank.data.encoding.batching import Example
-from lowrank.train import loop
+from lowrank.train import trainer
 from lowrank.train.checkpoint import Checkpoints
 from lowrank.train.config import TrainConfig
 
@@ -31,9 +31,9 @@ model = lowrank.load(base, "nf4-dq")
 
 # Where a kill may fall: anywhere, in forward and backward of a batch, in an optimizer step, in writing a checkpoint.
 PLACES = {
-    "run": loop.train.__code__,
-    "batch": loop.take_batch.__code__,
-    "optimizer": loop.finish.__code__,
+    "run": trainer.train.__code__,
+    "batch": trainer.accumulate.__code__,
+    "optimizer": trainer.finish.__code__,
     "checkpoint": Checkpoints.save.__code__,
 }
 
@@ -68,7 +68,7 @@ def attempt(name, resume, place=None, last=0):
         try:
             count = Count(place, last)
             sys.setprofile(count)
-            loop.train(model, examples, config(name), resume=resume, overwrite=not resume, progress=False)
+            trainer.train(model, examples, config(name), resume=resume, overwrite=not resume, progress=False)
             sys.setprofile(None)
             (out / f"{name}.json").write_text(json.dumps(count.calls))
             status = 0

@@ -32,34 +32,36 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line a problem and a line a note: a problem makes an example unusable, a note does not."""
     items = read_items(args.file)
     format = args.format or detect(items, str(args.file))
-    found: list[Problem] = []
+    problems_found: list[Problem] = []
     notes: list[tuple[int, str]] = []
     for item in items:
         wrong, entry = examine(format, item)
-        found += wrong
+        problems_found += wrong
         if entry is not None:
             notes += [(item.line, note) for note in entry_notes(entry)]
-    wrong_lines = len({problem.line for problem in found})
+    wrong_lines = len({problem.line for problem in problems_found})
     if args.json:
         counts = {"file": str(args.file), "format": format, "examples": len(items), "wrong": wrong_lines}
-        told = [{"line": line, "note": note} for line, note in notes]
-        print(json.dumps({**counts, "problems": [vars(problem) for problem in found], "notes": told}, indent=2))
+        noted = [{"line": line, "note": note} for line, note in notes]
+        print(
+            json.dumps({**counts, "problems": [vars(problem) for problem in problems_found], "notes": noted}, indent=2)
+        )
     else:
-        for problem in found:
+        for problem in problems_found:
             print(f"{args.file}:{problem}")
         for line, note in notes:
             print(f"{args.file}:{line}: note: {note}")
         print(f"{args.file}: {format}, {len(items)} examples, {wrong_lines} wrong, {len(notes)} notes")
-    return 1 if found else 0
+    return 1 if problems_found else 0
 
 
 def examine(format: str, item: Item) -> "tuple[list[Problem], Entry | None]":
-    """What is wrong with an example, and the entry that it is if it is one of ours and nothing is."""
+    """The problems of an example; and if there are none and it is one of our entries, that entry."""
     from ...data.documents.document import Entry
     from ...data.imports.schema import problem_of, problems
 
-    if found := problems(format, item):
-        return found, None
+    if wrong := problems(format, item):
+        return wrong, None
     try:
         if format == "entry":
             return [], Entry.from_json(item.data, "$")
@@ -70,7 +72,7 @@ def examine(format: str, item: Item) -> "tuple[list[Problem], Entry | None]":
 
 
 def entry_notes(entry: "Entry") -> Iterator[str]:
-    """Where an entry does not agree with itself, and where its document falls short of full marks."""
+    """The findings of `consistency` on an entry, and each share of its document's check that is below 1."""
     from ...data.documents.consistency import findings
     from ...eval.metrics.faithfulness import check
 

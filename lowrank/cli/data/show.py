@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def to_json(args: argparse.Namespace, totals: "Totals", rows: "Sequence[Shown]") -> dict[str, Any]:
-    """What --json prints."""
+    """The object that --json prints."""
     return {
         "file": str(args.file),
         "tokenizer": args.tokenizer,
@@ -135,10 +135,10 @@ def choose(
     for example in dropped:
         if example.id == args.id:
             return [show(Row((example,)), tokenizer, left_out=True)]
-    found = [row for row in rows if any(example.id == args.id for example in row.examples)]
-    if not found:
+    matching = [row for row in rows if any(example.id == args.id for example in row.examples)]
+    if not matching:
         raise ValueError(f"--id: {args.file} holds no entry {args.id!r}")
-    return [show(row, tokenizer) for row in found[:1]]
+    return [show(row, tokenizer) for row in matching[:1]]
 
 
 def row_lines(row: "Shown", width: int, colour: bool) -> Iterator[str]:
@@ -189,7 +189,7 @@ def cell_width(token: "Token") -> int:
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: two for a wide character, none for one that combines."""
+    """Number of terminal columns that a text takes: two for a wide character, none for one that combines."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

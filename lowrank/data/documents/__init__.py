@@ -2,9 +2,12 @@
 
 document      a seeded record, and the Markdown document that states it
 document_set  the set on disk
-kinds         the ten kinds of document
-splits, names what keeps training and test apart
+kind          a kind of document: its fields, sections and wordings
+kind_file     kinds as TOML files: reading and checks
+kinds         the ten kinds, a file each
+draws         rules by which fields draw their values
+splits, names ranges and names by which training and test differ
 derived       figures that follow from a record by a rule
 reading       records that others wrote
-consistency   an entry held against its own facts
+consistency   checks of an entry against its own facts
 """

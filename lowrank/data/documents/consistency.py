@@ -1,6 +1,6 @@
-"""Whether an entry agrees with itself: what its prints, identities and input say is what its facts say.
+"""Checks of an entry against itself: its prints, identities and input must agree with its facts.
 
-Each finding is a line of text. None of it makes an entry unusable, so a document of somebody else's may well have some.
+Each finding is a line of text. None of them makes an entry unusable: imported documents often have some.
 """
 
 import re
@@ -14,13 +14,13 @@ _IDENTITY = re.compile(r"(?P<key>\w+) == round\((?P<formula>.+), (?P<decimals>\d
 
 
 def findings(entry: Entry) -> Iterator[str]:
-    """Every print that is not its value, identity that does not hold, and line that the input lacks."""
+    """A line for every print that is not its value, identity that is false, and line that the input lacks."""
     for key, fact in entry.facts.items():
         if not states(fact):
             yield f"facts.{key}: print {fact.print!r} does not state {fact.value} ({fact.type})"
     declared = (identity(key, fact) for key, fact in entry.facts.items() if fact.source is not None and fact.is_figure)
     for rule in dict.fromkeys((*entry.identities, *declared)):
-        if (wrong := _broken(rule, entry.facts)) is not None:
+        if (wrong := _fault(rule, entry.facts)) is not None:
             yield f"identities: {rule}: {wrong}"
     lines = {(fact.label, fact.print) for fact in read_facts(entry.input, {}).values()}
     for key, fact in entry.facts.items():
@@ -28,8 +28,8 @@ def findings(entry: Entry) -> Iterator[str]:
             yield f"facts.{key}: the input has no line '{fact.label}: {fact.print}'"
 
 
-def _broken(rule: str, facts: Facts) -> str | None:
-    """What is wrong with `key == round(formula, decimals)` over a record, None if it holds."""
+def _fault(rule: str, facts: Facts) -> str | None:
+    """The fault of `key == round(formula, decimals)` over a record, None if it is true."""
     match = _IDENTITY.fullmatch(rule)
     if match is None or match["key"] not in facts or not facts[match["key"]].is_figure:
         return "must be `key == round(formula, decimals)` of a figure of the record"

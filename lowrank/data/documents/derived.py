@@ -1,11 +1,11 @@
-"""Figures that follow from a record by a rule that somebody declares; they join it as facts that nobody has to state.
+"""Derived figures: computed from a record by declared rules, and added to it as facts that a document may leave out.
 
     sum(a, b, ...) = a + b + ...     difference(a, b) = a - b     ratio(a, b) = a / b, a multiple
     share(a, b) = 100 a / b, per cent     change(a, b) = 100 (a / b - 1), per cent
 
 A rule is declared for keys of the record, "ratio(total_debt, ebitda)", or by its name alone, "change", for any two
-figures of one type; that makes many figures right. The formulas of a kind of document are declared with the kind.
-Rescaling needs no rule: see `stated`.
+figures of one type; each figure that a rule gives then counts as right. The formulas of a kind of document are declared
+in the kind's file. Rescaling needs no rule: see `figure_matching`.
 """
 
 import re
@@ -20,9 +20,9 @@ _CALL = re.compile(r"(?P<rule>\w+)(?:\((?P<keys>[^()]*)\))?")
 
 
 def derive(facts: Facts, rules: Sequence[str]) -> dict[str, Fact]:
-    """The record, and behind it what the rules give of it, labelled by the rule.
+    """The record, followed by the figures that the rules give, each labelled by its rule.
 
-    Raises ValueError for a rule that is none, or keys that are not figures of one type.
+    Raises ValueError for an unknown rule, and for keys that are not figures of one type.
     """
     derived = dict(facts)
     for declared in rules:
@@ -30,33 +30,38 @@ def derive(facts: Facts, rules: Sequence[str]) -> dict[str, Fact]:
         if match is None or match["rule"] not in RULES:
             raise ValueError(f"rule {declared!r}: must be one of {', '.join(RULES)}, alone or as ratio(KEY, KEY)")
         rule = match["rule"]
-        named = None if match["keys"] is None else tuple(key.strip() for key in match["keys"].split(","))
-        for keys in _pairs(facts, rule) if named is None else [named]:
+        declared_keys = None if match["keys"] is None else tuple(key.strip() for key in match["keys"].split(","))
+        for keys in _pairs(facts, rule) if declared_keys is None else [declared_keys]:
             _check(facts, rule, keys, declared)
             fact = _fact(facts, rule, keys)
             if fact is not None:
                 derived[f"{rule}_{'_'.join(keys)}"] = fact
-            elif named is not None:
+            elif declared_keys is not None:
                 raise ValueError(f"rule {declared!r}: divides by zero")
     return derived
 
 
 def with_formulas(facts: Facts, fields: Mapping[str, Field]) -> dict[str, Fact]:
-    """A record that was read, with the formulas of its kind: to the figures that they give, and as figures it lacks."""
-    whole = dict(facts)
+    """A record that was read, completed by the formulas of its kind.
+
+    A figure that equals its formula gets it as `source`; a figure that is missing is added, and need not be stated.
+    """
+    completed = dict(facts)
     for key, field in fields.items():
         if not isinstance(field.source, str):
             continue
         try:
-            exact = evaluate(field.source, whole)
-        except ValueError:  # not all of its figures are there
+            exact = evaluate(field.source, completed)
+        except ValueError:  # the record lacks one of its figures
             continue
         fact = make_fact(field.label, field.type, exact, field.source)
-        if key not in whole:
-            whole[key] = _optional(fact)
-        elif whole[key].type == field.type and whole[key].number == fact.number:
-            whole[key] = Fact(whole[key].value, field.type, whole[key].print, whole[key].label, field.source)
-    return whole
+        if key not in completed:
+            completed[key] = _optional(fact)
+        elif completed[key].type == field.type and completed[key].number == fact.number:
+            completed[key] = Fact(
+                completed[key].value, field.type, completed[key].print, completed[key].label, field.source
+            )
+    return completed
 
 
 def _pairs(facts: Facts, rule: str) -> Iterator[tuple[str, ...]]:

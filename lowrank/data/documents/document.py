@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def conversation(self) -> Conversation:
-        """What is learned of it: the document behind its instruction and record."""
+        """The conversation to train on: instruction and record, answered by the document."""
         return Conversation(self.id, (Turn(self.instruction, self.input, self.output),))
 
     @property
@@ -111,11 +111,11 @@ class Entry:
             format=_take(row, "format", str, place),
             license=_take(row, "license", str, place),
         )
-        given = row.pop("sha256", entry.sha256)
+        recorded = row.pop("sha256", entry.sha256)
         if row:
             raise ValueError(f"{place}: {min(row)}: expected no such key")
-        if given != entry.sha256:
-            raise ValueError(f"{place}: sha256: expected {entry.sha256}, the hash of the content, got {given!r}")
+        if recorded != entry.sha256:
+            raise ValueError(f"{place}: sha256: expected {entry.sha256}, the hash of the content, got {recorded!r}")
         return entry
 
 
@@ -125,19 +125,19 @@ def make_entry(kind: str, index: int, *, seed: int, split: str) -> Entry:
     known("split", split, SPLITS)
     digest = hashlib.sha256(f"{seed}|{split}|{kind}|{index}".encode()).digest()
     rng = Random(int.from_bytes(digest, "big"))
-    form, style = KINDS[kind], STYLES[index % len(STYLES)]
-    facts = form.draw(rng, SPLITS[split])
+    definition, style = KINDS[kind], STYLES[index % len(STYLES)]
+    facts = definition.draw(rng, SPLITS[split])
     return Entry(
         id=f"{kind}-{index:04d}",
         kind=kind,
         split=split,
         seed=seed,
-        instruction=form.instruction(style),
+        instruction=definition.instruction(style),
         facts=facts,
-        required_sections=form.required_sections,
-        identities=form.identities(facts),
+        required_sections=definition.required_sections,
+        identities=definition.identities(facts),
         input=render_input(facts),
-        output=form.write(facts, rng, style=style, unseen=SPLITS[split].unseen),
+        output=definition.write(facts, rng, style=style, unseen=SPLITS[split].unseen),
     )
 
 

@@ -26,7 +26,7 @@ _NAMES_SOMETHING = re.compile(r"(?:19|20)\d\d|0\d+")  # a bare year, an account 
 def read_facts(text: str, fields: Mapping[str, Field]) -> dict[str, Fact]:
     """The facts of every `label: value` line, keyed by the field of that label, else by the label itself.
 
-    fields  those of a kind, or none: a name or a person is told by its field alone
+    fields  those of a kind, or none: only a field tells a name or a person from other text
     """
     owners = {label.casefold(): key for key, field in fields.items() for label in field.labels}
     facts: dict[str, Fact] = {}
@@ -85,7 +85,7 @@ def read_date(text: str) -> datetime.date | None:
 
 
 def states(fact: Fact) -> bool:
-    """Whether a fact's print says its value, in whatever notation."""
+    """True if a fact's print says its value, in any notation."""
     if fact.type == "date":
         date = read_date(fact.print)
         return date is not None and date.isoformat() == fact.value

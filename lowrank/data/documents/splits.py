@@ -1,4 +1,4 @@
-"""The splits of the document set, and what keeps them apart.
+"""The splits of the document set, and the ranges and names by which they differ.
 
     s(v) = the second significant digit of v        s(812.4) = 1, s(0.38) = 8, s(5.0) = 0
     train: s(v) in 0..5      validation: s(v) in 6, 7      test: s(v) in 8, 9
@@ -21,11 +21,11 @@ from lowrank.data.facts.fact import NOTATIONS, SEEN_NOTATION
 
 @dataclass(frozen=True)
 class Split:
-    """What the records and documents of a split are made of.
+    """Names, ranges and wordings of a split's records and documents.
 
     names          its companies, funds and people
     second_digits  the second significant digits that a given figure may have
-    unseen         whether the labels, notations and wordings that training never shows occur as well
+    unseen         True if the labels, notations and wordings that training never shows occur as well
     """
 
     names: Names
@@ -38,7 +38,7 @@ class Split:
         return tuple(NOTATIONS) if self.unseen else (SEEN_NOTATION,)
 
     def owns(self, figure: Decimal) -> bool:
-        """Whether a given figure is in the split's ranges."""
+        """True if a given figure is in the split's ranges."""
         return second_digit(figure) in self.second_digits
 
 

@@ -29,7 +29,7 @@ class Example:
 
     @property
     def supervised(self) -> int:
-        """How many tokens are learned: the answers and their end-of-text tokens."""
+        """Number of tokens that are learned: the answers and their end-of-text tokens."""
         return sum(label != IGNORED for label in self.labels)
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class Example:
 
 
 def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> Example:
-    """The parts of a conversation, each tokenized by itself as in generation.
+    """The parts of a conversation, each tokenized separately as in generation.
 
     What is asked stands behind begin-of-text, an answer before end-of-text. Raises ValueError naming the conversation
     for an empty answer, and for a text that the template refuses.
@@ -90,7 +90,7 @@ def name_some(ids: Sequence[str], most: int = 10) -> str:
 def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """tokens and labels, int64 [B, T], filled up at the right; labels are -100 on prompts and filling.
 
-    The filling is told by length, never by a token id, so that an end-of-text token is always learned.
+    The filling is known by length, never by a token id, so that an end-of-text token is always learned.
     """
     length = max(map(len, examples))
     tokens = torch.zeros(len(examples), length, dtype=torch.int64)

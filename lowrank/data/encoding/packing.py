@@ -25,7 +25,7 @@ class Row:
 
     @property
     def supervised(self) -> int:
-        """How many tokens are learned."""
+        """Number of tokens that are learned."""
         return sum(example.supervised for example in self.examples)
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
-"""How a task is put before a model: named, versioned texts. A hat is used with the template it was trained with.
+"""Prompt templates: named, versioned texts. An adapter is used with the template it was trained with.
 
-A conversation becomes parts, each tokenized by itself, which is what generation does too:
+A conversation becomes parts, each tokenized separately, which is what generation does too:
 
     begin-of-text, asked    answered, end-of-text    begin-of-text, asked    ...
     given                   learned                  given
@@ -30,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What can be learned from: turns, and the system prompt before the first of them."""
+    """A training example: turns, and the system prompt before the first of them."""
 
     id: str
     turns: tuple[Turn, ...]
@@ -39,7 +39,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Part:
-    """A text, tokenized by itself: given, behind a begin-of-text token, or learned, with an end-of-text one."""
+    """A text, tokenized separately: given, behind a begin-of-text token, or learned, with an end-of-text one."""
 
     text: str
     learned: bool
@@ -66,7 +66,7 @@ class Template:
         return output
 
     def parts(self, conversation: Conversation) -> list[Part]:
-        """What is given and what is learned of a conversation; the system prompt belongs to its first turn."""
+        """The parts of a conversation in order, given and learned; the system prompt belongs to its first turn."""
         parts = []
         for number, turn in enumerate(conversation.turns):
             prompt = self.render(turn.instruction, turn.input, conversation.system if number == 0 else "")
@@ -76,7 +76,7 @@ class Template:
         return parts
 
     def to_json(self) -> dict[str, Any]:
-        """What a hat's provenance says of its template; `recorded` is the inverse."""
+        """The template's entry in an adapter's provenance; `recorded` is the inverse."""
         return {"name": self.name, "version": self.version}
 
 
@@ -151,9 +151,9 @@ def render(name: str, instruction: str, input: str) -> str:
 
 
 def recorded(provenance: Mapping[str, Any], where: str) -> Template | None:
-    """The template that a hat was trained with; None if its provenance names none. A bare name is version 1.
+    """The template that an adapter was trained with; None if its provenance names none. A bare name is version 1.
 
-    Raises ValueError for a name or version that is not here.
+    Raises ValueError for an unknown name or version.
     """
     entry = provenance.get("template")
     if entry is None:
@@ -172,14 +172,14 @@ def recorded(provenance: Mapping[str, Any], where: str) -> Template | None:
     return TEMPLATES[name]
 
 
-def template_for(hats: Mapping[str, Mapping[str, Any]], asked: str | None = None) -> str:
-    """The one template to use hats with: theirs, or if they record none, what is asked for, or the default.
+def template_for(provenances: Mapping[str, Mapping[str, Any]], asked: str | None = None) -> str:
+    """The one template to use adapters with: theirs, or if they record none, the one asked for, or the default.
 
-    hats  where a hat came from -> its provenance
-    Raises ValueError naming both if a hat was trained with another than is asked for, or than another hat.
+    provenances  where an adapter came from -> its provenance
+    Raises ValueError naming both if an adapter was trained with another than is asked for, or than another adapter.
     """
     chosen, chooser = (None, "") if asked is None else (find(asked).name, "asked for")
-    for where, provenance in hats.items():
+    for where, provenance in provenances.items():
         trained = recorded(provenance, where)
         if trained is None:
             continue

@@ -1,4 +1,4 @@
-"""What is really trained: every token of a row with its label, position and segment, and totals over a data set.
+"""The trained tokens: every token of a row with its label, position and segment, and totals over a data set.
 
 A row is looked at as `collate_rows` hands it to the model, and positions are the model's own.
 """
@@ -18,7 +18,7 @@ from .packing import Row, collate_rows, filled, pack
 
 @dataclass(frozen=True)
 class Token:
-    """One token: its entry of the vocabulary, and what the model is told of it."""
+    """One token: its entry of the vocabulary, and the model's inputs for it."""
 
     piece: str
     id: int

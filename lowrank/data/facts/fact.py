@@ -24,7 +24,7 @@ MONTHS = (
 
 @dataclass(frozen=True)
 class Unit:
-    """How exactly a type of figure is stated, and what: value * scale is in `dimension` (usd, pct, x or count)."""
+    """Decimals and dimension of a type of figure: value * scale is in `dimension` (usd, pct, x or count)."""
 
     decimals: int
     dimension: str
@@ -100,7 +100,7 @@ class Fact:
     print     exactly what record and document show: "$812.4 million", "31 March 2025"
     label     what stands before it in the record
     source    the formula it was derived by ("total_debt / ebitda", keys of the same record), None if it was given
-    required  whether a document has to state it
+    required  True if a document has to state it
     """
 
     value: str
@@ -112,7 +112,7 @@ class Fact:
 
     @property
     def is_figure(self) -> bool:
-        """Whether the value is a number with a unit, not a name, a date or a text."""
+        """True if the value is a number with a unit, not a name, a date or a text."""
         return self.type in UNITS
 
     @property
@@ -127,7 +127,7 @@ Facts = Mapping[str, Fact]
 
 
 def is_decimal(text: str) -> bool:
-    """Whether a text reads as a finite decimal number."""
+    """True if a text reads as a finite decimal number."""
     try:
         return Decimal(text).is_finite()
     except InvalidOperation:

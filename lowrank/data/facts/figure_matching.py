@@ -36,7 +36,7 @@ class Number:
     signs: tuple[int, ...]
 
     def states(self, exact: Decimal) -> bool:
-        """Whether `exact`, in the same dimension, rounds half up to this number and has a sign it may have."""
+        """True if `exact`, in the same dimension, rounds half up to this number and has a sign it may have."""
         if exact and (1 if exact > 0 else -1) not in self.signs:
             return False
         off = abs(exact) - self.magnitude
@@ -107,10 +107,10 @@ class Record:
     def stated(self, number: Number) -> list[str]:
         """The keys of the facts that a number states, in their order."""
         with localcontext(ARITHMETIC):
-            found = [
+            keys = [
                 key for key, dimension, exact in self.exact if number.dimension == dimension and number.states(exact)
             ]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(keys))
 
     def wrong(self, text: str) -> list[tuple[int, int]]:
         """Where the figures of a text stand that state no fact, in order."""

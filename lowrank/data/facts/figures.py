@@ -60,8 +60,8 @@ class Quantity:
     magnitude     without its sign, in dollars, per cent, multiples or units
     quantum       the place of its last digit, in the same
     dimension     usd, pct, x or count
-    negative      whether it has a minus sign
-    enclosed      whether its number is in parentheses, "$(3.10)", as negative ones are
+    negative      True if it has a minus sign
+    enclosed      True if its number is in parentheses, "$(3.10)", as negative ones are
     exponent      the power of ten that its scale or its basis points stand for
     """
 
@@ -74,27 +74,27 @@ class Quantity:
 
 
 def quantity(match: re.Match[str]) -> Quantity:
-    """What a match of FIGURE says."""
+    """The quantity that a match of FIGURE states."""
     unit = (match["unit"] or "").lower()
     exponent = _SCALES.get((match["scale"] or "").lower(), 0) - 2 * (unit in _BASIS_POINTS)
     if match["words"] is None:
         number = Decimal(match["number"].replace(",", ""))
         place = int(number.as_tuple().exponent)
-        said = 0
+        spoken_exponent = 0
     else:
-        number, place, said = _in_words(match["words"])
+        number, place, spoken_exponent = _in_words(match["words"])
     return Quantity(
         magnitude=number.scaleb(exponent),
         quantum=Decimal((0, (1,), place + exponent)),
         dimension=dimension(unit, dollars=match["usd"] is not None),
         negative=bool(match["minus"] or match["inner_minus"]),
         enclosed=match["open"] is not None,
-        exponent=exponent + said,
+        exponent=exponent + spoken_exponent,
     )
 
 
 def dimension(unit: str, *, dollars: bool) -> str:
-    """What a figure is of, by its unit in lower case: usd, pct, x or count."""
+    """The dimension of a figure, by its unit in lower case: usd, pct, x or count."""
     if dollars or unit == "dollars":
         return "usd"
     if unit in ("x", "times"):

@@ -40,7 +40,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What is asked, with the text it is asked about, and the answer."""
+    """An instruction, the text it is about, and the answer."""
 
     instruction: str
     input: str
@@ -48,7 +48,7 @@ class Exchange:
 
 
 def read_items(path: Path) -> list[Item]:
-    """The examples of a file; blank lines are skipped. Raises ValueError for a file that is not there or not UTF-8."""
+    """The examples of a file; blank lines are skipped. Raises ValueError for a file that is missing or not UTF-8."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -56,9 +56,9 @@ def read_items(path: Path) -> list[Item]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: must be UTF-8, byte {error.start} is not") from None
     if text.lstrip().startswith("["):
-        whole = _parse(1, text)
-        if isinstance(whole.data, list):
-            return [Item(number, data) for number, data in enumerate(whole.data, start=1)]
+        array = _parse(1, text)
+        if isinstance(array.data, list):
+            return [Item(number, data) for number, data in enumerate(array.data, start=1)]
     # Not splitlines: it also breaks at U+2028, which JSON leaves as it is.
     lines = enumerate(text.split("\n"), start=1)
     return [_parse(number, line) for number, line in lines if line.strip()]
@@ -101,17 +101,17 @@ def conversation(format: str, data: Mapping[str, Any], id: str) -> Conversation:
     turns = data.get(FORMATS[format])
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError(f"{FORMATS[format]}: must be a list of objects, got {turns!r}")
-    said = [(_text(turn, who), _text(turn, what)) for turn in turns]
-    system = said[0][1] if said and said[0][0] in SYSTEM else ""
-    spoken = said[1:] if system else said
-    asked, answered = spoken[::2], spoken[1::2]
+    spoken = [(_text(turn, who), _text(turn, what)) for turn in turns]
+    system = spoken[0][1] if spoken and spoken[0][0] in SYSTEM else ""
+    exchanged = spoken[1:] if system else spoken
+    asked, answered = exchanged[::2], exchanged[1::2]
     if (
-        not spoken
+        not exchanged
         or len(asked) != len(answered)
         or not all(speaker in ASKING for speaker, _ in asked)
         or not all(speaker in ANSWERING for speaker, _ in answered)
     ):
-        raise ValueError(f"must be prompts, each with its answer behind it, got {[speaker for speaker, _ in said]}")
+        raise ValueError(f"must be prompts, each with its answer behind it, got {[speaker for speaker, _ in spoken]}")
     return Conversation(
         id, tuple(Turn(prompt, output=answer) for (_, prompt), (_, answer) in zip(asked, answered, strict=True)), system
     )
@@ -133,7 +133,7 @@ def exchange(format: str, data: Mapping[str, Any]) -> Exchange:
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """What can be learned from a file of any of FORMATS, told by its keys; a mixture's rows are "alpaca".
+    """The conversations of a file of any of FORMATS, recognized by its keys; a mixture's rows are "alpaca".
 
     Raises ValueError naming file, line, key and what was expected there.
     """
@@ -142,8 +142,8 @@ def read_conversations(path: Path) -> list[Conversation]:
         raise ValueError(f"{path}: must hold at least one entry, got none")
     for item in items:
         if item.error is not None or not isinstance(item.data, dict):
-            found = item.error or f"got {type(item.data).__name__}"
-            raise ValueError(f"{path}:{item.line}: expected a JSON object, {found}")
+            problem = item.error or f"got {type(item.data).__name__}"
+            raise ValueError(f"{path}:{item.line}: expected a JSON object, {problem}")
     format = detect(items, str(path))
     if format == "entry":
         return [Entry.from_json(item.data, f"{path}:{item.line}").conversation for item in items]

@@ -1,4 +1,4 @@
-"""What is wrong with a line of data, by JSON Schema (Draft 2020-12): the schemas lie in `schemas/`, one a format."""
+"""Problems of a line of data by JSON Schema (Draft 2020-12); the schemas are in `schemas/`, one a format."""
 
 import json
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ def problems(format: str, item: Item) -> list[Problem]:
     if item.error is not None:
         return [Problem(item.line, "$", "must be JSON", item.error)]
     errors = sorted(_validator(format).iter_errors(item.data), key=lambda error: str(error.json_path))
-    found = (Problem(item.line, error.json_path, _rule(error), shown(_value(error))) for error in errors)
-    return list(dict.fromkeys(found))  # two keys missing from one object are two errors with the same words
+    broken = (Problem(item.line, error.json_path, _rule(error), shown(_value(error))) for error in errors)
+    return list(dict.fromkeys(broken))  # two keys missing from one object are two errors with the same words
 
 
 def problem_of(line: int, error: ValueError) -> Problem:

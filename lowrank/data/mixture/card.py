@@ -1,4 +1,4 @@
-"""The data card: a manifest, to be read."""
+"""The data card: a manifest as a page of Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

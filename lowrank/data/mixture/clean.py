@@ -1,4 +1,4 @@
-"""What makes a row unfit to learn from by itself. A rule takes the rows that are left and gives the ids it drops.
+"""Rules that drop unfit rows. A rule takes the rows that earlier rules left, and gives the ids that it drops.
 
 Rows are compared by their text in lower case, with runs of white space as one space and without t.co links.
 """
@@ -25,12 +25,12 @@ _ENTITY = re.compile(r"(.+?) is an? (?:person|organization|location)(?:, |\.$)")
 
 
 def comparable(text: str) -> str:
-    """What two texts have in common if they say the same."""
+    """A text as it is compared: equal for two texts that say the same."""
     return " ".join(unicodedata.normalize("NFC", _LINK.sub(" ", text).casefold()).split())
 
 
 def question(row: MixtureRow) -> tuple[str, str]:
-    """What a row asks: its task, and the text it asks about."""
+    """The question of a row: its task, and the text it asks about."""
     return TASKS[row.source], comparable(row.input)
 
 

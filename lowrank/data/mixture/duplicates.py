@@ -47,7 +47,7 @@ def tweet_shingles(text: str) -> frozenset[str]:
 
 
 def is_tweet(row: MixtureRow) -> bool:
-    """Whether the text of a row is compared by characters."""
+    """True if the text of a row is compared by characters."""
     return row.instruction == TWEET
 
 
@@ -76,7 +76,7 @@ class NearIndex:
         return True
 
     def holds(self, text: str) -> bool:
-        """Whether a text nearly the same is in the index."""
+        """True if a text nearly the same is in the index."""
         shingles = self._shingles(text)
         return self._holds(shingles, self._sketch(shingles))
 

@@ -21,7 +21,7 @@ class RawFile:
     revision: str | None
 
     def to_json(self) -> dict[str, str | int | None]:
-        """What the manifest says of it."""
+        """Its entry in the manifest."""
         return {
             "repository": self.data.repository,
             "revision": self.revision,

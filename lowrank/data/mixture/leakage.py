@@ -1,4 +1,4 @@
-"""Nothing that a hat is tested on may be among what it learns: TFNS's validation, NER's test, and our own documents.
+"""No test text may be in the training text: TFNS's validation, NER's test, and our own documents.
 
 A row leaks if its text is that of a test entry, exactly or nearly (`duplicates`), whatever either asks; and, since a
 long text can hold a passage of another, if it has 13 words in a row with one in common (the rule of GPT-3, arXiv

@@ -16,11 +16,11 @@ from .sources import DATA_SETS, NER, DataSet
 
 def shares(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     """`total` split by weight into whole numbers; what rounding down leaves goes to the largest remainders."""
-    whole = sum(weights.values())
-    if not whole:
+    weight_sum = sum(weights.values())
+    if not weight_sum:
         return dict.fromkeys(weights, 0)
-    result = {name: total * weight // whole for name, weight in weights.items()}
-    by_remainder = sorted(weights, key=lambda name: (-(total * weights[name] % whole), name))
+    result = {name: total * weight // weight_sum for name, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda name: (-(total * weights[name] % weight_sum), name))
     for name in by_remainder[: total - sum(result.values())]:
         result[name] += 1
     return result

@@ -51,7 +51,7 @@ def test_each_side_writes_what_exact_logits_allow(folder: Path) -> None:
 
 
 def _short_of_the_likeliest(model, prompt, written) -> float:
-    """How far, at most, the logit of a token that was written is below the largest."""
+    """Largest gap between the logit of a written token and the largest logit."""
     with torch.inference_mode():
         logits = model(torch.cat([prompt, torch.tensor(written[:-1])])[None])[0, len(prompt) - 1 :]
     chosen = logits.gather(1, torch.tensor(written)[:, None])[:, 0]

@@ -30,7 +30,7 @@ def test_the_decode_loop_keeps_its_goals_on_hopper():
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [("--changed",), ("--only", "decode_linear M8 bf16 nf4-dq", "--targets", "sm_90")])
 def test_no_kernel_costs_more_than_the_table_says(which, tmp_path):
-    """What the table was made of costs what it says: compiled are the kernels that have changed since, and one more."""
+    """The table's costs are reproduced for the kernels that have changed since, and one more."""
     command = ("-m", "lowrank.bench.static.cost", "--check", *which)
     run_python(*command, env=environment(TRITON_CACHE_DIR=str(tmp_path)))
 

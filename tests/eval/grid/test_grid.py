@@ -182,7 +182,7 @@ class Echo(Task):
     def __init__(self, lengths):
         self.items = [Item(f"i-{n}", "Say it.", "word " * n, "word") for n in lengths]
 
-    def parts(self, outputs):
+    def per_item_counts(self, outputs):
         return [{} for _ in outputs]
 
 

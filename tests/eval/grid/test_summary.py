@@ -1,4 +1,4 @@
-"""What a grid says follows its printed numbers, whatever the order of its rows."""
+"""The sentences of a grid follow its printed numbers, whatever the order of its rows."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a hat adds, from its small matrices: every figure against the d x d matrix that is otherwise never formed."""
+"""A hat's update, from its small matrices: every figure against the d x d matrix that is otherwise never formed."""
 
 import math
 

@@ -21,7 +21,7 @@ def make_weight(n, k, decay, seed=0):
 
 
 def make_delta(n, k, size, rank=4, seed=1):
-    """Of spectral norm `size` times that of the weight, in random directions."""
+    """An update of spectral norm `size` times that of the weight, in random directions."""
     generator = torch.Generator().manual_seed(seed)
     a, b = torch.randn(rank, k, generator=generator), torch.randn(n, rank, generator=generator)
     pair = Pair(AdapterConfig(rank, float(rank), ()), a, b)

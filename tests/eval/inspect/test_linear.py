@@ -119,7 +119,7 @@ def test_the_block_is_its_share_of_the_sum(embedded):
         ({"row": 192}, "--row must be of 0 to 191, got 192: layers.0.attention.wq is 192 x 192"),
         ({"row": -1}, "--row must be of 0 to 191, got -1"),
         ({"block": 3}, "--block must be of 0 to 2, got 3"),
-        ({"token": 2}, "^token must be of 0 to 1, or negative from the end, got 2"),
+        ({"token": 2}, "token must be of 0 to 1, or negative from the end, got 2"),
         ({"weights": "fp32"}, "weights must be one of int8, nf4"),
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",

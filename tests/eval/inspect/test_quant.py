@@ -1,4 +1,4 @@
-"""What a format costs: every figure computed a second way, from the whole tensor."""
+"""The cost of a format: every figure computed a second way, from the whole tensor."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What is wrong with a document, and that nothing is wrong with a sound one."""
+"""The errors of a document, and none for a valid one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How far two tensors of logits are apart."""
+"""The difference of two tensors of logits."""
 
 import pytest
 import torch

@@ -11,7 +11,7 @@ from lowrank.eval.tasks.generate import Output
 def scores_of(*asked):
     """(sentence, reference, answer) ... -> the scores of the task."""
     task = Entities([MixtureRow(str(i), "ner", "?", s, r) for i, (s, r, _) in enumerate(asked)])
-    parts = stack(task.parts([Output(a, 1, True) for _, _, a in asked]), [m.key for m in task.measures])
+    parts = stack(task.per_item_counts([Output(a, 1, True) for _, _, a in asked]), [m.key for m in task.measures])
     return {measure.key: measure.value(parts[measure.key]) for measure in task.measures}
 
 

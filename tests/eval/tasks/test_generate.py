@@ -1,4 +1,4 @@
-"""Whether a text ended by itself, told from one that was cut."""
+"""A text that ended with end-of-text is distinguished from one that was cut."""
 
 import pytest
 

@@ -22,7 +22,7 @@ def rows_of(labels):
 @pytest.fixture(scope="module")
 def scores():
     task = Sentiment(rows_of(GOLD))
-    parts = stack(task.parts([Output(text, 3, True) for text in SAID]), [m.key for m in task.measures])
+    parts = stack(task.per_item_counts([Output(text, 3, True) for text in SAID]), [m.key for m in task.measures])
     return {measure.key: measure.value(parts[measure.key]) for measure in task.measures}
 
 
@@ -59,7 +59,7 @@ def test_fingpts_scoring_takes_whatever_it_cannot_read_for_neutral(scores):
 
 def test_saying_nothing_is_worth_nothing_here_and_all_the_neutral_ones_at_fingpt():
     task = Sentiment(rows_of(GOLD))
-    parts = stack(task.parts([Output("", 0, True)] * 6), [m.key for m in task.measures])
+    parts = stack(task.per_item_counts([Output("", 0, True)] * 6), [m.key for m in task.measures])
     found = {measure.key: measure.value(parts[measure.key]) for measure in task.measures}
     assert (found["accuracy"], found["unparsable"], found["fingpt_accuracy"]) == (0, 1, 0.5)
 

@@ -5,6 +5,7 @@ Not collected by itself: see `test_interpreted.py`.
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from error_bounds import assert_product_is_exact_enough, assert_sums_are_exact_e
 from torch import Tensor
 
 from lowrank.kernels import ops
-from lowrank.kernels.dispatch import dequant_gemm, scratch, table
+from lowrank.kernels.dispatch import dequant_gemm, run, scratch, table
+from lowrank.kernels.lora import lora_linear
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.triton import int8_linear
 from lowrank.kernels.weights import codebooks
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, RowwiseInt8
-from lowrank.layers.lora import AdapterConfig, LoRALinear, PerRow
+from lowrank.layers.adapter_selection import PerRow
+from lowrank.layers.lora import AdapterConfig, LoRALinear
 from lowrank.layers.quant_linear import QuantLinear
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -190,12 +193,15 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
         assert_sums_are_exact_enough(*part, terms)
 
 
-def test_gradients_by_finite_differences() -> None:
+def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = reference.quantize_4bit(normal(7, 5))
     inputs = [part.double().requires_grad_() for part in (normal(2, 3, 5), normal(3, 5, seed=1), normal(7, 3, seed=2))]
+    # The kernels take no float64: the products that an adapter rides in do, where the table is passed by.
+    (riding,) = (path for path in table.TABLE if (path.op, path.name) == (table.FORWARD, table.SCRATCH))
+    monkeypatch.setattr(run, "path", lambda x, weight: riding)
 
     def product(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-        return dequant_gemm.LoRAGemm.apply(x, weight, A, B, 2.0)
+        return ops.lora_linear(x, weight, A, B, 2.0)
 
     assert torch.autograd.gradcheck(product, inputs)
 
@@ -231,13 +237,13 @@ def adapted(format: str = "nf4-dq", dropout: float = 0.0) -> LoRALinear:
     return layer
 
 
-def test_a_layer_with_one_adapter_takes_one_product_and_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_takes_one_product_with_its_adapter_and_is_what_two_give(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x, dy = adapted(), normal(2, 3, 96, seed=3).requires_grad_(), normal(2, 3, 48, seed=4)
     inputs = (x, layer.lora_A["hat"], layer.lora_B["hat"])
     assert layer.not_fused_reason(x) == ""
     y = layer(x)
     together = (y.detach(), *gradients(y, dy, *inputs))
-    monkeypatch.setattr(LoRALinear, "not_fused_reason", lambda self, x: "for comparison")
+    monkeypatch.setattr(lora_linear, "_weight_ridden", lambda rows, part: None)
     y = layer(x)
     for one, other in zip(together, (y.detach(), *gradients(y, dy, *inputs)), strict=True):
         torch.testing.assert_close(one, other)
@@ -246,13 +252,8 @@ def test_a_layer_with_one_adapter_takes_one_product_and_is_what_it_was(monkeypat
 def test_an_adapter_that_does_not_ride_says_why() -> None:
     x = normal(3, 96)
     for layer, active, reason in (
-        (adapted(), (), "0 adapters are active, one can ride"),
-        (adapted(), (("hat", 1.0), ("other", 1.0)), "2 adapters are active, one can ride"),
-        (
-            adapted(),
-            PerRow(((("hat", 1.0),), ()), torch.tensor([0, 1, 0])),
-            "each row of the batch wears a hat of its own",
-        ),
+        (adapted(), (), "no adapter is active"),
+        (adapted(), (("hat", 0.0),), "no adapter is active"),
         (adapted(dropout=0.1), (("hat", 1.0),), "with dropout the adapter sees another x than W does"),
         (adapted("int8"), (("hat", 1.0),), f"the product with W takes the path 'Triton int8': {table.ROWS}"),
     ):
@@ -260,7 +261,33 @@ def test_an_adapter_that_does_not_ride_says_why() -> None:
         assert layer.not_fused_reason(x) == reason
         assert torch.isfinite(layer(x)).all()
     assert adapted(dropout=0.1).eval().not_fused_reason(x) == ""
+    for active in (
+        (("hat", 1.0), ("other", 1.0)),
+        PerRow(((("hat", 1.0),), ()), torch.tensor([0, 1, 0])),
+    ):
+        layer = adapted()
+        layer.active = active
+        assert layer.not_fused_reason(x) == ""
     assert "the kernels take float32" in adapted().not_fused_reason(x.double())
+
+
+MIX, ROWS = (("hat", 0.5), ("other", -2.0)), PerRow(((("hat", 0.5),), (), (("other", 1.0),)), torch.tensor([2, 0, 1]))
+
+
+@pytest.mark.parametrize("active", [MIX, ROWS], ids=["mix", "rows"])
+def test_a_mix_and_an_adapter_a_row_ride_too(active: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x, dy = adapted(), normal(3, 2, 96, seed=3).requires_grad_(), normal(3, 2, 48, seed=4)
+    layer.active = active
+    inputs, results, ridden = (x, *layer.lora_A.values(), *layer.lora_B.values()), [], []
+    ride = dequant_gemm.linear_with_adapter
+    monkeypatch.setattr(dequant_gemm, "linear_with_adapter", lambda *given: (ridden.append(given), ride(*given))[1])
+    for _ in range(2):
+        y = layer(x)
+        results.append((y.detach(), *gradients(y, dy, *inputs)))
+        monkeypatch.setattr(lora_linear, "_weight_ridden", lambda rows, part: None)
+    assert len(ridden) == 1
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_scratch_is_reused_and_grows() -> None:

@@ -123,10 +123,10 @@ def test_a_base_is_repacked_once_when_it_is_loaded(hf_folder: Path, as_on_a_gpu:
     tokens = torch.tensor([[1, 5, 9]])
     model = load(hf_folder / "base")
     linears = [module for module in model.modules() if isinstance(module, QuantLinear)]
-    held = [layer.stored_as for layer in linears]
+    held = [layer.stored_weight for layer in linears]
     assert {type(weight) for weight in held} == {Repacked4bit}
     logits = model(tokens)
-    assert all(layer.stored_as is weight for layer, weight in zip(linears, held, strict=True))
+    assert all(layer.stored_weight is weight for layer, weight in zip(linears, held, strict=True))
     for layer in linears:
         layer.hold(unpack(layer.quantized))
     torch.testing.assert_close(model(tokens), logits)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lowrank.kernels import ops
 from lowrank.kernels.lora.dropout import apply_dropout
-from lowrank.kernels.lora.lora_linear import linears
+from lowrank.kernels.lora.lora_linear import lora_linears
 from lowrank.kernels.weights.linear_with_adapter import LinearWithAdapter
 
 normal = partial(draws.normal, dtype=torch.float64)
@@ -42,7 +42,7 @@ def test_outputs_and_gradients_are_those_of_autograd(drops: tuple[float, ...], q
     ours, theirs = parts(drops, quantized), parts(drops, quantized)
     x, same = normal(2, 4, 6, seed=5).requires_grad_(), normal(2, 4, 6, seed=5).requires_grad_()
     dys = [normal(2, 4, 5, seed=6), normal(2, 4, 3, seed=7)]
-    ys = linears(x, ours)
+    ys = lora_linears(x, ours)
     expected = [by_hand(same, part) for part in theirs]
     torch.autograd.backward(ys, dys)
     torch.autograd.backward(expected, dys)
@@ -64,7 +64,7 @@ def test_gradients_by_finite_differences(drops: tuple[float, ...]) -> None:
             LinearWithAdapter(part.weight, a, b, part.scaling, part.drop)
             for part, (a, b) in zip(made, pairs, strict=True)
         ]
-        return linears(x, fresh)
+        return lora_linears(x, fresh)
 
     inputs = [normal(3, 6, seed=5), *(m.detach() for part in made for m in (part.lora_A, part.lora_B))]
     assert torch.autograd.gradcheck(outputs, tuple(tensor.requires_grad_() for tensor in inputs))
@@ -72,14 +72,14 @@ def test_gradients_by_finite_differences(drops: tuple[float, ...]) -> None:
 
 def test_an_input_without_a_gradient_has_none() -> None:
     made = parts()
-    sum(y.sum() for y in linears(normal(3, 6), made)).backward()
+    sum(y.sum() for y in lora_linears(normal(3, 6), made)).backward()
     assert all(part.lora_A.grad is not None and part.lora_B.grad is not None for part in made)
 
 
 def test_matrices_in_float32_beside_bfloat16_get_gradients_in_float32() -> None:
     matrices = [torch.randn(2, 6).requires_grad_(), torch.randn(5, 2).requires_grad_()]
     x = torch.randn(4, 6).bfloat16().requires_grad_()
-    (y,) = linears(x, [LinearWithAdapter(torch.randn(5, 6), *matrices, 1.0)])
+    (y,) = lora_linears(x, [LinearWithAdapter(torch.randn(5, 6), *matrices, 1.0)])
     y.sum().backward()
     assert (y.dtype, x.grad.dtype) == (torch.bfloat16, torch.bfloat16)
     assert all(matrix.grad.dtype == torch.float32 for matrix in matrices)
@@ -94,7 +94,7 @@ def test_x_is_kept_once_and_as_the_tensor_that_it_is() -> None:
 
     made = parts()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        linears(x, made)
+        lora_linears(x, made)
     assert x.untyped_storage().data_ptr() in held
     matrices = sum(m.nbytes for part in made for m in (part.lora_A, part.lora_B))
     assert sum(held.values()) == x.nbytes + 64 * 3 * 8 + matrices
@@ -108,9 +108,9 @@ def test_without_a_gradient_rows_are_as_exact_as_with_one(rows: int, dtype: torc
     weight = ops.quantize(torch.randn(128, 256), "nf4-dq")
     part = LinearWithAdapter(weight, A, B, 2.0)
     with torch.enable_grad():
-        graded = linears(x, [part])[0]
+        graded = lora_linears(x, [part])[0]
     with torch.no_grad():
-        y = linears(x, [part])[0]
+        y = lora_linears(x, [part])[0]
     truth = x.double() @ ops.dequantize(weight).double().T + 2 * (x.double() @ A.double().T) @ B.double().T
     magnitude = x.double().abs() @ ops.dequantize(weight).double().abs().T
     magnitude += 2 * (x.double().abs() @ A.double().abs().T) @ B.double().abs().T

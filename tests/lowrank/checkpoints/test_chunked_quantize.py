@@ -58,7 +58,7 @@ def test_the_place_of_a_weight_that_is_not_finite_is_told() -> None:
 
 def test_what_is_quantized_from_where_it_lies_needs_no_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "quantizes_in_place", lambda w, format: True)
-    monkeypatch.setattr("lowrank.checkpoints.chunked_quantize._one_a_thread", None)  # would fail if it were called
+    monkeypatch.setattr("lowrank.checkpoints.chunked_quantize._in_threads", None)  # would fail if it were called
     w = torch.randn(2000, 512)
     whole = ops.quantize(w, "nf4-dq")
     assert all(map(torch.equal, quantize_chunks(w, "nf4-dq", CPU, "w").tensors().values(), whole.tensors().values()))

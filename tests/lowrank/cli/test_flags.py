@@ -10,7 +10,7 @@ def test_a_parameter_is_named_as_its_flag():
         pytest.raises(ValueError, match=r"^--batch must be at least 1, got 0$"),
         flags_in_errors({"batch must": "--batch must"}),
     ):
-        raise ValueError("batch must be 1, got 0")
+        raise ValueError("batch must be at least 1, got 0")
 
 
 def test_other_errors_pass_as_they_are():

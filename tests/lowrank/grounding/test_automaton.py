@@ -1,4 +1,4 @@
-"""What the rules let through is right to the checker's rule, and what is right to it they let through."""
+"""The automaton lets through the texts that are right by the checker's rule, and no others."""
 
 import random
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import lowrank
 from lowrank.kernels.cpu import library
 from lowrank.kernels.cpu.decode_step import Blocks
+from lowrank.kernels.dispatch.run import ROWS_AT_ONCE
 from lowrank.layers.cpu_decode import FusedBlocks
 from lowrank.layers.lora import AdapterConfig, LoRALinear
 from lowrank.layers.recompute import use_ops
@@ -207,7 +208,7 @@ def test_two_texts_in_turns_do_not_mix(model: Llama, calls: list[int]) -> None:
 
 
 def test_many_rows_are_left_to_the_modules(model: Llama, calls: list[int]) -> None:
-    tokens = random(64, 5)
+    tokens = random(ROWS_AT_ONCE + 1, 5)
     assert torch.equal(steps(model, tokens), by_modules(model, tokens)) and not calls
 
 

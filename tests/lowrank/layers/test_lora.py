@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lowrank.layers.lora import AdapterConfig, AdapterMix, LoRALinear, PerRow, initial_matrices
+from lowrank.layers.adapter_selection import AdapterMix, PerRow
+from lowrank.layers.lora import AdapterConfig, LoRALinear, initial_matrices
 
 CONFIG = AdapterConfig(rank=3, alpha=6.0, targets=("attention.wq",))
 

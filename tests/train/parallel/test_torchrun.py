@@ -53,13 +53,13 @@ def config(name, **run):
     })
 
 def run(name, team, resume=False, stop=None, **options):
-    calls, original = [], loop.take_batch
+    calls, original = [], trainer.accumulate
     def counted(*arguments):
         if len(calls) == stop:
             raise KeyboardInterrupt
         calls.append(None)
         original(*arguments)
-    loop.take_batch = counted
+    trainer.accumulate = counted
     try:
         held_out = HeldOut(examples[:3], Words(), 2, 2)
         how = {"resume": resume, "overwrite": not resume, "progress": False, "held_out": held_out}
@@ -68,7 +68,7 @@ def run(name, team, resume=False, stop=None, **options):
     except KeyboardInterrupt:
         pass
     finally:
-        loop.take_batch = original
+        trainer.accumulate = original
 """
 
 SEVERAL = (
@@ -110,8 +110,8 @@ class Loss(nn.Module):
 
 def check_gradients_are_those_of_ddp(team):
     model, rows = lowrank.load(base, "nf4-dq"), rows_of_one(examples[:5])
-    loop.new_hat(model, config("unused"))
-    hat = loop.adapter_parameters(model, "hat")
+    trainer.new_adapter(model, config("unused"))
+    hat = trainer.adapter_parameters(model, "hat")
     draw = torch.Generator().manual_seed(0)
     for parameter in hat.values():  # B is not zero any more, so that A has a gradient
         parameter.data.normal_(0, 0.05, generator=draw)
@@ -185,7 +185,7 @@ from lowrank.train.parallel.torchrun import TorchrunGroup
 heartbeat.BEAT, heartbeat.SILENCE = 0.2, 3.0
 how, parallel = sys.argv[3:]
 with TorchrunGroup(parallel == "shards") as team:
-    original, calls = loop.take_batch, []
+    original, calls = trainer.accumulate, []
     def last(*arguments):
         calls.append(None)
         if team.rank == 1 and len(calls) == 4:
@@ -193,7 +193,7 @@ with TorchrunGroup(parallel == "shards") as team:
                 raise RuntimeError("the disk of rank 1 is gone")
             os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGSTOP)
         original(*arguments)
-    loop.take_batch = last
+    trainer.accumulate = last
     run(f"{how}-{parallel}", team, parallel=parallel)
 """
 )

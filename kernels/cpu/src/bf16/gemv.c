@@ -11,7 +11,7 @@
 
 #define SIDE 16
 #define MOST_STREAMS 4      /* rows of W that are read side by side */
-#define PREFETCH_BYTES 2048 /* ahead in the codes of each of them */
+#define PREFETCH_BYTES 2048 /* ahead in the codes of each of them, or twice that */
 #define PLANES 1024         /* bytes of `split_table` */
 
 /* Bytes b of the 256 floats of a table: planes[b][256]. */
@@ -119,7 +119,10 @@ INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 lev
         const uint8_t *codes = w->codes[r] + c / 2;
         words[r] = there == 0xffff ? _mm512_loadu_si512(codes) : _mm512_maskz_loadu_epi32(there, codes);
         tables[r] = two_tables(levels, maxima[0], maxima[1]);
-        _mm_prefetch((const char *)codes + PREFETCH_BYTES, _MM_HINT_T0);
+        if (M <= 2) /* memory is the limit: far ahead, and not beside x in the first-level cache */
+            _mm_prefetch((const char *)codes + 2 * PREFETCH_BYTES, _MM_HINT_T1);
+        else
+            _mm_prefetch((const char *)codes + PREFETCH_BYTES, _MM_HINT_T0);
     }
 #pragma GCC unroll 4
     for (int s = 0; s < 4; s++) {
@@ -152,7 +155,7 @@ INLINE void dot_rows(const int R, const int M, const weight_rows *rows, int64_t 
         add_chunk(R, M, &w, levels, c, 0xffff, x, stride, sums);
     if (whole < k) /* half a chunk is left of the row */
         add_chunk(R, M, &w, levels, whole, 0xff, x, stride, sums);
-    if (R * M <= 2)
+    if (R * M <= 4)
         for (int i = 0; i < R * M; i++)
             to[i] = _mm512_reduce_add_ps(sums[i]);
     else
@@ -163,7 +166,7 @@ typedef void row_kernel(const weight_rows *w, int64_t k, const uint16_t *x, int6
 #define KERNEL(R, M)                                                                                                   \
     NOINLINE void dot_##R##_##M(const weight_rows *w, int64_t k, const uint16_t *x, int64_t stride, float *to)         \
     { dot_rows(R, M, w, k, x, stride, to); }
-KERNEL(2, 1)
+KERNEL(4, 1)
 KERNEL(4, 2)
 KERNEL(4, 3)
 KERNEL(4, 4)
@@ -176,7 +179,7 @@ KERNEL(2, 8)
 static const struct {
     int streams;
     row_kernel *run;
-} kernels[MAX_ROWS] = {{2, dot_2_1}, {4, dot_4_2}, {4, dot_4_3}, {4, dot_4_4},
+} kernels[MAX_ROWS] = {{4, dot_4_1}, {4, dot_4_2}, {4, dot_4_3}, {4, dot_4_4},
                        {2, dot_2_5}, {2, dot_2_6}, {2, dot_2_7}, {2, dot_2_8}};
 
 /* Floats from the maxima of one row to those of the next. */

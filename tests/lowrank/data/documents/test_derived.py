@@ -1,4 +1,4 @@
-"""What follows from a record by declared rules."""
+"""Figures derived from a record by declared rules."""
 
 import pytest
 

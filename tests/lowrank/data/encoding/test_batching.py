@@ -1,4 +1,4 @@
-"""What is learned and what is not: completions and their end, never prompts, filling or cut-off texts."""
+"""Labels of batches: completions and their end are learned; prompts, filling and cut-off texts never."""
 
 from dataclasses import replace
 
