@@ -16,7 +16,7 @@ from .cpu import library as binding
 from .dispatch import run
 from .dispatch.explain import Choice as Choice
 from .dispatch.explain import explain as explain
-from .dispatch.table import C_GEMV, SCRATCH, choose, not_repacked_reason, reason
+from .dispatch.table import C_GEMV, SCRATCH, choice_reason, choose, is_repacked
 from .lora.lora_linear import lora_linears
 from .operators import quantized as operators
 from .weights.linear_with_adapter import LinearWithAdapter
@@ -54,7 +54,7 @@ def to_fast_layout(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeig
     """
     if isinstance(weight, Blockwise4bit):
         about = (weight.shape, weight.blocksize, weight.name, dtype, weight.codes.device)
-        if weight.levels is None and not not_repacked_reason(*about):
+        if weight.levels is None and is_repacked(*about):
             return repack(weight)
         if weight.codes.device.type == "cpu" and not binding.unavailable_reason():
             binding.prefer_huge_pages([weight.codes])
@@ -89,7 +89,7 @@ def not_fused_reason(x: Tensor, weight: QuantizedWeight) -> str:
         return "torch.compile takes the product with W whole, and arranges those of the adapter itself"
     case = run.linear_case(x, weight)
     path = choose(case)
-    return "" if path.name == SCRATCH else f"the product with W takes the path {path.name!r}: {reason(case)}"
+    return "" if path.name == SCRATCH else f"the product with W takes the path {path.name!r}: {choice_reason(case)}"
 
 
 def lora_linear(x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:

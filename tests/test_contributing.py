@@ -39,7 +39,7 @@ def one_row(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     names = dict(vars(table))
     exec(compile(BLOCKS["kernels/dispatch/table.py"], "CONTRIBUTING.md, kernels/dispatch/table.py", "exec"), names)
     monkeypatch.setattr(table, "TABLE", (names["ONE_ROW"], *table.TABLE))
-    caches = (table.choose, table.reason)
+    caches = (table.choose, table.choice_reason)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -51,7 +51,7 @@ def test_the_kernel_is_chosen_for_one_row_and_is_exact_enough(one_row: None) -> 
     case = table.Case(table.FORWARD, 1, 1024, 256, torch.float32, torch.device("cpu"), "nf4", Blockwise4bit)
     assert table.choose(case).name == "one row"
     assert table.choose(case._replace(m=2)).name != "one row"
-    assert "the kernel takes one row, x has 2" in table.reason(case._replace(m=2))
+    assert "the kernel takes one row, x has 2" in table.choice_reason(case._replace(m=2))
     for test in example_tests("tests/kernels/cpu/test_one_row.py").values():
         test()
 

@@ -18,7 +18,7 @@ from ..weights.quantized_weight import (
 )
 from ..weights.repack import not_repackable_reason
 from .crossover import is_here
-from .table import DX, FORWARD, OPS, QUANTIZE, Case, choose, not_repacked_reason, reason, short
+from .table import DX, FORWARD, OPS, QUANTIZE, Case, choice_reason, choose, is_repacked, short
 
 LOOK_UP = "look-up"
 
@@ -44,9 +44,10 @@ def explain(
 ) -> list[Choice]:
     """The path of each operation for x [m, k] in `dtype` and W [n, k] in `format`, and why it is that one.
 
-    W is held as `ops.arrange` would: on a GPU repacked, where it can be. Then a last entry, "look-up", says how codes
-    become levels in the kernels, and whether that was run here on a GPU, or only emulated and interpreted.
-    The device need not be there: "cuda" on a machine without a GPU says what a GPU would do that was not measured.
+    W is in the layout that `ops.to_fast_layout` gives it: on a GPU repacked, where it can be. A last entry, "look-up",
+    says how codes become levels in the kernels, and whether that was run here on a GPU, or only emulated and
+    interpreted. `device` need not exist: "cuda" on a machine without a GPU says what a GPU would do that was not
+    measured.
     Raises ValueError for a negative size, and another device, format or blocksize than there are.
     """
     for name, size in (("m", m), ("n", n), ("k", k)):
@@ -61,20 +62,21 @@ def explain(
     except RuntimeError as error:
         raise ValueError(f"device {device!r}: {str(error).splitlines()[0]}") from None
     quantized: type[QuantizedWeight] = RowwiseInt8 if format == "int8" else Blockwise4bit
-    repacked = format != "int8" and not not_repacked_reason((n, k), blocksize, format, dtype, where)
-    held: type[QuantizedWeight] = Repacked4bit if repacked else quantized
-    cases = [Case(op, m, n, k, dtype, where, format, quantized if op == QUANTIZE else held, blocksize) for op in OPS]
-    choices = [Choice(case.op, choose(case).name, _reason(case)) for case in cases]
+    repacked = format != "int8" and is_repacked((n, k), blocksize, format, dtype, where)
+    layout: type[QuantizedWeight] = Repacked4bit if repacked else quantized
+    cases = [Case(op, m, n, k, dtype, where, format, quantized if op == QUANTIZE else layout, blocksize) for op in OPS]
+    choices = [Choice(case.op, choose(case).name, _explained_reason(case)) for case in cases]
     if any(choose(case).uses_lookup for case in cases):
         choices.append(Choice(LOOK_UP, *_look_up(dtype, where)))
     return choices
 
 
-def _reason(case: Case) -> str:
-    """As the table gives it; and where a product could have been straight from 4 bits, what its W lacks for that."""
+def _explained_reason(case: Case) -> str:
+    """The table's reason and, for a product that cannot read W in 4 bits, the rule of repacking that W breaks."""
     lacks = not_repackable_reason((case.n, case.k), case.blocksize)
     concerned = case.device.type == "cuda" and case.op in (FORWARD, DX) and case.layout is Blockwise4bit
-    return f"{reason(case)}; not repacked: {lacks}" if concerned and lacks else reason(case)
+    reason = choice_reason(case)
+    return f"{reason}; not repacked: {lacks}" if concerned and lacks else reason
 
 
 def _look_up(dtype: torch.dtype, device: torch.device) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """The table of kernels for each operation, read from the top.
 
-A path is chosen for the operation, the device, the dtype, the shape, and the layout in which the weight is held. The
-first row none of whose rules objects is taken; the objections to the rows above it are the reason that is given. The
-last row of every operation is plain torch, which takes everything.
+A kernel is chosen by the operation, the device, the dtype, the shape, and the layout of the weight: the first row none
+of whose rules objects. The objections of the rows above it are the reason that is given. The last row of every
+operation is plain torch, which takes everything.
 
 M rows of x flattened, N out_features, K in_features.
 """
@@ -39,10 +39,10 @@ class Case(NamedTuple):
     blocksize: int = 64
 
 
-Rule = Callable[[Case], str]  # why a path does not take a case, or nothing
+Rule = Callable[[Case], str]  # the reason why a kernel does not take a case, "" if it does
 
 
-def triton_runs(case: Case) -> str:
+def no_triton_reason(case: Case) -> str:
     if find_spec("triton") is None:
         return "Triton is not installed (it exists on Linux only)"
     if is_here(case.device) and (got := torch.cuda.get_device_capability(case.device)) < OLDEST_CAPABILITY:
@@ -51,62 +51,62 @@ def triton_runs(case: Case) -> str:
     return ""
 
 
-def c_was_compiled(case: Case) -> str:
+def no_c_library_reason(case: Case) -> str:
     return library.unavailable_reason()
 
 
 DEVICES: dict[Rule, str] = {
-    triton_runs: "cuda",
-    c_was_compiled: "cpu",
-}  # a path whose first rule this is is for no other device
+    no_triton_reason: "cuda",
+    no_c_library_reason: "cpu",
+}  # a kernel whose first rule this is is for no other device
 
 
-def in_a_kernel_dtype(case: Case) -> str:
+def dtype_reason(case: Case) -> str:
     names = ", ".join(short(dtype) for dtype in KERNEL_DTYPES)
     return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {short(case.dtype)}"
 
 
-def with_weights(case: Case) -> str:
+def no_weights_reason(case: Case) -> str:
     return "" if case.n * case.k else f"W [{case.n}, {case.k}] holds no weight"
 
 
-def with_rows(case: Case) -> str:
+def no_rows_reason(case: Case) -> str:
     return "" if case.m else "x has no rows"
 
 
-def below_the_crossover(case: Case) -> str:
-    found = crossover(case.device, case.format, case.op, case.dtype)
-    if case.m < found.scratch:
+def above_scratch_crossover_reason(case: Case) -> str:
+    limit = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < limit.scratch:
         return ""
-    return f"M {case.m} is not below {found.scratch}, from where the vendor's GEMM is as fast ({found.known})"
+    return f"M {case.m} is not below {limit.scratch}, from where the vendor's GEMM is as fast ({limit.known})"
 
 
-def below_the_fused_one(case: Case) -> str:
-    found = crossover(case.device, case.format, case.op, case.dtype)
-    if case.m < found.fused:
+def above_fused_crossover_reason(case: Case) -> str:
+    limit = crossover(case.device, case.format, case.op, case.dtype)
+    if case.m < limit.fused:
         return ""
-    return f"M {case.m} is not below {found.fused}, from where tiles of 128 rows are as fast ({found.known})"
+    return f"M {case.m} is not below {limit.fused}, from where tiles of 128 rows are as fast ({limit.known})"
 
 
-def in_16_bits(case: Case) -> str:
+def not_16_bits_reason(case: Case) -> str:
     return "" if case.dtype.itemsize == 2 else f"the matrix units have no IEEE product in {short(case.dtype)}"
 
 
-def max_rows_for_gemv(case: Case) -> str:
-    found = first_rows(C_DEQUANT_GEMM, case.op, case.dtype)
-    if case.m < found.m:
+def above_gemv_rows_reason(case: Case) -> str:
+    limit = first_rows(C_DEQUANT_GEMM, case.op, case.dtype)
+    if case.m < limit.m:
         return ""
-    return f"M {case.m} is not below {found.m}, from where the vendor's GEMM on panels of W is as fast ({found.known})"
+    return f"M {case.m} is not below {limit.m}, from where the vendor's GEMM on panels of W is as fast ({limit.known})"
 
 
-def with_a_matrix_unit(case: Case) -> str:
+def no_matrix_unit_reason(case: Case) -> str:
     if case.dtype != torch.bfloat16:
         return f"the matrix unit takes bfloat16, this is {short(case.dtype)}"
     name = library.instruction_set()
     return "" if name == library.MATRIX_UNIT else f"the instruction set in use, {name}, has no matrix unit"
 
 
-def from_float_panels_on(case: Case) -> str:
+def no_float_panels_reason(case: Case) -> str:
     if case.m < library.FLOAT_PANELS_FROM:
         return f"M {case.m} is below {library.FLOAT_PANELS_FROM}, up to where looking up in registers is as fast"
     if case.dtype == torch.bfloat16 and library.instruction_set() == library.BF16_DOTS:
@@ -114,60 +114,70 @@ def from_float_panels_on(case: Case) -> str:
     return ""
 
 
-def with_bf16_dots(case: Case) -> str:
+def no_bf16_dots_reason(case: Case) -> str:
     if case.dtype != torch.bfloat16:
         return f"the dot products take bfloat16, this is {short(case.dtype)}"
     name = library.instruction_set()
     return "" if name == library.BF16_DOTS else f"the instruction set in use, {name}, takes no dot products of bfloat16"
 
 
-def rows_are_whole_blocks(case: Case) -> str:
+def ragged_rows_reason(case: Case) -> str:
     if case.blocksize % 64:
         return f"products in bfloat16 are of blocks of 64 or more, this is of {case.blocksize}"
     return "" if case.k % case.blocksize == 0 else f"K {case.k} is no multiple of blocksize {case.blocksize}"
 
 
-def min_rows_for(path: str) -> Rule:
-    """The rule that x has at least as many rows as the measured crossover of the path of this name."""
+def below_min_rows_reason(name: str) -> Rule:
+    """The rule that x has at least as many rows as the measured crossover of the kernel of this name."""
 
     def rule(case: Case) -> str:
-        found = first_rows(path, case.op, case.dtype)
-        if case.m >= found.m:
+        limit = first_rows(name, case.op, case.dtype)
+        if case.m >= limit.m:
             return ""
-        return f"M {case.m} is below {found.m}, up to where looking up in registers is as fast ({found.known})"
+        return f"M {case.m} is below {limit.m}, up to where looking up in registers is as fast ({limit.known})"
 
     return rule
 
 
 @dataclass(frozen=True)
-class Path:
-    """One row: what computes `op`, where (a function of a room of `kernels`), for which weights, and when not."""
+class Kernel:
+    """One row: a function that computes `op` for weights in `layout`, and the rules that keep it from a case.
+
+    name         as `explain` prints it
+    function     "MODULE.FUNCTION" in `kernels`: a name, as Triton's modules can be imported on Linux only
+    layout       None for every one
+    description  of its merit: the reason that is given where no row above it objects
+    """
 
     op: str
     name: str
-    where: str
-    layout: type[QuantizedWeight] | None  # None: every one
-    why: str
+    function: str
+    layout: type[QuantizedWeight] | None
+    description: str
     rules: tuple[Rule, ...] = ()
 
     @property
     def uses_lookup(self) -> bool:
         """True if its kernels turn codes into levels by `triton.lookup`."""
-        return self.where.startswith(("triton.gemv.", "triton.gemm."))
+        return self.function.startswith(("triton.gemv.", "triton.gemm."))
 
     def is_for(self, case: Case) -> bool:
         device = DEVICES.get(self.rules[0]) if self.rules else None
         return self.op == case.op and self.layout in (None, case.layout) and device in (None, case.device.type)
 
     def unsupported_reason(self, case: Case) -> str:
-        """Why this path does not take the case; nothing if it does."""
+        """The rule that keeps this kernel from the case, "" if none does."""
         return next(filter(None, (rule(case) for rule in self.rules)), "")
+
+    def can_run(self, case: Case) -> bool:
+        """True if no rule keeps this kernel from the case."""
+        return not self.unsupported_reason(case)
 
     @cached_property
     def run(self) -> Callable[..., Any]:
-        """The function. Its room is imported when it is first wanted: Triton exists on Linux only."""
-        room, _, function = self.where.rpartition(".")
-        run: Callable[..., Any] = getattr(import_module(f"..{room}", __package__), function)
+        """The function that `function` names; its module is imported at first use."""
+        module, _, name = self.function.rpartition(".")
+        run: Callable[..., Any] = getattr(import_module(f"..{module}", __package__), name)
         return run
 
 
@@ -191,76 +201,81 @@ IN_FLOAT_PANELS = "W becomes float32 in the first-level cache, from codes, 16 kB
 IN_REGISTERS = "codes are looked up in registers, W is read once and written nowhere"
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
 
-ON_GPU = (triton_runs, in_a_kernel_dtype, with_weights)
-FEW_ROWS = (*ON_GPU, with_rows, below_the_crossover, below_the_fused_one)
-MIDDLE_ROWS = (*ON_GPU, with_rows, in_16_bits, below_the_crossover)
-INT8_ROWS = (*ON_GPU, with_rows, below_the_crossover)
-ANY_ROWS = (*ON_GPU, with_rows)
-ON_CPU = (c_was_compiled, in_a_kernel_dtype, with_weights)
-FEW_ROWS_ON_CPU = (*ON_CPU, with_rows, max_rows_for_gemv)
-FLOAT_PANEL_ROWS = (*FEW_ROWS_ON_CPU, from_float_panels_on)
-TILED_ROWS = (*ON_CPU, with_rows, with_a_matrix_unit, rows_are_whole_blocks, min_rows_for(C_AMX))
-DOT_ROWS = (*ON_CPU, with_rows, with_bf16_dots, rows_are_whole_blocks, min_rows_for(C_DOTS))
-ANY_ROWS_ON_CPU = (*ON_CPU, with_rows)
+ON_GPU = (no_triton_reason, dtype_reason, no_weights_reason)
+FEW_ROWS = (*ON_GPU, no_rows_reason, above_scratch_crossover_reason, above_fused_crossover_reason)
+MIDDLE_ROWS = (*ON_GPU, no_rows_reason, not_16_bits_reason, above_scratch_crossover_reason)
+INT8_ROWS = (*ON_GPU, no_rows_reason, above_scratch_crossover_reason)
+ANY_ROWS = (*ON_GPU, no_rows_reason)
+ON_CPU = (no_c_library_reason, dtype_reason, no_weights_reason)
+FEW_ROWS_ON_CPU = (*ON_CPU, no_rows_reason, above_gemv_rows_reason)
+FLOAT_PANEL_ROWS = (*FEW_ROWS_ON_CPU, no_float_panels_reason)
+TILED_ROWS = (*ON_CPU, no_rows_reason, no_matrix_unit_reason, ragged_rows_reason, below_min_rows_reason(C_AMX))
+DOT_ROWS = (*ON_CPU, no_rows_reason, no_bf16_dots_reason, ragged_rows_reason, below_min_rows_reason(C_DOTS))
+ANY_ROWS_ON_CPU = (*ON_CPU, no_rows_reason)
 
 TABLE = (
-    Path(QUANTIZE, "Triton", "triton.quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
-    Path(QUANTIZE, C_GEMV, "cpu.linear.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
-    Path(QUANTIZE, PLAIN, "reference.weights.quantize", None, NO_KERNEL),
-    Path(DEQUANTIZE, "Triton", "triton.dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
-    Path(DEQUANTIZE, "Triton, repacked", "triton.dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
-    Path(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
-    Path(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
-    Path(DEQUANTIZE, PLAIN, "reference.weights.dequantize", None, NO_KERNEL),
-    Path(FORWARD, DECODE, "triton.gemv.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
-    Path(FORWARD, FUSED, "triton.gemm.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
-    Path(FORWARD, "Triton int8", "triton.int8_linear.linear", RowwiseInt8, ROWS, INT8_ROWS),
-    Path(FORWARD, SCRATCH, "dispatch.dequant_gemm.linear", None, ONE_GEMM, ANY_ROWS),
-    Path(FORWARD, C_AMX, "cpu.linear.tiled_linear", Blockwise4bit, AS_TILES, TILED_ROWS),
-    Path(FORWARD, C_DOTS, "cpu.linear.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
-    Path(FORWARD, FLOAT_PANELS, "cpu.linear.linear", Blockwise4bit, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
-    Path(FORWARD, C_GEMV, "cpu.linear.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(FORWARD, FLOAT_PANELS, "cpu.linear.linear", RowwiseInt8, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
-    Path(FORWARD, C_GEMV, "cpu.linear.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
-    Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(FORWARD, PLAIN, "reference.weights.linear", None, NO_KERNEL),
-    Path(DX, DECODE, "triton.gemv.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
-    Path(DX, FUSED, "triton.gemm.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
-    Path(DX, "Triton int8", "triton.int8_linear.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
-    Path(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
-    Path(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
-    Path(DX, C_DOTS, "cpu.linear.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
-    Path(DX, FLOAT_PANELS, "cpu.linear.linear_dx", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
-    Path(DX, FLOAT_PANELS, "cpu.linear.linear_dx", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
-    Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
-    Path(DX, PLAIN, "reference.weights.linear_dx", None, NO_KERNEL),
+    Kernel(QUANTIZE, "Triton", "triton.quantize.quantize_4bit", Blockwise4bit, ONE_READ, ON_GPU),
+    Kernel(QUANTIZE, C_GEMV, "cpu.linear.quantize_4bit", Blockwise4bit, ONE_READ, ON_CPU),
+    Kernel(QUANTIZE, PLAIN, "reference.weights.quantize", None, NO_KERNEL),
+    Kernel(DEQUANTIZE, "Triton", "triton.dequantize.dequantize_4bit", Blockwise4bit, ONE_LAUNCH, ON_GPU),
+    Kernel(DEQUANTIZE, "Triton, repacked", "triton.dequantize.dequantize_repacked", Repacked4bit, ONE_LAUNCH, ON_GPU),
+    Kernel(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
+    Kernel(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
+    Kernel(DEQUANTIZE, PLAIN, "reference.weights.dequantize", None, NO_KERNEL),
+    Kernel(FORWARD, DECODE, "triton.gemv.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Kernel(FORWARD, FUSED, "triton.gemm.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Kernel(FORWARD, "Triton int8", "triton.int8_linear.linear", RowwiseInt8, ROWS, INT8_ROWS),
+    Kernel(FORWARD, SCRATCH, "dispatch.dequant_gemm.linear", None, ONE_GEMM, ANY_ROWS),
+    Kernel(FORWARD, C_AMX, "cpu.linear.tiled_linear", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Kernel(FORWARD, C_DOTS, "cpu.linear.dot_linear", Blockwise4bit, IN_DOTS, DOT_ROWS),
+    Kernel(FORWARD, FLOAT_PANELS, "cpu.linear.linear", Blockwise4bit, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
+    Kernel(FORWARD, C_GEMV, "cpu.linear.linear", Blockwise4bit, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Kernel(FORWARD, FLOAT_PANELS, "cpu.linear.linear", RowwiseInt8, IN_FLOAT_PANELS, FLOAT_PANEL_ROWS),
+    Kernel(FORWARD, C_GEMV, "cpu.linear.linear", RowwiseInt8, IN_REGISTERS, FEW_ROWS_ON_CPU),
+    Kernel(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(FORWARD, PLAIN, "reference.weights.linear", None, NO_KERNEL),
+    Kernel(DX, DECODE, "triton.gemv.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Kernel(DX, FUSED, "triton.gemm.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Kernel(DX, "Triton int8", "triton.int8_linear.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
+    Kernel(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
+    Kernel(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Kernel(DX, C_DOTS, "cpu.linear.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
+    Kernel(DX, FLOAT_PANELS, "cpu.linear.linear_dx", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Kernel(DX, FLOAT_PANELS, "cpu.linear.linear_dx", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Kernel(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(DX, PLAIN, "reference.weights.linear_dx", None, NO_KERNEL),
 )
 
 
 @lru_cache(maxsize=4096)  # a prompt of every length is a case
-def choose(case: Case) -> Path:
-    """The first path of the table that takes the case."""
-    return next(path for path in TABLE if path.is_for(case) and not path.unsupported_reason(case))
+def choose(case: Case) -> Kernel:
+    """The first kernel of the table that takes the case."""
+    return next(kernel for kernel in TABLE if kernel.is_for(case) and kernel.can_run(case))
 
 
 @lru_cache(maxsize=4096)
-def reason(case: Case) -> str:
-    """Why `choose` comes to its choice."""
+def choice_reason(case: Case) -> str:
+    """The reason for the choice of `choose`: the objections of the kernels before it, or its own merit."""
     chosen = choose(case)
-    objections = [path.unsupported_reason(case) for path in TABLE[: TABLE.index(chosen)] if path.is_for(case)]
-    return "; ".join(dict.fromkeys(objections)) or chosen.why
+    objections = [kernel.unsupported_reason(case) for kernel in TABLE[: TABLE.index(chosen)] if kernel.is_for(case)]
+    return "; ".join(dict.fromkeys(objections)) or chosen.description
 
 
 def not_repacked_reason(
     shape: tuple[int, ...], blocksize: int, format: str, dtype: torch.dtype, device: torch.device
 ) -> str:
-    """Why a 4-bit weight stays on a device in the order of files; nothing if kernels there read the other one."""
-    if rule := not_repackable_reason(shape, blocksize):
-        return rule
+    """The reason why a 4-bit weight keeps the order of files on a device, "" if it is repacked there."""
+    if reason := not_repackable_reason(shape, blocksize):
+        return reason
     case = Case(FORWARD, 1, shape[0], shape[1], dtype, device, format, Repacked4bit, blocksize)
-    return "" if choose(case).layout is Repacked4bit else reason(case)
+    return "" if choose(case).layout is Repacked4bit else choice_reason(case)
+
+
+def is_repacked(shape: tuple[int, ...], blocksize: int, format: str, dtype: torch.dtype, device: torch.device) -> bool:
+    """True if the kernels that the table chooses on a device read a 4-bit weight repacked."""
+    return not not_repacked_reason(shape, blocksize, format, dtype, device)
 
 
 def short(dtype: torch.dtype) -> str:

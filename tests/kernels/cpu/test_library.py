@@ -27,7 +27,7 @@ SAY_THE_SET = "from lowrank.kernels.cpu import library; print(library.instructio
 
 @pytest.fixture(autouse=True)
 def everything_is_asked_anew() -> Iterator[None]:
-    remembered = (library.unavailable_reason, library.library, table.choose, table.reason)
+    remembered = (library.unavailable_reason, library.library, table.choose, table.choice_reason)
     for function in remembered:
         function.cache_clear()
     yield

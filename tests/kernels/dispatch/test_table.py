@@ -51,13 +51,13 @@ def test_the_vendors_gemm_is_taken_where_it_was_measured_to_be_faster(monkeypatc
         monkeypatch.setattr(library, "processor", lambda name=processor: name)
         for op, m in last.items():
             table.choose.cache_clear()
-            table.reason.cache_clear()
+            table.choice_reason.cache_clear()
             assert paths(m=m, dtype=dtype)[op] == "C, float32 panels"
             assert paths(m=m + 1, dtype=dtype)[op] == "C panels + GEMM"
             assert f"M {m + 1} is not below {m + 1}" in explained(m + 1, device="cpu", dtype=dtype)[op].reason
     assert paths(m=4096, dtype=torch.float32)[FORWARD] == "C, float32 panels"
     table.choose.cache_clear()
-    table.reason.cache_clear()
+    table.choice_reason.cache_clear()
 
 
 def test_bfloat16_is_not_widened_where_dot_products_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_look_up_on_a_gpu_that_is_here_was_run(monkeypatch: pytest.MonkeyPatch
     assert explained(1, device="cuda:6")[LOOK_UP].path == "gather"
     crossover.crossover.cache_clear()
     table.choose.cache_clear()
-    table.reason.cache_clear()
+    table.choice_reason.cache_clear()
 
 
 @NO_GPU
@@ -253,19 +253,19 @@ def test_what_no_kernel_takes_goes_to_plain_torch_and_says_why(options: dict, op
 @pytest.fixture(autouse=True)
 def choices_are_made_anew() -> Iterator[None]:
     table.choose.cache_clear()
-    table.reason.cache_clear()
+    table.choice_reason.cache_clear()
     yield
     table.choose.cache_clear()
-    table.reason.cache_clear()
+    table.choice_reason.cache_clear()
 
 
 def test_an_old_gpu_and_a_machine_without_triton_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(FORWARD, 1, 4, 64, torch.float16, torch.device("cuda"), "nf4", Blockwise4bit)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert table.triton_runs(case) == "Triton's kernels need compute capability 8.0, this GPU has 7.5"
+    assert table.no_triton_reason(case) == "Triton's kernels need compute capability 8.0, this GPU has 7.5"
     monkeypatch.setattr(table, "find_spec", lambda name: None)
-    assert table.triton_runs(case) == "Triton is not installed (it exists on Linux only)"
+    assert table.no_triton_reason(case) == "Triton is not installed (it exists on Linux only)"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_question_that_makes_no_sense_is_refused(options: dict, rule: str) -> 
 
 
 @pytest.mark.parametrize("path", TABLE, ids=lambda path: f"{path.op}-{path.name}".replace(" ", "-"))
-def test_every_row_names_a_function_that_is_there(path: table.Path) -> None:
+def test_every_row_names_a_function_that_is_there(path: table.Kernel) -> None:
     assert callable(replace(path).run)
 
 

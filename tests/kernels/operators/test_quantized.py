@@ -24,12 +24,27 @@ def nothing_is_compiled_yet() -> None:
 
 @EVERY_FORMAT
 def test_the_operators_are_what_torch_asks_of_an_operator(format: str) -> None:
-    description = operators._taken_apart(ops.quantize(normal(5, 77), format))
+    weight = operators.arguments(ops.quantize(normal(5, 77), format))
     torch.library.opcheck(torch.ops.lowrank.quantize.default, (normal(5, 77), format, 64, "w"))
-    torch.library.opcheck(torch.ops.lowrank.dequantize.default, (*description, torch.bfloat16))
+    torch.library.opcheck(torch.ops.lowrank.dequantize.default, (*weight, torch.bfloat16))
     for x in (normal(3, 77), normal(2, 3, 77), normal(77, 3).T):
-        torch.library.opcheck(torch.ops.lowrank.linear.default, (x.requires_grad_(), *description))
-    torch.library.opcheck(torch.ops.lowrank.linear_dx.default, (normal(3, 5).requires_grad_(), *description))
+        torch.library.opcheck(torch.ops.lowrank.linear.default, (x.requires_grad_(), *weight))
+    torch.library.opcheck(torch.ops.lowrank.linear_dx.default, (normal(3, 5).requires_grad_(), *weight))
+
+
+@EVERY_FORMAT
+def test_a_weight_is_its_tensors_one_string_and_a_shape(format: str) -> None:
+    weight = ops.quantize(normal(5, 77), format)
+    tensors, spec, shape = operators.arguments(weight)
+    again = operators._weight(tensors, operators.parse_spec(spec), shape)
+    assert operators.arguments(again)[1:] == (spec, shape) and type(again) is type(weight)
+    assert (again.shape, again.name) == ((5, 77), format)
+    assert all(a is b for a, b in zip(again.tensors().values(), weight.tensors().values(), strict=True))
+
+
+def test_the_spec_of_a_weight_names_its_tensors_and_blocksizes() -> None:
+    _, spec, _ = operators.arguments(ops.quantize(normal(3, 64), "nf4-dq", blocksize=32))
+    assert spec == "Blockwise4bit:nf4-dq:32:256:codes,absmax,nested_absmax,offset"
 
 
 @EVERY_FORMAT
@@ -80,7 +95,7 @@ def test_a_layer_with_an_adapter_is_compiled_whole(backend: str) -> None:
 def test_a_repacked_weight_goes_in_whole() -> None:
     weight = repack(ops.quantize(normal(5, 128), "nf4-dq"))
     x = normal(3, 128).double().requires_grad_()
-    torch.library.opcheck(torch.ops.lowrank.linear.default, (x, *operators._taken_apart(weight)))
+    torch.library.opcheck(torch.ops.lowrank.linear.default, (x, *operators.arguments(weight)))
     assert torch.autograd.gradcheck(lambda x: operators.linear(x, weight), x)
     layer = QuantLinear(weight)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
@@ -98,6 +113,15 @@ def test_quantizing_and_dequantizing_are_compiled_whole(format: str, backend: st
 
     w = normal(5, 77)
     assert torch.equal(torch.compile(there_and_back, backend=backend, fullgraph=True)(w), there_and_back(w))
+
+
+def test_a_matrix_of_any_size_is_quantized_and_dequantized_by_compiled_code() -> None:
+    def quantize_and_back(w: Tensor) -> Tensor:
+        return ops.dequantize(ops.quantize(w, "nf4-dq"), torch.float32)
+
+    compiled = torch.compile(quantize_and_back, backend="aot_eager", fullgraph=True, dynamic=True)
+    for n, k in ((5, 77), (6, 80), (7, 64)):
+        assert torch.equal(compiled(normal(n, k)), quantize_and_back(normal(n, k)))
 
 
 def test_what_is_compiled_is_one_operator() -> None:
