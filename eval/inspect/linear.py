@@ -175,8 +175,8 @@ def find_linear(path: str, config: ModelConfig) -> str:
 def capture(model: Llama, path: str, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Input and output of one linear in a forward pass: x [1, T, K], y [1, T, N]
 
-    The products of an adapter are taken apart from the one with W by a hook on the wrapped layer; without it they may be
-    one sum, rounded once.
+    A hook on the wrapped layer keeps the products of an adapter apart from the one with W: without it they may be one
+    sum, rounded once.
     """
     held: list[Tensor] = []
 
