@@ -32,8 +32,12 @@ class TorchOps:
     """The equations of Llama 2, one after another."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x / sqrt(mean(x^2) + eps) * weight, the quotient in float32    (arXiv 1910.07467);  x [*, D], weight [D]"""
-        wide = x.float()
+        """y = n * weight,  n = x / sqrt(mean(x^2) + eps)    (arXiv 1910.07467)
+
+        x [*, D], weight [D]. As in Meta's code, n is computed in float32 (float64 for float64) and rounded to the dtype
+        of x before it is multiplied.
+        """
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(x) * weight
 
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cpu.library import DTYPES, unavailable_reason
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import Blockwise4bit, QuantizedWeight, RowwiseInt8
-from .table import C_GEMV, DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, Case, Path, choose
+from .table import C_GEMV, DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, Case, Kernel, choose
 
 FEW_ROWS = 8  # of x, up to which a product with a dense matrix is bound by its reading, or by its call
 IN_ONE_CALL = (C_GEMV, FLOAT_PANELS)  # paths that the library takes together with others, and with adapters
@@ -47,18 +47,18 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 class _LastPath:
     """The path of the last product with a weight, for x of that shape, dtype and device. It is not copied with it."""
 
-    def __init__(self, x: object = None, path: Path | None = None) -> None:
+    def __init__(self, x: object = None, path: Kernel | None = None) -> None:
         self.x, self.path = x, path
 
     def __reduce__(self) -> tuple[type["_LastPath"], tuple[()]]:
         return _LastPath, ()
 
 
-def path(x: Tensor, weight: QuantizedWeight) -> Path:
+def path(x: Tensor, weight: QuantizedWeight) -> Kernel:
     """The row of the table that `linear` takes."""
     asked, last = (x.shape[:-1], x.dtype, x.device), weight.__dict__.get("_last_path")
     if last is not None and last.x == asked:
-        chosen: Path = last.path
+        chosen: Kernel = last.path
     else:
         chosen = choose(linear_case(x, weight))
         weight.__dict__["_last_path"] = _LastPath(asked, chosen)

@@ -1,6 +1,6 @@
 """The operations of Llama between its matrix products, each as one operator of torch with its gradient.
 
-    rms_norm, add_rms_norm, rope, swiglu     on a CUDA device Triton, elsewhere `fused_reference`
+    rms_norm, add_rms_norm, rope, swiglu     on a CUDA device Triton, elsewhere `reference.llama_ops`
     attention                                torch's own scaled dot product; for one query Triton
 
 `CUDA_OPS` holds them as `Llama(config, ops=...)` takes them. As operators with fakes they are single nodes to
@@ -74,6 +74,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
     One query without a gradient, which is a step of decoding, has a kernel of its own.
     """
+    # From `groups` on as the `TorchOps` of `model.llama`: neither folder imports the other; a test holds both equal.
     if q.shape[2] == 1 and not torch.is_grad_enabled():
         if mask is None:
             mask = torch.ones(1, 1, 1, k.shape[2], dtype=torch.bool, device=q.device)

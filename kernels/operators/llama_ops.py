@@ -1,7 +1,7 @@
-"""The operators behind `fused`: for each its body, its shapes (fake) and its gradient.
+"""The operators behind `llama_ops.cuda`: for each its body, its shapes (fake) and its gradient.
 
 A body makes its inputs contiguous and takes the path by device: Triton on a CUDA device, elsewhere
-`fused_reference`. As operators they are single nodes to torch.compile, which asks the fakes for shapes.
+`reference.llama_ops`. As operators they are single nodes to torch.compile, which asks the fakes for shapes.
 Triton is imported where it is called: it exists on Linux only.
 """
 

@@ -19,6 +19,9 @@ def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> 
     """h = x + residual,  y = h * rstd * weight,  rstd = 1 / sqrt(mean(h^2) + eps)    (arXiv 1910.07467)
 
     x, residual [*, D];  weight [D].  Returns y [*, D], h [*, D], rstd [*].
+    Rounded once, after the product with weight, as every kernel does it. Meta's code, and with it the `TorchOps` of
+    `model.llama`, rounds h * rstd first. Neither folder imports the other, so there are two; a test holds them equal
+    in float64, where neither rounds to a narrower dtype.
     """
     h = x if residual is None else x + residual
     wide = h.to(wide_dtype(h))

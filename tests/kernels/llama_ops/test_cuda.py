@@ -83,6 +83,26 @@ def test_they_are_the_equations_of_the_model(layout: str, dtype: torch.dtype) ->
         torch.testing.assert_close(call(CUDA_OPS), call(TORCH_OPS), rtol=2 * ulp, atol=2 * ulp)
 
 
+def test_in_float64_the_norm_and_attention_are_those_of_the_model() -> None:
+    x, residual, weight = normal(3, 12), normal(3, 12, seed=1), normal(12, seed=2)
+    q, k, v = normal(2, 4, 5, 8), normal(2, 2, 5, 8, seed=1), normal(2, 2, 5, 8, seed=2)
+    exact = x / (x.square().mean(-1, keepdim=True) + 1e-2).sqrt() * weight
+    for ops in (CUDA_OPS, TORCH_OPS):
+        torch.testing.assert_close(ops.rms_norm(x, weight, 1e-2), exact)
+    pairs = [
+        (ops.rms_norm(x, weight, 1e-2), *ops.add_rms_norm(x, residual, weight, 1e-2), ops.attention(q, k, v, None))
+        for ops in (CUDA_OPS, TORCH_OPS)
+    ]
+    torch.testing.assert_close(*pairs)
+
+
+def test_the_model_rounds_before_the_weight_as_meta_does_and_the_kernels_round_once() -> None:
+    x, weight = torch.ones(1, 1, dtype=torch.bfloat16), torch.full((1,), 1.5, dtype=torch.bfloat16)
+    eps = (0.5 + 0.4 * 2**-8) ** -2 - 1  # such that x / sqrt(mean(x^2) + eps) is 0.4 of a last place above 0.5
+    assert TORCH_OPS.rms_norm(x, weight, eps).item() == 0.75
+    assert rms_norm(x, weight, eps).item() == 0.75 + 2**-8
+
+
 @pytest.mark.parametrize("queries", [1, 3])
 @pytest.mark.parametrize("shared_mask", [True, False])
 def test_attention_of_grouped_heads_and_a_mask_is_that_of_the_model(queries: int, shared_mask: bool) -> None:
