@@ -3,17 +3,21 @@
 M rows of x flattened, N out_features, K in_features.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from .cpu.binding import absence, instruction_set, processor
 from .crossover import is_here
 from .dispatch import DX, FORWARD, OPS, QUANTIZE, Case, choose, not_repacked, reason, short
 from .formats import BLOCKSIZES, QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
 from .register_table import by_prmt
 from .repack import obstacle
+from .run import product_case
 
 LOOK_UP = "look-up"
+ROWS = (*range(1, 65), *(2**i for i in range(7, 13)))  # M at which `paths_in_use` looks
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,34 @@ def explain(
     if any(choose(case).looks_up for case in cases):
         choices.append(Choice(LOOK_UP, *_look_up(dtype, where)))
     return choices
+
+
+def paths_in_use(weights: Iterable[QuantizedWeight], dtype: torch.dtype) -> dict[str, str]:
+    """Which path takes products with the weights from which M on: other paths round in another order.
+
+    One line for each operation, shape and format, and on a CPU one that names the processor and the instruction set.
+    """
+    said: dict[str, str] = {}
+    for weight in weights:
+        device = weight.codes.device
+        if device.type == "cpu":
+            said["cpu"] = absence() or f"{processor() or 'unnamed processor'}, {instruction_set()}"
+        for op in (FORWARD, DX):
+            cases = [product_case(op, m, weight, dtype, device) for m in ROWS]
+            name = f"{op} {cases[0].n}x{cases[0].k} {weight.name} {short(dtype)} {device.type}"
+            if name not in said:
+                said[name] = ", ".join(f"{path} from M {m}" for path, m in _changes(cases))
+    return said
+
+
+def _changes(cases: Sequence[Case]) -> Iterator[tuple[str, int]]:
+    """The paths of cases of rising M, each with the M where it begins."""
+    before = ""
+    for case in cases:
+        path = choose(case).name
+        if path != before:
+            yield path, case.m
+        before = path
 
 
 def _reason(case: Case) -> str:
