@@ -16,8 +16,10 @@ from lowrank.adapters.files import save_adapter
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
 from lowrank.kernels.cpu import library
+from lowrank.kernels.dispatch.explain import paths_in_use
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
+from lowrank.layers.quant_linear import QuantLinear
 from lowrank.layers.recompute import SelectiveOps, use_ops
 from lowrank.model.llama import Llama
 
@@ -103,6 +105,7 @@ class Trainer:
         if self.checkpoints.cursors() and not (resume or overwrite):
             raise ValueError(f"{self.out}: holds a run already: resume it, overwrite it, or name another run.out")
         torch.manual_seed(self.config.run.seed)
+        self.paths = products_of(self.model)
         self.counter = new_adapter(self.model, self.config)
         self.team.place(self.model)
         self.parameters = adapter_parameters(self.model, self.config.adapter.name)
@@ -175,6 +178,7 @@ class Trainer:
         half = self.under_way
         return {
             "identity": self.identity,
+            "paths": self.paths,
             "optimizer_steps": self.optimizer.steps,
             "under_way": {"seconds": half.seconds, "each": self.team.each([half.nats, half.positions, half.pairs])},
             "log": self.log,
@@ -194,6 +198,8 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         """Half a step is saved as each process had it: as many go on bit for bit, others from sums of what there is."""
+        if self.team.first and (other := differences(state.get("paths", self.paths), self.paths)):
+            print(f"resume: {path.name} was computed on other paths, so bits will differ: {other}")
         self.cursor = Cursor(state["cursor"][0])
         mine = self.team.share(state["under_way"]["each"])
         nats, positions, pairs = (sum(column) for column in zip([0.0, 0.0, 0.0], *mine, strict=True))
@@ -287,6 +293,18 @@ def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team
     rates = {name: table.lora_plus for name in parameters if name.endswith(".lora_B")}
     parts = {name: team.part(parameter) for name, parameter in parameters.items()}
     return AdamW(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts)
+
+
+def products_of(model: Llama) -> dict[str, str]:
+    """The paths of products with the model's quantized weights (`paths_in_use`)."""
+    weights = [module.quantized for module in model.modules() if isinstance(module, QuantLinear)]
+    return paths_in_use(weights, model.norm.weight.dtype)
+
+
+def differences(before: dict[str, str], now: dict[str, str]) -> str:
+    """The paths that changed, in one line; empty if none did."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return "; ".join(f"{name}: {before.get(name, 'none')}, now {now.get(name, 'none')}" for name in names)
 
 
 def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:

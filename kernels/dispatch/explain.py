@@ -3,10 +3,12 @@
 M rows of x flattened, N out_features, K in_features.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from ..cpu.library import instruction_set, processor, unavailable_reason
 from ..weights.prmt_table import by_prmt
 from ..weights.quantized_weight import (
     BLOCKSIZES,
@@ -18,9 +20,11 @@ from ..weights.quantized_weight import (
 )
 from ..weights.repack import not_repackable_reason
 from .crossover import is_here
+from .run import product_case
 from .table import DX, FORWARD, OPS, QUANTIZE, Case, choice_reason, choose, is_repacked, short
 
 LOOK_UP = "look-up"
+ROWS = (*range(1, 65), *(2**i for i in range(7, 13)))  # M at which `paths_in_use` looks
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,34 @@ def explain(
     if any(choose(case).uses_lookup for case in cases):
         choices.append(Choice(LOOK_UP, *_look_up(dtype, where)))
     return choices
+
+
+def paths_in_use(weights: Iterable[QuantizedWeight], dtype: torch.dtype) -> dict[str, str]:
+    """The path of products with the weights, from each M on where it changes: other paths round in another order.
+
+    One line for each operation, shape and format, and on a CPU one that names the processor and the instruction set.
+    """
+    found: dict[str, str] = {}
+    for weight in weights:
+        device = weight.codes.device
+        if device.type == "cpu":
+            found["cpu"] = unavailable_reason() or f"{processor() or 'unnamed processor'}, {instruction_set()}"
+        for op in (FORWARD, DX):
+            cases = [product_case(op, m, weight, dtype, device) for m in ROWS]
+            name = f"{op} {cases[0].n}x{cases[0].k} {weight.name} {short(dtype)} {device.type}"
+            if name not in found:
+                found[name] = ", ".join(f"{path} from M {m}" for path, m in _changes(cases))
+    return found
+
+
+def _changes(cases: Sequence[Case]) -> Iterator[tuple[str, int]]:
+    """The paths of cases of rising M, each with the M where it begins."""
+    before = ""
+    for case in cases:
+        path = choose(case).name
+        if path != before:
+            yield path, case.m
+        before = path
 
 
 def _explained_reason(case: Case) -> str:

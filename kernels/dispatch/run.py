@@ -34,7 +34,7 @@ def quantize_case(w: Tensor, format: str) -> Case:
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
     """W [N, K] in `dtype`, written into `out` where that is given."""
-    w: Tensor = choose(_case(DEQUANTIZE, 1, weight, dtype, weight.codes.device)).run(weight, dtype, out)
+    w: Tensor = choose(product_case(DEQUANTIZE, 1, weight, dtype, weight.codes.device)).run(weight, dtype, out)
     return w
 
 
@@ -88,16 +88,17 @@ def can_run_in_one_call(x: Tensor, plan: Sequence[LinearWithAdapter]) -> bool:
 
 def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     """dX = dY W"""
-    dx: Tensor = choose(_case(DX, math.prod(dy.shape[:-1]), weight, dy.dtype, dy.device)).run(dy, weight)
+    dx: Tensor = choose(product_case(DX, math.prod(dy.shape[:-1]), weight, dy.dtype, dy.device)).run(dy, weight)
     return dx
 
 
 def linear_case(x: Tensor, weight: QuantizedWeight) -> Case:
     """The case of the table for the forward product of x [*, K] with a weight [N, K]."""
-    return _case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
+    return product_case(FORWARD, math.prod(x.shape[:-1]), weight, x.dtype, x.device)
 
 
-def _case(op: str, m: int, weight: QuantizedWeight, dtype: torch.dtype, device: torch.device) -> Case:
+def product_case(op: str, m: int, weight: QuantizedWeight, dtype: torch.dtype, device: torch.device) -> Case:
+    """The case of a product with m rows of x, as the table takes it."""
     blocksize = 1 if isinstance(weight, RowwiseInt8) else weight.blocksize
     return Case(op, m, *_matrix(weight.shape), dtype, device, weight.name, type(weight), blocksize)
 

@@ -213,6 +213,20 @@ def test_a_damaged_checkpoint_is_told_with_the_one_before_it(base, examples, tmp
     assert len(trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)) == 9
 
 
+def test_a_run_that_goes_on_by_other_paths_says_so_in_a_line(base, examples, tmp_path, monkeypatch, capsys):
+    trainer.train(base(), examples, config(tmp_path), progress=False)
+    newest(tmp_path).unlink()
+    trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)
+    assert "paths" not in capsys.readouterr().out
+    newest(tmp_path).unlink()
+    here = trainer.products_of(base())
+    assert any(name.startswith("linear dX") for name in here)
+    monkeypatch.setattr(trainer, "products_of", lambda model: {**here, "cpu": "another processor, avx9"})
+    trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume: ")]
+    assert line.endswith("another processor, avx9") and "was computed on other paths, so bits will differ: cpu:" in line
+
+
 def damage(model, call):
     """Makes the output of a layer not a number in one of its calls, or from the first of several on."""
     calls, layer = [], model.layers[1].feed_forward.w2

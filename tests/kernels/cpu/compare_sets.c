@@ -1,7 +1,7 @@
 /* Compares every instruction set of this processor with the portable one, function by function, on random data.
 
-   cc -I kernels/cpu/src tests/kernels/cpu/compare_sets.c and all .c of kernels/cpu/src; prints the sets that it compared,
-   or fails. */
+   cc -I kernels/cpu/src tests/kernels/cpu/compare_sets.c and all .c of kernels/cpu/src; prints the sets that it
+   compared, or fails. */
 
 #include <math.h>
 #include <stdio.h>

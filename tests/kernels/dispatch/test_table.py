@@ -12,9 +12,11 @@ from child_process import run_python
 from lowrank.kernels.cpu import crossover as cpu_crossover
 from lowrank.kernels.cpu import library
 from lowrank.kernels.dispatch import crossover, table
+from lowrank.kernels.dispatch import explain as explain_module
 from lowrank.kernels.dispatch.crossover import Crossover
-from lowrank.kernels.dispatch.explain import LOOK_UP, Choice, explain
+from lowrank.kernels.dispatch.explain import LOOK_UP, Choice, explain, paths_in_use
 from lowrank.kernels.dispatch.table import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case
+from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.weights.quantized_weight import KERNEL_DTYPES, Blockwise4bit
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine whose GPU nobody has measured: none")
@@ -95,6 +97,21 @@ def test_dot_products_take_bfloat16_in_whole_blocks(monkeypatch: pytest.MonkeyPa
         assert table.C_DOTS not in paths(m=64, **options).values()
     reason = explained(m=64, device="cpu", blocksize=32)[FORWARD].reason
     assert "products in bfloat16 are of blocks of 64 or more, this is of 32" in reason
+
+
+def test_the_paths_of_a_weight_are_told_from_which_rows_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = reference.quantize_4bit(torch.ones(64, 128), double_quant=True)
+    monkeypatch.setattr(library, "unavailable_reason", lambda: "")
+    for module in (library, explain_module):
+        monkeypatch.setattr(module, "unavailable_reason", lambda: "")
+        monkeypatch.setattr(module, "processor", lambda: "GenuineX 7")
+        monkeypatch.setattr(module, "instruction_set", lambda: "avx512bf16")
+    assert paths_in_use([weight, weight], torch.bfloat16) == {
+        "cpu": "GenuineX 7, avx512bf16",
+        f"{FORWARD} 64x128 nf4-dq bfloat16 cpu": "C from M 1, C, bfloat16 dot products from M 14",
+        f"{DX} 64x128 nf4-dq bfloat16 cpu": "C, bfloat16 dot products from M 1",
+    }
+    assert paths_in_use([], torch.bfloat16) == {}
 
 
 def test_on_a_cpu_without_the_c_library_everything_is_plain_torch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
