@@ -126,12 +126,13 @@ NOINLINE void decode_panel(panel_rows p, int64_t rows, int64_t depth, const cons
 /* sums[24 / V rows of W][V tiles of x] += one pair of each. */
 INLINE void add_pair(const int V, const uint16_t *panel, const uint32_t *x, int64_t x_next, __m512 *sums)
 {
+    const int R = ROWS / V;
     __m512i xs[4];
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++)
         xs[v] = _mm512_load_si512(x + v * x_next);
 #pragma GCC unroll 24
-    for (int r = 0; r < ROWS / V; r++) {
+    for (int r = 0; r < R; r++) {
         const __m512i weights = two_words(panel + r * STRIDE);
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++)
@@ -208,9 +209,10 @@ static int multiply_panel(const uint16_t *panel, const uint32_t *x, int64_t x_ne
     for (int64_t tile = 0; tile < tiles;) {
         const int64_t left = tiles - tile, V = left == 5 ? 3 : min_i64(left, 4), rows = ROWS / V;
         panel_rows then = next ? *next : (panel_rows){0};
+        kernel *const run = prepare ? preparing[V - 1] : plain[V - 1];
         for (int64_t r = 0; r < ROWS; r += rows) {
-            (prepare ? preparing : plain)[V - 1](panel + r * STRIDE, x + tile * x_next, x_next, pairs, onto,
-                                                 c + r * c_stride + tile * SIDE, c_stride, then, constants);
+            run(panel + r * STRIDE, x + tile * x_next, x_next, pairs, onto, c + r * c_stride + tile * SIDE, c_stride,
+                then, constants);
             then.codes += rows * then.bytes;
             then.maxima += rows * then.maxima_stride;
             then.to += rows * STRIDE;
