@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .run import KernelRun
 
 BUDGET_SECONDS = 480  # for a full plan on one H200
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         return _show_plan(args, cases, providers, kernel_run.limits)
     if not args.json:
         print(f"{kernel_run.machine}\n{_limits_line(kernel_run.limits, args.dtype)}")
+        print("\n".join(_stored_bars(kernel_run.machine, args.device)))
     return _measure(args, cases, kernel_run) if _correct(cases, kernel_run) else 1
 
 
@@ -142,6 +144,29 @@ def _correct(cases: Sequence[Case], kernel_run: "KernelRun") -> bool:
     return not wrong
 
 
+def _stored_bars(machine: str, device: str) -> Iterator[str]:
+    """The bars that this machine's stored rows hold and miss: a speed belongs to the machine it was measured on."""
+    from .. import rows
+    from ..machine import file_name
+    from .targets import bars
+
+    stored = RESULTS / file_name(machine)
+    if not stored.exists():
+        yield f"no rows of this machine are stored ({stored.name}): which bars hold on it is not known"
+        return
+    latest = [row for row in rows.latest(rows.read(stored)) if row["device"] == device]
+    dates = sorted({row["date"][:10] for row in latest})
+    yield f"by the stored rows of this machine, {' and '.join(dates)}:"
+    yield from (f"  {bar}" for bar in bars(latest, device, _instruction_set(device)))
+
+
+def _instruction_set(device: str) -> str:
+    """The one of the C library that is in use on a CPU, or nothing."""
+    from lowrank.kernels.cpu import library
+
+    return "" if device == "cuda" or library.unavailable_reason() else library.instruction_set()
+
+
 def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "KernelRun") -> int:
     from .. import machine, rows
     from .targets import bars
@@ -159,7 +184,7 @@ def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "Kerne
     if thrown_away:
         _note(f"{thrown_away} of {len(cases)} cases ran on a busy machine: their rows are marked, and no file has them")
     if not args.json:
-        for bar in bars(kept, args.device):
+        for bar in bars(kept, args.device, _instruction_set(args.device)):
             print(bar)
     return 0
 

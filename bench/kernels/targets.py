@@ -3,6 +3,9 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+
+from lowrank.kernels.cpu.library import BF16_DOTS
 
 from ..rows import Row
 from .plan import INTO
@@ -28,18 +31,38 @@ class Bar:
         return f"{'held' if self.held else 'MISSED':7} {self.name}: {self.value:.3f}, at least {self.at_least:g}"
 
 
-def bars(rows: Sequence[Row], device: str) -> Iterator[Bar]:
-    """Every bar of a device that the rows can speak of.
+def bars(rows: Sequence[Row], device: str, instruction_set: str = "") -> Iterator[Bar]:
+    """Every bar of a device that the rows can speak of; a CPU with dot products of bfloat16 has bars of its own.
 
     A ratio is the time of a peer over ours. "Slowest" is the worst case of all: nothing is averaged away in it.
     """
-    return _on_a_gpu(rows) if device == "cuda" else _on_a_cpu(rows)
+    if device == "cuda":
+        return _on_a_gpu(rows)
+    products = _of_bf16_dots if instruction_set == BF16_DOTS else _of_other_sets
+    return chain(_of_storage(rows), products(rows))
 
 
-def _on_a_cpu(rows: Sequence[Row]) -> Iterator[Bar]:
+def _of_storage(rows: Sequence[Row]) -> Iterator[Bar]:
     for op, least in (("quantize", 20.0), ("dequantize", 3.0), (INTO, 3.0)):
         if ratios := _ratios(rows, (op,), None, PEER):
             yield Bar(f"{op} against bitsandbytes, slowest", min(ratios), least)
+
+
+def _of_bf16_dots(rows: Sequence[Row]) -> Iterator[Bar]:
+    for op, m, peer, least in (
+        ("forward", range(1, 2), PEER, 1.2),
+        ("forward", range(2, 17), PEER, 1.15),
+        ("forward", range(32, 513), PEER, 1.3),
+        ("forward", range(32, 513), "dense", 1 / 1.05),
+        ("dX", range(128, 513), PEER, 1.15),
+        ("dX", range(128, 513), "dense", 1 / 1.05),
+    ):
+        if ratios := _ratios(rows, (op,), m, peer):
+            rows_of_x = f"{m.start}..{m.stop - 1}" if len(m) > 1 else str(m.start)
+            yield Bar(f"{op} at M {rows_of_x} against {peer}, slowest", min(ratios), least)
+
+
+def _of_other_sets(rows: Sequence[Row]) -> Iterator[Bar]:
     one = range(1, 2)
     if shares := [
         row["share"] for row in rows if row["op"] == "forward" and row["provider"] == "ours" and row["M"] == 1

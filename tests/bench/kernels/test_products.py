@@ -39,12 +39,13 @@ class BusyMachine(QuietMachine):
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, tmp_path):
     """A plan of four small cases on a quiet machine whose limits are made up."""
     monkeypatch.setattr(products, "plan", lambda device, shapes: CASES)
     monkeypatch.setattr(kernel_run, "measure_limits", lambda *_: LIMITS)
     monkeypatch.setattr(kernel_run, "rotations", lambda *_: 2)
     monkeypatch.setattr(machine, "pin", lambda: 1)
+    monkeypatch.setattr(products, "RESULTS", tmp_path / "stored")
     monkeypatch.setattr(machine, "LoadMeter", QuietMachine)
 
 
@@ -72,7 +73,22 @@ def test_a_run_for_a_reader_says_the_same_in_lines(small, capsys):
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "limits (measured): copy 10.0 GB/s read and written, read 12.5 GB/s, bf16 product 0.25 TFLOP/s"
-    assert len(lines) == 8 and "3x64x128  dense" in lines[5] and " x ours [" in lines[5]
+    assert lines[2].startswith("no rows of this machine are stored (")
+    assert len(lines) == 9 and "3x64x128  dense" in lines[6] and " x ours [" in lines[6]
+
+
+def test_a_run_begins_with_the_bars_of_the_machine_s_stored_rows(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(products, "RESULTS", tmp_path)
+    name = machine.file_name(machine.name(torch.device("cpu")))
+    assert products.main(["--out", str(tmp_path)]) == 0
+    assert f"no rows of this machine are stored ({name})" in capsys.readouterr().out
+    stored = rows.read(tmp_path / name)
+    bar = {"op": "quantize", "provider": "bitsandbytes", "M": None, "versus_ours": {"ratio": 25.0}}
+    rows.append(tmp_path / name, [{**stored[0], **bar, "date": "2026-01-02T03:04:05"}])
+    assert products.main([]) == 0
+    begin = capsys.readouterr().out.split("by the stored rows of this machine, ")[1]
+    assert "2026-01-02" in begin.splitlines()[0]
+    assert begin.splitlines()[1] == "  held    quantize against bitsandbytes, slowest: 25.000, at least 20"
 
 
 def test_rows_of_a_busy_machine_are_marked_and_no_file_has_them(small, tmp_path, monkeypatch, capsys):

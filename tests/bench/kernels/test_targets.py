@@ -75,3 +75,26 @@ def test_a_bar_of_which_nothing_is_known_is_not_there(device):
 def test_a_missed_bar_cannot_be_overlooked():
     assert str(Bar("speed", 0.5, 1.0)) == "MISSED  speed: 0.500, at least 1"
     assert not Bar("speed", float("nan"), 1.0).held
+
+
+def test_a_cpu_with_dot_products_of_bfloat16_has_bars_of_its_own():
+    rows = [
+        row("quantize", "bitsandbytes", ratio=21.0),
+        row("forward", "bitsandbytes", 1, ratio=1.25),
+        row("forward", "bitsandbytes", 2, ratio=1.3),
+        row("forward", "bitsandbytes", 16, ratio=1.1),
+        row("forward", "bitsandbytes", 512, ratio=1.4),
+        row("forward", "dense", 512, ratio=0.96),
+        row("dX", "dense", 64, ratio=0.1),  # between the bars
+        row("dX", "bitsandbytes", 128, ratio=1.2),
+    ]
+    found = [(bar.name, bar.held) for bar in bars(rows, "cpu", "avx512bf16")]
+    assert found == [
+        ("quantize against bitsandbytes, slowest", True),
+        ("forward at M 1 against bitsandbytes, slowest", True),
+        ("forward at M 2..16 against bitsandbytes, slowest", False),
+        ("forward at M 32..512 against bitsandbytes, slowest", True),
+        ("forward at M 32..512 against dense, slowest", True),
+        ("dX at M 128..512 against bitsandbytes, slowest", True),
+    ]
+    assert found != [(bar.name, bar.held) for bar in bars(rows, "cpu", "amx")]
