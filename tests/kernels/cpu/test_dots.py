@@ -59,9 +59,9 @@ def test_products_are_as_exact_as_matmul(format: Any, n: int, k: int, blocksize:
         assert_products_are_exact_enough(weight, m)
 
 
-@pytest.mark.parametrize("m", [383, 385, 512, 513, 521, 780], ids="M{}".format)
-def test_more_rows_than_meet_a_panel_at_a_time(m: int) -> None:
-    assert_products_are_exact_enough(reference.quantize_4bit(normal(260, 448), double_quant=True), m)
+@pytest.mark.parametrize(("m", "k"), [*((m, 448) for m in (383, 385, 512, 513, 521, 780)), (530, 1088)])
+def test_more_rows_than_meet_a_panel_at_a_time(m: int, k: int) -> None:
+    assert_products_are_exact_enough(reference.quantize_4bit(normal(260, k), double_quant=True), m)
 
 
 @pytest.mark.parametrize(("n", "k"), [(70, 11008), (9281, 64)], ids=["long-rows", "many-rows"])

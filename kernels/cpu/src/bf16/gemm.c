@@ -22,7 +22,9 @@
 #define STRIDE (DEPTH + 32) /* words from one row of a panel to the next: no divisor of 4096 bytes */
 #define PAIRS (DEPTH / 2)
 #define PANEL (ROWS * STRIDE) /* words */
-#define MOST_TILES 32         /* of x that meet a panel: their sums stay in the second-level cache */
+#define MAX_TILES 32          /* of x that meet a panel: their sums stay in the second-level cache, */
+#define NARROW 1024           /* K up to which x stays there as well, */
+#define MAX_TILES_NARROW 16   /* of so many tiles */
 
 BEGIN_DOTS
 
@@ -306,7 +308,8 @@ int lowrank_linear_bf16(const blockwise_4bit *w, const uint16_t *x, int64_t m, u
         constants.nibble[i] = 15;
         constants.second[i] = i / 16 * 16;
     }
-    const int64_t most = min_i64(MOST_TILES, f.tiles), of_panels = 2 * PANEL * (int64_t)sizeof(uint16_t);
+    const int64_t max_tiles = w->columns <= NARROW ? MAX_TILES_NARROW : MAX_TILES;
+    const int64_t most = min_i64(max_tiles, f.tiles), of_panels = 2 * PANEL * (int64_t)sizeof(uint16_t);
     const int64_t of_maxima = round_up(2 * ROWS * (f.chunks * 2 + ABSMAX_PADDING) * (int64_t)sizeof(float), 64);
     const int64_t of_sums = ROWS * most * SIDE * (int64_t)sizeof(float);
     const int64_t of_thread = of_panels + of_maxima + of_sums + bf16_rows_bytes(w) + THREADS_APART;
@@ -325,8 +328,8 @@ int lowrank_linear_bf16(const blockwise_4bit *w, const uint16_t *x, int64_t m, u
                                     .constants = &constants};
         pack(&f);
 #pragma omp barrier
-        for (int64_t tile = 0; tile < f.tiles; tile += MOST_TILES)
-            multiply_tiles(&f, &own, tile, min_i64(MOST_TILES, f.tiles - tile));
+        for (int64_t tile = 0; tile < f.tiles; tile += max_tiles)
+            multiply_tiles(&f, &own, tile, min_i64(max_tiles, f.tiles - tile));
         if (f.rest)
             multiply_rest(&f, mine + of_panels + of_maxima + of_sums);
     }
