@@ -40,8 +40,10 @@ class AdapterConfig:
     scaling: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        divisor = math.sqrt(max(self.rank, 0)) if self.rslora else self.rank
-        object.__setattr__(self, "scaling", self.alpha / divisor if divisor > 0 else math.nan)  # refused by its reader
+        scaling = math.nan  # of numbers that `adapters.check_range` is still to refuse
+        if type(self.rank) is int and self.rank > 0 and isinstance(self.alpha, int | float):
+            scaling = self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+        object.__setattr__(self, "scaling", scaling)
 
 
 class LoRALinear(nn.Module):

@@ -78,11 +78,11 @@ import lowrank
 from lowrank.train.config import TrainConfig
 from lowrank.train.plan.flops import peak_bytes, resident_bytes
 from lowrank.train.parallel.torchrun import TorchrunGroup
-from lowrank.train.trainer import new_hat
+from lowrank.train.trainer import new_adapter
 
 def place(base):
     model = lowrank.load(base, "nf4-dq", keep=team.keep)
-    new_hat(model, TrainConfig.from_dict({"adapter": {"rank": 1}}))
+    new_adapter(model, TrainConfig.from_dict({"adapter": {"rank": 1}}))
     team.place(model)
     return model
 
