@@ -1,4 +1,4 @@
-"""How far a result may be from float64: the rule of this repository, written once.
+"""The bound on a result's distance from float64: the rule of this repository, written once.
 
     max|ours - exact| <= 2 max|plain - exact| + one ulp at max|exact|        over at least 1,000 outputs
 

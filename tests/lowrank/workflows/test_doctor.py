@@ -26,7 +26,7 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "
 
 @pytest.fixture(autouse=True)
 def nothing_is_remembered():
-    """What was found of the C library, and which paths follow from it, before and after a test that changes that."""
+    """Forgets the C library and the paths chosen by it, before and after a test that changes them."""
     remembered = (binding.library, binding.unavailable_reason, table.choose, table.choice_reason)
     for function in remembered:
         function.cache_clear()
