@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...model.loss import IGNORED
 from ...model.tokenizer import Tokenizer
-from .template import Conversation, find
+from .template import Conversation, learnable_parts
 
 MEGABATCH = 50  # batches that are sorted together, at most
 
@@ -40,21 +40,16 @@ def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> E
     """The parts of a conversation, each tokenized separately as in generation.
 
     What is asked stands behind begin-of-text, an answer before end-of-text. Raises ValueError naming the conversation
-    for an empty answer, and for a text that the template refuses.
+    that has nothing to learn, or a text that the template refuses.
     """
-    where = f"entry {conversation.id}"
-    answers = [turn.output for turn in conversation.turns if turn.output is not None]
-    if not answers or not all(answer.strip() for answer in answers):
-        raise ValueError(f"{where}: output must not be empty: there is nothing to learn")
-    form = find(template)
     try:
-        parts = form.parts(conversation)
+        parts = learnable_parts(conversation, template)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"entry {conversation.id}: {error}") from None
     tokens: list[int] = []
     labels: list[int] = []
     for part in parts:
-        ids = tokenizer.encode(part.text, bos=not part.learned, eos=part.learned)
+        ids = tokenizer.encode(part.text, bos=not part.answered, eos=part.answered)
         tokens += ids
         labels += ids if part.learned else [IGNORED] * len(ids)
     return Example(conversation.id, tuple(tokens), tuple(labels))

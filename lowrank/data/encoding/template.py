@@ -5,6 +5,8 @@ A conversation becomes parts, each tokenized separately, which is what generatio
     begin-of-text, asked    answered, end-of-text    begin-of-text, asked    ...
     given                   learned                  given
 
+An answer of weight 0 is given too. A text without a prompt is begin-of-text, given, and the text, answered.
+
 The texts of a name and version never change; a test holds them. A better text is a new version, or another name.
 """
 
@@ -21,58 +23,78 @@ SYSTEM, SYSTEM_END = "<<SYS>>", "<</SYS>>"
 
 @dataclass(frozen=True)
 class Turn:
-    """One exchange. `output` is None where the model is to answer."""
+    """One exchange. `output` is None where the model is to answer; one that is not learned is only read."""
 
     instruction: str
     input: str = ""
     output: str | None = None
+    learned: bool = True
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A training example: turns, and the system prompt before the first of them."""
+    """A training example: turns, and the system prompt before the first of them.
+
+    is_text  true for a text that answers no prompt: the output of its one turn, which no template is put around
+    """
 
     id: str
     turns: tuple[Turn, ...]
     system: str = ""
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
 class Part:
-    """A text, tokenized separately: given, behind a begin-of-text token, or learned, with an end-of-text one."""
+    """A text, tokenized separately: asked, behind a begin-of-text token, or answered, with an end-of-text one."""
 
     text: str
+    answered: bool
     learned: bool
 
 
 @dataclass(frozen=True)
 class Template:
-    """prompt = with_input or without_input, filled in; what is learned behind it is the output as it is."""
+    """prompt = with_system + with_input or without_input, filled in; the output as it is follows.
+
+    with_system  what stands before the prompt where there is a system prompt; "" has no place for one
+    """
 
     name: str
     version: int
     with_input: str
     without_input: str
+    with_system: str = ""
 
     def render(self, instruction: str, input: str, system: str = "") -> str:
-        """The prompt: everything up to where the answer begins. Raises ValueError for a system prompt."""
-        if system:
+        """The prompt: everything up to where the answer begins.
+
+        Raises ValueError for a system prompt that the template has no place for.
+        """
+        if system and not self.with_system:
             raise ValueError(f"template {self.name} has no place for a system prompt, got {system!r}")
+        before = self.with_system.format(system=system) if system else ""
         form = self.with_input if input else self.without_input
-        return form.format(instruction=instruction, input=input)
+        return before + form.format(instruction=instruction, input=input)
 
     def completion(self, output: str) -> str:
         """The text that is learned."""
         return output
 
     def parts(self, conversation: Conversation) -> list[Part]:
-        """The parts of a conversation in order, given and learned; the system prompt belongs to its first turn."""
+        """The parts of a conversation in order, asked and answered; the system prompt belongs to its first turn.
+
+        Raises ValueError for a text that the template refuses.
+        """
+        if conversation.is_text:
+            (turn,) = conversation.turns
+            return [Part("", answered=False, learned=False), Part(turn.output or "", answered=True, learned=True)]
         parts = []
         for number, turn in enumerate(conversation.turns):
             prompt = self.render(turn.instruction, turn.input, conversation.system if number == 0 else "")
-            parts.append(Part(prompt, learned=False))
+            parts.append(Part(prompt, answered=False, learned=False))
             if turn.output is not None:
-                parts.append(Part(self.completion(turn.output), learned=True))
+                parts.append(Part(self.completion(turn.output), answered=True, learned=turn.learned))
         return parts
 
     def to_json(self) -> dict[str, Any]:
@@ -108,13 +130,15 @@ def _refuse_tags(text: str) -> None:
             raise ValueError(f"template llama2-chat: special tags are not allowed in a text, got {tag!r}")
 
 
-# "alpaca" leaves out Stanford's sentence of introduction: the embedded base knows it in this form.
+# "alpaca" leaves out Stanford's sentence of introduction: the embedded base knows it in this form. A system prompt
+# stands in its place.
 _ALL = (
     Template(
         name="alpaca",
         version=1,
         with_input="### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
         without_input="### Instruction:\n{instruction}\n\n### Response:\n",
+        with_system="{system}\n\n",
     ),
     Template(
         name="fingpt",
@@ -133,6 +157,7 @@ _ALL = (
         version=1,
         with_input="{instruction}\n\n{input}\n\n",
         without_input="{instruction}\n\n",
+        with_system="{system}\n\n",
     ),
 )
 TEMPLATES: Mapping[str, Template] = MappingProxyType({template.name: template for template in _ALL})
@@ -143,6 +168,20 @@ def find(name: str) -> Template:
     if name not in TEMPLATES:
         raise ValueError(f"template must be one of {', '.join(TEMPLATES)}, got {name!r}")
     return TEMPLATES[name]
+
+
+def learnable_parts(conversation: Conversation, template: str) -> list[Part]:
+    """The parts of a conversation, at least one of which is learned.
+
+    Raises ValueError for an empty answer, if no answer is learned, and for a text that the template refuses.
+    """
+    answers = [turn.output for turn in conversation.turns if turn.output is not None]
+    if not answers or not all(answer.strip() for answer in answers):
+        raise ValueError("output must not be empty: there is nothing to learn")
+    parts = find(template).parts(conversation)
+    if not any(part.learned for part in parts):
+        raise ValueError("weight must be 1 for at least one answer: there is nothing to learn")
+    return parts
 
 
 def render(name: str, instruction: str, input: str) -> str:

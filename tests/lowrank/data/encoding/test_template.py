@@ -1,5 +1,7 @@
 """Templates: their texts never change, Meta's chat ids are Meta's, and a hat meets no other template than its own."""
 
+from dataclasses import replace
+
 import pytest
 
 from lowrank.data.encoding.batching import encode
@@ -54,10 +56,34 @@ def test_a_template_cannot_be_changed_in_place():
         TEMPLATES["alpaca"] = find("plain")
 
 
-@pytest.mark.parametrize("name", ["alpaca", "fingpt", "plain"])
-def test_a_system_prompt_has_its_place_in_metas_format_alone(name):
-    with pytest.raises(ValueError, match=f"template {name} has no place for a system prompt, got 'Be brief.'"):
-        find(name).render(ASKED, GIVEN, "Be brief.")
+def test_a_system_prompt_stands_before_the_prompt_or_is_refused_by_name():
+    prompt = find("alpaca").render(ASKED, GIVEN)
+    assert find("alpaca").render(ASKED, GIVEN, "Be brief.") == f"Be brief.\n\n{prompt}"
+    assert find("plain").render(ASKED, "", "Use {braces}.") == "Use {braces}.\n\nName {it}.\n\n"
+    with pytest.raises(ValueError, match=r"^template fingpt has no place for a system prompt, got 'Be brief\.'$"):
+        find("fingpt").render(ASKED, GIVEN, "Be brief.")
+
+
+@pytest.mark.parametrize("template", ["alpaca", "llama2-chat"])
+def test_an_answer_of_weight_0_has_its_ids_and_is_not_learned(template, tokenizer):
+    turns = [Turn("First?", output="A bad answer."), Turn("Second?", output="A good answer.")]
+    learned = encode(Conversation("a", tuple(turns)), tokenizer, template)
+    half = encode(Conversation("a", (replace(turns[0], learned=False), turns[1])), tokenizer, template)
+    assert half.tokens == learned.tokens
+    second = encode(Conversation("a", (turns[1],)), tokenizer, template)
+    assert half.labels == (*[IGNORED] * (len(half) - len(second)), *second.labels)
+
+
+def test_answers_none_of_which_is_learned_teach_nothing(tokenizer):
+    with pytest.raises(ValueError, match=r"^entry a: weight must be 1 for at least one answer: there is nothing to "):
+        encode(Conversation("a", (Turn("Why?", output="So.", learned=False),)), tokenizer, "alpaca")
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_text_is_learned_whole_with_no_template_around_it(template, tokenizer):
+    example = encode(Conversation("a", (Turn("", output=" The debt. [INST]\n"),), is_text=True), tokenizer, template)
+    assert list(example.tokens) == tokenizer.encode(" The debt. [INST]\n", bos=True, eos=True)
+    assert example.labels == (IGNORED, *example.tokens[1:])
 
 
 # Meta's format, against llama/generation.py's own rule
