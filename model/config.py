@@ -9,51 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .hf_keys import HF_ARCHITECTURES, HF_FIXED, HF_HARMLESS, HF_READ
+from .tensor_file import foreign_file_reason
+
 RopeLayout = Literal["interleaved", "half"]
 
 INDEX_FILE = "model.safetensors.index.json"  # the file of each tensor, where there are several files
 
-# Refused unless they have the value that leaves Llama 2's mathematics as it is.
-HF_FIXED = {
-    "attention_bias": False,
-    "mlp_bias": False,
-    "hidden_act": "silu",
-    "model_type": "llama",
-    "partial_rotary_factor": 1.0,
-    "rope_scaling": None,
-    "sliding_window": None,
-    "use_sliding_window": False,
-}
-HF_READ = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "vocab_size",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_parameters",
-    "max_position_embeddings",
-    "tie_word_embeddings",
-    "architectures",
-)
-# Say nothing about the forward pass in inference and LoRA training of a frozen base.
-HF_HARMLESS = (
-    "_name_or_path",
-    "attention_dropout",
-    "bos_token_id",
-    "dtype",
-    "eos_token_id",
-    "initializer_range",
-    "pad_token_id",
-    "pretraining_tp",
-    "quantization_config",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-)
 META_READ = (
     "dim",
     "n_layers",
@@ -176,30 +138,27 @@ def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig
 def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     """The config that Hugging Face's `config.json` describes.
 
-    Raises ValueError naming `where` and the key for another architecture, scaled RoPE, biases, sliding windows or a
-    head_dim of its own. Warns of a key that is not known.
+    Raises ValueError naming `where` and the key for another architecture, another quantization than bitsandbytes',
+    scaled RoPE, biases, sliding windows or a head_dim of its own. Warns of a key that is not known.
     """
     architectures = config.get("architectures") or ["LlamaForCausalLM"]
-    if architectures != ["LlamaForCausalLM"]:
+    if architectures not in ([name] for name in HF_ARCHITECTURES):
         raise ValueError(f"{where}: architectures must be ['LlamaForCausalLM'], got {architectures}")
     for key, value in config.items():
         if key in HF_FIXED:
-            if value is not None and value != HF_FIXED[key]:
-                raise ValueError(f"{where}: {key} must be {HF_FIXED[key]!r} or absent, got {value!r}")
+            if value is not None and value not in HF_FIXED[key] and not (key == "rope_scaling" and _is_unscaled(value)):
+                raise ValueError(f"{where}: {key} must be {HF_FIXED[key][0]!r} or absent, got {value!r}")
         elif key not in HF_READ and key not in HF_HARMLESS and value not in (None, False):
             warnings.warn(f"{where}: key {key!r} is not known here and is not acted on", stacklevel=2)
-    quantization = config.get("quantization_config") or {}
-    if not isinstance(quantization, dict) or quantization.get("quant_method", "bitsandbytes") != "bitsandbytes":
-        raise ValueError(f"{where}: quantization_config.quant_method must be 'bitsandbytes', got {quantization}")
+    check_quantization(config, where)
     rope = config.get("rope_parameters") or {}
     if not isinstance(rope, dict):
         raise ValueError(f"{where}: rope_parameters must be a JSON object, got {rope!r}")
-    if rope.get("rope_type", "default") != "default":
-        raise ValueError(f"{where}: rope_parameters.rope_type must be 'default', got {rope['rope_type']!r}")
-    if foreign := sorted(set(rope) - {"rope_type", "rope_theta"}):
-        raise ValueError(
-            f"{where}: rope_parameters.{foreign[0]} is scaled or partial RoPE, which Llama 2 does not have"
-        )
+    if not _is_unscaled(rope):
+        if rope.get("rope_type", "default") != "default":
+            raise ValueError(f"{where}: rope_parameters.rope_type must be 'default', got {rope['rope_type']!r}")
+        foreign = next(key for key in sorted(rope) if not _is_unscaled({key: rope[key]}))
+        raise ValueError(f"{where}: rope_parameters.{foreign} is scaled or partial RoPE, which Llama 2 does not have")
     _warn_norm_eps(config.get("rms_norm_eps"), where)
     n_heads = _need(config, "num_attention_heads", where)
     parsed = _checked(
@@ -213,12 +172,39 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         norm_eps=config.get("rms_norm_eps", 1e-6),
         rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
         max_seq_len=config.get("max_position_embeddings", 2048),
-        tie_embeddings=config.get("tie_word_embeddings", False),
+        tie_embeddings=bool(config.get("tie_word_embeddings", False)),
         rope_layout="half",
     )
     if config.get("head_dim") not in (None, parsed.head_dim):
         raise ValueError(f"{where}: head_dim must be hidden_size / heads = {parsed.head_dim}, got {config['head_dim']}")
     return parsed
+
+
+def check_quantization(config: dict[str, Any], where: str) -> None:
+    """Raises ValueError naming the method if config.json says that weights are quantized by another than bitsandbytes.
+
+    Which linears are quantized, and how, is read off the weights themselves.
+    """
+    quantization = config.get("quantization_config") or {}
+    if isinstance(quantization, dict):  # the first files of bitsandbytes do not name it
+        is_named = "quant_method" in quantization or not {"load_in_4bit", "load_in_8bit"}.isdisjoint(quantization)
+        method = quantization.get("quant_method", "bitsandbytes" if is_named or not quantization else "(not named)")
+        if isinstance(method, str) and method.removesuffix("_4bit").removesuffix("_8bit") == "bitsandbytes":
+            return
+    else:
+        method = quantization
+    raise ValueError(
+        f"{where}: quantization_config.quant_method must be 'bitsandbytes', got {method!r}: take the weights from "
+        "before that quantization"
+    )
+
+
+def _is_unscaled(rope: object) -> bool:
+    """True if a description of RoPE leaves Llama 2's angles as they are, in the words of any version of transformers"""
+    usual = {"type": ("default",), "rope_type": ("default",), "factor": (1.0,), "partial_rotary_factor": (1.0,)}
+    return isinstance(rope, dict) and all(
+        key == "rope_theta" or value is None or value in usual.get(key, ()) for key, value in rope.items()
+    )
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -233,9 +219,9 @@ def read_config(folder: Path) -> ModelConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.  Raises ValueError naming the file and the line for anything else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON: {foreign_file_reason(path) or error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: must hold a JSON object, got {type(value).__name__}")
     return value

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+PICKLED = (".pth", ".bin")  # the ends of names of torch's own files
 # Bytes that may be read through one map. To map a 7B anew takes 2 ms, and 30 ms where it is a .pth.
 REMAP_BYTES = 32 << 20
 
@@ -35,7 +36,7 @@ class Layout:
 
 
 class TensorFile:
-    """The tensors of a `.pth` or `.safetensors` file by name.
+    """The tensors of a `.pth`, `.bin` or `.safetensors` file by name.
 
     Raises ValueError naming the file if it is truncated or holds anything but tensors by name.
     """
@@ -66,7 +67,7 @@ class TensorFile:
 
 def _map(path: Path) -> tuple[list[str], Callable[[str], Tensor]]:
     """The names in a file, and what gives a view of each through one new memory map: nothing is read yet."""
-    if path.suffix == ".pth":
+    if path.suffix in PICKLED:
         tensors = load_pth(path)
         return list(tensors), tensors.__getitem__
     handle = open_safetensors(path)
@@ -78,21 +79,23 @@ def _layout(tensor: Tensor) -> Layout:
 
 
 def load_pth(path: Path) -> dict[str, Tensor]:
-    """The tensors of one `.pth` file, memory-mapped. Nothing in it is executed (`weights_only`).
+    """The tensors of one `.pth` or `.bin` file, memory-mapped. Nothing in it is executed (`weights_only`).
 
     Raises ValueError naming the file if it is truncated or holds anything but tensors by name.
     """
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not a whole .pth file: its table of contents is missing (truncated?)")
+        reason = foreign_file_reason(path) or "its table of contents is missing (truncated, or of a torch before 1.6)"
+        raise ValueError(f"{path}: not a whole {path.suffix} file: {reason}")
     try:
         values = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: must hold tensors only, and it is not unpickled otherwise: {reason}") from None
     except RuntimeError as error:
-        raise ValueError(f"{path}: not a whole .pth file: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{path}: not a whole {path.suffix} file: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
-        raise ValueError(f"{path}: must hold tensors by name and nothing else")
+        keys = f", got a dictionary of {', '.join(map(repr, list(values)[:3]))} ..." if isinstance(values, dict) else ""
+        raise ValueError(f"{path}: must hold tensors by name and nothing else{keys}")
     return values
 
 
@@ -104,7 +107,21 @@ def open_safetensors(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file (truncated?): {error}") from None
+        reason = foreign_file_reason(path) or f"{error} (truncated?)"
+        raise ValueError(f"{path}: not a whole safetensors file: {reason}") from None
+
+
+def foreign_file_reason(path: Path) -> str:
+    """Why a file is not what its name promises: one of the things that are found in a file's place by mistake."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS and not the file itself: run `git lfs pull` in its folder"
+    if start[:1] == b"<":
+        return "it is a page of a website and not the file itself: download it again, signed in if it asks for that"
+    return ""
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

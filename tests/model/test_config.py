@@ -1,6 +1,7 @@
 """The two config files: what is honoured, and what is refused by name."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ HF = {
     "num_attention_heads": 4,
     "vocab_size": 512,
 }
+QUANTIZERS = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "hqq", "aqlm", "quanto", "torchao", "mxfp4")
 META_7B = {"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-05, "vocab_size": -1}
 META_13B = META_7B | {"dim": 5120, "n_heads": 40, "n_layers": 40}
 META_70B = META_7B | {
@@ -141,6 +143,11 @@ def test_a_key_beside_model_is_refused() -> None:
         ("partial_rotary_factor", 0.5),
         ("rope_scaling", {"type": "linear", "factor": 2.0}),
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
+        ("rope_scaling", {"rope_type": "default", "factor": 2.0}),
+        ("rope_interleaved", True),
+        ("qk_norm", True),
+        ("final_logit_softcapping", 30.0),
+        ("quantization", {"group_size": 64, "bits": 4}),
         ("sliding_window", 4096),
         ("use_sliding_window", True),
         ("head_dim", 64),
@@ -161,14 +168,52 @@ def test_a_key_of_config_that_changes_the_mathematics_is_refused(key: str, value
         ("head_dim", 32),
         ("head_dim", None),
         ("hidden_act", "silu"),
+        ("hidden_act", "swish"),
+        ("partial_rotary_factor", 1.0),
         ("rope_scaling", None),
+        ("rope_scaling", {"rope_type": "default"}),
+        ("rope_scaling", {"type": "default"}),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}),
+        ("architectures", ["LLaMAForCausalLM"]),
+        ("architectures", ["FSDPLlamaForCausalLM"]),
+        ("_model_name_or_path", "meta-llama/Llama-2-7b-hf"),
+        ("unsloth_version", "2025.1"),
+        ("id2label", {"0": "LABEL_0"}),
+        ("quantization_config", None),
+        ("quantization_config", {"load_in_8bit": True}),
+        ("quantization_config", {"quant_method": "bitsandbytes", "llm_int8_skip_modules": ["lm_head"]}),
+        ("quantization_config", {"quant_method": "bitsandbytes_4bit"}),
         ("sliding_window", None),
         ("torch_dtype", "float16"),
         ("pretraining_tp", 2),
     ],
 )
-def test_a_key_of_config_that_changes_nothing_is_let_pass(key: str, value: Any) -> None:
-    assert from_hf(HF | {key: value}) == from_hf(HF)
+def test_a_key_of_config_that_changes_nothing_is_let_pass_without_a_word(key: str, value: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert from_hf(HF | {key: value}) == from_hf(HF)
+
+
+def test_no_key_of_a_config_that_transformers_writes_is_warned_of() -> None:
+    from transformers import LlamaConfig
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_hf(LlamaConfig(rms_norm_eps=1e-5).to_dict() | {"architectures": ["LlamaForCausalLM"]})
+
+
+@pytest.mark.parametrize(
+    ("quantization", "method"),
+    [
+        *(({"quant_method": name, "bits": 4}, name) for name in QUANTIZERS),
+        ({"bits": 4, "group_size": 64}, "(not named)"),
+        ("int4", "int4"),
+    ],
+)
+def test_another_quantization_is_refused_by_its_name_alone(quantization: Any, method: str) -> None:
+    with pytest.raises(ValueError, match=r"here/config.json: quantization_config.quant_method must be") as error:
+        from_hf(HF | {"quantization_config": quantization}, "here/config.json")
+    assert f"got {method!r}: take the weights from before that quantization" in str(error.value)
 
 
 def test_an_unknown_key_of_config_is_told_in_a_warning() -> None:
@@ -219,10 +264,23 @@ def test_the_file_that_is_there_decides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("{", "not JSON"), ("[1]", "must hold a JSON object, got list")], ids=["cut", "list"]
+    ("content", "reason"),
+    [
+        (b"{", "not JSON"),
+        (b"[1]", "must hold a JSON object, got list"),
+        (b"", "not JSON: it is empty"),
+        (b"\xff\xfe{\0}\0", "not JSON: 'utf-8' codec"),
+        (b"[" * 100_000, "not JSON"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n",
+            "not JSON: it is a pointer of Git LFS .*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html>", "not JSON: it is a page of a website"),
+    ],
+    ids=["cut", "list", "empty", "utf-16", "deep", "lfs", "html"],
 )
-def test_a_config_that_is_no_json_object_is_refused_by_file(text: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "params.json").write_text(text)
+def test_a_config_that_is_no_json_object_is_refused_by_file(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_bytes(content)
     with pytest.raises(ValueError, match=f"params.json: {reason}"):
         read_config(tmp_path)
 
