@@ -17,7 +17,7 @@ from .dispatch import run
 from .dispatch.explain import Choice as Choice
 from .dispatch.explain import explain as explain
 from .dispatch.table import C_GEMV, SCRATCH, choice_reason, choose, is_repacked
-from .lora.lora_linear import lora_linears
+from .lora.lora_linear import autocast_input, lora_linears
 from .operators import quantized as operators
 from .weights.linear_with_adapter import LinearWithAdapter
 from .weights.quantized_weight import QUANTIZED_NAMES, Blockwise4bit, QuantizedWeight
@@ -71,10 +71,11 @@ def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> T
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T, with W dequantized to the dtype of x.    Gradient: dX = dY W; W is frozen and has none.
 
-    x [*, K] -> [*, N] in the dtype of x.
+    x [*, K] -> [*, N] in the dtype of x, or under torch.autocast in its own.
     Raises ValueError if x does not end in K, is not of a floating dtype, or is on another device than W.
     """
     _check(x, weight)
+    x = autocast_input(x)
     if torch.compiler.is_compiling():
         return operators.linear(x, weight)
     if not (torch.is_grad_enabled() and x.requires_grad):

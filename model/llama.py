@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 
 from .config import ModelConfig, RopeLayout
@@ -135,8 +136,17 @@ class RMSNorm(nn.Module):
         return self.ops.rms_norm(x, self.weight, self.eps)
 
     def add_and_norm(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """h = x + residual;  (y of h, h), which a faster implementation does in one pass"""
+        """h = x + residual;  (y of h, h), which a faster implementation does in one pass: hooks see no module then"""
+        if not torch.compiler.is_compiling() and (is_hooked(self) or _has_any_global_hook()):
+            h = x + residual
+            return self(h), h
         return self.ops.add_rms_norm(x, residual, self.weight, self.eps)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """True where something besides the module is to see its input, its output or a gradient of them."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)
 
 
 class Attention(nn.Module):

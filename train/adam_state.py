@@ -80,11 +80,12 @@ class Moment(Protocol):
 
 
 class Whole:
-    """The moment itself, on the parameter's device, or in the host's memory if it is paged."""
+    """The moment itself, in float32 or wider, on the parameter's device, or in the host's memory if it is paged."""
 
     def __init__(self, parameter: Tensor, paged: bool) -> None:
         self._device = parameter.device
-        self._value = _zeros(parameter.shape, parameter.dtype, _home(parameter, paged))
+        wide = torch.promote_types(parameter.dtype, torch.float32)
+        self._value = _zeros(parameter.shape, wide, _home(parameter, paged))
 
     def read(self) -> Tensor:
         return self._value.to(self._device, non_blocking=True)

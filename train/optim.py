@@ -19,7 +19,8 @@ class AdamW:
     v = b2 v + (1 - b2) g^2                     vh = v / (1 - b2^t)
     p = p - lr decay p - lr mh / (sqrt(vh) + eps)
 
-    Moments are kept as `states` says. `rates` multiply lr by parameter (LoRA+, arXiv 2402.12354: B learns faster than
+    Moments are kept as `states` says, never in 16 bits: of a parameter in 16 bits the step is computed in float32, and
+    rounded once. `rates` multiply lr by parameter (LoRA+, arXiv 2402.12354: B learns faster than
     A). A parameter without a gradient is an error: it would be left behind in silence. parts: what this process holds
     of parameters that are cut over several.
     """
@@ -55,12 +56,16 @@ class AdamW:
             parameter, gradient = local(held), local(held.grad)
             rate = lr * self.rates.get(name, 1.0)
             m, v = self.m[name].read(), self.v[name].read()
+            wide = parameter.to(torch.promote_types(parameter.dtype, m.dtype))  # itself, where it is not in 16 bits
+            gradient = gradient.to(m.dtype)
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
             if parameter.dim() > 1:
-                parameter.mul_(1 - rate * self.weight_decay)
+                wide.mul_(1 - rate * self.weight_decay)
             denominator = (v.sqrt() / math.sqrt(correction2)).add_(self.eps)
-            parameter.addcdiv_(m, denominator, value=-rate / correction1)
+            wide.addcdiv_(m.to(wide.dtype), denominator.to(wide.dtype), value=-rate / correction1)
+            if wide is not parameter:
+                parameter.copy_(wide)
             self.m[name].write(m)
             self.v[name].write(v)
             held.grad = None

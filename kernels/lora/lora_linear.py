@@ -41,8 +41,12 @@ def lora_linears(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, 
     """y_i of every linear of the plan, in the dtype of x. Gradients of x, A_i and B_i.
 
     The matrices may be float32 beside a shorter x: they are used in its dtype, and their gradients are in their own.
-    Without a gradient a few rows meet them in float32.
+    Without a gradient a few rows meet them in float32. Under torch.autocast x is cast first (`autocast_input`).
     """
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        x = autocast_input(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return lora_linears(x, plan)
     if not torch.is_grad_enabled():
         if run.can_run_in_one_call(x, plan):
             return c_linears(x, plan)
@@ -51,6 +55,13 @@ def lora_linears(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, 
     matrices = [matrix for part in plan for matrix in (part.lora_A, part.lora_B)]
     y: tuple[Tensor, ...] = _LoRALinears.apply(x, tuple(plan), *matrices)  # type: ignore[no-untyped-call]
     return y
+
+
+def autocast_input(x: Tensor) -> Tensor:
+    """x as torch.autocast wants it of a linear: in the dtype of the region around this call, unless x is float64."""
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
 
 
 def lora_delta(
@@ -84,6 +95,12 @@ class _LoRALinears(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(dys[0].device.type, enabled=False):
+            return _LoRALinears.gradients(ctx, *dys)
+
+    @staticmethod
+    def gradients(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
+        """In the dtypes of x and of the matrices, in a region of torch.autocast too."""
         rows, *saved = ctx.saved_tensors
         count = len(ctx.plan)
         inner, lora_As, lora_Bs = saved[:count], saved[count::2], saved[count + 1 :: 2]

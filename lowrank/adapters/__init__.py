@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -46,6 +46,7 @@ def add_adapter(
     seed     of A's random numbers
     Raises ValueError for a name in use, an unknown target, or options out of range.
     """
+    model = unwrapped(model)
     config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora)
     check_new(model, name)
     check_range(config, f"adapter {name!r}", {})
@@ -108,6 +109,7 @@ def _mix(use: str | Mapping[str, float] | None, names: Sequence[str]) -> Adapter
 
 def drop_adapter(model: Llama, name: str) -> None:
     """Removes an adapter from the model and leaves the base as it was.  Raises ValueError for an unknown name."""
+    model = unwrapped(model)
     layers = lora_layers(model)
     for path in layer_configs(model, name):
         layer = layers[path]
@@ -145,9 +147,20 @@ def freeze_base(model: Llama) -> None:
             parameter.requires_grad_(False)
 
 
+def unwrapped(model: nn.Module) -> Llama:
+    """The model inside torch.compile's wrapper, DistributedDataParallel or DataParallel."""
+    while not isinstance(model, Llama):
+        inner = model._modules.get("_orig_mod") or model._modules.get("module")
+        if inner is None:
+            break
+        model = inner
+    return cast(Llama, model)
+
+
 def lora_layers(model: Llama) -> dict[str, LoRALinear]:
-    """Every layer that carries adapters, by its path in Meta's names."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, LoRALinear)}
+    """Every layer that carries adapters, by its path in Meta's names, also where blocks of it were compiled."""
+    modules = unwrapped(model).named_modules()
+    return {path.replace("_orig_mod.", ""): module for path, module in modules if isinstance(module, LoRALinear)}
 
 
 def resolve_targets(targets: str | Sequence[str]) -> tuple[str, ...]:

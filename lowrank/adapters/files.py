@@ -26,7 +26,7 @@ from ..model.config import ModelConfig
 from ..model.llama import Llama
 from ..model.param_names import to_hf
 from ..model.rope_layout import reorder_rope_rows
-from . import adapter_parameters, check_new, freeze_base, layer_configs, lora_layer
+from . import adapter_parameters, check_new, freeze_base, layer_configs, lora_layer, unwrapped
 from .peft_config import CONFIG_FILE, read_peft_config, to_peft_config
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -77,6 +77,7 @@ def save_adapter(
     The files appear together or not at all, and are read back and compared before they do.
     Raises ValueError for an unknown name, and for NaN or infinity in a matrix.
     """
+    model = unwrapped(model)
     configs = layer_configs(model, name)
     tensors = {}
     for path, parameter in adapter_parameters(model, name).items():
@@ -101,6 +102,7 @@ def load_adapter(
     It is inactive until `use_adapter` names it.  Raises ValueError naming file and key for a PEFT option that is not
     supported, tensors that are missing, foreign or misshapen, and a hat made for another base (unless `force`).
     """
+    model = unwrapped(model)
     stored = read_adapter(folder, model.config, None if force else model.source)
     check_new(model, name)
     device = model.tok_embeddings.weight.device

@@ -40,7 +40,14 @@ class PerRow:
 
 AdapterSelection = AdapterMix | PerRow
 
-CONTEXT_SELECTION: ContextVar[Mapping["LoRALinear", AdapterSelection] | None] = ContextVar("lora", default=None)
+
+class ContextSelections(dict["LoRALinear", AdapterSelection]):
+    """The selections of an `adapter_context` block and of those around it, whose own are `outer`."""
+
+    outer: "ContextSelections | None" = None
+
+
+CONTEXT_SELECTION: ContextVar[ContextSelections | None] = ContextVar("lora", default=None)
 _lock = threading.Lock()
 _open_contexts = 0  # `adapter_context` blocks that are open, in any thread
 
@@ -49,7 +56,9 @@ _open_contexts = 0  # `adapter_context` blocks that are open, in any thread
 def adapter_context(selections: Mapping["LoRALinear", AdapterSelection]) -> Iterator[None]:
     """Layers add what is selected for them, inside the block and in this thread or task only."""
     global _open_contexts
-    outer = CONTEXT_SELECTION.set({**(CONTEXT_SELECTION.get() or {}), **selections})
+    inner = ContextSelections({**(CONTEXT_SELECTION.get() or {}), **selections})
+    inner.outer = CONTEXT_SELECTION.get()
+    outer = CONTEXT_SELECTION.set(inner)
     with _lock:
         _open_contexts += 1
     try:
@@ -63,6 +72,15 @@ def adapter_context(selections: Mapping["LoRALinear", AdapterSelection]) -> Iter
 def context_selection() -> Mapping["LoRALinear", AdapterSelection] | None:
     """The selections of the `adapter_context` blocks around this call: another object for other selections."""
     return CONTEXT_SELECTION.get()
+
+
+def select_for_copy(layer: "LoRALinear", copied: "LoRALinear") -> None:
+    """A copy made inside `adapter_context` blocks adds what its original does, until each of them ends."""
+    selections = CONTEXT_SELECTION.get()
+    while selections is not None:
+        if layer in selections:
+            selections[copied] = selections[layer]
+        selections = selections.outer
 
 
 def selection_of(layer: "LoRALinear") -> AdapterSelection:

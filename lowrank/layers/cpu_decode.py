@@ -23,9 +23,9 @@ from ..kernels.cpu.decode_step import Block, Blocks, Sizes
 from ..kernels.cpu.library import DTYPES
 from ..kernels.dispatch import run
 from ..kernels.llama_ops.cpu import CPU_OPS
-from ..model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock
+from ..model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock, is_hooked
 from .adapter_selection import context_selection
-from .fused_projections import is_hooked, lora_plan
+from .fused_projections import lora_plan
 from .lora import LoRALinear
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -116,7 +116,8 @@ class _ModelSnapshot:
 
 
 def _is_decoding(x: Tensor, cache: KVCache) -> bool:
-    """True if x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler or global hooks."""
+    """True if x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler, autocast and hooks
+    of every module."""
     return (
         x.is_cpu
         and x.shape[1] == 1
@@ -124,6 +125,7 @@ def _is_decoding(x: Tensor, cache: KVCache) -> bool:
         and x.dtype == cache.k.dtype
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
         and not _has_any_global_hook()
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from ..kernels.lora.lora_linear import lora_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
@@ -27,18 +28,25 @@ def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, .
 def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> list[LinearWithAdapter] | None:
     """The products of the layers with x: weight, matrices, scaling and dropout of each, chosen once for this call.
 
-    None if one of the layers has hooks (unless hooks_run says that they run around this call), or a weight that is not
-    ours to read: its module has hooks, a bias or a gradient, or is of another kind.
+    None if one of the layers has hooks (unless hooks_run says that they run around this call), if there are hooks of
+    every module, or for a weight that is not ours to read: its module has hooks, a bias or a gradient, or is of another
+    kind.
 
     One function without calls in the usual case, one adapter or none a layer: it runs for every product of every
     token, and calls of Python would be most of its time. It reads the dictionaries of modules for the same reason.
     """
+    if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
+        return None
+    if torch_module._global_backward_hooks or torch_module._global_backward_pre_hooks:
+        return None
     selections, plan = CONTEXT_SELECTION.get(), []
     for layer in layers:
         configs = layer.__dict__.get("configs")
         base = layer if configs is None else layer._modules["base"]
         for module in () if base is layer and hooks_run else (base,) if base is layer or hooks_run else (base, layer):
-            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            if module._forward_hooks or module._forward_pre_hooks:
+                return None
+            if module._backward_hooks or module._backward_pre_hooks:
                 return None
         stored = base.__dict__.get("_stored")  # of a QuantLinear
         if stored is not None:
@@ -66,8 +74,3 @@ def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> l
         # As LinearWithAdapter(...), whose constructor is a function of Python.
         plan.append(tuple.__new__(LinearWithAdapter, (weight, lora_A, lora_B, scaling, drop, rank_mask)))
     return plan
-
-
-def is_hooked(module: nn.Module) -> bool:
-    """True where something besides the module is to see its input, its output or a gradient of them."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

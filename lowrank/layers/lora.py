@@ -3,21 +3,24 @@
 K in_features (d), N out_features, r rank, B rows of a batch, R ranks of all adapters that a call adds.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..kernels import ops
-from ..kernels.lora.lora_linear import lora_delta, lora_linears
+from ..kernels.lora.lora_linear import autocast_input, lora_delta, lora_linears
 from .adapter_selection import (
     AdapterMix,
     AdapterSelection,
     PerRow,
     StackedMatrices,
     effective,
+    select_for_copy,
     selection_of,
 )
 from .dropout_seed import DropoutSeed
@@ -79,6 +82,13 @@ class LoRALinear(nn.Module):
         self.lora_A[name] = nn.Parameter(lora_A, requires_grad=trainable)
         self.lora_B[name] = nn.Parameter(lora_B, requires_grad=trainable)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        select_for_copy(self, copied)
+        return copied
+
     def drop(self, name: str) -> None:
         """Removes an adapter."""
         del self.configs[name], self.lora_A[name], self.lora_B[name]
@@ -121,6 +131,7 @@ class LoRALinear(nn.Module):
         plan = None if torch.compiler.is_compiling() else lora_plan(x, (self,), hooks_run=True)
         if plan is not None and not (torch.is_grad_enabled() and plan[0].lora_A is None):
             return lora_linears(x, plan)[0]
+        x = autocast_input(x)
         y: Tensor = self.base(x)
         lora_A, lora_B, scaling, drop, rank_mask = self.combined(selection_of(self), x)
         if lora_A is None or lora_B is None:

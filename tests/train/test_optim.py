@@ -181,3 +181,30 @@ def test_twenty_qlora_steps_of_peft_and_bitsandbytes(
     for key, value in end.items():
         assert bool(((value - curve[f"end.{key}"]).abs() <= bounds[key]).all()), key
     assert torch.cat([bound.flatten() for bound in bounds.values()]).median() < rate / 2  # a missing step is seen
+
+
+@pytest.mark.parametrize("states", ["fp32", "8bit", "paged", "paged-8bit"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+def test_parameters_in_16_bits_have_wide_moments_and_the_steps_of_float32(dtype: torch.dtype, states: str) -> None:
+    """A step is the one that float32 makes of the same numbers, rounded once."""
+    generator = torch.Generator().manual_seed(0)
+    ours = nn.Parameter((torch.randn(256, 32, generator=generator) * 0.1).to(dtype))
+    optimizer = AdamW({"w": ours}, states=states, weight_decay=0.1)
+    reference = nn.Parameter(ours.detach().float())
+    wide = AdamW({"w": reference}, states=states, weight_decay=0.1)
+    for _ in range(3):
+        reference.data.copy_(ours.detach())
+        gradient = (torch.randn(256, 32, generator=generator) * 1e-6).to(dtype)
+        ours.grad, reference.grad = gradient, gradient.float()
+        optimizer.step(1e-3)
+        wide.step(1e-3)
+        assert torch.equal(ours, reference.to(dtype)) and ours.isfinite().all()
+    for moments in (optimizer.m, optimizer.v):
+        assert moments["w"].read().dtype == torch.float32
+
+
+def test_a_float64_parameter_keeps_its_digits_beside_moments_in_8_bits() -> None:
+    w = nn.Parameter(torch.full((64, 64), 1 / 3, dtype=torch.float64))
+    w.grad = torch.zeros_like(w)
+    AdamW({"w": w}, states="8bit").step(1e-3)
+    assert (w == 1 / 3).all()
