@@ -51,8 +51,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """The token before a text without context: begin-of-text."""
-        return self.pieces.bos_id
+        """The token before a text without context: begin-of-text, or where there is none the end of the text before."""
+        return self.pieces.eos_id if self.pieces.bos_id is None else self.pieces.bos_id
 
     @property
     def tokenizer_name(self) -> str:

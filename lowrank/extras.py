@@ -23,6 +23,11 @@ EXTRAS = {
         Library("jsonschema", "jsonschema", "`lowrank data check` and `lowrank data import`"),
     ),
     "gguf": (Library("gguf", "gguf", "`lowrank export --format gguf`"),),
+    "tokenizers": (
+        Library("tokenizers", "tokenizers", "bases whose tokenizer is a tokenizer.json: SmolLM2, Llama 3"),
+        Library("tiktoken", "tiktoken", "Meta's own folders of Llama 3"),
+        Library("jinja2", "jinja2", "the model's own chat template"),
+    ),
     "tensorboard": (Library("tensorboard", "tensorboard", 'watch.trackers = ["tensorboard"]'),),
     "wandb": (Library("wandb", "wandb", 'watch.trackers = ["wandb"]'),),
     "trackio": (Library("trackio", "trackio", 'watch.trackers = ["trackio"]'),),

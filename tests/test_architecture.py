@@ -26,8 +26,8 @@ FLOORS = (
     ("lowrank.grounding",),
     ("lowrank.data",),
     ("lowrank.gguf",),
-    ("lowrank.atomic_io", "lowrank.extras", "lowrank.progress", "lowrank.text_table"),
     ("lowrank.model", "lowrank.kernels"),
+    ("lowrank.atomic_io", "lowrank.extras", "lowrank.progress", "lowrank.text_table"),
 )
 KERNEL_FLOORS = (
     ("lowrank.kernels.ops",),

@@ -22,11 +22,10 @@ from lowrank.model.tokenizer import Tokenizer
 from .config import TrainConfig
 from .monitor import HeldOut
 from .parallel.single import SingleProcess
-from .plan.plan import shape_of
+from .plan.plan import DOCUMENTS, missing_reason, shape_of
 from .trackers import find_tracker
 from .trainer import HAT, train
 
-DOCUMENTS = "documents"
 DOCUMENTS_SEED = 7
 HELD_OUT_DOCUMENTS = 20
 
@@ -126,13 +125,10 @@ def _train(
 
 def encoded_or_none(config: TrainConfig) -> list[Example] | None:
     """The entries of a config as they would be trained on; None if the data or the base's tokenizer are not there."""
-    folder = base_folder(config.base.path)
-    if not (folder / "tokenizer.model").is_file() or not (
-        config.data.train == DOCUMENTS or Path(config.data.train).is_file()
-    ):
+    if missing_reason(config):
         return None
     entries, _ = _conversations(config.data.train)
-    return encode_all(entries, load_tokenizer(folder), config.data.template, config.data.max_tokens)[0]
+    return encode_all(entries, load_tokenizer(config.base.path), config.data.template, config.data.max_tokens)[0]
 
 
 def data_sha256(examples: Sequence[Example]) -> str:

@@ -136,16 +136,36 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer (`tokenizer.model`) of a folder of weights, or of "embedded".
+    """The tokenizer of a folder of weights, or of "embedded": see `Tokenizer`.
 
-    Raises ValueError if there is none, or if it has another number of pieces than the embedding has rows.
+    Rows of the embedding that have no piece (padding to a round number, say) are told, and `generate` draws none.
+    Raises ValueError if there is no tokenizer, or if a piece that a text may be cut into has no row.
     """
     folder = base_folder(path)
-    tokenizer = Tokenizer(folder / "tokenizer.model")
+    tokenizer = Tokenizer(folder)
     rows = open_checkpoint(folder).config.vocab_size
-    if tokenizer.vocab_size != rows:
+    if without_row := tokenizer.drop_special(rows):
+        warnings.warn(
+            f"{tokenizer.path}: {', '.join(without_row)}: no row of the {rows} of the embedding, so not used",
+            stacklevel=2,
+        )
+    if tokenizer.vocab_size > rows:
         raise ValueError(f"{tokenizer.path}: has {tokenizer.vocab_size} pieces, the embedding has {rows} rows")
+    if empty := tokenizer.rows_without_piece(rows):
+        warnings.warn(f"{tokenizer.path}: has no piece for {_spans(empty)} of the embedding: never drawn", stacklevel=2)
     return tokenizer
+
+
+def _spans(rows: Sequence[int]) -> str:
+    """ "rows 3, 8 to 11": ascending numbers, those that follow each other as spans"""
+    spans: list[list[int]] = []
+    for row in rows:
+        if spans and row == spans[-1][1] + 1:
+            spans[-1][1] = row
+        else:
+            spans.append([row, row])
+    named = [str(first) if first == last else f"{first} to {last}" for first, last in spans]
+    return f"row{'s' * (len(rows) > 1)} {', '.join(named)}"
 
 
 class _Uninitialised(TorchFunctionMode):

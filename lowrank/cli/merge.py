@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.documents.document import make_documents
     from ..data.imports.formats import read_conversations
     from ..eval.parity.merge_drift import measure_drift
+    from ..model.tokenizer.tokenizer import has_tokenizer
 
     if args.n < 0:
         raise ValueError(f"--n must be at least 0, got {args.n}")
@@ -73,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         progress=not args.json,
     )
-    if conversations and (base / "tokenizer.model").exists():
+    if conversations and has_tokenizer(base):
         drift = measure_drift(base, args.adapter, merged, conversations)
     elif conversations:
-        print(f"lowrank: note: {base} has no tokenizer.model: logits and loss are not measured", file=sys.stderr)
+        print(f"lowrank: note: {base} has no tokenizer: logits and loss are not measured", file=sys.stderr)
     if args.json:
         print(json.dumps(figures(merged, drift), indent=2))
         return 0

@@ -66,7 +66,8 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer | None) -> None:
     writer.add_token_list(pieces)
     writer.add_token_scores(scores)
     writer.add_token_types(kinds)
-    writer.add_bos_token_id(tokenizer.bos_id)
+    if tokenizer.bos_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_unk_token_id(kinds.index(gguf.TokenType.UNKNOWN))
     writer.add_add_bos_token(True)

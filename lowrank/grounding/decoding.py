@@ -31,9 +31,12 @@ class Tokens(Protocol):
     """The part of a tokenizer that grounding uses."""
 
     vocab_size: int
-    eos_id: int
 
-    def bytes_of(self, token: int) -> bytes:
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a text."""
+
+    def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that a token adds to a text; none for a token without text."""
 
 
@@ -69,7 +72,7 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokens) -> None:
         self.size = tokenizer.vocab_size
         self.eos_id = tokenizer.eos_id
-        self.spelled = [tokenizer.bytes_of(token) for token in range(self.size)]
+        self.spelled = [tokenizer.token_bytes(token) for token in range(self.size)]
         self.root = Node()
         self.parts: dict[bytes, list[int]] = {}
         self.lined = False

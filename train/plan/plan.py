@@ -17,12 +17,14 @@ from lowrank.data.encoding.packing import Row
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import PRESETS, ModelConfig
+from lowrank.model.tokenizer.tokenizer import FILES, has_tokenizer
 
 from ..batch_schedule import BatchSchedule
 from ..config import TrainConfig
 from .flops import training_flops
 from .memory import BatchShape, compute_dtype, host_bytes, parts, stored_weights
 
+DOCUMENTS = "documents"  # as data.train: those that are made here
 RANKS = (2, 8, 64, 512)
 
 
@@ -139,7 +141,7 @@ def _stated(config: TrainConfig) -> tuple[Counts, BatchShape]:
     data, run = config.data, config.run
     if not (data.entries and data.tokens and data.supervised):
         raise ValueError(
-            f"data.train: {data.train}: not there, and the recipe does not state data.entries, data.tokens and "
+            f"{missing_reason(config)}, and the recipe does not state data.entries, data.tokens and "
             "data.supervised, so there is nothing to plan with"
         )
     rows = math.ceil(data.tokens / data.pack) if data.pack else data.entries
@@ -150,6 +152,16 @@ def _stated(config: TrainConfig) -> tuple[Counts, BatchShape]:
     learned = math.ceil(run.batch * longest * data.supervised / data.tokens)
     counts = (data.entries, positions, supervised, positions, int(positions * mean), steps)
     return counts, BatchShape(run.batch, longest, learned)
+
+
+def missing_reason(config: TrainConfig) -> str:
+    """The reason for which the entries of a config cannot be counted; "" if they can."""
+    if config.data.train != DOCUMENTS and not Path(config.data.train).is_file():
+        return f"data.train: {config.data.train}: not there"
+    folder = base_folder(config.base.path)
+    if not folder.is_dir():
+        return f"base.path: {folder}: not there"
+    return "" if has_tokenizer(folder) else f"base.path: {folder}: has neither {' nor '.join(FILES)}"
 
 
 def _rank(model: ModelConfig, config: TrainConfig, batch: BatchShape, processes: int) -> ShardCost:

@@ -78,7 +78,7 @@ class Encoder:
 
     def encode(self, sample: corpus.Sample) -> tuple[list[int], list[float]]:
         """The begin token, the passages, tokenized one by one, and the end token."""
-        tokens, weights = [self.tokenizer.bos_id], [0.0]
+        tokens, weights = self.tokenizer.encode("", bos=True), [0.0]
         for passage in sample:
             ids = self.tokenizer.encode(passage.text, bos=False, eos=False)
             tokens += ids

@@ -33,7 +33,10 @@ def add(kinds: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="JSONL: our entries, Alpaca, ShareGPT or chat messages")
     parser.add_argument(
-        "--tokenizer", default="embedded", metavar="T", help='tokenizer.model, its folder, or "embedded" (default)'
+        "--tokenizer",
+        default="embedded",
+        metavar="T",
+        help='tokenizer.model, tokenizer.json, a folder of one, or "embedded" (default)',
     )
     parser.add_argument("--template", default=DEFAULT, choices=TEMPLATES, help="default: %(default)s")
     shown = parser.add_mutually_exclusive_group()
@@ -113,8 +116,7 @@ def find_tokenizer(name: str) -> "Tokenizer":
     from ...checkpoints.embedded import base_folder
     from ...model.tokenizer import Tokenizer
 
-    path = base_folder(name)
-    return Tokenizer(path / "tokenizer.model" if path.is_dir() else path)
+    return Tokenizer(base_folder(name))
 
 
 def choose(

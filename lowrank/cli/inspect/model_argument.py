@@ -45,12 +45,13 @@ def _vocabulary(folder: Path) -> int:
     """The rows of the embedding, or the pieces of the tokenizer, where Meta's params.json says -1."""
     from ...model.checkpoint import open_checkpoint
     from ...model.tokenizer import Tokenizer
+    from ...model.tokenizer.tokenizer import FILES, has_tokenizer
 
     if any(folder.glob("consolidated.*.pth")) or any(folder.glob("*.safetensors")):
         return open_checkpoint(folder).config.vocab_size
-    if (folder / "tokenizer.model").is_file():
-        return Tokenizer(folder / "tokenizer.model").vocab_size
+    if has_tokenizer(folder):
+        return Tokenizer(folder).vocab_size
     raise ValueError(
-        f"{folder}: vocab_size is -1, and neither weights nor a tokenizer.model say what it is: write it into "
-        "params.json (Llama 2: 32000)"
+        f"{folder}: vocab_size is -1, and neither weights nor a tokenizer ({' or '.join(FILES)}) say what it is: "
+        "write it into params.json (Llama 2: 32000)"
     )

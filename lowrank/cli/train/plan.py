@@ -61,9 +61,11 @@ def resident_bytes() -> int:
 
 
 def _text(config: "TrainConfig", plan: "RunPlan", runtime: int, limits: dict[str, float]) -> str:
+    from ...train.plan.plan import missing_reason
+
     run = config.run
     stated = "as the recipe estimates" if config.data.estimated else "as the recipe states"
-    counted = "counted" if plan.counted else f"{stated}; data or tokenizer are not there"
+    counted = "counted" if plan.counted else f"{stated}; {missing_reason(config)}"
     rows = [(part.what, f"{part.bytes:,}", f"{part.bytes / 1e9:.3f}") for part in plan.parts]
     if runtime:
         rows.insert(0, ("Python and torch", f"{runtime:,}", f"{runtime / 1e9:.3f}"))

@@ -32,7 +32,7 @@ class Pieces:
         self.pieces += [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
         self.vocab_size = len(self.pieces)
 
-    def bytes_of(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         return self.pieces[token]
 
     def id(self, piece: str | bytes) -> int:

@@ -132,6 +132,8 @@ def test_a_file_that_is_no_tokenizer_is_named(content: bytes, tmp_path: Path) ->
 )
 def test_the_bytes_of_the_ids_are_the_text(text: str, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(text, bos=True, eos=True)
-    assert b"".join(map(tokenizer.bytes_of, ids)).decode().removeprefix(" ") == tokenizer.decode(ids).removeprefix(" ")
-    assert tokenizer.bytes_of(tokenizer.bos_id) == tokenizer.bytes_of(tokenizer.eos_id) == b""
-    assert tokenizer.bytes_of(0).decode() == tokenizer.decode([0])  # unknown
+    assert b"".join(map(tokenizer.token_bytes, ids)).decode().removeprefix(" ") == tokenizer.decode(ids).removeprefix(
+        " "
+    )
+    assert tokenizer.token_bytes(tokenizer.bos_id) == tokenizer.token_bytes(tokenizer.eos_id) == b""
+    assert tokenizer.token_bytes(0).decode() == tokenizer.decode([0])  # unknown
