@@ -9,7 +9,7 @@ tensor_file     one file of tensors, memory-mapped
 param_names     Meta's names of parameters and Hugging Face's
 rope_layout     the two orders of the rows of wq and wk
 meta_checksums  the MD5 sums that come with Meta's weights
-tokenizer       SentencePiece, as Meta uses it
+tokenizer       texts as ids: SentencePiece, tokenizer.json, the ranks of Llama 3
 generate        text, a token at a time
 sampling        the choice of the next token
 static_decode   a decoding step of fixed shapes, which a GPU replays as a CUDA graph

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import SupportsIndex
 
+from ..tensor_file import foreign_file_reason
 from .json_pieces import JsonPieces
 from .pieces import Pieces
 from .rank_pieces import RankPieces, is_rank_file
@@ -35,8 +36,8 @@ class Tokenizer:
     def __init__(self, path: str | Path) -> None:
         file = tokenizer_file(Path(path))
         content = file.read_bytes()
-        if content.startswith(b"version https://git-lfs"):
-            raise ValueError(f"{file}: a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
+        if reason := foreign_file_reason(file):
+            raise ValueError(f"{file}: not a tokenizer: {reason}")
         roles = read_roles(file.parent)
         self._set(read_pieces(content, file, roles), roles, file)
 

@@ -115,10 +115,10 @@ def test_an_added_token_that_is_ordinary_is_a_piece_like_others(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "not JSON: Expecting value"),
+        (b"", "not a tokenizer: it is empty"),
         (b"{}", "not a tokenizer.json: Model missing"),
-        (b"\xff\xfe{}", "not UTF-8"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"\xff\xfe{}", "not JSON: .*can't decode"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "not a tokenizer: it is a pointer of Git LFS"),
     ],
 )
 def test_a_file_that_is_no_tokenizer_is_named(content: bytes, told: str, tmp_path: Path) -> None:
