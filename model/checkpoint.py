@@ -48,13 +48,15 @@ Stored = Tensor | QuantizedParts
 class Parameter:
     """One parameter where it is stored. `read` gives views of memory maps: copy what is to be kept.
 
-    dtype is None for a weight that is stored quantized.
+    dtype is None for a weight that is stored quantized. `format` is the name of the format in the file where `read`
+    dequantizes from one that this package cannot compute with.
     """
 
     name: str
     dtype: torch.dtype | None
     nbytes: int
     read: Callable[[], Stored]
+    format: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ class Checkpoint:
         """
         shapes = self.config.parameter_shapes()
         parameters: dict[str, Parameter] = {}
-        look = _meta_parameters if self.files[0].suffix == ".pth" else _safetensors_parameters
-        for parameter in look([TensorFile(file) for file in self.files], shapes, self.config):
+        for parameter in self.stored():
             name = parameter.name
             if name == "output.weight" and self.config.tie_embeddings:
                 raise ValueError(f"{self.folder}: holds {name}, but the config ties the output head to the embedding")
@@ -96,6 +97,11 @@ class Checkpoint:
         if absent := [name for name in shapes if name not in parameters]:
             raise ValueError(f"{self.folder}: {absent[0]} is missing ({len(absent)} in all)")
         return tuple(parameters[name] for name in shapes)
+
+    def stored(self) -> Iterator[Parameter]:
+        """Every tensor in the files under Meta's name, whether it belongs to the model or not."""
+        look = _meta_parameters if self.files[0].suffix == ".pth" else _safetensors_parameters
+        return look([TensorFile(file) for file in self.files], self.config.parameter_shapes(), self.config)
 
     def tensors(self) -> Iterator[tuple[str, Stored]]:
         """Every parameter as (Meta's key, value), read as it comes.  Raises ValueError as `parameters` does."""

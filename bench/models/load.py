@@ -27,8 +27,8 @@ import torch
 from lowrank import __version__
 from lowrank.adapters import accounting, adapter_parameters, add_adapter, use_adapter
 from lowrank.checkpoints.load import load
+from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.quantize_folder import quantize_folder
-from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import PRESETS, ModelConfig
 from lowrank.model.generate import generate_tokens
 from lowrank.model.loss import next_token_loss
@@ -185,7 +185,7 @@ def peak_resident_bytes() -> int:
 
 
 def _stored_bytes(folder: Path, but: str = "") -> int:
-    return sum(parameter.nbytes for parameter in open_checkpoint(folder).parameters() if parameter.name != but)
+    return sum(parameter.nbytes for parameter in open_base(folder).parameters() if parameter.name != but)
 
 
 def _in_a_process(stage: str, shape: str, scratch: Path, threads: int | None) -> Iterator[Row]:

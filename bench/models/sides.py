@@ -18,10 +18,10 @@ from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter
 from lowrank.adapters.files import save_adapter
+from lowrank.checkpoints.open_base import open_base
 from lowrank.eval.parity.reference_models import transformers_model
 from lowrank.extras import need
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
-from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import ModelConfig
 from lowrank.model.llama import Llama
 
@@ -54,10 +54,10 @@ def make(folder: Path, config: ModelConfig, tokens: Tensor, b_std: float = 0.0) 
     b_std   the deviation of the hat's B, drawn from a normal; zero leaves a hat that changes nothing yet
     """
     write_random_llama(folder / "meta", config, 1)
-    theirs = transformers_model(open_checkpoint(folder / "meta")).to(DENSE_DTYPES["bf16"])
+    theirs = transformers_model(open_base(folder / "meta")).to(DENSE_DTYPES["bf16"])
     theirs.save_pretrained(folder / "base")
     with torch.device("cpu"):
-        model = Llama(open_checkpoint(folder / "base").config)
+        model = Llama(open_base(folder / "base").config)
     add_adapter(model, "bench", rank=RANK, alpha=2 * RANK, targets="all")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -16,7 +16,7 @@ from typing import Any
 from lowrank.adapters.files import WEIGHTS_FILE
 from lowrank.adapters.peft_config import CONFIG_FILE
 from lowrank.atomic_io import sha256_of, write_json
-from lowrank.model.checkpoint import open_checkpoint
+from lowrank.checkpoints.open_base import open_base
 
 Identity = Mapping[str, Any]
 
@@ -56,7 +56,7 @@ class CellState:
 
 def base_sha256(folder: Path) -> str:
     """The hash of a base: of its weight files, its config and its tokenizer, by their names and bytes."""
-    files = {*open_checkpoint(folder).files, *folder.glob("*.json"), *folder.glob("tokenizer.model")}
+    files = {*open_base(folder).files, *folder.glob("*.json"), *folder.glob("tokenizer.model")}  # none in a GGUF file
     listed = [[path.name, sha256_of(path)] for path in sorted(files)]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 

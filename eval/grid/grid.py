@@ -16,10 +16,10 @@ import lowrank
 from lowrank.adapters import use_adapter
 from lowrank.checkpoints.fingerprint import read_record
 from lowrank.checkpoints.load import find_device, load_tokenizer
+from lowrank.checkpoints.open_base import open_base
 from lowrank.data.encoding.batching import Example, encode
 from lowrank.data.encoding.template import find, render, template_for
 from lowrank.grounding.decoding import Grounding, Vocabulary
-from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.progress import ProgressBar
@@ -108,7 +108,7 @@ def evaluate_grid(
         raise ValueError(f"batch must be at least 1, got {batch}")
     tokenizer = load_tokenizer(base)
     trained_with = template_for({str(path): read_record(path) for path in adapters.values()}, template)
-    context = open_checkpoint(base).config.max_seq_len
+    context = open_base(base).config.max_seq_len
     plans = [_Plan.of(task, tokenizer, trained_with, context, batch) for task in tasks]
     if grounded:
         vocabulary = Vocabulary(tokenizer)

@@ -16,10 +16,11 @@ from lowrank.adapters.files import Pair, StoredAdapter, read_adapter
 from lowrank.checkpoints import fingerprint
 from lowrank.checkpoints.chunked_quantize import quantize_chunks
 from lowrank.checkpoints.load import bytes_bar
+from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.stored_weight import from_stored
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES
-from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts, open_checkpoint
+from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts
 from lowrank.progress import ProgressBar
 
 from .delta import Angles, Factored, Spectrum, angles, factor, spectrum
@@ -103,7 +104,7 @@ def inspect_adapter(
         raise ValueError(f"intruders: look at 1 or more, with a threshold between 0 and 1, got {got}")
     if base is None and (intruders or weights):
         raise ValueError("intruder dimensions and the error of a format need the base: name it behind the adapter")
-    checkpoint = None if base is None else open_checkpoint(base)
+    checkpoint = None if base is None else open_base(base)
     stored_as, format = (None, None) if checkpoint is None else _formats(checkpoint, weights)
     hat, second = _hats(folder, other, checkpoint, force)
     linears = []

@@ -16,11 +16,12 @@ from torch import Tensor
 from lowrank.atomic_io import sha256_of
 from lowrank.checkpoints import fingerprint as provenance
 from lowrank.checkpoints.load import bytes_bar
+from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.quantize_folder import MANIFEST
 from lowrank.checkpoints.stored_weight import from_stored
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax, stored_bytes
-from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts, open_checkpoint
+from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts
 from lowrank.model.config import read_json
 from lowrank.model.meta_checksums import CHECKLISTS, verify_checklist
 from lowrank.model.param_names import is_block_linear
@@ -92,7 +93,7 @@ def inspect_base(base: str | Path, *, hashes: bool = True, progress: bool = Fals
     Raises ValueError for whatever does not fit (see `model.checkpoint`), and for a file that is not the one that
     checklist.chk or quantization.json lists.
     """
-    checkpoint = open_checkpoint(base)
+    checkpoint = open_base(base)
     parameters = checkpoint.parameters()
     checklist = _checklist(checkpoint.folder) if hashes else ()
     files = tuple(_files(checkpoint.folder, checklist, hashes, progress))
@@ -109,7 +110,7 @@ def inspect_base(base: str | Path, *, hashes: bool = True, progress: bool = Fals
         else "half: channels i and i + h / 2 (Hugging Face's)",
         asdict(checkpoint.config),
         sum(math.prod(tensor.shape) for tensor in tensors),
-        fingerprint.hexdigest(checkpoint.folder),
+        fingerprint.hexdigest(checkpoint),
         checklist,
         files,
         tuple(tensors),
@@ -130,7 +131,7 @@ def _files(folder: Path, checklist: tuple[str, ...], hashes: bool, progress: boo
     """Every file with its hash, which is compared with quantization.json's."""
     manifest = folder / MANIFEST
     expected = read_json(manifest).get("sha256", {}) if manifest.is_file() else {}
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    paths = [folder] if folder.is_file() else sorted(path for path in folder.iterdir() if path.is_file())
     for path in ProgressBar(paths, "files", unit="file", disable=not progress or not hashes):
         sha256 = sha256_of(path) if hashes else ""
         if hashes and expected.get(path.name, sha256) != sha256:
@@ -160,7 +161,7 @@ def _tensor(parameter: Parameter, fingerprint: provenance.Fingerprint, base: str
         stored_as, bits, w = f"{weight.name}{blocks}", 8 * stored_bytes(weight), ops.dequantize(weight)
     else:
         digest.update(tensor_bytes(value))
-        stored_as, bits = str(value.dtype).removeprefix("torch."), 8 * value.nbytes
+        stored_as, bits = parameter.format or str(value.dtype).removeprefix("torch."), 8 * parameter.nbytes
         if not is_block_linear(parameter.name):
             fingerprint.add(parameter.name, value)
         w = value

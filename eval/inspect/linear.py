@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from lowrank.adapters import use_adapter
 from lowrank.adapters.files import load_adapter
 from lowrank.checkpoints.load import load, load_tokenizer
+from lowrank.checkpoints.open_base import open_base
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES, QuantizedWeight
 from lowrank.layers.lora import LoRALinear
 from lowrank.layers.quant_linear import QuantLinear
-from lowrank.model.checkpoint import QuantizedParts, open_checkpoint
+from lowrank.model.checkpoint import QuantizedParts
 from lowrank.model.config import ModelConfig
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import LINEARS, to_meta
@@ -117,7 +118,7 @@ def inspect_linear(
     Raises ValueError for a linear, row, block or token that is not there, a format that is not quantized, and whatever
     `load` and `load_adapter` do.
     """
-    checkpoint = open_checkpoint(base)
+    checkpoint = open_base(base)
     path = find_linear(path, checkpoint.config)
     n, k = checkpoint.config.linear_shapes()[path.split(".", 2)[2]]
     _check_range("row", row, n, f"{path} is {n} x {k}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lowrank.checkpoints.chunked_quantize import quantize_chunks
 from lowrank.checkpoints.load import bytes_bar
+from lowrank.checkpoints.open_base import open_base
 from lowrank.kernels import ops
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.weights.quantized_weight import (
@@ -23,7 +24,7 @@ from lowrank.kernels.weights.quantized_weight import (
     QuantizedWeight,
     stored_bytes,
 )
-from lowrank.model.checkpoint import Parameter, open_checkpoint
+from lowrank.model.checkpoint import Parameter
 from lowrank.model.config import ModelConfig
 from lowrank.model.param_names import is_block_linear
 
@@ -96,7 +97,7 @@ def inspect_quant(
     Raises ValueError for a base that is stored quantized, a format that is none, a layer that is not there,
     and a base of zeros.
     """
-    checkpoint = open_checkpoint(base)
+    checkpoint = open_base(base)
     for format in formats:
         if format not in QUANTIZED_NAMES:
             raise ValueError(f"weights must be of {', '.join(QUANTIZED_NAMES)}, got {format!r}")

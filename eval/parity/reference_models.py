@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.stored_weight import from_stored, to_stored
 from lowrank.extras import need
 from lowrank.kernels import ops
@@ -28,7 +29,7 @@ from lowrank.kernels.weights.quantized_weight import (
 )
 from lowrank.kernels.weights.repack import to_file_layout
 from lowrank.layers.quant_linear import CastLinear, QuantLinear
-from lowrank.model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
+from lowrank.model.checkpoint import Checkpoint, QuantizedParts
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import LINEARS, to_hf
 from lowrank.model.rope_layout import reorder_rope_rows
@@ -53,15 +54,15 @@ class CodeDifference:
 def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDifference]]:
     """transformers' model of a folder with the weights that `ours` has, in float32; and how the codes compare
 
-    A Hugging Face folder is read by transformers itself; a Meta folder's tensors are handed to it, the rows of wq and
-    wk in its order. Where `ours` is in full precision, a linear is rounded to the same dtype. Where it is quantized,
-    the codes that bitsandbytes makes of the same weight, or that it has read from the folder, are compared with ours
-    by the path of the linear, and the weight is what bitsandbytes reads out of our codes (int8: what we do).
-    A quantized Meta folder can be read by us alone: there are no other codes to compare.
+    A Hugging Face folder is read by transformers itself; the tensors of a Meta folder and of a GGUF file are handed to
+    it, the rows of wq and wk in its order. Where `ours` is in full precision, a linear is rounded to the same dtype.
+    Where it is quantized, the codes that bitsandbytes makes of the same weight, or that it has read from the folder,
+    are compared with ours by the path of the linear, and the weight is what bitsandbytes reads out of our codes (int8:
+    what we do). A quantized Meta folder can be read by us alone: there are no other codes to compare.
     """
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_base(folder)
     config = checkpoint.config
-    if config.rope_layout == "half":
+    if config.rope_layout == "half" and checkpoint.folder.is_dir():
         theirs = need("transformers", NEEDED_FOR).LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     else:
         theirs = transformers_model(checkpoint)
@@ -87,7 +88,7 @@ def build_reference(folder: Path, ours: Llama) -> tuple[Any, dict[str, CodeDiffe
 
 
 def transformers_model(checkpoint: Checkpoint) -> Any:
-    """transformers' model around the tensors of a Meta folder."""
+    """transformers' model around the tensors of a base."""
     transformers, config = need("transformers", NEEDED_FOR), checkpoint.config
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(

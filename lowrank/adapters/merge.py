@@ -16,13 +16,14 @@ from .. import __version__
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
 from ..checkpoints.config_files import Format, write_config
+from ..checkpoints.open_base import open_base, own_config, sidecars_of
 from ..checkpoints.pth_writer import PthWriter
 from ..checkpoints.safetensors_writer import PlannedWriter, plan_file
-from ..checkpoints.sidecar_files import RECORD_FILE, copy_files, sidecars_in
+from ..checkpoints.sidecar_files import RECORD_FILE, write_files
 from ..checkpoints.stored_weight import from_stored, stored_layouts, to_stored
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES, QuantizedWeight
-from ..model.checkpoint import Checkpoint, QuantizedParts, Stored, open_checkpoint
+from ..model.checkpoint import Checkpoint, QuantizedParts, Stored
 from ..model.config import RopeLayout
 from ..model.param_names import is_block_linear, to_hf
 from ..model.rope_layout import reorder_rope_rows
@@ -111,7 +112,7 @@ def merge_folder(
     Raises ValueError for a hat of another base (unless `force`), a full-precision merge without full-precision
     weights, and a weight out of the range of its type; OSError if the folder does not read back.
     """
-    checkpoint = open_checkpoint(base)
+    checkpoint = open_base(base)
     plan = _Plan.of(checkpoint, into, dtype, through)
     source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
     adapter_files = read_adapter(adapter, checkpoint.config, None if force else source)
@@ -123,8 +124,8 @@ def merge_folder(
             for name, stored in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
                 writer.write(merger.by_key(name, stored))
                 digests[name] = _digest(stored)
-        write_config(aside, checkpoint.folder, checkpoint.config, format, plan.stored)
-        copy_files(checkpoint.folder, aside, sidecars_in(checkpoint.folder))
+        write_config(aside, own_config(checkpoint), checkpoint.config, format, plan.stored)
+        write_files(aside, sidecars_of(checkpoint))
         merged = Merged(out, merger.survival, merger.overall(), plan.stored, plan.unmerged)
         write_json(aside / RECORD_FILE, _record(merged, plan, source, adapter_files, digests))
         _check_read_back(aside, digests)
@@ -283,7 +284,7 @@ def _check_read_back(folder: Path, digests: Mapping[str, str]) -> None:
     """Raises OSError naming a tensor that does not read back with the digest it was written with."""
     read = {
         name: _digest(value.tensors if isinstance(value, QuantizedParts) else {".weight": value})
-        for name, value in open_checkpoint(folder).tensors()
+        for name, value in open_base(folder).tensors()
     }
     for name in digests.keys() | read.keys():
         if digests.get(name) != read.get(name):

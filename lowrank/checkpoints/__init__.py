@@ -1,4 +1,4 @@
-"""Folders of weights: loaded, quantized, written.
+"""Bases: loaded, quantized, written.
 
 load                a folder -> a frozen Llama in a number format
 quantize_folder     a folder -> a folder in 4 or 8 bits
@@ -9,5 +9,6 @@ pth_writer          a .pth file, a tensor at a time
 config_files        config.json and params.json
 sidecar_files       the list of files that go along with weights: tokenizer, licence, chat template
 fingerprint         the base an adapter belongs to, and the record written beside it
+open_base           a base by its path: embedded, a folder, a GGUF file
 embedded            the base that comes with the package, in base/
 """

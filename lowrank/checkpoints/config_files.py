@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 from ..atomic_io import write_json
 from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
-from ..model.config import ModelConfig, ffn_hidden_dim, from_meta, read_json
+from ..model.config import ModelConfig, ffn_hidden_dim, from_meta
 
 Format = Literal["hf", "meta"]
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def write_config(folder: Path, source: Path, config: ModelConfig, format: Format, weights: str) -> None:
+def write_config(folder: Path, own: dict[str, Any], config: ModelConfig, format: Format, weights: str) -> None:
     """Writes config.json or params.json of a model whose linears are in `weights`
 
-    source  the folder of the base: other keys of its config.json (special tokens, say) are kept
+    own  the config.json of the base, {} if it has none: other keys of it (special tokens, say) are kept
     """
     if format == "meta":
         params = meta_params(config)
@@ -26,7 +26,6 @@ def write_config(folder: Path, source: Path, config: ModelConfig, format: Format
             )
         write_json(folder / "params.json", params)
     else:
-        own = read_json(source / "config.json") if (source / "config.json").exists() else {}
         write_json(folder / "config.json", hf_config(config, own, weights))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..atomic_io import sha256_of
+from ..gguf.read import GGUFCheckpoint
 from ..model.checkpoint import Checkpoint
 from ..model.config import read_json
 from ..model.llama import Llama
@@ -39,17 +40,18 @@ class Fingerprint:
             digest.update(rounded.view(torch.int16).cpu().numpy().data)
         self._digests[name] = digest.digest()
 
-    def hexdigest(self, folder: Path | None = None) -> str:
+    def hexdigest(self, checkpoint: Checkpoint | None = None) -> str:
         """The fingerprint, 64 hexadecimal digits.
 
-        An adapter that `lowrank merge` merged into the base of a folder has changed block linears only: its hash, which
-        lowrank.json has, is hashed as well.
+        What has changed block linears only is hashed as well, by a hash that stands for it: an adapter that `lowrank
+        merge` merged into the base, and the formats of ggml's in which a GGUF file holds them (`gguf_origin`).
         """
         total = hashlib.sha256()
         for name in sorted(self._digests):
             total.update(name.encode() + self._digests[name])
-        if folder is not None:
-            total.update(str(read_record(folder).get("merged", {}).get("weights_sha256", "")).encode())
+        if checkpoint is not None:
+            total.update(str(read_record(checkpoint.folder).get("merged", {}).get("weights_sha256", "")).encode())
+            total.update(str(gguf_origin(checkpoint).get("sha256", "")).encode())
         return total.hexdigest()
 
 
@@ -59,7 +61,20 @@ def fingerprint_of(checkpoint: Checkpoint) -> str:
     for name, value in checkpoint.tensors():
         if isinstance(value, Tensor) and not is_block_linear(name):
             fingerprint.add(name, value)
-    return fingerprint.hexdigest(checkpoint.folder)
+    return fingerprint.hexdigest(checkpoint)
+
+
+def gguf_origin(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Name, SHA-256 and types of the GGUF file that a base is, or was made from; {} where there is none.
+
+    A file whose every tensor holds a number each is no origin of its own: it is the folder that it was made from.
+    """
+    if isinstance(checkpoint, GGUFCheckpoint):
+        if checkpoint.is_dense:
+            return {}
+        return {"file": checkpoint.folder.name, "sha256": sha256_of(checkpoint.folder), "types": checkpoint.types}
+    origin: dict[str, Any] = read_record(checkpoint.folder).get("gguf", {})
+    return origin
 
 
 def record(model: Llama, weights_sha256: str, **more: Any) -> dict[str, Any]:
@@ -80,7 +95,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """The lowrank.json of a folder, {} if there is none.  Raises ValueError for one that lowrank did not write."""
     path = folder / RECORD_FILE
     values = read_json(path) if path.exists() else {}
-    for key in ("base", "merged"):
+    for key in ("base", "merged", "gguf"):
         if not isinstance(values.get(key, {}), dict):
             raise ValueError(f"{path}: {key} must be a JSON object, got {values[key]!r}")
     if (layout := values.get("file_rope_layout", "half")) != "half":

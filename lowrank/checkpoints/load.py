@@ -18,7 +18,7 @@ from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from ..layers.cpu_decode import FusedBlocks
 from ..layers.quant_linear import CastLinear, QuantLinear
-from ..model.checkpoint import Parameter, QuantizedParts, Stored, open_checkpoint
+from ..model.checkpoint import Parameter, QuantizedParts, Stored
 from ..model.llama import TORCH_OPS, Llama, Ops
 from ..model.param_names import is_block_linear
 from ..model.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from ..progress import ProgressBar
 from .chunked_quantize import quantize_chunks
 from .embedded import base_folder
 from .fingerprint import Fingerprint
+from .open_base import open_base, open_tokenizer
 from .stored_weight import from_stored
 
 WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
@@ -54,7 +55,7 @@ def load(
     Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
     """
-    checkpoint = open_checkpoint(base_folder(path))
+    checkpoint = open_base(base_folder(path))
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
@@ -93,7 +94,7 @@ def load(
         library.prefer_huge_pages([model.output.weight, *small])
     model.source = {
         "weights": weights or "+".join(sorted(formats)),
-        "fingerprint": fingerprint.hexdigest(checkpoint.folder),
+        "fingerprint": fingerprint.hexdigest(checkpoint),
     }
     return model.requires_grad_(False).eval()
 
@@ -142,8 +143,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     Raises ValueError if there is no tokenizer, or if a piece that a text may be cut into has no row.
     """
     folder = base_folder(path)
-    tokenizer = Tokenizer(folder)
-    rows = open_checkpoint(folder).config.vocab_size
+    tokenizer = open_tokenizer(folder)
+    rows = open_base(folder).config.vocab_size
     if without_row := tokenizer.drop_special(rows):
         warnings.warn(
             f"{tokenizer.path}: {', '.join(without_row)}: no row of the {rows} of the embedding, so not used",

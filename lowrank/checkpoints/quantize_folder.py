@@ -19,15 +19,17 @@ from torch import Tensor
 from .. import __version__
 from ..atomic_io import resumed_folder, sha256_of, write_json
 from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
-from ..model.checkpoint import Checkpoint, Parameter, open_checkpoint
-from ..model.config import INDEX_FILE, read_json
+from ..model.checkpoint import Checkpoint, Parameter
+from ..model.config import INDEX_FILE
 from ..model.param_names import is_block_linear, to_hf
 from ..model.tensor_file import Layout
 from .chunked_quantize import quantize_chunks
 from .config_files import quantization_config
+from .fingerprint import gguf_origin
 from .load import bytes_bar
+from .open_base import open_base, own_config, sidecars_of
 from .safetensors_writer import PlannedFile, StreamWriter, plan_files, weight_map
-from .sidecar_files import RECORD_FILE, copy_files, sidecars_in
+from .sidecar_files import RECORD_FILE, write_files
 from .stored_weight import stored_layouts, to_stored
 
 MANIFEST = "quantization.json"
@@ -46,13 +48,13 @@ def quantize_folder(
 
     Tensors are read, quantized and written one at a time. The folder appears whole or not at all, with the SHA-256 of
     each of its files in quantization.json. Interrupted, the same call goes on where it was.
-    Raises ValueError for a format that is none, a base that is already quantized, and whatever `open_checkpoint` does;
+    Raises ValueError for a format that is none, a base that is already quantized, and whatever `open_base` does;
     OSError if the disk has too little room.
     """
     if weights not in QUANTIZED_NAMES:
         raise ValueError(f"weights must be one of {', '.join(QUANTIZED_NAMES)}, got {weights!r}")
     out = Path(out)
-    checkpoint = open_checkpoint(base)
+    checkpoint = open_base(base)
     parameters = checkpoint.parameters()
     if any(parameter.dtype is None for parameter in parameters):
         raise ValueError(f"{base}: is already quantized; start from the full-precision folder")
@@ -63,9 +65,7 @@ def quantize_folder(
         (_layouts(parameter, shapes[parameter.name], key_of[parameter.name], weights) for parameter in parameters),
         max_file_bytes,
     )
-    sidecars = sidecars_in(checkpoint.folder)
-    if (checkpoint.folder / RECORD_FILE).is_file():
-        sidecars.append(RECORD_FILE)
+    sidecars = {**sidecars_of(checkpoint), **_record(checkpoint)}
     config = "config.json" if huggingface else "params.json"
     names = [*(file.name for file in files), *([INDEX_FILE] if len(files) > 1 else []), config, *sidecars]
     with resumed_folder(out, (*names, MANIFEST)) as aside:
@@ -79,15 +79,23 @@ def quantize_folder(
         writer.close()
         if len(files) > 1:
             write_json(aside / INDEX_FILE, weight_map(files))
-        copy_files(checkpoint.folder, aside, sidecars)
+        write_files(aside, sidecars)
         if huggingface:
-            source = read_json(checkpoint.folder / config)
-            write_json(aside / config, {**source, "quantization_config": quantization_config(weights)})
+            write_json(aside / config, own_config(checkpoint) | {"quantization_config": quantization_config(weights)})
         else:
-            copy_files(checkpoint.folder, aside, [config])
+            write_files(aside, {config: checkpoint.folder / config})
         manifest = {"weights": weights, "sha256": {name: sha256_of(aside / name) for name in sorted(names)}}
         write_json(aside / MANIFEST, manifest)
     return out
+
+
+def _record(checkpoint: Checkpoint) -> dict[str, Path | bytes]:
+    """lowrank.json: that of the base, or the GGUF file that it is."""
+    path = checkpoint.folder / RECORD_FILE
+    if path.is_file():
+        return {RECORD_FILE: path}
+    origin = gguf_origin(checkpoint)
+    return {RECORD_FILE: json.dumps({"lowrank": __version__, "gguf": origin}, indent=2).encode()} if origin else {}
 
 
 def _tensors(parameter: Parameter, key: str, weights: str, where: str) -> dict[str, Tensor]:

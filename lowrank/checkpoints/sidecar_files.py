@@ -5,7 +5,7 @@ among them: they describe the weights, and are written with them (`config_files`
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -40,7 +40,10 @@ def sidecars_in(folder: Path) -> list[str]:
     return sidecar_files(path.name for path in folder.iterdir() if path.is_file())
 
 
-def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Copies files by name from one folder to another."""
-    for name in names:
-        shutil.copyfile(source / name, target / name)
+def write_files(folder: Path, files: Mapping[str, Path | bytes]) -> None:
+    """Writes files by name into a folder: copies of others, or what they are to hold."""
+    for name, content in files.items():
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            shutil.copyfile(content, folder / name)

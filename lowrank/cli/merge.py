@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
     """Writes the folder, which is read back and compared, and prints what became of the hat."""
     from ..adapters.merge import merge_folder
     from ..checkpoints.embedded import base_folder
+    from ..checkpoints.open_base import no_tokenizer_reason
     from ..data.documents.document import make_documents
     from ..data.imports.formats import read_conversations
     from ..eval.parity.merge_drift import measure_drift
-    from ..model.tokenizer.tokenizer import has_tokenizer
 
     if args.n < 0:
         raise ValueError(f"--n must be at least 0, got {args.n}")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         progress=not args.json,
     )
-    if conversations and has_tokenizer(base):
+    if conversations and not no_tokenizer_reason(base):
         drift = measure_drift(base, args.adapter, merged, conversations)
     elif conversations:
         print(f"lowrank: note: {base} has no tokenizer: logits and loss are not measured", file=sys.stderr)

@@ -19,10 +19,11 @@ from ..adapters.files import read_adapter
 from ..atomic_io import new_file
 from ..checkpoints import fingerprint
 from ..checkpoints.load import load_tokenizer
+from ..checkpoints.open_base import open_base
 from ..checkpoints.stored_weight import from_stored
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
-from ..model.checkpoint import Checkpoint, QuantizedParts, open_checkpoint
+from ..model.checkpoint import Checkpoint, QuantizedParts
 from ..model.rope_layout import reorder_rope_rows
 from ..progress import ProgressBar
 from .writer import Spec, adapter_writer, add_tokenizer, model_writer, tensor_name, write_gguf
@@ -41,7 +42,7 @@ def export_adapter_gguf(
     Raises ValueError for another dtype than "fp32" and "fp16", a number that it cannot hold, and an alpha of 0.
     """
     _check_dtype(dtype)
-    checkpoint = open_checkpoint(base)
+    checkpoint = open_base(base)
     source = None if force else {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
     stored = read_adapter(adapter, checkpoint.config, source)
     alphas = {path: pair.config.scaling * pair.config.rank for path, pair in stored.pairs.items()}
@@ -70,7 +71,7 @@ def export_base_gguf(base: str | Path, out: str | Path, *, dtype: str = "fp16", 
     Raises ValueError for another dtype, and a number that it cannot hold.
     """
     _check_dtype(dtype)
-    checkpoint = open_checkpoint(base)
+    checkpoint = open_base(base)
     config, folder = checkpoint.config, checkpoint.folder
     tokenizer = load_tokenizer(folder) if (folder / "tokenizer.model").exists() else None
     if tokenizer is None:

@@ -15,6 +15,7 @@ from .. import __version__
 from ..atomic_io import write_json, write_text
 from ..checkpoints.embedded import EMBEDDED, base_folder
 from ..checkpoints.load import load
+from ..checkpoints.open_base import open_base
 from ..checkpoints.quantize_folder import quantize_folder
 from ..data.documents.document import Entry, make_documents, write_jsonl
 from ..eval.grid.document_page import Report, Written, render
@@ -24,7 +25,6 @@ from ..eval.grid.summary import findings
 from ..eval.tasks.documents import Documents
 from ..kernels.weights.quantized_weight import stored_bytes
 from ..layers.quant_linear import QuantLinear
-from ..model.checkpoint import open_checkpoint
 from ..train.config import TrainConfig
 from ..train.from_config import DOCUMENTS_SEED, train_from_config
 
@@ -112,7 +112,7 @@ def parts(base: Path, quantized: Path, hat: Path) -> list[tuple[str, int]]:
     linears = [module for module in load(quantized).modules() if isinstance(module, QuantLinear)]
     codes = sum(layer.quantized.tensors()["codes"].numel() for layer in linears)
     four_bit = sum(stored_bytes(layer.quantized) for layer in linears)
-    dense = open_checkpoint(base).config
+    dense = open_base(base).config
     linear_count = dense.n_layers * sum(rows * columns for rows, columns in dense.linear_shapes().values())
     return [
         ("base, fp16 file", (base / "consolidated.00.pth").stat().st_size),

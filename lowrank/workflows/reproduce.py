@@ -21,6 +21,7 @@ from .. import __version__
 from ..adapters.accounting import base_items
 from ..atomic_io import write_json, write_text
 from ..checkpoints.embedded import EMBEDDED, base_folder
+from ..checkpoints.open_base import open_base
 from ..data.documents.document import make_documents
 from ..eval.grid.cache import base_sha256
 from ..eval.grid.comparison import Comparison, compare
@@ -32,7 +33,6 @@ from ..eval.tasks.documents import Documents
 from ..eval.tasks.entities import Entities
 from ..eval.tasks.sentiment import Sentiment
 from ..eval.tasks.task import Task
-from ..model.checkpoint import open_checkpoint
 from ..train.checkpoint import Checkpoints
 from ..train.config import TrainConfig
 from ..train.from_config import DOCUMENTS_SEED, Result, train_from_config
@@ -95,7 +95,7 @@ def reproduce(
     Raises ValueError for a base that is stored in 4 bit, or a file that is missing.
     """
     folder = base_folder(base)
-    if open_checkpoint(folder).is_quantized:
+    if open_base(folder).is_quantized:
         raise ValueError(f"{folder}: is quantized already: full precision, which it is compared with, is not in it")
     if not mixture.is_file():
         raise ValueError(f"mixture: {mixture}: no such file")
@@ -105,7 +105,7 @@ def reproduce(
     trained = {name: _train(config, progress) for name, config in configs.items()}
     hats = {name: result.hat for name, result in trained.items()}
     cells = evaluate_grid(folder, hats, (FOUR_BIT, full), tasks, device=device, state=out / "cells", progress=progress)
-    found = [*claims(open_checkpoint(folder).config, _measured(folder, trained)), *_results(compare(cells))]
+    found = [*claims(open_base(folder).config, _measured(folder, trained)), *_results(compare(cells))]
     rows = [claim.cells for claim in found]
     lead = Table("The write-up's numbers, and ours", Claim.HEAD, rows, "What was found is of this base and machine.")
     about = _about(base, folder, mixture, public_sets, configs, device)
@@ -165,7 +165,7 @@ def _results(comparisons: Sequence[Comparison]) -> list[Claim]:
 
 def _measured(folder: Path, trained: Mapping[str, Result]) -> dict[str, dict[str, float]]:
     """Measurements on this base: the bytes and seconds of each hat, the bytes of the base in both precisions."""
-    config = open_checkpoint(folder).config
+    config = open_base(folder).config
     found = {
         name: {
             "bytes": (result.hat / "adapter_model.safetensors").stat().st_size,

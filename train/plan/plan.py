@@ -7,17 +7,15 @@ the recipe states, in rows of its mean length.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from lowrank.adapters.accounting import Item, adapter_parameters, base_items, model_parameters
 from lowrank.checkpoints.embedded import base_folder
+from lowrank.checkpoints.open_base import no_tokenizer_reason, open_base
 from lowrank.data.encoding.batching import Example
 from lowrank.data.encoding.packing import Row
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
-from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import PRESETS, ModelConfig
-from lowrank.model.tokenizer.tokenizer import FILES, has_tokenizer
 
 from ..batch_schedule import BatchSchedule
 from ..config import TrainConfig
@@ -102,11 +100,11 @@ def make_plan(config: TrainConfig, examples: Sequence[Example] | None) -> RunPla
 def shape_of(config: TrainConfig) -> ModelConfig:
     """That of the folder if it is there, or else `base.shape`.  Raises ValueError if they differ, or for neither."""
     folder, shape = base_folder(config.base.path), PRESETS.get(config.base.shape)
-    if not Path(folder).is_dir():
+    if not folder.exists():
         if shape is None:
             raise ValueError(f"base.path: {folder}: no such folder, and base.shape says nothing of its shape")
         return shape
-    model = open_checkpoint(folder).config
+    model = open_base(folder).config
     if shape is not None and model.linear_shapes() != shape.linear_shapes():
         raise ValueError(
             f"base.path: {folder}: is not of base.shape {config.base.shape}: dim {model.dim}, not {shape.dim}"
@@ -159,9 +157,10 @@ def missing_reason(config: TrainConfig) -> str:
     if config.data.train != DOCUMENTS and not Path(config.data.train).is_file():
         return f"data.train: {config.data.train}: not there"
     folder = base_folder(config.base.path)
-    if not folder.is_dir():
+    if not folder.exists():
         return f"base.path: {folder}: not there"
-    return "" if has_tokenizer(folder) else f"base.path: {folder}: has neither {' nor '.join(FILES)}"
+    reason = no_tokenizer_reason(folder)
+    return f"base.path: {reason}" if reason else ""
 
 
 def _rank(model: ModelConfig, config: TrainConfig, batch: BatchShape, processes: int) -> ShardCost:

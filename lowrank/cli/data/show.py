@@ -36,7 +36,7 @@ def add(kinds: Any) -> None:
         "--tokenizer",
         default="embedded",
         metavar="T",
-        help='tokenizer.model, tokenizer.json, a folder of one, or "embedded" (default)',
+        help='tokenizer.model, tokenizer.json, a folder of one, a GGUF file, or "embedded" (default)',
     )
     parser.add_argument("--template", default=DEFAULT, choices=TEMPLATES, help="default: %(default)s")
     shown = parser.add_mutually_exclusive_group()
@@ -113,10 +113,9 @@ def read_limits(args: argparse.Namespace) -> tuple[int, int]:
 
 def find_tokenizer(name: str) -> "Tokenizer":
     """The tokenizer of a file, of a folder, or of the embedded base."""
-    from ...checkpoints.embedded import base_folder
-    from ...model.tokenizer import Tokenizer
+    from ...checkpoints.open_base import open_tokenizer
 
-    return Tokenizer(base_folder(name))
+    return open_tokenizer(name)
 
 
 def choose(

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """--model, --json and --html."""
     parser.add_argument(
-        "--model", default="7b", help="7b (default), 13b, 70b, embedded, a folder, or a params.json or config.json"
+        "--model",
+        default="7b",
+        help="7b (default), 13b, 70b, embedded, a folder, a GGUF file, a params.json or config.json",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
@@ -24,11 +26,15 @@ def config_of(name: str) -> "ModelConfig":
     Raises ValueError for a name that is none, and a vocabulary size that stands nowhere.
     """
     from ...checkpoints.embedded import EMBEDDED, base_folder
+    from ...checkpoints.open_base import open_base
+    from ...gguf.header import is_gguf
     from ...model.config import PRESETS, from_hf, from_meta, read_config, read_json
 
     if name in PRESETS:
         return PRESETS[name]
     path = base_folder(name)
+    if is_gguf(path):
+        return open_base(path).config
     if path.is_file():
         values = read_json(path)
         config = (from_hf if "hidden_size" in values else from_meta)(values, str(path))
@@ -43,12 +49,12 @@ def config_of(name: str) -> "ModelConfig":
 
 def _vocabulary(folder: Path) -> int:
     """The rows of the embedding, or the pieces of the tokenizer, where Meta's params.json says -1."""
-    from ...model.checkpoint import open_checkpoint
+    from ...checkpoints.open_base import open_base
     from ...model.tokenizer import Tokenizer
     from ...model.tokenizer.tokenizer import FILES, has_tokenizer
 
     if any(folder.glob("consolidated.*.pth")) or any(folder.glob("*.safetensors")):
-        return open_checkpoint(folder).config.vocab_size
+        return open_base(folder).config.vocab_size
     if has_tokenizer(folder):
         return Tokenizer(folder).vocab_size
     raise ValueError(
