@@ -84,8 +84,11 @@ def tokenizer_files(header: Header) -> dict[str, bytes]:
     if vocabulary is None:
         return {}
     if vocabulary.kind == "llama":
-        space_prefix = bool(header.values.get("tokenizer.ggml.add_space_prefix", True))
-        files = {"tokenizer.model": _sentencepiece(vocabulary, space_prefix)}
+        space_prefix, merges_spaces = (
+            bool(header.values.get(f"tokenizer.ggml.{key}", default))
+            for key, default in (("add_space_prefix", True), ("remove_extra_whitespaces", False))
+        )
+        files = {"tokenizer.model": _sentencepiece(vocabulary, space_prefix, merges_spaces)}
         adds_bos = True
     else:
         pre = _pre_tokenizer(header)
@@ -267,7 +270,7 @@ def _json_bytes(values: dict[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def _sentencepiece(vocabulary: _Vocabulary, space_prefix: bool) -> bytes:
+def _sentencepiece(vocabulary: _Vocabulary, space_prefix: bool, merges_spaces: bool) -> bytes:
     """ModelProto: pieces, and the specs that say BPE with bytes for what has no piece, and that no text is normalized.
 
     The numbers of the fields are those of sentencepiece_model.proto.
@@ -280,7 +283,7 @@ def _sentencepiece(vocabulary: _Vocabulary, space_prefix: bool) -> bytes:
     trainer: list[tuple[int, int | bytes]] = [(3, _BPE), (4, len(vocabulary.tokens)), (35, BYTE in vocabulary.kinds)]
     # -1, no such token, is what follows from a pad_id that is left out and may not follow for the other three.
     trainer += [(number, roles.get(role, -1)) for number, role in ((40, "unknown"), (41, "bos"), (42, "eos"))]
-    normalizer: list[tuple[int, int | bytes]] = [(1, b"identity"), (3, space_prefix), (4, False), (5, True)]
+    normalizer: list[tuple[int, int | bytes]] = [(1, b"identity"), (3, space_prefix), (4, merges_spaces), (5, True)]
     specs = (b"".join(_field(number, value) for number, value in spec) for spec in (trainer, normalizer))
     return b"".join([*pieces, *(_field(number, spec) for number, spec in zip((2, 3), specs, strict=True))])
 

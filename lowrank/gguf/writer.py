@@ -74,6 +74,8 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer | None) -> None:
     writer.add_add_eos_token(False)
     first = tokenizer.piece(tokenizer.encode("a", bos=False, eos=False)[0])
     writer.add_add_space_prefix(first.startswith("▁"))
+    # llama.cpp has the key and does not act on it for SentencePiece; what reads the file here does.
+    writer.add_remove_extra_whitespaces(tokenizer.encode("a  a") == tokenizer.encode("a a"))
 
 
 def adapter_writer(name: str, alpha: float) -> gguf.GGUFWriter:

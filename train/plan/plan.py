@@ -7,6 +7,7 @@ the recipe states, in rows of its mean length.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from lowrank.adapters.accounting import Item, adapter_parameters, base_items, model_parameters
