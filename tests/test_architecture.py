@@ -39,7 +39,14 @@ KERNEL_FLOORS = (
     ("lowrank.kernels.weights",),
 )
 DOORS = {"lowrank", "lowrank.__main__"}  # the lazy front door names rooms of every floor
-FILES_ONE_BY_ONE = {"lowrank", "lowrank.cli", "lowrank.data", "lowrank.data.documents", *FOLDERS.values()}
+FILES_ONE_BY_ONE = {
+    "lowrank",
+    "lowrank.cli",
+    "lowrank.data",
+    "lowrank.data.documents",
+    "lowrank.gguf",
+    *FOLDERS.values(),
+}
 
 
 def modules() -> dict[str, Path]:
