@@ -161,7 +161,8 @@ def _tensor(parameter: Parameter, fingerprint: provenance.Fingerprint, base: str
         stored_as, bits, w = f"{weight.name}{blocks}", 8 * stored_bytes(weight), ops.dequantize(weight)
     else:
         digest.update(tensor_bytes(value))
-        stored_as, bits = parameter.format or str(value.dtype).removeprefix("torch."), 8 * parameter.nbytes
+        stored_as = parameter.format or str(value.dtype).removeprefix("torch.")
+        bits = 8 * (parameter.nbytes if parameter.format else value.nbytes)
         if not is_block_linear(parameter.name):
             fingerprint.add(parameter.name, value)
         w = value
