@@ -9,12 +9,15 @@ it grows by `WINDOW` positions, and is captured again.
 B rows, G key/value heads, S positions of the window, V vocabulary, h head dim.
 """
 
+from threading import Lock
+
 import torch
 from torch import Tensor
 
 from .llama import KVCache, Llama
 
 WINDOW = 512
+CAPTURING = Lock()  # CUDA captures one graph at a time
 
 
 class FixedCache:
@@ -99,6 +102,7 @@ class DecodeStep:
                 self._logits()
         current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # In the mode "global", which is torch's default, an allocation by any other thread would break the capture.
+        with CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
             logits = self._logits()
         return graph, logits

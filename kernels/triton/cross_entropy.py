@@ -61,15 +61,16 @@ def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tens
     assert logits.is_contiguous(), logits.stride()
     losses = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
     if len(logits):
-        cross_entropy_kernel[(len(logits),)](
-            losses,
-            logits,
-            targets,
-            V=logits.shape[1],
-            IGNORED=IGNORED,
-            WITH_GRADIENT=with_gradient,
-            BLOCK_V=min(BLOCK_V, triton.next_power_of_2(logits.shape[1])),
-            num_warps=8,
-            enable_fp_fusion=True,
-        )
+        with torch.cuda.device_of(logits):  # Triton launches on the current device
+            cross_entropy_kernel[(len(logits),)](
+                losses,
+                logits,
+                targets,
+                V=logits.shape[1],
+                IGNORED=IGNORED,
+                WITH_GRADIENT=with_gradient,
+                BLOCK_V=min(BLOCK_V, triton.next_power_of_2(logits.shape[1])),
+                num_warps=8,
+                enable_fp_fusion=True,
+            )
     return losses

@@ -119,34 +119,35 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     sums = torch.empty(batch * heads, splits, head_dim, dtype=torch.float32, device=q.device)
     totals, largest = (torch.empty(batch * heads, splits, dtype=torch.float32, device=q.device) for _ in range(2))
     blocks = {"HEAD_DIM": head_dim, "BLOCK_D": triton.next_power_of_2(head_dim)}
-    decode_attention_kernel[(batch * heads, splits)](
-        sums,
-        totals,
-        largest,
-        q,
-        k,
-        v,
-        mask,
-        1 / math.sqrt(head_dim),
-        positions,
-        heads,
-        heads // kv_heads,
-        k.stride(0),
-        k.stride(1),
-        positions if len(mask) > 1 else 0,
-        BLOCK_S=BLOCK_S,
-        TILES=tiles_per_split,
-        enable_fp_fusion=True,
-        **blocks,
-    )
-    combine_kernel[(batch * heads,)](
-        y,
-        sums,
-        totals,
-        largest,
-        SPLITS=splits,
-        BLOCK_SPLITS=triton.next_power_of_2(splits),
-        enable_fp_fusion=True,
-        **blocks,
-    )
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        decode_attention_kernel[(batch * heads, splits)](
+            sums,
+            totals,
+            largest,
+            q,
+            k,
+            v,
+            mask,
+            1 / math.sqrt(head_dim),
+            positions,
+            heads,
+            heads // kv_heads,
+            k.stride(0),
+            k.stride(1),
+            positions if len(mask) > 1 else 0,
+            BLOCK_S=BLOCK_S,
+            TILES=tiles_per_split,
+            enable_fp_fusion=True,
+            **blocks,
+        )
+        combine_kernel[(batch * heads,)](
+            y,
+            sums,
+            totals,
+            largest,
+            SPLITS=splits,
+            BLOCK_SPLITS=triton.next_power_of_2(splits),
+            enable_fp_fusion=True,
+            **blocks,
+        )
     return y

@@ -64,14 +64,18 @@ def fused_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Ten
 def dx_tile(m: int, n: int, device: torch.device) -> dict[str, int]:
     """BLOCK_M rows of dY and BLOCK_N rows of W that a program works on at a time, and its warps.
 
-    128 rows where the matrix units take W from shared memory (Hopper, Blackwell of data centres): elsewhere its
-    fragments and so many sums do not fit into the registers.
+    128 rows where the matrix units take W from shared memory: elsewhere its fragments and so many sums do not fit into
+    the registers.
     """
-    wide = (
-        device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device)[0] in (9, 10)
-    )
-    tile = {"BLOCK_M": 128 if wide and m > 64 else 64, "BLOCK_N": 64, "WHOLE_TILES": n % 64 == 0}
-    return {**tile, "num_warps": 8, "STAGES": DX_STAGES}
+    block_m = 128 if m > 64 and has_wide_units(device) else 64
+    return {"BLOCK_M": block_m, "BLOCK_N": 64, "WHOLE_TILES": n % 64 == 0, "num_warps": 8, "STAGES": DX_STAGES}
+
+
+def has_wide_units(device: torch.device) -> bool:
+    """True of Hopper and of Blackwell in data centres, whose matrix units read both operands from shared memory."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] in (9, 10)
 
 
 def _splits(m: int, columns: int, tiles: int, steps: int, weights_a_step: int) -> int:

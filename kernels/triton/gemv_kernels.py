@@ -169,5 +169,5 @@ def add_parts_kernel(out_ptr, parts_ptr, count, SPLITS: tl.constexpr, TILE: tl.c
     i = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     total = tl.load(parts_ptr + i, mask=i < count, other=0.0)
     for split in tl.static_range(1, SPLITS):
-        total += tl.load(parts_ptr + split * count.to(tl.int64) + i, mask=i < count, other=0.0)
+        total += tl.load(parts_ptr + split * tl.cast(count, tl.int64) + i, mask=i < count, other=0.0)
     tl.store(out_ptr + i, total.to(out_ptr.dtype.element_ty), mask=i < count)

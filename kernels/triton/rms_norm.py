@@ -100,20 +100,21 @@ def rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> 
     h = x if residual is None else torch.empty_like(x)
     block = triton.next_power_of_2(channels)
     if rstd.numel():
-        rms_norm_kernel[(rstd.numel(),)](
-            y,
-            h,
-            rstd,
-            x,
-            x if residual is None else residual,
-            weight,
-            eps,
-            D=channels,
-            HAS_RESIDUAL=residual is not None,
-            BLOCK_D=block,
-            num_warps=_warps(block),
-            enable_fp_fusion=True,
-        )
+        with torch.cuda.device_of(h):  # Triton launches on the current device
+            rms_norm_kernel[(rstd.numel(),)](
+                y,
+                h,
+                rstd,
+                x,
+                x if residual is None else residual,
+                weight,
+                eps,
+                D=channels,
+                HAS_RESIDUAL=residual is not None,
+                BLOCK_D=block,
+                num_warps=_warps(block),
+                enable_fp_fusion=True,
+            )
     return y, h, rstd
 
 
@@ -133,23 +134,24 @@ def rms_norm_backward(
     parts = torch.empty(programs if with_dweight else 0, channels, dtype=torch.float32, device=h.device)
     block = triton.next_power_of_2(channels)
     if programs:
-        rms_norm_backward_kernel[(programs,)](
-            dx,
-            parts,
-            dy,
-            dy if dh is None else dh,
-            h,
-            rstd,
-            weight,
-            rows,
-            rows_per_program,
-            D=channels,
-            HAS_DH=dh is not None,
-            WITH_DWEIGHT=with_dweight,
-            BLOCK_D=block,
-            num_warps=_warps(block),
-            enable_fp_fusion=True,
-        )
+        with torch.cuda.device_of(h):  # Triton launches on the current device
+            rms_norm_backward_kernel[(programs,)](
+                dx,
+                parts,
+                dy,
+                dy if dh is None else dh,
+                h,
+                rstd,
+                weight,
+                rows,
+                rows_per_program,
+                D=channels,
+                HAS_DH=dh is not None,
+                WITH_DWEIGHT=with_dweight,
+                BLOCK_D=block,
+                num_warps=_warps(block),
+                enable_fp_fusion=True,
+            )
     return dx, parts.sum(0).to(weight.dtype) if with_dweight else weight.new_empty(0)
 
 

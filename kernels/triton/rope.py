@@ -60,17 +60,18 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool) 
     block_pairs = triton.next_power_of_2(pairs)
     block_heads = min(triton.next_power_of_2(heads), max(1, TILE // block_pairs))
     if x.numel():
-        rope_kernel[(cos.numel() // pairs, triton.cdiv(heads, block_heads))](
-            out,
-            x,
-            cos,
-            sin,
-            heads,
-            PAIRS=pairs,
-            INTERLEAVED=interleaved,
-            INVERSE=inverse,
-            BLOCK_HEADS=block_heads,
-            BLOCK_PAIRS=block_pairs,
-            enable_fp_fusion=True,
-        )
+        with torch.cuda.device_of(x):  # Triton launches on the current device
+            rope_kernel[(cos.numel() // pairs, triton.cdiv(heads, block_heads))](
+                out,
+                x,
+                cos,
+                sin,
+                heads,
+                PAIRS=pairs,
+                INTERLEAVED=interleaved,
+                INVERSE=inverse,
+                BLOCK_HEADS=block_heads,
+                BLOCK_PAIRS=block_pairs,
+                enable_fp_fusion=True,
+            )
     return out

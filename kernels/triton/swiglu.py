@@ -53,7 +53,8 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) up, in the dtype and shape of both."""
     y = torch.empty_like(gate)
     if y.numel():
-        swiglu_kernel[(triton.cdiv(y.numel(), TILE),)](y, gate, up, y.numel(), TILE=TILE, enable_fp_fusion=True)
+        with torch.cuda.device_of(up):  # Triton launches on the current device
+            swiglu_kernel[(triton.cdiv(y.numel(), TILE),)](y, gate, up, y.numel(), TILE=TILE, enable_fp_fusion=True)
     return y
 
 
@@ -61,7 +62,8 @@ def swiglu_backward(dy: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tenso
     """(dgate, dup), each in the dtype and shape of gate and up."""
     dgate, dup = torch.empty_like(gate), torch.empty_like(up)
     if dy.numel():
-        swiglu_backward_kernel[(triton.cdiv(dy.numel(), TILE),)](
-            dgate, dup, dy, gate, up, dy.numel(), TILE=TILE, enable_fp_fusion=True
-        )
+        with torch.cuda.device_of(up):  # Triton launches on the current device
+            swiglu_backward_kernel[(triton.cdiv(dy.numel(), TILE),)](
+                dgate, dup, dy, gate, up, dy.numel(), TILE=TILE, enable_fp_fusion=True
+            )
     return dgate, dup

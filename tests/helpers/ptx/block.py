@@ -1,0 +1,183 @@
+"""One block of threads, in step: registers, guards, branches that all threads take alike, barriers.
+
+Each instruction is turned into a Python function once a program; a register is a numpy array, an element a thread.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ptx import arithmetic, tensor_cores, transfers
+from ptx.memory import GlobalMemory, Ints, SharedMemory
+from ptx.program import Instruction, Program
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+MOST_STEPS = 2_000_000
+RAW = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+TYPES: dict[str, Any] = {
+    "pred": np.bool_, "b8": np.uint8, "u8": np.uint8, "s8": np.int8, "b16": np.uint16, "u16": np.uint16, "s16": np.int16,
+    "b32": np.uint32, "u32": np.uint32, "s32": np.int32, "b64": np.uint64, "u64": np.uint64, "s64": np.int64,
+    "f32": np.float32, "f64": np.float64, "f16": np.uint16, "bf16": np.uint16, "f16x2": np.uint32, "bf16x2": np.uint32,
+}  # fmt: skip
+UNWRITTEN = 0xDEADBEEFDEADBEEF  # of a register: what comes of it must not matter
+_NUMBER = re.compile(r"-?(0x[0-9a-fA-F]+|\d+)U?")
+_ADDRESS = re.compile(r"\[\s*([%$\w]+)\s*(?:\+\s*(-?\w+))?\s*\]")
+
+
+class Unsupported(Exception):
+    """An instruction, or a way of using one, that the emulator does not have."""
+
+
+class Block:
+    """Block `place` of a grid; `arguments` are the kernel's parameters as whole numbers."""
+
+    def __init__(
+        self,
+        program: Program,
+        memory: GlobalMemory,
+        arguments: Sequence[int],
+        grid: tuple[int, int, int] = (1, 1, 1),
+        place: tuple[int, int, int] = (0, 0, 0),
+        shared: int = 0,
+    ) -> None:
+        self.program, self.memory, self.shared = program, memory, SharedMemory(shared)
+        self.threads = np.arange(program.threads)
+        self.parameters = {f"{program.name}_param_{i}": value for i, value in enumerate(arguments)}
+        self.registers: dict[str, Array] = {}
+        self.landing: dict[str, tuple[Array, int]] = {}  # sums of asynchronous products under way, and their group
+        self.copies: list[list[tuple[Ints, Array, Ints]]] = [[]]  # asynchronous ones by group; the last is open
+        self.counts: Counter[str] = Counter()
+        lane = self.threads & 31
+        self._special = {
+            "%tid.x": self.threads,
+            "%laneid": lane,
+            "%warpid": self.threads >> 5,
+            "%lanemask_lt": (1 << lane) - 1,
+        }
+        for axis, (index, size) in zip("xyz", zip(place, grid, strict=True), strict=True):
+            self._special[f"%ctaid.{axis}"] = np.full(program.threads, index)
+            self._special[f"%nctaid.{axis}"] = np.full(program.threads, size)
+
+    def run(self) -> None:
+        """All instructions to the end. Raises MemoryError for what a GPU would not forgive, Unsupported, AssertionError."""
+        code, at, everyone = _compiled(self.program), 0, np.ones(self.program.threads, bool)
+        with np.errstate(all="ignore"):
+            for _ in range(MOST_STEPS):
+                if at == len(code):
+                    return
+                instruction, run = code[at]
+                self.counts[instruction.parts[0]] += 1
+                mask = everyone
+                if instruction.guard:
+                    mask = self.registers[instruction.guard] ^ instruction.is_negated
+                if instruction.parts[0] in ("bra", "ret"):
+                    if mask.any() and not mask.all():
+                        raise Unsupported(f"{self.program.name}: threads part ways: {instruction.text}")
+                    if mask.all():
+                        at = (
+                            len(code) if instruction.parts[0] == "ret" else self.program.labels[instruction.operands[0]]
+                        )
+                        continue
+                elif mask.any():
+                    try:
+                        run(self, mask)
+                    except MemoryError as error:
+                        raise MemoryError(f"{self.program.name}: {instruction.text}: {error}") from error
+                at += 1
+        raise AssertionError(f"{self.program.name} did not end within {MOST_STEPS} instructions")
+
+    # Operands -----------------------------------------------------------------------------------------------------
+
+    def raw(self, operand: str, bits: int) -> Array:
+        """An operand as unsigned numbers of so many bits; a register that is wider is cut, a narrower one filled with 0."""
+        if operand in self.registers:
+            held = self.registers[operand]
+            return held if held.itemsize * 8 == bits else held.astype(RAW[bits])
+        if operand.startswith("%") and operand not in self._special:
+            width = self.program.width(operand)
+            return np.full(len(self.threads), UNWRITTEN & ((1 << width) - 1), RAW[max(width, 8)]).astype(RAW[bits])
+        if operand in self._special:
+            return self._special[operand].astype(RAW[bits])
+        return np.full(len(self.threads), _constant(operand) & ((1 << bits) - 1), RAW[bits])
+
+    def get(self, operand: str, type: str) -> Array:
+        """An operand as numbers of `type`; 16-bit floats stay their bits."""
+        if type == "pred":
+            if operand.startswith("!"):
+                return ~self.get(operand[1:], "pred")
+            return self.registers[operand] if operand.startswith("%") else np.full(len(self.threads), operand != "0")
+        kind = TYPES[type]
+        return self.raw(operand, np.dtype(kind).itemsize * 8).view(kind)
+
+    def put(self, operand: str, value: Array, mask: Mask) -> None:
+        """Writes a register where `mask` is set; a signed value is extended by its sign, another by zeros."""
+        if operand == "_":
+            return
+        width = self.program.width(operand)
+        if width == 1:
+            new = value.astype(np.bool_)
+        elif value.itemsize * 8 == width:
+            new = np.ascontiguousarray(value).view(RAW[width])
+        else:
+            assert value.dtype.kind in "iub", f"{self.program.name}: {value.dtype} into {width} bits"
+            new = value.astype(np.dtype(f"{'i' if value.dtype.kind == 'i' else 'u'}{width // 8}")).view(RAW[width])
+        if not mask.all():
+            before = self.registers.get(operand)
+            new = np.where(mask, new, np.zeros_like(new) if before is None else before)
+        self.registers[operand] = new
+
+    def address(self, operand: str) -> Ints:
+        """[base + offset], int64 a thread; of shared memory it counts from its beginning."""
+        match = _ADDRESS.fullmatch(operand)
+        assert match, operand
+        offset = int(match[2], 0) if match[2] else 0
+        if match[1] == "global_smem":
+            return np.full(len(self.threads), offset, np.int64)
+        width = self.program.width(match[1])
+        return self.raw(match[1], width).astype(np.int64) + offset
+
+    def parameter(self, operand: str) -> int:
+        return self.parameters[operand.strip("[] ").partition("+")[0].strip()]
+
+
+def vector(operand: str) -> list[str]:
+    """ "{ %r1, %r2 }" -> its registers; a single one -> itself."""
+    return [part.strip() for part in operand.strip("{} ").split(",")] if operand.startswith("{") else [operand]
+
+
+def _constant(operand: str) -> int:
+    """A whole number, the bits of a float (0f3F800000), or global_smem with an offset."""
+    if operand[:2] in ("0f", "0F", "0d", "0D"):
+        return int(operand[2:], 16)
+    if operand.startswith("global_smem"):
+        return int(operand.partition("+")[2] or "0", 0)
+    if not _NUMBER.fullmatch(operand):
+        raise Unsupported(f"operand {operand!r}")
+    return int(operand.rstrip("U"), 0)
+
+
+Step = Callable[[Block, Mask], None]
+ROOMS = (arithmetic, transfers, tensor_cores)
+
+
+def _compiled(program: Program) -> list[tuple[Instruction, Step]]:
+    """Each instruction with the function that runs it."""
+    if not hasattr(program, "steps"):
+        program.steps = [(instruction, _step(instruction)) for instruction in program.instructions]  # type: ignore[attr-defined]
+    steps: list[tuple[Instruction, Step]] = program.steps  # type: ignore[attr-defined]
+    return steps
+
+
+def _step(instruction: Instruction) -> Step:
+    root = instruction.parts[0]
+    if root in ("bra", "ret"):
+        return lambda block, mask: None
+    for room in ROOMS:
+        if make := room.INSTRUCTIONS.get(root):
+            return make(instruction)  # type: ignore[no-any-return]
+    raise Unsupported(instruction.text)
