@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test check test-machines test-python sanitize lint types docs wheel bench-gpu base clean
+.PHONY: quickstart test check test-machines test-emulated test-python sanitize lint types docs wheel bench-gpu base clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -39,6 +39,11 @@ sanitize: $(VENV)/installed-test build/sanitized/native.so
 # The tests of kernels and model once more, as five other machines would run them: see tests/machines.py.
 test-machines: $(VENV)/installed-test
 	$(BIN)/python tests/machines.py $(PYTEST_FLAGS)
+
+# The checks of GPU kernels on the PTX that Triton makes of them, by the emulator in tests/helpers/ptx: see tests/emulated.py.
+EMULATED ?= ci
+test-emulated: $(VENV)/installed-test
+	$(BIN)/python tests/emulated.py $(EMULATED)
 
 # The same tests and the quickstart under other Pythons, each in an environment of its own in build/; torch comes from
 # the package index, CUDA included: some 4.5 GB each, and a triton of its own choice. Last results: docs/pythons.md.

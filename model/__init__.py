@@ -6,6 +6,7 @@ llama           the model
 loss            the loss of next-token prediction
 checkpoint      parameters from Meta's shards, Hugging Face's and bitsandbytes' safetensors, one at a time
 tensor_file     one file of tensors, memory-mapped
+foreign_file    what lies in a file's place by mistake
 param_names     Meta's names of parameters and Hugging Face's
 rope_layout     the two orders of the rows of wq and wk
 meta_checksums  the MD5 sums that come with Meta's weights

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .foreign_file import foreign_file_reason
 from .hf_keys import HF_ARCHITECTURES, HF_FIXED, HF_HARMLESS, HF_READ
-from .tensor_file import foreign_file_reason
 
 RopeLayout = Literal["interleaved", "half"]
 

@@ -16,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .foreign_file import foreign_file_reason
+
 PICKLED = (".pth", ".bin")  # the ends of names of torch's own files
 # Bytes that may be read through one map. To map a 7B anew takes 2 ms, and 30 ms where it is a .pth.
 REMAP_BYTES = 32 << 20
@@ -109,19 +111,6 @@ def open_safetensors(path: Path) -> safe_open:
     except SafetensorError as error:
         reason = foreign_file_reason(path) or f"{error} (truncated?)"
         raise ValueError(f"{path}: not a whole safetensors file: {reason}") from None
-
-
-def foreign_file_reason(path: Path) -> str:
-    """Why a file is not what its name promises: one of the things that are found in a file's place by mistake."""
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    if not start:
-        return "it is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS and not the file itself: run `git lfs pull` in its folder"
-    if start[:1] == b"<":
-        return "it is a page of a website and not the file itself: download it again, signed in if it asks for that"
-    return ""
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

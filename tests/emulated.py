@@ -16,7 +16,8 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 RUNNER = TESTS / "helpers" / "ptx" / "run_checks.py"
-PRODUCTS, LLAMA_OPS = TESTS / "kernels" / "triton" / "gemv_checks.py", TESTS / "kernels" / "llama_ops" / "cuda_checks.py"
+PRODUCTS = TESTS / "kernels" / "triton" / "gemv_checks.py"
+LLAMA_OPS = TESTS / "kernels" / "llama_ops" / "cuda_checks.py"
 CHECKS = {
     **{name: (PRODUCTS, name) for name in ("inputs", "exact", "error")},
     **{name: (LLAMA_OPS, name) for name in ("rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention")},
@@ -26,7 +27,7 @@ ALL = [(check, capability) for capability in (90, 80) for check in CHECKS]
 
 
 def run(check: str, capability: int, folder: str) -> bool:
-    """Whether a check passed; its time and counts are printed, and all that it said if it failed."""
+    """True if a check passed. Its time and counts are printed, or all that it said if it failed."""
     script, name = CHECKS[check]
     path = os.pathsep.join(filter(None, [str(TESTS / "helpers"), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TRITON_CACHE_DIR": f"{folder}/cache"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import SupportsIndex
 
-from ..tensor_file import foreign_file_reason
+from ..foreign_file import foreign_file_reason
 from .json_pieces import JsonPieces
 from .pieces import Pieces
 from .rank_pieces import RankPieces, is_rank_file

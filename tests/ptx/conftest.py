@@ -42,7 +42,7 @@ class Run:
 
 @pytest.fixture
 def run() -> Callable[..., Run]:
-    """run(code, {place: array}): the code as a kernel of one block; %r90 is the thread, %q90 the address of tensor 0."""
+    """run(code, {place: array}): the code as a kernel of one block; %r90 the thread, %q90 the address of tensor 0."""
 
     def kernel(code: str, data: Any = None, threads: int = 32, shared: int = 0) -> Run:
         return Run(code, data or {}, threads, shared)

@@ -31,7 +31,9 @@ def test_global_memory_outside_of_every_tensor(run):
     run(load.format(""), data)
     refused(run, "4 bytes at byte 128 of tensor 0, which has 128", load.format(" + 4"), data=data)
     refused(run, "below every tensor", load.format(" + -4"), data=data)
-    refused(run, "4 bytes at byte 2 of tensor 0 are not aligned", load.format(" + 2"), data={0: np.zeros(34, np.uint32)})
+    refused(
+        run, "4 bytes at byte 2 of tensor 0 are not aligned", load.format(" + 2"), data={0: np.zeros(34, np.uint32)}
+    )
 
 
 def test_what_a_mask_takes_out_is_not_read(run):
@@ -46,7 +48,9 @@ def test_shared_memory_outside_and_crooked(run):
 
 
 def test_a_byte_that_was_never_written_is_not_read(run):
-    refused(run, "byte 0 of shared memory is read and was never written", ADDRESS + "ld.shared.b32 %r5, [%r3];", shared=128)
+    refused(
+        run, "byte 0 of shared memory is read and was never written", ADDRESS + "ld.shared.b32 %r5, [%r3];", shared=128
+    )
 
 
 def test_a_barrier_orders_threads(run):
@@ -96,7 +100,10 @@ def test_a_copy_is_there_when_it_was_waited_for(run):
 
 
 def test_of_two_groups_of_copies_the_first_can_be_waited_for(run):
-    both = COPY.format("") + "cp.async.commit_group; cp.async.ca.shared.global [%r3 + 128], [%q2], 4; cp.async.commit_group;"
+    both = (
+        COPY.format("")
+        + "cp.async.commit_group; cp.async.ca.shared.global [%r3 + 128], [%q2], 4; cp.async.commit_group;"
+    )
     run(both + "cp.async.wait_group 1; ld.shared.b32 %r5, [%r3];", DATA, shared=256)
     refused(run, "under way", both + "cp.async.wait_group 1; ld.shared.b32 %r5, [%r3 + 128];", data=DATA, shared=256)
 
@@ -116,7 +123,10 @@ def test_a_copy_over_what_another_thread_may_still_read_is_a_race(run):
 def test_matrices_are_loaded_and_stored_by_rows(run):
     numbers = np.arange(64, dtype=np.uint16).reshape(8, 8)
     words = numbers.view(np.uint32).reshape(-1)
-    fill = ADDRESS + "mul.wide.u32 %q1, %r90, 4; add.s64 %q2, %q90, %q1; ld.global.b32 %r6, [%q2]; st.shared.b32 [%r3], %r6;"
+    fill = (
+        ADDRESS
+        + "mul.wide.u32 %q1, %r90, 4; add.s64 %q2, %q90, %q1; ld.global.b32 %r6, [%q2]; st.shared.b32 [%r3], %r6;"
+    )
     rows = "and.b32 %r7, %r90, 7; shl.b32 %r7, %r7, 4; bar.sync 0;"
     load = "ldmatrix.sync.aligned.m8n8.x1{}.shared.b16 {{%r8}}, [%r7];"
     plain = run(fill + rows + load.format(""), {0: words}, shared=128).register("%r8", np.uint16).reshape(32, 2)

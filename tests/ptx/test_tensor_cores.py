@@ -29,7 +29,9 @@ def test_a_product_of_a_warp(run, type):
         words[lane, 3] = pair(a[g + 8, 2 * t + 8], a[g + 8, 2 * t + 9])
         words[lane, 4] = pair(b[2 * t, g], b[2 * t + 1, g])
         words[lane, 5] = pair(b[2 * t + 8, g], b[2 * t + 9, g])
-        words[lane, 6:] = np.float32([c[g, 2 * t], c[g, 2 * t + 1], c[g + 8, 2 * t], c[g + 8, 2 * t + 1]]).view(np.uint32)
+        words[lane, 6:] = np.float32([c[g, 2 * t], c[g, 2 * t + 1], c[g + 8, 2 * t], c[g + 8, 2 * t + 1]]).view(
+            np.uint32
+        )
     load = "mul.wide.u32 %q1, %r90, 40; add.s64 %q2, %q90, %q1;"
     load += "".join(f"ld.global.b32 %r{i}, [%q2 + {4 * i}];" for i in range(10))
     product = f"mma.sync.aligned.m16n8k16.row.col.f32.{type}.{type}.f32 {{%r10,%r11,%r12,%r13}}, {{%r0,%r1,%r2,%r3}}, "
@@ -85,10 +87,10 @@ def test_a_product_of_four_warps_from_shared_memory(run, width, swizzle):
     data = np.concatenate([swizzled(matrix, width) for matrix in bits])
     place_b = 64 * width
     parts = len(data) // 16
-    code = "".join(
-        FILL.format(count=128 if i < parts // 128 else parts % 128).replace("[%q2]", f"[%q2 + {2048 * i}]").replace("[%r3]", f"[%r3 + {2048 * i}]")
-        for i in range(-(-parts // 128))
-    )
+    code = ""
+    for first in range(0, parts, 128):  # 16 bytes a thread
+        fill, offset = FILL.format(count=min(128, parts - first)), 16 * first
+        code += fill.replace("[%q2]", f"[%q2 + {offset}]").replace("[%r3]", f"[%r3 + {offset}]")
     code += FENCE + "mov.b32 %r10, 0x3F800000; mov.b32 %r11, 0; mov.b32 %r12, 0; mov.b32 %r13, 0;"
     code += f"mov.b64 %q5, {descriptor(0, 8 * width, swizzle)}; mov.b64 %q6, {descriptor(place_b, 8 * width, swizzle)};"
     code += WGMMA + "%q5, %q6, 1, 1, 1, 0, 0; wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;"

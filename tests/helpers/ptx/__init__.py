@@ -8,6 +8,6 @@ transfers.py     instructions that move memory: loads, stores, asynchronous copi
 tensor_cores.py  mma and wgmma
 driver.py        a driver for Triton that compiles for a GPU and launches here
 
-What is right here may still be wrong on a GPU: ptxas, the approximate functions (they are exact here) and the sums of the
-tensor cores (rounded once here, cut off there) are not modelled.
+A kernel that is right here may still be wrong on a GPU: ptxas, the approximate functions (exact here) and the sums of
+the tensor cores (rounded once here, cut off there) are not modelled.
 """

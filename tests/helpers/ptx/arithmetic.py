@@ -284,7 +284,7 @@ def _permute(instruction: Instruction) -> Step:
     return run
 
 
-def _look_up_logic(instruction: Instruction) -> Step:
+def _truth_table(instruction: Instruction) -> Step:
     """lop3.b32: bit by bit the truth table of three inputs"""
     target, *sources, table = instruction.operands
     truth = int(table, 0)
@@ -440,18 +440,13 @@ def _extreme(keeping: Callable[..., Array], spreading: Callable[..., Array]) -> 
     return lambda instruction: _of(spreading if "NaN" in instruction.parts else keeping)(instruction)
 
 
-def _logic(function: Callable[..., Array]) -> Callable[[Instruction], Step]:
-    """and, or, xor, not: of bits, or of predicates"""
-    return _of(function)
-
-
 INSTRUCTIONS: dict[str, Callable[[Instruction], Step]] = {
     "mov": _move, "cvt": _convert, "selp": _select, "setp": _compare,
     "add": _of(lambda a, b: a + b), "sub": _of(lambda a, b: a - b), "neg": _of(lambda a: -a), "abs": _of(_absolute),
     "mul": _multiply, "mad": _multiply, "fma": _fma, "div": _of(_divide), "rem": _of(_remainder),
     "min": _extreme(_minimum, np.minimum), "max": _extreme(_maximum, np.maximum),
-    "and": _logic(np.bitwise_and), "or": _logic(np.bitwise_or), "xor": _logic(np.bitwise_xor), "not": _logic(np.invert),
-    "shl": _shift(True), "shr": _shift(False), "shf": _funnel, "bfe": _extract, "prmt": _permute, "lop3": _look_up_logic,
+    "and": _of(np.bitwise_and), "or": _of(np.bitwise_or), "xor": _of(np.bitwise_xor), "not": _of(np.invert),
+    "shl": _shift(True), "shr": _shift(False), "shf": _funnel, "bfe": _extract, "prmt": _permute, "lop3": _truth_table,
     "sqrt": _of(_in_double(np.sqrt)), "rsqrt": _of(_in_double(lambda x: 1 / np.sqrt(x))),
     "rcp": _of(_in_double(lambda x: 1 / x)), "ex2": _of(_in_double(np.exp2)), "lg2": _of(_in_double(np.log2)),
     "sin": _of(_in_double(np.sin)), "cos": _of(_in_double(np.cos)), "tanh": _of(_in_double(np.tanh)),

@@ -20,8 +20,9 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 MOST_STEPS = 2_000_000
 RAW = {1: np.bool_, 8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 TYPES: dict[str, Any] = {
-    "pred": np.bool_, "b8": np.uint8, "u8": np.uint8, "s8": np.int8, "b16": np.uint16, "u16": np.uint16, "s16": np.int16,
-    "b32": np.uint32, "u32": np.uint32, "s32": np.int32, "b64": np.uint64, "u64": np.uint64, "s64": np.int64,
+    "pred": np.bool_, "b8": np.uint8, "u8": np.uint8, "s8": np.int8,
+    "b16": np.uint16, "u16": np.uint16, "s16": np.int16, "b32": np.uint32, "u32": np.uint32, "s32": np.int32,
+    "b64": np.uint64, "u64": np.uint64, "s64": np.int64,
     "f32": np.float32, "f64": np.float64, "f16": np.uint16, "bf16": np.uint16, "f16x2": np.uint32, "bf16x2": np.uint32,
 }  # fmt: skip
 UNWRITTEN = 0xDEADBEEFDEADBEEF  # of a register: what comes of it must not matter
@@ -64,7 +65,7 @@ class Block:
             self._special[f"%nctaid.{axis}"] = np.full(program.threads, size)
 
     def run(self) -> None:
-        """All instructions to the end. Raises MemoryError for what a GPU would not forgive, Unsupported, AssertionError."""
+        """All instructions, to the end. Raises MemoryError for a fault or a race, and Unsupported."""
         code, at, everyone = _compiled(self.program), 0, np.ones(self.program.threads, bool)
         with np.errstate(all="ignore"):
             for _ in range(MOST_STEPS):
@@ -94,7 +95,7 @@ class Block:
     # Operands -----------------------------------------------------------------------------------------------------
 
     def raw(self, operand: str, bits: int) -> Array:
-        """An operand as unsigned numbers of so many bits; a register that is wider is cut, a narrower one filled with 0."""
+        """An operand as unsigned numbers of so many bits: a wider register is cut, a narrower one filled with zeros."""
         if operand in self.registers:
             held = self.registers[operand]
             return held if held.itemsize * 8 == bits else held.astype(RAW[bits])

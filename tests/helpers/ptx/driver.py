@@ -25,7 +25,7 @@ SHARED_MOST = {8: 166_912, 9: 232_448}  # bytes a block may have, by the first d
 
 
 class NoGpu(DriverBase):
-    """What Triton asks of a driver before it compiles and launches."""
+    """Answers all that Triton asks of a driver before it compiles and launches."""
 
     def __init__(self, capability: int) -> None:
         self.capability = capability
@@ -76,7 +76,7 @@ _programs: dict[int, tuple[Program, CompiledKernel]] = {}
 
 
 def install(capability: int, is_run: Callable[[int, int, int], bool] | None = None) -> None:
-    """From here on each launch compiles for sm_`capability` and runs its PTX, of all programs or of those `is_run` names."""
+    """From here on a launch compiles for sm_`capability` and runs its PTX, all programs or those `is_run` takes."""
     driver.set_active(NoGpu(capability))
 
     def without_assembly(*given: Any) -> tuple[str, str]:

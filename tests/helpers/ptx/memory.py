@@ -66,7 +66,7 @@ class GlobalMemory:
 
 
 class SharedMemory:
-    """`size` bytes. Of two accesses the first is over at a barrier of the block, in one warp also at a barrier of warps."""
+    """`size` bytes. An access is over at a barrier of the block, for threads of its warp also at one of warps."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -169,8 +169,8 @@ class SharedMemory:
             place, thread, other = at[race][0], who[race][0], before.thread[at[race][0]]
             earlier = "read" if before is self._reader else "written"
             raise MemoryError(
-                f"race: byte {place} of shared memory is {verb} by {_title(thread)} and was {earlier} by {_title(other)}, "
-                "with no barrier between"
+                f"race: byte {place} of shared memory is {verb} by {_title(thread)} and was {earlier} by "
+                f"{_title(other)}, with no barrier between"
             )
 
     def _put(self, at: Ints, values: Bytes, threads: Ints) -> None:

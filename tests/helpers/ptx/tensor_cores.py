@@ -28,8 +28,10 @@ def _registers(operand: str) -> list[str]:
 def _mma(instruction: Instruction) -> Step:
     """mma.m16n8k16.row.col.f32: D [16, 8] = A [16, 16] B [16, 8] + C
 
-    Of lane 4 g + t: A in registers (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), each with the number to its right;
-    B in (2t, g), (2t + 8, g), each with the number below; C and D in (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+    The registers of lane 4 g + t:
+    A        (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), each with the number to its right
+    B        (2t, g), (2t + 8, g), each with the number below
+    C and D  (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
     """
     assert "m16n8k16" in instruction.parts and instruction.parts[-4] == instruction.parts[-1] == "f32", instruction.text
     type = instruction.parts[-3]

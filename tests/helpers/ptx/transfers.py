@@ -116,7 +116,7 @@ def _matrices(instruction: Instruction) -> tuple[int, bool]:
 
 
 def _load_matrix(instruction: Instruction) -> Step:
-    """ldmatrix: lane 8 i + r names row r of matrix i; lane l gets of each matrix numbers 2 (l % 4) and the next of row l / 4"""
+    """ldmatrix: lane 8 i + r names row r of matrix i; lane 4 g + t gets of each the numbers 2 t and 2 t + 1 of row g"""
     (count, is_transposed), (target, source) = _matrices(instruction), instruction.operands
     registers = _registers(target)
 

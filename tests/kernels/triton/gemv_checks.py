@@ -147,7 +147,9 @@ def check_inputs():
         assert torch.equal(dx.cpu(), (dy.cpu().double() @ exact).bfloat16()), name
     row = integer_weight(1, 512, 64, True, generator)
     ones = torch.ones(1, 512).bfloat16().to(DEVICE)
-    y = decode_linear(ones, repack(on_device(row[0])), splits=2)  # one output: a size of 1 is a constant to the compiler
+    y = decode_linear(
+        ones, repack(on_device(row[0])), splits=2
+    )  # one output: a size of 1 is a constant to the compiler
     assert torch.equal(y.cpu(), row[1].sum(1, keepdim=True).bfloat16()), "one output"
     refused = {
         "x must end in in_features 128, got shape (3, 70)": lambda: decode_linear(wide[:3, :70], packed),

@@ -93,6 +93,6 @@ def test_a_launch_is_made_on_the_device_of_its_tensors(name: str, launched: dict
 
 
 def test_every_kernel_is_launched_above(launched: dict[str, list[torch.device]]) -> None:
-    for launch in LAUNCHES.values():
-        launch()
+    for run in LAUNCHES.values():
+        run()
     assert launched.keys() == EVERY_KERNEL
