@@ -4,7 +4,9 @@ config          the shape of a model, read from `params.json` or `config.json`; 
 hf_keys         the keys of `config.json`: read, fixed, harmless
 llama           the model
 loss            the loss of next-token prediction
-checkpoint      parameters from Meta's shards, Hugging Face's and bitsandbytes' safetensors, one at a time
+checkpoint      parameters from Meta's shards, Hugging Face's and bitsandbytes' files, one at a time
+weight_files    which files of a folder are its model
+foreign_keys    whose the keys are that no Llama has
 tensor_file     one file of tensors, memory-mapped
 foreign_file    what lies in a file's place by mistake
 param_names     Meta's names of parameters and Hugging Face's

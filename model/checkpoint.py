@@ -1,11 +1,9 @@
 """Parameters from a folder, one at a time, under Meta's names: nothing is permuted, and nothing is in memory twice.
 
-A folder is read as one of
-    params.json  + consolidated.00.pth, .01.pth ...     Meta's, any number of model-parallel shards
-    params.json  + model.safetensors [or an index]      the same names, quantized by `lowrank quantize`
-    config.json  + model.safetensors [or an index]      Hugging Face's; a weight may be bitsandbytes' 4-bit
+Which files of a folder are its model is in `weight_files`.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,9 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config import INDEX_FILE, ModelConfig, read_config, read_json
+from .config import ModelConfig, read_config
+from .foreign_keys import whose_key
 from .param_names import is_block_linear, to_meta
 from .tensor_file import TensorFile
+from .weight_files import find_weights
 
 # The parts of a quantized weight beside `weight` itself, by the end of its key (bitsandbytes' naming).
 QUANTIZED_SUFFIXES = (
@@ -31,7 +31,13 @@ QUANTIZED_SUFFIXES = (
 # Dtypes in which a weight may be stored that is not quantized.
 STORED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Buffers that other programs store with the weights; the angles of RoPE are computed here instead.
-BUFFERS = ("rope.freqs", "rotary_emb.inv_freq")
+BUFFERS = (
+    "rope.freqs",
+    "rotary_emb.inv_freq",
+    "rotary_emb.original_inv_freq",
+    "rotary_emb.cos_cached",
+    "rotary_emb.sin_cached",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Parameter:
     """One parameter where it is stored. `read` gives views of memory maps: copy what is to be kept.
 
     dtype is None for a weight that is stored quantized. `format` is the name of the format in the file where `read`
-    dequantizes from one that this package cannot compute with.
+    dequantizes from one that this package cannot compute with, `key` the name of the tensor in the file.
     """
 
     name: str
@@ -57,6 +63,7 @@ class Parameter:
     nbytes: int
     read: Callable[[], Stored]
     format: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,37 +77,48 @@ class Checkpoint:
     @property
     def is_quantized(self) -> bool:
         """True if the linears of the blocks are stored in 4 or 8 bits."""
-        return self.files[0].suffix != ".pth" and any(
-            key.endswith(QUANTIZED_SUFFIXES) for file in self.files for key in TensorFile(file).layouts
-        )
+        return any(key.endswith(QUANTIZED_SUFFIXES) for file in self.files for key in TensorFile(file).layouts)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter of the model once, in the order of the model, names and shapes checked before any is read.
 
-        Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape or type.
+        Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape or type;
+        its `read` does for one that is not finite.
         """
         shapes = self.config.parameter_shapes()
         parameters: dict[str, Parameter] = {}
+        first_key = ""
         for parameter in self.stored():
             name = parameter.name
-            if name == "output.weight" and self.config.tie_embeddings:
-                raise ValueError(f"{self.folder}: holds {name}, but the config ties the output head to the embedding")
+            first_key = first_key or parameter.key
+            if name == "output.weight" and self.config.tie_embeddings:  # it is the embedding once more
+                continue
             if name not in shapes or name in parameters:
-                raise ValueError(f"{self.folder}: {name} is no parameter of this model, or stands there twice")
+                key = f" (in the file: {parameter.key})" if parameter.key not in ("", name) else ""
+                whose = whose_key(parameter.key, self.config.rope_layout)
+                raise ValueError(
+                    f"{self.folder}: {name} is no parameter of this model, or stands there twice{key}{whose}"
+                )
             if parameter.dtype is None and not is_block_linear(name):
                 raise ValueError(f"{self.folder}: {name} is stored quantized; only the linears of the blocks may be")
             if parameter.dtype not in (None, *STORED_DTYPES):
                 raise ValueError(
                     f"{self.folder}: {name} must be stored as float32, bfloat16 or float16, got {parameter.dtype}"
                 )
-            parameters[name] = parameter
+            read = partial(_read_finite, parameter.read, f"{self.folder}: {name}", parameter.key)
+            parameters[name] = replace(parameter, read=read)
         if absent := [name for name in shapes if name not in parameters]:
-            raise ValueError(f"{self.folder}: {absent[0]} is missing ({len(absent)} in all)")
+            holds = (
+                f"first key: {first_key}{whose_key(first_key, self.config.rope_layout)}"
+                if first_key
+                else "the files hold no tensor"
+            )
+            raise ValueError(f"{self.folder}: {absent[0]} is missing ({len(absent)} in all); {holds}")
         return tuple(parameters[name] for name in shapes)
 
     def stored(self) -> Iterator[Parameter]:
         """Every tensor in the files under Meta's name, whether it belongs to the model or not."""
-        look = _meta_parameters if self.files[0].suffix == ".pth" else _safetensors_parameters
+        look = _meta_parameters if self.files[0].name.startswith("consolidated.") else _hf_parameters
         return look([TensorFile(file) for file in self.files], self.config.parameter_shapes(), self.config)
 
     def tensors(self) -> Iterator[tuple[str, Stored]]:
@@ -109,41 +127,35 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
-    """Finds out what a folder holds, without reading any weights.
+    """Finds out what a folder holds, without reading any weights; only a head that the config ties is looked at.
 
     Raises ValueError naming the folder for a missing config, missing weights or a missing shard.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
-    config = read_config(folder)
-    files = _files(folder)
+    config_file, files = find_weights(folder)
+    config = read_config(config_file)
     if config.vocab_size == -1:
         config = replace(config, vocab_size=_vocabulary(files, config))
-    return Checkpoint(folder, config, files)
+    checkpoint = Checkpoint(folder, config, files)
+    if config.tie_embeddings and _has_own_head(checkpoint):
+        warnings.warn(
+            f"{folder}: the config ties the output head to the embedding, the files hold another head: that is used",
+            stacklevel=2,
+        )
+        return replace(checkpoint, config=replace(config, tie_embeddings=False))
+    return checkpoint
 
 
-def _files(folder: Path) -> tuple[Path, ...]:
-    shards = tuple(sorted(folder.glob("consolidated.*.pth")))
-    if shards:
-        for number, shard in enumerate(shards):
-            if shard.name != f"consolidated.{number:02}.pth":
-                raise ValueError(f"{folder}: shard consolidated.{number:02}.pth is missing, found {shard.name}")
-        return shards
-    index = folder / INDEX_FILE
-    names = ["model.safetensors"]
-    if index.exists():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ValueError(f"{index}: weight_map must name a file for each tensor, got {weight_map!r}")
-        for name in weight_map.values():
-            if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
-                raise ValueError(f"{index}: a shard must be a plain file name, got {name!r}")
-        names = sorted(set(weight_map.values()))
-    for name in names:
-        if not (folder / name).exists():
-            raise ValueError(f"{folder}: weights file {name} is missing")
-    return tuple(folder / name for name in names)
+def _has_own_head(checkpoint: Checkpoint) -> bool:
+    """True if the files hold an output head whose numbers are not those of the embedding."""
+    stored = {parameter.name: parameter for parameter in checkpoint.stored()}
+    if "output.weight" not in stored or "tok_embeddings.weight" not in stored:
+        return False
+    head, embedding = stored["output.weight"].read(), stored["tok_embeddings.weight"].read()
+    if not isinstance(head, Tensor) or not isinstance(embedding, Tensor) or head.shape != embedding.shape:
+        return True
+    rows = zip(head.split(1024), embedding.split(1024), strict=True)
+    return any(not torch.equal(ours.float(), theirs.float()) for ours, theirs in rows)
 
 
 def _vocabulary(files: tuple[Path, ...], config: ModelConfig) -> int:
@@ -177,7 +189,7 @@ def _meta_parameters(
             read = partial(_read_copies, shards, name, where)
         else:
             read = partial(_read_joined, shards, name, shape, _split_axis(pieces[0].shape, len(shards), shape, where))
-        yield Parameter(name, pieces[0].dtype, sum(piece.nbytes for piece in pieces), read)
+        yield Parameter(name, pieces[0].dtype, sum(piece.nbytes for piece in pieces), read, key=name)
 
 
 def _split_axis(piece: tuple[int, ...], count: int, shape: tuple[int, ...], where: str) -> int:
@@ -207,7 +219,7 @@ def _read_joined(shards: list[TensorFile], name: str, shape: tuple[int, ...], ax
     return joined
 
 
-def _safetensors_parameters(
+def _hf_parameters(
     files: list[TensorFile], shapes: dict[str, tuple[int, ...]], config: ModelConfig
 ) -> Iterator[Parameter]:
     """Weights under either naming; the parts of a quantized weight come together, under the name of the weight."""
@@ -226,24 +238,56 @@ def _safetensors_parameters(
         try:
             name = rename(key)
         except KeyError:
-            raise ValueError(f"{file.path}: {key} is no tensor of a Llama") from None
+            raise ValueError(
+                f"{file.path}: {key} is no tensor of a Llama{whose_key(key, config.rope_layout)}"
+            ) from None
         stem = key.removesuffix(".weight")
         quantized_parts = {suffix: stem + suffix for suffix in QUANTIZED_SUFFIXES if stem + suffix in parts}
         orphans -= {*quantized_parts.values(), f"{stem}.weight_format"}
         layout = file.layouts[key]
         if quantized_parts:
             keys = {".weight": key, **quantized_parts}
+            if is_block_linear(name):
+                _check_parts(file_of, keys, stem)
             nbytes = sum(file_of[part].layouts[part].nbytes for part in keys.values())
-            yield Parameter(name, None, nbytes, partial(_read_parts, file_of, keys))
+            yield Parameter(name, None, nbytes, partial(_read_parts, file_of, keys), key=key)
         elif layout.shape != shapes.get(name, layout.shape):
             raise ValueError(
                 f"{file.path.parent}: {name} must have shape {list(shapes[name])}, got {list(layout.shape)}"
             )
         else:
-            yield Parameter(name, layout.dtype, layout.nbytes, partial(file.read, key))
+            yield Parameter(name, layout.dtype, layout.nbytes, partial(file.read, key), key=key)
     if orphans:
         raise ValueError(f"{file_of[min(orphans)].path}: {min(orphans)} belongs to no weight in this folder")
 
 
+def _check_parts(file_of: dict[str, TensorFile], keys: dict[str, str], stem: str) -> None:
+    """Raises ValueError naming file and key for a part of a quantized weight in another type than bitsandbytes'."""
+    types = {suffix: torch.float32 for suffix in keys if suffix.endswith(("map", "absmax", "SCB"))}
+    types |= {suffix: torch.uint8 for suffix in keys if ".quant_state." in suffix}
+    if ".weight.nested_absmax" in keys:
+        types[".weight.absmax"] = torch.uint8
+    if ".SCB" in keys:
+        types[".weight"] = torch.int8
+    for suffix, dtype in types.items():
+        if suffix in keys and (got := file_of[keys[suffix]].layouts[keys[suffix]].dtype) != dtype:
+            raise ValueError(f"{file_of[keys[suffix]].path}: {keys[suffix]} must be stored as {dtype}, got {got}")
+    order = f"{stem}.weight_format"  # of int8 codes: 0 is row by row, others are tiles of a GPU's
+    if order in file_of and file_of[order].read(order).any():
+        raise ValueError(
+            f"{file_of[order].path}: {order} must be 0 (row by row), got {file_of[order].read(order).tolist()}"
+        )
+
+
 def _read_parts(file_of: dict[str, TensorFile], keys: dict[str, str]) -> QuantizedParts:
     return QuantizedParts({suffix: file_of[key].read(key) for suffix, key in keys.items()})
+
+
+def _read_finite(read: Callable[[], Stored], where: str, key: str) -> Stored:
+    """A parameter, every number of which is one.  Raises ValueError naming `where` and the first that is not."""
+    value = read()
+    if isinstance(value, Tensor) and not all(bound.isfinite() for bound in value.aminmax()):  # NaN reaches both bounds
+        place = (~value.isfinite()).nonzero()[0].tolist()
+        in_file = "" if not key or where.endswith(key) else f" (in the file: {key})"
+        raise ValueError(f"{where}: weights must be finite, got {value[tuple(place)].item()} at {place}{in_file}")
+    return value

@@ -207,13 +207,13 @@ def _is_unscaled(rope: object) -> bool:
     )
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """The config of a Meta folder (`params.json`) or a Hugging Face folder (`config.json`)."""
+def read_config(path: Path) -> ModelConfig:
+    """The config of a `params.json` (Meta) or a `config.json` (Hugging Face), or of a folder that holds one."""
     for filename, parse in (("params.json", from_meta), ("config.json", from_hf)):
-        path = folder / filename
-        if path.exists():
-            return parse(read_json(path), str(path))
-    raise ValueError(f"{folder}: holds neither params.json (Meta) nor config.json (Hugging Face)")
+        file = path / filename if path.is_dir() else path
+        if file.name == filename and file.exists():
+            return parse(read_json(file), str(file))
+    raise ValueError(f"{path}: holds neither params.json (Meta) nor config.json (Hugging Face)")
 
 
 def read_json(path: Path) -> dict[str, Any]:

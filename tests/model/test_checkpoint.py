@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import read_config
+from lowrank.model.param_names import to_meta
 from lowrank.model.tensor_file import load_pth
 
 
@@ -218,13 +219,89 @@ def test_the_inverse_frequencies_of_old_files_are_passed_over(copy) -> None:
     assert read(path.parent).keys() == read_config(path.parent).parameter_shapes().keys()
 
 
-def test_a_head_of_its_own_is_refused_where_the_config_ties_it(copy) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_head_that_is_stored_though_the_config_ties_it_is_read_once_if_it_is_the_embedding(dtype, copy) -> None:
     base = copy("hf-tiny-qlora/base")
     edit_json(base / "config.json", tie_word_embeddings=True)
-    with pytest.raises(ValueError, match=r"output.weight, but the config ties"):
-        read(base)
-    edit_safetensors(base / "model.safetensors", lambda tensors: tensors.pop("lm_head.weight"))
-    assert "output.weight" not in read(base)
+    embedding = load_file(base / "model.safetensors")["model.embed_tokens.weight"].bfloat16()
+    head = {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding.to(dtype, copy=True)}
+    edit_safetensors(base / "model.safetensors", lambda tensors: tensors.update(head))
+    checkpoint = open_checkpoint(base)
+    assert checkpoint.config.tie_embeddings
+    assert "output.weight" not in dict(checkpoint.tensors())
+
+
+def test_a_head_of_its_own_is_used_and_told_of_where_the_config_ties_it(copy) -> None:
+    base = copy("hf-tiny-qlora/base")
+    edit_json(base / "config.json", tie_word_embeddings=True)
+    with pytest.warns(UserWarning, match="base: the config ties the output head .* hold another head: that is used"):
+        checkpoint = open_checkpoint(base)
+    assert not checkpoint.config.tie_embeddings
+    head = load_file(base / "model.safetensors")["lm_head.weight"]
+    assert torch.equal(dict(checkpoint.tensors())["output.weight"], head)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model.embed_tokens.weight",
+        "model.layers.1.input_layernorm.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_the_tensor_that_holds_it(key: str, value: float, copy) -> None:
+    path = copy("hf-tiny-qlora/base") / "model.safetensors"
+    edit_safetensors(path, lambda tensors: tensors[key].view(-1)[7:8].fill_(value))
+    said = rf"{to_meta(key)}: weights must be finite, got {value} at \[.*7\] .in the file: {key}.$"
+    with pytest.raises(ValueError, match=said):
+        read(path.parent)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float64, torch.int64, torch.uint8], ids=str)
+def test_a_weight_in_another_type_is_refused_by_its_name(dtype: torch.dtype, copy) -> None:
+    path = copy("hf-tiny-qlora/base") / "model.safetensors"
+    key = "model.layers.1.mlp.up_proj.weight"
+    edit_safetensors(path, lambda tensors: tensors.update({key: tensors[key].to(dtype)}))
+    with pytest.raises(ValueError, match=rf"w3.weight must be stored as float32, bfloat16 or float16, got {dtype}"):
+        open_checkpoint(path.parent).parameters()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "needed"),
+    [
+        ("absmax", torch.float32, torch.uint8),
+        ("nested_absmax", torch.float16, torch.float32),
+        ("quant_map", torch.bfloat16, torch.float32),
+        ("nested_quant_map", torch.float16, torch.float32),
+        ("quant_state.bitsandbytes__nf4", torch.int32, torch.uint8),
+    ],
+)
+def test_statistics_in_another_type_are_refused_before_any_weight_is_read(suffix, dtype, needed, copy) -> None:
+    path = copy("hf-tiny-qlora/base-bnb-nf4-dq") / "model.safetensors"
+    key = f"model.layers.0.mlp.up_proj.weight.{suffix}"
+    edit_safetensors(path, lambda tensors: tensors.update({key: tensors[key].to(dtype)}))
+    with pytest.raises(ValueError, match=rf"model.safetensors: {key} must be stored as {needed}, got {dtype}"):
+        open_checkpoint(path.parent).parameters()
+
+
+def test_int8_codes_in_the_tiles_of_a_gpu_are_refused(copy) -> None:
+    path = copy("hf-tiny-qlora/base") / "model.safetensors"
+    stem = "model.layers.1.mlp.up_proj"
+    int8 = {"weight": torch.ones(384, 128, dtype=torch.int8), "SCB": torch.ones(384)}
+    for order, said in ((0, ""), (2, rf"{stem}.weight_format must be 0 .*, got 2")):
+        parts = {**int8, "weight_format": torch.tensor(order, dtype=torch.uint8)}
+        edit_safetensors(
+            path, lambda tensors, parts=parts: tensors.update({f"{stem}.{k}": v for k, v in parts.items()})
+        )
+        if not said:
+            assert open_checkpoint(path.parent).is_quantized
+            open_checkpoint(path.parent).parameters()
+            continue
+        with pytest.raises(ValueError, match=said):
+            open_checkpoint(path.parent).parameters()
 
 
 @pytest.fixture

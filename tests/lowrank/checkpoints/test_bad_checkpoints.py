@@ -74,6 +74,16 @@ def index(file: str) -> Damage:
     return lambda folder: (folder / "model.safetensors.index.json").write_text(text)
 
 
+def single_beside_shards(folder: Path) -> None:
+    index("a.safetensors")(folder)
+    shutil.copyfile(folder / "model.safetensors", folder / "a.safetensors")
+
+
+def pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 13476850247\n"
+    (folder / "model.safetensors").write_text(text)
+
+
 def twice(folder: Path) -> None:
     shutil.copyfile(folder / "model.safetensors", folder / "a.safetensors")
     files = {"one": "model.safetensors", "other": "a.safetensors"}
@@ -117,6 +127,9 @@ REFUSED: dict[str, tuple[str, Damage, str]] = {
     "a safetensors header over its limit of 100 MB": (HF, large_header, "model.safetensors: .*header too large"),
     "an index that leads out of its folder": (
         HF, index("../../x.safetensors"), "a shard must be a plain file name, got '../../x.safetensors'"),
+    "one file of weights beside the shards of an index": (
+        HF, single_beside_shards, "holds model.safetensors and a.safetensors, which may be two models"),
+    "a pointer of Git LFS in place of a file": (HF, pointer, "model.safetensors: .*it is a pointer of Git LFS"),
     "a tensor is missing": (HF, safetensors(drop=HF_WQ), f"{WQ} is missing"),
     "a tensor that is none of a Llama's": (
         HF, safetensors(**{"visual.patch.weight": torch.ones(2)}), "visual.patch.weight is no tensor of a Llama"),
@@ -124,12 +137,23 @@ REFUSED: dict[str, tuple[str, Damage, str]] = {
     "a tensor of another shape": (HF, safetensors(**{HF_WQ: torch.zeros(64, 128)}), r"must have shape \[128, 128\]"),
     "a weight stored as integers without scales": (
         HF, safetensors(**{HF_WQ: torch.zeros(128, 128, dtype=torch.int8)}), f"{WQ} must be stored as float32"),
+    "a weight in FP8": (
+        HF, safetensors(**{HF_WQ: torch.zeros(128, 128, dtype=torch.float8_e4m3fn)}),
+        f"{WQ} must be stored as float32, bfloat16 or float16, got torch.float8_e4m3fn"),
+    "statistics in another type": (
+        QUANTIZED, safetensors(**{f"{HF_WQ}.nested_absmax": torch.ones(1).half()}),
+        f"{HF_WQ}.nested_absmax must be stored as torch.float32, got torch.float16"),
     "statistics that belong to no weight": (
         QUANTIZED, safetensors(**{"model.other.weight.absmax": torch.ones(2)}), "absmax belongs to no weight"),
     "a quantized embedding or output head": (
         QUANTIZED, safetensors(**{"lm_head.SCB": torch.ones(512)}), "output.weight is stored quantized; only"),
     "a weight that is NaN or infinite": (
-        META, pth(0, **{WQ: torch.inf}), f"{WQ}: quantized weights must be finite, got inf"),
+        META, pth(0, **{WQ: torch.inf}), f"{WQ}: weights must be finite, got inf"),
+    "a norm, an embedding or a head that is NaN or infinite": (
+        HF, safetensors(**{"lm_head.weight": torch.full((512, 128), torch.nan)}),
+        r"output.weight: weights must be finite, got nan at \[0, 0\]"),
+    "a tensor whose key has a prefix": (
+        HF, safetensors(**{f"_orig_mod.{HF_WQ}": torch.ones(2)}), f"_orig_mod.{HF_WQ} is no tensor .*torch.compile"),
 }  # fmt: skip
 
 
@@ -170,6 +194,39 @@ def tied(golden: Path, tmp_path: Path) -> None:
     safetensors(drop="lm_head.weight")(folder)
     model = lowrank.load(folder, "fp32")
     assert model.output.weight is model.tok_embeddings.weight
+
+
+def own_head(golden: Path, tmp_path: Path) -> None:
+    folder = copied(HF, golden, tmp_path)
+    config(tie_word_embeddings=True)(folder)
+    with pytest.warns(UserWarning, match="hold another head: that is used"):
+        model = lowrank.load(folder, "fp32")
+    assert torch.equal(model(TOKENS), lowrank.load(golden / HF, "fp32")(TOKENS))
+    safetensors(**{"lm_head.weight": load_file(folder / "model.safetensors")["model.embed_tokens.weight"]})(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = lowrank.load(folder, "fp32")
+    assert model.output.weight is model.tok_embeddings.weight
+
+
+def both_configs(golden: Path, tmp_path: Path) -> None:
+    folder = copied(HF, golden, tmp_path)
+    shutil.copyfile(golden / META / "params.json", folder / "params.json")
+    with pytest.warns(UserWarning, match="holds both params.json and config.json"):
+        model = lowrank.load(folder, "fp32")
+    assert torch.equal(model(TOKENS), lowrank.load(golden / HF, "fp32")(TOKENS))
+
+
+def dead_index(golden: Path, tmp_path: Path) -> None:
+    folder = copied(HF, golden, tmp_path)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    index("model-00001-of-00002.safetensors")(folder)
+    with pytest.warns(
+        UserWarning, match="model-00001-of-00002.safetensors of an index is missing, and pytorch_model.bin"
+    ):
+        model = lowrank.load(folder, "fp32")
+    assert torch.equal(model(TOKENS), lowrank.load(golden / HF, "fp32")(TOKENS))
 
 
 def nested(golden: Path, tmp_path: Path) -> None:
@@ -218,6 +275,9 @@ HONOURED_OR_TOLD: dict[str, Callable[[Path, Path], None]] = {
     "`norm_eps` of 1e-6 in a Llama 2 file": norm_eps,
     "a key of `config.json` that is not known": unknown_key,
     "positions past the trained length": positions,
+    "a stored head beside `tie_word_embeddings`": own_head,
+    "both `params.json` and `config.json`": both_configs,
+    "an index whose files are gone": dead_index,
 }
 
 
