@@ -13,7 +13,7 @@ SHARES = {
     "sections": "sections",
     "figure_precision": "figure precision",
     "figure_recall": "figure recall",
-    "binding": "binding",
+    "binding": "right label",
 }
 
 
@@ -35,7 +35,7 @@ def grid_section(grid: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield (
         "<figcaption>Of the documents written from unseen records; higher is better. Sections: required headings "
         "present, in order and with a body. Figure precision: figures in the text that the record holds. Figure "
-        "recall: required figures that the text states. Binding: required figures under their own label."
+        "recall: required figures that the text states. Right label: required figures under their own label."
         "</figcaption></figure></div>"
     )
     head = ["hat", "weights", "documents", "loss", *SHARES.values()]

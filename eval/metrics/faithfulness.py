@@ -5,7 +5,8 @@
     recall    = required figures that the text states    / required figures
     binding   = required figures under their own label   / required figures
 
-`lowrank.data.facts.figure_matching` defines a figure and when it is right.
+`lowrank.data.facts.figure_matching` defines a figure and when it is right. A share of nothing, 0 of 0, is None: a text
+without a figure has no precision, and a record without one no recall and no binding.
 
 **When it is bound.** In its sentence, the last key phrase before it is one of the fact's (with none before, the first
 one after). Its key phrases are its label and, for one of our kinds, every label and phrase of the field; of two that
@@ -15,13 +16,12 @@ start together, the longer counts.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from lowrank.data.documents.document import Entry
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.facts.figure_matching import Record, read_number, sentence
-from lowrank.data.facts.figures import FIGURE
-from lowrank.data.facts.formula import ARITHMETIC
+from lowrank.data.facts import figures as reader
+from lowrank.data.facts.figure_matching import Record
 
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?:\d{1,2}[.)][ \t]+)?\**(.*?)[ \t#:*]*$", re.MULTILINE)
 
@@ -35,6 +35,7 @@ class Figure:
     right  True if it states a fact
     bound  True if it stands under that fact's label
     label  the key of the fact under whose label it stands, right or not; None if it stands under none
+    read   the figure as the reader has it: kind, currency, unit, and what is not understood of it
     """
 
     start: int
@@ -44,18 +45,29 @@ class Figure:
     fact: str | None
     right: bool
     bound: bool
-    label: str | None = None
+    label: str | None
+    read: reader.Figure
+
+    @property
+    def is_understood(self) -> bool:
+        """False for an amount of which something is unknown: its scale, currency or unit, or its digits."""
+        return self.read.kind != "unknown"
 
 
 @dataclass(frozen=True)
 class Check:
-    """The four shares, 0 to 1, and the figures in the order of the text."""
+    """The four shares, 0 to 1, None where there is nothing to share, and the figures in the order of the text."""
 
-    sections: float
-    precision: float
-    recall: float
-    binding: float
+    sections: float | None
+    precision: float | None
+    recall: float | None
+    binding: float | None
     figures: tuple[Figure, ...]
+
+    @property
+    def not_understood(self) -> int:
+        """The number of figures that were not understood; none of them counts as right."""
+        return sum(not figure.is_understood for figure in self.figures)
 
 
 def check(entry: Entry, text: str) -> Check:
@@ -63,29 +75,26 @@ def check(entry: Entry, text: str) -> Check:
 
     entry  of one of KINDS; any other kind is checked with its labels as key phrases
     text   Markdown
-    A text without figures has precision 0.0 if the entry requires a figure: saying nothing is not faithful. An entry
-    that requires none gives recall and binding 1.0, and precision 1.0 to a text without figures. A fact is bound if it
-    is stated, and every figure that states it stands under its label.
+    A fact is bound if it is stated, and every figure that states it stands under its label.
     """
-    with localcontext(ARITHMETIC):
-        figures = tuple(_figures(entry, text))
+    figures = tuple(_figures(entry, text))
     required = [key for key, fact in entry.facts.items() if fact.required and fact.is_figure]
     stated = {figure.fact for figure in figures}
     unbound = {figure.fact for figure in figures if not figure.bound}
     return Check(
         sections=_sections(entry.required_sections, text),
-        precision=_share(sum(figure.right for figure in figures), len(figures), empty=0.0 if required else 1.0),
+        precision=_share(sum(figure.right for figure in figures), len(figures)),
         recall=_share(sum(key in stated for key in required), len(required)),
         binding=_share(sum(key in stated and key not in unbound for key in required), len(required)),
         figures=figures,
     )
 
 
-def _share(part: int, whole: int, empty: float = 1.0) -> float:
-    return part / whole if whole else empty
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
-def _sections(required: tuple[str, ...], text: str) -> float:
+def _sections(required: tuple[str, ...], text: str) -> float | None:
     """Each heading is looked for behind the one found last, and counts if words follow it before the next heading."""
     parts = _HEADING.split(text)
     written = [title.casefold() for title, body in zip(parts[1::2], parts[2::2], strict=True) if re.search(r"\w", body)]
@@ -99,25 +108,23 @@ def _sections(required: tuple[str, ...], text: str) -> float:
 
 def _figures(entry: Entry, text: str) -> Iterator[Figure]:
     record = Record(entry.facts)
-    masked = record.mask(text)
-    phrases = _phrases(entry, masked)
-    for match in FIGURE.finditer(masked):
-        first, last = sentence(masked, match.start())
-        number = read_number(match, before=masked[first : match.start()], after=masked[match.end() : last])
-        stating = record.stated(number)
-        ahead = [key for offset, key in phrases if first <= offset < match.start()]
-        behind = [key for offset, key in phrases if match.end() <= offset < last]
+    phrases = _phrases(entry, record.mask(text))
+    for claim in record.claims(text):
+        read, stating = claim.figure, claim.keys
+        ahead = [key for offset, key in phrases if claim.first <= offset < read.start]
+        behind = [key for offset, key in phrases if read.end <= offset < claim.last]
         label = ahead[-1] if ahead else behind[0] if behind else None
         bound = label in stating
         yield Figure(
-            start=match.start(),
-            end=match.end(),
-            text=match[0],
-            value=number.signs[0] * number.magnitude,
+            start=read.start,
+            end=read.end,
+            text=read.text,
+            value=claim.signs[0] * read.magnitude,
             fact=label if bound else stating[0] if stating else None,
             right=bool(stating),
             bound=bound,
             label=label,
+            read=read,
         )
 
 

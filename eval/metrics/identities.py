@@ -16,8 +16,8 @@ from decimal import Decimal, localcontext
 from itertools import islice, product
 
 from lowrank.data.documents.document import Entry
-from lowrank.data.facts.fact import UNITS, Facts, evaluate
-from lowrank.data.facts.figures import FIGURE, quantity
+from lowrank.data.facts.fact import Facts, evaluate
+from lowrank.data.facts.figure_matching import kinds_of
 from lowrank.data.facts.formula import ARITHMETIC, parse
 
 from .faithfulness import Figure
@@ -61,16 +61,15 @@ def check_identities(entry: Entry, figures: Sequence[Figure]) -> Identities:
 
 
 def _stated(key: str, facts: Facts, figures: Sequence[Figure]) -> Iterator[_Printed]:
-    """Every value that the document gives a fact: figures of its dimension under its label."""
-    unit = UNITS[facts[key].type]
+    """Every value that the document gives a fact: figures of its kind and currency under its label."""
+    unit, kinds = facts[key].unit, kinds_of(facts[key])
     for figure in figures:
-        match = FIGURE.fullmatch(figure.text)
-        if figure.label != key or match is None:
+        read = figure.read
+        if figure.label != key or read.kind not in kinds:
             continue
-        written = quantity(match)
-        if written.dimension != unit.dimension:
+        if read.kind == "money" and unit.dimension.upper() not in read.currencies:
             continue
-        value, quantum = figure.value / unit.scale, written.quantum / unit.scale
+        value, quantum = figure.value / unit.scale, read.quantum / unit.scale
         yield _Printed(value, quantum)
         if figure.fact == key and facts[key].number < 0 < value:  # "fell by 3.1%", "(3.1%)": the checker read a minus
             yield _Printed(-value, quantum)
@@ -99,4 +98,4 @@ def _holds(formula: str, terms: Sequence[str], reading: Sequence[_Printed], fact
 
 def _exact(key: str, facts: Facts) -> Decimal:
     """The place of the last digit of a fact as its type prints it, in its own unit."""
-    return Decimal((0, (1,), -UNITS[facts[key].type].decimals))
+    return Decimal((0, (1,), -facts[key].unit.decimals))

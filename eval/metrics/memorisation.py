@@ -12,16 +12,15 @@ at i, in their order (Karp, Miller and Rosenberg 1972). The last level sorts all
 nearest training suffix before or behind it, and how far two agree follows from the levels, largest first.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowrank.data.facts.figures import FIGURE, quantity
+from lowrank.data.facts.figures import Figure, read_figures
 
-from .faithfulness import Figure
+from .faithfulness import Figure as Checked
 
 MASK = "\N{REPLACEMENT CHARACTER}"
 Ints = NDArray[np.int64]
@@ -38,18 +37,18 @@ class Memory:
     wrong_from_training: int
 
 
-def check_memory(texts: Sequence[str], wrong: Sequence[Iterable[Figure]], training: Sequence[str]) -> list[Memory]:
+def check_memory(texts: Sequence[str], wrong: Sequence[Iterable[Checked]], training: Sequence[str]) -> list[Memory]:
     """The memorisation of each text.
 
     wrong  the figures of each text that are in no fact
     """
-    known = {_value(match) for text in training for match in FIGURE.finditer(text)}
+    known = {_value(figure) for text in training for figure in read_figures(text)}
     copied = longest_shared(texts, training)
     masked = [mask_figures(text) for text in texts]
     copied_masked = longest_shared(masked, [mask_figures(text) for text in training])
     memories = []
     for text, hidden, one, other, figures in zip(texts, masked, copied, copied_masked, wrong, strict=True):
-        values = [_value(match) for figure in figures if (match := FIGURE.fullmatch(figure.text))]
+        values = [_value(figure.read) for figure in figures]
         shares = (one / max(1, len(text)), other / max(1, len(hidden)))
         memories.append(Memory(*shares, len(values), sum(value in known for value in values)))
     return memories
@@ -57,7 +56,11 @@ def check_memory(texts: Sequence[str], wrong: Sequence[Iterable[Figure]], traini
 
 def mask_figures(text: str) -> str:
     """The text with one sign for every figure, its unit included."""
-    return FIGURE.sub(MASK, text)
+    pieces, end = [], 0
+    for figure in read_figures(text):
+        pieces += [text[end : figure.start], MASK]
+        end = figure.end
+    return "".join((*pieces, text[end:]))
 
 
 def longest_shared(texts: Sequence[str], training: Sequence[str]) -> list[int]:
@@ -118,6 +121,5 @@ def _agreement(levels: Sequence[Ranks], a: Ints, b: Ints) -> Ints:
     return agree
 
 
-def _value(match: re.Match[str]) -> tuple[str, object]:
-    written = quantity(match)
-    return written.dimension, written.magnitude
+def _value(figure: Figure) -> tuple[str, object]:
+    return figure.currencies[0] if figure.currencies else figure.kind, figure.magnitude

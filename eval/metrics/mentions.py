@@ -4,7 +4,7 @@
     dates  = dates and periods of the record that the text holds, in any way of writing a date / all of them
     dates_right = dates in the text that are the record's / dates in the text
 
-Only a whole date counts as one ("31 March 2025", "March 31, 2025", "2025-03-31"); a bare year is a figure, and the
+Only a whole date counts as one, in any of the orders of `lowrank.data.facts.dates`; a bare year is a figure, and the
 figures' check finds it wrong.
 """
 
@@ -13,12 +13,9 @@ import re
 from dataclasses import dataclass
 
 from lowrank.data.documents.document import Entry
-from lowrank.data.documents.reading import read_date
-from lowrank.data.facts.fact import MONTHS, Fact
-
-_DATE = re.compile(
-    rf"\b(?:\d{{1,2}} (?:{'|'.join(MONTHS)}) \d{{4}}|(?:{'|'.join(MONTHS)}) \d{{1,2}}, \d{{4}}|\d{{4}}-\d\d-\d\d)\b"
-)
+from lowrank.data.facts.dates import find_dates
+from lowrank.data.facts.fact import Fact
+from lowrank.data.facts.figure_matching import record_convention
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ def check_mentions(entry: Entry, text: str) -> Mentions:
     names = [fact for fact in entry.facts.values() if fact.type in ("name", "person")]
     dates = [fact for fact in entry.facts.values() if fact.type in ("date", "period")]
     known = {datetime.date.fromisoformat(fact.value) for fact in dates if fact.type == "date"}
-    written = [date for match in _DATE.finditer(text) if (date := read_date(match[0])) is not None]
+    written = [found.date for found in find_dates(text, record_convention(entry.facts))]
     return Mentions(
         names=len(names),
         names_found=sum(_holds(text, fact.print) for fact in names),

@@ -105,10 +105,10 @@ def _item_counts(entry: Entry, output: Output) -> dict[str, tuple[float, ...]]:
     arithmetic = check_identities(entry, result.figures)
     mentions = check_mentions(entry, output.text)
     return {
-        "sections": (result.sections, 1),
-        "figure_precision": (result.precision, 1),
-        "figure_recall": (result.recall, 1),
-        "binding": (result.binding, 1),
+        "sections": _of_one(result.sections),
+        "figure_precision": _of_one(result.precision),
+        "figure_recall": _of_one(result.recall),
+        "binding": _of_one(result.binding),
         "identities_printed": (arithmetic.printed, arithmetic.count),
         "identities_held": (arithmetic.held, arithmetic.printed),
         "names": (mentions.names_found, mentions.names),
@@ -120,3 +120,8 @@ def _item_counts(entry: Entry, output: Output) -> dict[str, tuple[float, ...]]:
         "rep_4": (rep_n(output.text), 1),
         "longest_repeat": (longest_repeat(output.text), 1),
     }
+
+
+def _of_one(share: float | None) -> tuple[float, float]:
+    """A share of a document in a mean over documents: 0 of 0 does not count."""
+    return (0, 0) if share is None else (share, 1)

@@ -12,8 +12,6 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-from ..data.facts.figure_matching import FALLING, Record, read_number, sentence
-from ..data.facts.figures import FIGURE, NUMBER_WORDS
 from .number_forms import (
     BEHIND_NUMBER,
     BEHIND_SCALE,
@@ -25,6 +23,8 @@ from .number_forms import (
     is_more,
     next_letters,
 )
+from .old_figures import FIGURE, NUMBER_WORDS
+from .old_matching import FALLING, Record, read_number, sentence
 
 _PREFIX = re.compile(r"\(?[-−]?(?:(?:us)?\$|usd ?)?[-−]?\(?", re.IGNORECASE)
 _LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")

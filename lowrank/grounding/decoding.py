@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.facts.fact import Facts
-from ..data.facts.figure_matching import Record
 from .automaton import START, Rules, State, Text, is_word
+from .old_matching import Record
 
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -12,9 +12,9 @@ from decimal import ROUND_FLOOR, Decimal, localcontext
 from functools import cache
 from typing import NamedTuple
 
-from ..data.facts.figure_matching import Number, Record
-from ..data.facts.figures import NUMBER_WORDS, in_words
 from ..data.facts.formula import ARITHMETIC
+from .old_figures import NUMBER_WORDS, in_words
+from .old_matching import Number, Record
 
 BEYOND_PRINT = 2  # decimals that a figure may have beyond those of its fact
 

@@ -79,7 +79,7 @@ def entry_notes(entry: "Entry") -> Iterator[str]:
     yield from findings(entry)
     marks = check(entry, entry.output)
     for name in ("sections", "precision", "recall", "binding"):
-        if (share := getattr(marks, name)) < 1:
+        if (share := getattr(marks, name)) is not None and share < 1:
             yield f"output: {name} {share:.2f} of 1"
     yield from strange_figures(entry)
 

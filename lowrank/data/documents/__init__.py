@@ -9,5 +9,6 @@ draws         rules by which fields draw their values
 splits, names ranges and names by which training and test differ
 derived       figures that follow from a record by a rule
 reading       records that others wrote
+fact_lines    labels with values: lines, tables, CSV, JSON
 consistency   checks of an entry against its own facts
 """

@@ -18,7 +18,7 @@ from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
 from lowrank.data.documents.splits import SPLITS
 from lowrank.data.encoding.template import Conversation, Turn
-from lowrank.data.facts.fact import TEXT_TYPES, UNITS, Fact, evaluate, is_decimal, render_input
+from lowrank.data.facts.fact import TEXT_TYPES, TYPES_IN_WORDS, Fact, evaluate, is_decimal, render_input
 from lowrank.data.jsonl import read_lines, write_lines
 
 LICENSE = "Apache-2.0"
@@ -205,8 +205,8 @@ def _fact_from_json(key: str, data: object, place: str) -> Fact:
     )
     if row:
         raise ValueError(f"{place}: {min(row)}: expected no such key")
-    if fact.type not in TEXT_TYPES and fact.type not in UNITS:
-        raise ValueError(f"{place}: t: expected one of {', '.join((*TEXT_TYPES, *UNITS))}, got {fact.type!r}")
+    if fact.type not in TEXT_TYPES and not fact.is_figure:
+        raise ValueError(f"{place}: t: expected one of {', '.join(TYPES_IN_WORDS)}, got {fact.type!r}")
     if fact.is_figure and not is_decimal(value):
         raise ValueError(f"{place}: v: expected a decimal number, got {value!r}")
     return fact

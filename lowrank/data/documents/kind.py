@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import localcontext
 from random import Random
 
-from ..facts.fact import Fact, Facts, evaluate, identity, make_fact
+from ..facts.fact import Fact, Facts, evaluate, identity, make_fact, unit_of
 from ..facts.formula import ARITHMETIC, Formula
 from .draws import Draw
 from .splits import Split
@@ -40,6 +40,11 @@ class Field:
     source: Draw | str | None
     unseen: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+
+    @property
+    def is_figure(self) -> bool:
+        """True if its facts are figures."""
+        return unit_of(self.type) is not None
 
     @property
     def labels(self) -> tuple[str, ...]:

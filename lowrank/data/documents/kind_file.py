@@ -14,12 +14,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ..facts.fact import TEXT_TYPES, UNITS
+from ..facts.fact import TEXT_TYPES, TYPES_IN_WORDS, UNITS, unit_of
 from ..facts.formula import WORDS, Formula, parse, parse_condition
 from .draws import NAMED_DRAWS, Choice, DaysAfter, Draw, NumberedText, Range, Share
 from .kind import INSTRUCTION, PLACEHOLDER, Cases, Field, Kind, Sentence
 
-TYPES = (*TEXT_TYPES, *UNITS)
 SOURCES = ("draw", "choices", "days_after", "range", "share", "formula")
 SHARE_STEP = Decimal("0.0001")
 LABEL = re.compile(r"[^\s:*](?:[^\n:*]{0,58}[^\s:*])?")  # what `reading` takes for the label of a line
@@ -180,8 +179,8 @@ def _field(table: _Table, above: Fields) -> Field:
     rule = "a text of at most 60 characters without colon, asterisk and line break"
     label = table.text("label", LABEL, rule)
     type = table.take("type")
-    if type not in TYPES:
-        raise ValueError(f"{table.path('type')}: must be one of {', '.join(TYPES)}, got {type!r}")
+    if not isinstance(type, str) or (type not in TEXT_TYPES and unit_of(type) is None):
+        raise ValueError(f"{table.path('type')}: must be one of {', '.join(TYPES_IN_WORDS)}, got {type!r}")
     synonyms = table.texts("synonyms", LABEL, rule, default=())
     phrases = table.texts("phrases", LABEL, rule, default=())
     source = _source(table, type, above)
@@ -210,9 +209,9 @@ def _source(table: _Table, type: str, above: Fields) -> Draw | str | None:
         _check_type(type, ("name", "person", "text", "period"), place)
         return Choice(table.texts(key))
     if key == "formula":
-        _check_type(type, UNITS, place)
+        _check_figure(type, place)
         text = table.text(key)
-        _result(text, parse, {name: Decimal for name, field in above.items() if field.type in UNITS}, place)
+        _result(text, parse, {name: Decimal for name, field in above.items() if field.is_figure}, place)
         return text
     return {"days_after": _days_after, "range": _range, "share": _share}[key](table.table(key), type, above)
 
@@ -220,7 +219,7 @@ def _source(table: _Table, type: str, above: Fields) -> Draw | str | None:
 def _days_after(table: _Table, type: str, above: Fields) -> DaysAfter:
     _check_type(type, ("date",), table.place)
     key = table.text("date")
-    _check_key(key, ("date",), above, table.path("date"))
+    _check_key(key, "date", above, table.path("date"))
     low, high = table.whole("from"), table.whole("to")
     _check_order(Decimal(low), Decimal(high), table)
     table.close()
@@ -229,7 +228,10 @@ def _days_after(table: _Table, type: str, above: Fields) -> DaysAfter:
 
 def _range(table: _Table, type: str, above: Fields) -> Range | NumberedText:
     template = table.text("template") if "template" in table.values else None
-    _check_type(type, UNITS if template is None else ("text",), table.place)
+    if template is None:
+        _check_figure(type, table.place)
+    else:
+        _check_type(type, ("text",), table.place)
     if template is not None and _placeholders(template, table.path("template")) != ["number"]:
         raise ValueError(f"{table.path('template')}: must have {{number}} once, and no other braces, got {template!r}")
     numbers = Range(table.number("from"), table.number("to"), table.number("step"))
@@ -242,24 +244,29 @@ def _range(table: _Table, type: str, above: Fields) -> Range | NumberedText:
 
 
 def _share(table: _Table, type: str, above: Fields) -> Share:
-    _check_type(type, UNITS, table.place)
+    _check_figure(type, table.place)
     key = table.text("of")
-    _check_key(key, UNITS, above, table.path("of"))
+    _check_key(key, "figure", above, table.path("of"))
     factors = Range(table.number("from"), table.number("to"), SHARE_STEP)
     _check_order(factors.low, factors.high, table)
     table.close()
     return Share(key, factors)
 
 
-def _check_type(type: str, fitting: Mapping[str, Any] | tuple[str, ...], place: str) -> None:
+def _check_type(type: str, fitting: tuple[str, ...], place: str) -> None:
     if type not in fitting:
         raise ValueError(f"{place}: must be in a field of type {' or '.join(fitting)}, got {type!r}")
 
 
-def _check_key(key: str, types: Mapping[str, Any] | tuple[str, ...], above: Fields, place: str) -> None:
-    known = [name for name, field in above.items() if field.type in types]
+def _check_figure(type: str, place: str) -> None:
+    if unit_of(type) is None:
+        raise ValueError(f"{place}: must be in a field of type {' or '.join(UNITS)}, or of money, got {type!r}")
+
+
+def _check_key(key: str, what: str, above: Fields, place: str) -> None:
+    """A key above of a figure, or of a date."""
+    known = [name for name, field in above.items() if (field.is_figure if what == "figure" else field.type == what)]
     if key not in known:
-        what = "figure" if types is UNITS else "date"
         raise ValueError(f"{place}: must be a {what} above it, one of {', '.join(known) or 'none'}, got {key!r}")
 
 
@@ -285,7 +292,7 @@ def _part(table: _Table, fields: Fields) -> Sentence | Cases:
     if "cases" not in table.values:
         table.known.append("cases")
         return _sentence(table, fields)
-    types: dict[str, type] = {key: Decimal if field.type in UNITS else str for key, field in fields.items()}
+    types: dict[str, type] = {key: Decimal if field.is_figure else str for key, field in fields.items()}
     *conditional, last = table.tables("cases")
     table.close()
     if not conditional:

@@ -1,41 +1,150 @@
-"""Records that others wrote: `label: value` lines -> typed facts, by the printed form of each value.
+"""Records that others wrote: labels with values -> typed facts, by the printed form of each value.
 
-"$812.4 million" is usd_m    "$4,812.50" usd    "12.5%" pct    "7.25 per cent" rate    "150 bps" bps    "3.41x" ratio
-"1,204" count    "31 March 2025" date    "Q3 2024", "2024" period    anything else text
+"$812.4 million" is usd_m    "€4.812,50" eur    "12.5%" pct    "7.25 per cent" rate    "150 bps" bps    "3.41x" ratio
+"2.1 percentage points" points    "1,204" and "36 months" count    "31/03/2025" date    "Q3 2024", "2024" period
+anything else text
+
+A label may name the unit of its value: "Revenue (EUR million)" with 412.5 is "Revenue", EUR 412.5 million. What a
+record leaves open is settled by its other values, and told in a note: which of two numbers 1.234 is, whose dollar "$"
+is, whether 3/4/2025 is in March or April.
 """
 
-import datetime
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, localcontext
+from typing import Literal
 
-from ..facts.fact import MONTHS, UNITS, Fact
-from ..facts.figures import FIGURE, Quantity, quantity
+from ..facts.currencies import signs_of
+from ..facts.dates import is_period, read_date, settle_dates
+from ..facts.fact import Fact, unit_of
+from ..facts.figure_matching import kinds_of
+from ..facts.figures import Figure, read_figure, read_figures
+from ..facts.formula import ARITHMETIC
+from ..facts.numerals import Convention, convention_of, read_as
+from .fact_lines import Line, lines_of
 from .kind import Field
 
-_LINE = re.compile(
-    r"^[ \t]*(?:[-*•][ \t]+)?\**(?P<label>[^:\n*]{1,60}?)\**[ \t]*:(?!//)\**[ \t]*(?P<value>\S.*?)[ \t]*$", re.M
-)
-_PERIOD = re.compile(r"(?:(?:Q[1-4]|H[12]|FY|fiscal(?: year)?)[ ]?)?(?:19|20)\d\d", re.IGNORECASE)
-_DAY_FIRST = re.compile(r"(?P<day>\d{1,2}) (?P<month>[A-Z][a-z]+) (?P<year>\d{4})")
-_MONTH_FIRST = re.compile(r"(?P<month>[A-Z][a-z]+) (?P<day>\d{1,2}), (?P<year>\d{4})")
+Fault = Literal["not read", "not understood", "in doubt", "twice", "contradiction"]
+_SHOWN: Mapping[Fault, str] = {"contradiction": "contradiction", "twice": "duplicate", "in doubt": "doubt"}
+
 _NAMES_SOMETHING = re.compile(r"(?:19|20)\d\d|0\d+")  # a bare year, an account with leading zeros: no amounts
+_LABEL_UNIT = re.compile(
+    r"(?:[ ]*[(\[](?:(?:all[ ])?(?:amounts[ ]|figures[ ])?in[ ])?(?P<bracketed>[^()\[\]]{1,30})[)\]]"
+    r"|[ ]in[ ](?P<said>[^()\[\]]{1,30})|,[ ]?(?P<behind>[^(),]{1,20}))$",
+    re.IGNORECASE,
+)
+_SCALE_WORDS = {0: "", 3: " thousand", 5: " lakh", 6: " million", 7: " crore", 9: " billion", 12: " trillion"}
+_NOTHING = re.compile(r"(?:n/?a|n\.a\.|tbd|tbc|nil|none|null|unknown|-+|\?+|…|\.\.\.)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a reader of a record has to know: where it is, what kind of fault it is, and what it is."""
+
+    place: str
+    fault: Fault
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The facts of a record, and what could not be read without a doubt.
+
+    places  key of a fact -> where it stands
+    """
+
+    facts: Mapping[str, Fact]
+    notes: tuple[Note, ...]
+    places: Mapping[str, str]
+
+    @property
+    def figures(self) -> int:
+        """The number of facts that are figures."""
+        return sum(fact.is_figure for fact in self.facts.values())
+
+    def summary(self) -> str:
+        """ "8 facts, 5 figures; line 7 not read; 2 amounts are not understood" """
+        told = [f"{count(len(self.facts), 'fact')}, {count(self.figures, 'figure')}"]
+        places = [note.place for note in self.notes if note.fault == "not read"]
+        if places:
+            more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+            told.append(f"{', '.join(places[:3])}{more} not read")
+        faults = Counter(note.fault for note in self.notes)
+        if number := faults["not understood"]:
+            told.append(f"{count(number, 'amount')} {'is' if number == 1 else 'are'} not understood")
+        for fault, word in _SHOWN.items():
+            if number := faults[fault]:
+                told.append(count(number, word))
+        return "; ".join(told)
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 fact", "8 facts" """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def read_facts(text: str, fields: Mapping[str, Field]) -> dict[str, Fact]:
-    """The facts of every `label: value` line, keyed by the field of that label, else by the label itself.
+    """The facts of a text (see `read_record`)."""
+    return dict(read_record(text, fields).facts)
 
-    fields  those of a kind, or none: only a field tells a name or a person from other text
+
+def read_record(text: str, fields: Mapping[str, Field], convention: Convention | None = None) -> Reading:
+    """The facts of a text, keyed by the field of each label, else by the label itself.
+
+    text        lines `label: value`, a Markdown table, CSV or JSON: see `fact_lines`
+    fields      those of a kind, or none: only a field tells a name or a person from other text
+    convention  how numbers and dates are written; None: as the values themselves tell
     """
-    owners = {label.casefold(): key for key, field in fields.items() for label in field.labels}
+    lines, not_read = lines_of(text)
+    notes = [Note(place, "not read", f"{_short(line)!r} has no label with a value") for place, line in not_read]
+    return read_lines(lines, fields, convention, notes)
+
+
+def read_lines(
+    lines: Sequence[Line],
+    fields: Mapping[str, Field],
+    convention: Convention | None = None,
+    notes: Iterable[Note] = (),
+) -> Reading:
+    """The facts of labels with values (see `read_record`); `notes` that there are already."""
+    told = list(notes)
+    reader = _Reader(lines, convention)
+    owners = {_folded(label): key for key, field in fields.items() for label in field.labels}
     facts: dict[str, Fact] = {}
-    for match in _LINE.finditer(text):
-        label, value = match["label"].strip(), match["value"]
-        owner = owners.get(label.casefold())
-        key = next(key for key in _keys(owner or label) if key not in facts)
-        facts[key] = read_fact(label, value, fields[owner].type if owner else "text")
-    return facts
+    places: dict[str, str] = {}
+    first: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        owner = owners.get(_folded(line.label)) or owners.get(_folded(reader.label(line)))
+        fact, faults = reader.fact(line, fields[owner].type if owner else "text")
+        told += faults
+        name = owner or _folded(fact.label)
+        if name in first:
+            place, value = first[name]
+            if value == _value(fact):
+                told.append(Note(line.place, "twice", f"{fact.label!r} is {fact.print!r} as in {place}"))
+                continue
+            known = facts[next(key for key in facts if places[key] == place)].print
+            told.append(Note(line.place, "contradiction", f"{fact.label!r} is {fact.print!r}, in {place} {known!r}"))
+        first.setdefault(name, (line.place, _value(fact)))
+        key = next(key for key in _keys(owner or fact.label) if key not in facts)
+        facts[key], places[key] = fact, line.place
+    return Reading(facts, tuple(told), places)
+
+
+def _value(fact: Fact) -> str:
+    if not fact.is_figure:
+        return fact.value
+    with localcontext(ARITHMETIC):
+        return f"{fact.unit.dimension} {(fact.number * fact.unit.scale).normalize()}"
+
+
+def _folded(label: str) -> str:
+    return " ".join(label.replace("\u00a0", " ").split()).casefold()
 
 
 def _keys(label: str) -> Iterator[str]:
@@ -49,60 +158,179 @@ def _keys(label: str) -> Iterator[str]:
         yield f"{key}_{number}"
 
 
-def read_fact(label: str, text: str, expected: str = "text") -> Fact:
+def read_fact(label: str, text: str, expected: str = "text", convention: Convention | None = None) -> Fact:
     """The fact that a printed value states; `expected` is its type if the printed form tells none."""
-    written = read_quantity(text)
-    if written is not None and not _NAMES_SOMETHING.fullmatch(text):
-        type = _figure_type(written)
-        value = written.magnitude / UNITS[type].scale * (-1 if written.negative else 1)
-        return Fact(f"{value:f}", type, text, label)
-    if (date := read_date(text)) is not None:
-        return Fact(date.isoformat(), "date", text, label)
-    if _PERIOD.fullmatch(text):
-        return Fact(text, "period", text, label)
-    return Fact(text, expected if expected in ("name", "person", "period") else "text", text, label)
+    line = Line("", label, text)
+    return _Reader([line], convention).fact(line, expected)[0]
 
 
-def read_quantity(text: str) -> Quantity | None:
-    """The figure that a text is as a whole, None if it is none; in parentheses it is negative."""
-    inner = text[1:-1] if text.startswith("(") and text.endswith(")") else text
-    match = FIGURE.fullmatch(inner)
-    if match is None:
-        return None
-    written = quantity(match)
-    return replace(written, negative=True) if inner != text or written.enclosed else written
+class _Reader:
+    """What the values of a record tell of one another."""
+
+    def __init__(self, lines: Sequence[Line], convention: Convention | None) -> None:
+        values = [line.value for line in lines]
+        told = convention or convention_of(values)
+        self.convention = replace(told, spaced=True)  # a value stands alone: spaces in it group its digits
+        figures = [figure for value in values if (figure := read_figure(value, self.convention)) is not None]
+        self.codes = {figure.currencies[0] for figure in figures if len(figure.currencies) == 1}
+        signs = {figure.currencies[0] for figure in figures if len(figure.currencies) > 1}
+        if convention is None:
+            dollars = bool(signs or self.codes) and self.codes <= {"USD"} and signs <= {"USD"}
+            self.convention = settle_dates(self.convention, values, dollars=dollars)
+
+    def label(self, line: Line) -> str:
+        """The label without the unit that it names."""
+        return self._united(line)[0]
+
+    def fact(self, line: Line, expected: str) -> tuple[Fact, list[Note]]:
+        """The fact of a line, and what has to be told of it."""
+        text = line.value
+        label, figure, printed = self._united(line)
+        if figure is not None and figure.kind != "unknown" and not _NAMES_SOMETHING.fullmatch(text):
+            return self._figure(line, label, figure, printed)
+        if (dated := read_date(text, self.convention)) is not None:
+            notes = []
+            if dated.in_doubt:
+                order = "day first" if self.convention.day_first else "month first"
+                notes.append(Note(line.place, "in doubt", f"{text!r} is read {order}, as {dated.date.isoformat()}"))
+            return Fact(dated.date.isoformat(), "date", text, line.label), notes
+        if is_period(text):
+            return Fact(text, "period", text, line.label), []
+        type = expected if expected in ("name", "person", "period") else "text"
+        return Fact(text, type, text, line.label), self._not_understood(line, expected)
+
+    def _figure(self, line: Line, label: str, figure: Figure, printed: str) -> tuple[Fact, list[Note]]:
+        notes = []
+        code = self._code(figure)
+        if figure.in_doubt:
+            number = f"{figure.magnitude:f}"
+            notes.append(
+                Note(
+                    line.place,
+                    "in doubt",
+                    f"{line.value!r} is read as {number}: {self.convention.decimal!r} is the decimal sign",
+                )
+            )
+        if len(figure.currencies) > 1 and code != figure.currencies[0]:
+            notes.append(Note(line.place, "in doubt", f"{line.value!r} is read as {code}, the record's other currency"))
+        elif (
+            figure.currencies and figure.currencies[0] != "USD" and len(figure.currencies) > 1 and self._is_open(figure)
+        ):
+            others = ", ".join(figure.currencies[1:4])
+            notes.append(Note(line.place, "in doubt", f"{line.value!r} is read as {code}; it may be {others}"))
+        type = figure_type(figure, code)
+        unit = unit_of(type)
+        assert unit is not None, type
+        with localcontext(ARITHMETIC):
+            value = figure.value / unit.scale
+        return Fact(f"{value:f}", type, printed, label), notes
+
+    def _code(self, figure: Figure) -> str:
+        """The currency of money: that of its sign, or the only one of its sign that the record names otherwise."""
+        if not figure.currencies:
+            return ""
+        named = self.codes.intersection(figure.currencies)
+        if figure.currencies[0] in named or len(named) != 1:
+            return figure.currencies[0]
+        return next(iter(named))
+
+    def _is_open(self, figure: Figure) -> bool:
+        """True if a sign is as much one currency's as another's, and the record names none of them."""
+        first = signs_of(figure.currencies[0])
+        return not self.codes.intersection(figure.currencies) and bool(first) and first[0].isalpha()
+
+    def _united(self, line: Line) -> tuple[str, Figure | None, str]:
+        """Label, figure and print of a line; with the unit that its label names, if the value has none."""
+        figure = read_figure(line.value, self.convention)
+        if figure is None or figure.kind != "count" or figure.unit or figure.exponent:
+            return line.label, figure, line.value
+        for named in _LABEL_UNIT.finditer(line.label):
+            unit = next(filter(None, named.groups()))
+            if (found := _with_unit(line.value, unit, self.convention)) is not None:
+                return line.label[: named.start()].rstrip(), *found
+        return line.label, figure, line.value
+
+    def _not_understood(self, line: Line, expected: str) -> list[Note]:
+        """A note for a text that has an amount in it, or should be one."""
+        text = line.value
+        if expected in ("name", "person"):
+            return []
+        figures = [figure for figure in read_figures(text, self.convention) if figure.kind != "count"]
+        unread = [
+            figure for figure in figures if figure.reason not in ("a number in a word", "letters behind a number")
+        ]
+        should = unit_of(expected) is not None and not _NOTHING.fullmatch(text)
+        if not unread and not should:
+            return []
+        why = next((f": {figure.reason}" for figure in unread if figure.reason), "")
+        return [Note(line.place, "not understood", f"{_short(text)!r} ({line.label}) is kept as text{why}")]
 
 
-def read_date(text: str) -> datetime.date | None:
-    """The date of "2025-03-31", "31 March 2025" or "March 31, 2025", None for another text."""
-    match = _DAY_FIRST.fullmatch(text) or _MONTH_FIRST.fullmatch(text)
-    try:
-        if match is None:
-            return datetime.date.fromisoformat(text) if "-" in text else None
-        return datetime.date(int(match["year"]), MONTHS.index(match["month"]) + 1, int(match["day"]))
-    except ValueError:  # no such day or month, or no date at all
-        return None
+def _with_unit(value: str, unit: str, convention: Convention) -> tuple[Figure, str] | None:
+    """The figure of a number with a unit that stands elsewhere, and its print; None if that is no unit."""
+    unit = re.sub(r"'?000'?s?\b", " thousand", read_as(unit).replace("\u00a0", " ")).strip()
+    bare = value[1:-1] if value.startswith("(") and value.endswith(")") else value
+    for text in (f"{bare} {unit}", f"{unit} {bare}", f"{bare}{unit}"):
+        figure = read_figure(text, convention)
+        if figure is None or figure.kind == "unknown" or (figure.kind == "count" and not figure.exponent):
+            continue
+        is_negative = figure.negative or bare is not value
+        digits = bare.lstrip("-−–‒ ")
+        if figure.kind == "money":
+            scale = _SCALE_WORDS.get(figure.exponent)
+            if scale is None:
+                return None
+            written = next(
+                (sign for sign in signs_of(figure.currencies[0]) if sign in unit), f"{figure.currencies[0]} "
+            )
+            printed = f"{'-' * is_negative}{written}{digits}{scale}"
+        elif figure.kind == "count":
+            printed = f"{'-' * is_negative}{digits}{_SCALE_WORDS[figure.exponent]}"
+        else:
+            space = "" if unit in ("%", "x") else " "
+            printed = f"{'-' * is_negative}{digits}{space}{unit}"
+        read = read_figure(printed, convention)
+        if read is not None and read.magnitude == figure.magnitude and read.kind == figure.kind:
+            return read, printed
+    return None
 
 
-def states(fact: Fact) -> bool:
-    """True if a fact's print says its value, in any notation."""
+def figure_type(figure: Figure, code: str = "") -> str:
+    """The type of a figure: money by its currency and scale, per cent by its decimals."""
+    if figure.kind == "money":
+        return f"{code.lower()}_m" if figure.exponent >= 6 else code.lower()
+    if figure.kind == "percent":
+        return "pct" if figure.quantum >= Decimal("0.1") else "rate"
+    return {"basis points": "bps", "points": "points", "multiple": "ratio", "count": "count"}[figure.kind]
+
+
+def states(fact: Fact, convention: Convention | None = None) -> bool:
+    """True if a fact's print says its value, in any notation.
+
+    convention  that of its record; None: in either way of writing numbers
+    """
+    tried = (
+        (convention,) if convention else tuple(Convention(sign, spaced=True, day_first=sign == ",") for sign in ".,")
+    )
+    return any(_states(fact, way) for way in tried)
+
+
+def _states(fact: Fact, convention: Convention) -> bool:
     if fact.type == "date":
-        date = read_date(fact.print)
-        return date is not None and date.isoformat() == fact.value
+        ways = (convention, replace(convention, day_first=not convention.day_first))
+        return any(
+            (dated := read_date(fact.print, way)) is not None and dated.date.isoformat() == fact.value for way in ways
+        )
     if not fact.is_figure:
         return fact.print == fact.value
-    written, unit = read_quantity(fact.print), UNITS[fact.type]
-    if written is None or written.dimension != unit.dimension:
+    figure, unit = read_figure(fact.print, replace(convention, spaced=True)), fact.unit
+    if figure is None or figure.kind not in kinds_of(fact):
         return False
-    return written.magnitude * (-1 if written.negative else 1) == fact.number * unit.scale
+    if figure.kind == "money" and unit.dimension.upper() not in figure.currencies:
+        return False
+    with localcontext(ARITHMETIC):
+        return figure.value == fact.number * unit.scale
 
 
-def _figure_type(written: Quantity) -> str:
-    """The type of a figure: dollars by their scale, per cent by its decimals."""
-    if written.dimension == "usd":
-        return "usd_m" if written.exponent >= 6 else "usd"
-    if written.dimension == "pct":
-        if written.exponent == -2:
-            return "bps"
-        return "pct" if written.quantum >= Decimal("0.1") else "rate"
-    return "ratio" if written.dimension == "x" else "count"
+def _short(text: str) -> str:
+    return text if len(text) <= 50 else f"{text[:47]}..."

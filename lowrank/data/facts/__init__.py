@@ -2,6 +2,13 @@
 
 fact             a value, its type, and its printed form
 formula          the grammar of formulas and conditions
-figures          figures as they are written in a text
+figures          the one reader of figures as they are written in a text
+written_forms    its inverse: the written forms that state a fact
 figure_matching  when a figure of a text states a fact of a record
+numerals         numbers in digits, and the conventions by which they are written
+number_words     numbers in words
+units            scales and units
+currencies       signs, codes and names of currencies
+dates            dates and periods
+cldr             the tables of CLDR, under the Unicode licence: currencies, locales, months
 """

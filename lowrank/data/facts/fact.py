@@ -3,6 +3,7 @@
     print(812.4, usd_m) = "$812.4 million"        leverage = round_half_up(total_debt / ebitda, 2)
     or, in another notation, "USD 812.4 million"
 
+Money in another currency than dollars has the currency's code as its type, in millions with `_m` behind it: eur, eur_m.
 Every figure is a `Decimal`, rounded half up. A derived figure is computed from the rounded, printed figures it comes
 from, so a reader with a calculator gets the number on the page.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 
+from .currencies import currencies, names_of, signs_of
 from .formula import ARITHMETIC, parse
 
 TEXT_TYPES = ("name", "person", "text", "date", "period")
@@ -24,13 +26,17 @@ MONTHS = (
 
 @dataclass(frozen=True)
 class Unit:
-    """Decimals and dimension of a type of figure: value * scale is in `dimension` (usd, pct, x or count)."""
+    """Decimals and dimension of a type of figure: value * scale is in `dimension`.
+
+    dimension  pct, points (of a per cent), x, count, or a currency's code in lower case
+    """
 
     decimals: int
     dimension: str
     scale: Decimal = Decimal(1)
 
 
+# The types that the kinds of documents draw. `unit_of` has those of records that others wrote, too.
 UNITS: Mapping[str, Unit] = MappingProxyType(
     {
         "usd": Unit(2, "usd"),
@@ -42,6 +48,22 @@ UNITS: Mapping[str, Unit] = MappingProxyType(
         "count": Unit(0, "count"),
     }
 )
+
+_POINTS = Unit(2, "points")
+TYPES_IN_WORDS = (*TEXT_TYPES, *UNITS, "points", "a currency's code such as eur, eur_m")
+
+
+def unit_of(type: str) -> Unit | None:
+    """The unit of a type of figure, None for a type that is no figure's."""
+    if type in UNITS:
+        return UNITS[type]
+    if type == "points":
+        return _POINTS
+    code, _, millions = type.partition("_")
+    if code.islower() and (currency := currencies().get(code.upper())) is not None and millions in ("", "m"):
+        return Unit(1, code, Decimal(10**6)) if millions else Unit(currency.decimals, code)
+    return None
+
 
 # Notation -> type -> how it prints. A record keeps to one notation; training shows SEEN_NOTATION only.
 NOTATIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -96,7 +118,7 @@ class Fact:
     """One line of a record, `label: print`.
 
     value     a decimal ("812.4", in the unit of its type), an ISO date ("2025-03-31"), or text
-    type      name, person, text, date, period, or a key of UNITS
+    type      name, person, text, date, period, or a type of figure: a key of UNITS, "points", "eur", "eur_m"
     print     exactly what record and document show: "$812.4 million", "31 March 2025"
     label     what stands before it in the record
     source    the formula it was derived by ("total_debt / ebitda", keys of the same record), None if it was given
@@ -113,7 +135,14 @@ class Fact:
     @property
     def is_figure(self) -> bool:
         """True if the value is a number with a unit, not a name, a date or a text."""
-        return self.type in UNITS
+        return unit_of(self.type) is not None
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of its type. Raises ValueError for a text."""
+        if (unit := unit_of(self.type)) is None:
+            raise ValueError(f"Fact.unit: a fact of type {self.type} is not a figure: {self.value!r}")
+        return unit
 
     @property
     def number(self) -> Decimal:
@@ -142,14 +171,29 @@ def round_half_up(value: Decimal, decimals: int) -> Decimal:
 
 def print_value(type: str, value: str, notation: str = SEEN_NOTATION) -> str:
     """The string of a value: "-8.4%", "$4,812.50", "3.41x", "150 bps", "31 March 2025"; text as it is."""
-    if type in UNITS:
+    if (unit := unit_of(type)) is not None:
         number = Decimal(value)
-        digits = f"{number.copy_abs():,.{UNITS[type].decimals}f}"
-        return NOTATIONS[notation][type].format(sign="-" if number < 0 else "", number=digits)
+        digits = f"{number.copy_abs():,.{unit.decimals}f}"
+        return _form(type, notation).format(sign="-" if number < 0 else "", number=digits)
     if type == "date":
         date = datetime.date.fromisoformat(value)
         return NOTATIONS[notation][type].format(date=date, month=MONTHS[date.month - 1])
     return value
+
+
+def _form(type: str, notation: str) -> str:
+    """How a type prints: that of the dollar with another currency's sign, code or name in its place."""
+    forms = NOTATIONS[notation]
+    if type in forms:
+        return forms[type]
+    if type == "points":
+        return "{sign}{number} percentage points"
+    code, _, millions = type.upper().partition("_")
+    form = forms["usd_m" if millions else "usd"]
+    signs, names = signs_of(code), names_of(code)
+    sign = signs[0] if signs and not signs[0][-1].isalpha() else f"{code} "
+    name = max(names, key=len) if names else code
+    return form.replace("US$", f"{code} ").replace("$", sign).replace("USD", code).replace("dollars", name)
 
 
 def make_fact(
@@ -157,15 +201,16 @@ def make_fact(
 ) -> Fact:
     """A fact from its value: a figure is rounded half up to the decimals its type prints.
 
-    Raises ValueError for a type that is none of TEXT_TYPES and UNITS, and for a figure that is no finite decimal.
+    Raises ValueError for a type that is neither of TEXT_TYPES nor a figure's, and a figure that is no finite decimal.
     """
-    if type not in UNITS and type not in TEXT_TYPES:
-        raise ValueError(f"make_fact: type must be one of {', '.join((*TEXT_TYPES, *UNITS))}, got {type!r}")
+    unit = unit_of(type)
+    if unit is None and type not in TEXT_TYPES:
+        raise ValueError(f"make_fact: type must be one of {', '.join(TYPES_IN_WORDS)}, got {type!r}")
     text = str(value)
-    if type in UNITS:
+    if unit is not None:
         if not is_decimal(text):
             raise ValueError(f"make_fact: the value of a {type} must be a finite decimal, got {text!r}")
-        text = str(round_half_up(Decimal(text), UNITS[type].decimals))
+        text = str(round_half_up(Decimal(text), unit.decimals))
     return Fact(text, type, print_value(type, text, notation), label, source)
 
 
@@ -182,7 +227,7 @@ def evaluate(formula: str, facts: Facts) -> Decimal:
 
 def identity(key: str, fact: Fact) -> str:
     """`leverage == round(total_debt / ebitda, 2)`, the rule that a derived figure obeys."""
-    return f"{key} == round({fact.source}, {UNITS[fact.type].decimals})"
+    return f"{key} == round({fact.source}, {fact.unit.decimals})"
 
 
 def render_input(facts: Facts) -> str:

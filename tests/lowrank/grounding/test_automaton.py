@@ -8,9 +8,9 @@ from lowrank.data.documents.document import make_documents
 from lowrank.data.documents.names import NAMES
 from lowrank.data.documents.reading import read_facts
 from lowrank.data.facts.fact import Fact, Facts, make_fact
-from lowrank.data.facts.figure_matching import Record
-from lowrank.data.facts.figures import FIGURE
 from lowrank.grounding.automaton import START, Rules, State
+from lowrank.grounding.old_figures import FIGURE
+from lowrank.grounding.old_matching import Record
 
 FACTS = {
     "company": make_fact("company", "name", "Tarvane Foods Inc."),

@@ -8,8 +8,8 @@ import torch
 from lowrank.checkpoints.load import load
 from lowrank.data.documents.document import make_documents
 from lowrank.data.facts.fact import make_fact
-from lowrank.data.facts.figures import FIGURE
 from lowrank.grounding.decoding import Grounding, Vocabulary
+from lowrank.grounding.old_figures import FIGURE
 from lowrank.model.generate import generate, stream
 from lowrank.model.tokenizer import Tokenizer
 

@@ -264,7 +264,7 @@ DEBT = {"v": "812.4", "t": "usd_m", "print": "$812.4 million"}
         (changed(facts={"debt": {"v": "812.4"}}), r"facts\.debt: t: expected a string, got nothing"),
         (changed(facts={"debt": DEBT | {"v": 812.4}}), r"facts\.debt: v: expected a string, got float 812\.4"),
         (changed(facts={"debt": DEBT | {"v": "much"}}), r"facts\.debt: v: expected a decimal number, got 'much'"),
-        (changed(facts={"debt": DEBT | {"t": "eur"}}), r"facts\.debt: t: expected one of name, .*, got 'eur'"),
+        (changed(facts={"debt": DEBT | {"t": "euro"}}), r"facts\.debt: t: expected one of name, .*, got 'euro'"),
         (changed(facts={"debt": DEBT | {"form": "a"}}), r"facts\.debt: form: expected no such key"),
         (changed(facts={"debt": DEBT | {"from": "a + b"}}), r"facts\.debt: from: formula 'a \+ b': 'a' is neither"),
     ],

@@ -154,7 +154,7 @@ def test_the_example_of_the_page_gives_the_document_of_the_page(tmp_path: Path) 
 
 def test_the_faults_of_the_page_are_told_as_the_page_says(tmp_path: Path) -> None:
     shown = [line.strip() for line in PAGE.splitlines() if line.startswith("    rent_notice.toml: ")]
-    broken = [EXAMPLE.replace('type = "usd"', 'type = "eur"', 1), EXAMPLE.replace("change >=", "chnge >=")]
+    broken = [EXAMPLE.replace('type = "usd"', 'type = "euro"', 1), EXAMPLE.replace("change >=", "chnge >=")]
     for text, line in zip(broken, shown, strict=True):
         with pytest.raises(ValueError) as error:
             read(tmp_path, text)
@@ -207,7 +207,7 @@ FAULTS: dict[str, tuple[Callable[[], str], str]] = {
     "label missing": (swap('label = "debt"', ""), "fields.debt.label: must be there"),
     "label with a colon": (swap('label = "debt"', 'label = "debt:"'), "fields.debt.label: must be a text .*'debt:'"),
     "label too long": (swap('"debt"', f'"{"d" * 61}"'), "fields.debt.label: must be a text of at most 60 characters"),
-    "type unknown": (swap('"usd_m"', '"eur"'), "fields.debt.type: must be one of name, .*, count, got 'eur'"),
+    "type unknown": (swap('"usd_m"', '"euro"'), "fields.debt.type: must be one of name, .*, eur_m, got 'euro'"),
     "type a list": (swap('"usd_m"', '["usd"]'), r"fields.debt.type: must be one of name, .*, got \['usd'\]"),
     "synonyms a text": (
         swap('["borrowings"]', '"loans"'),

@@ -38,7 +38,7 @@ from lowrank.data.facts.fact import Fact
         ("12 Smarch 2025", "text", "12 Smarch 2025"),
         ("00471", "text", "00471"),
         ("BBB-", "text", "BBB-"),
-        ("36 months", "text", "36 months"),
+        ("36 months", "count", "36"),
         ("$5 to $6 million", "text", "$5 to $6 million"),
     ],
 )

@@ -84,7 +84,7 @@ def test_identity_and_input() -> None:
 
 def test_errors_of_facts() -> None:
     with pytest.raises(ValueError, match="type must be one of name, person"):
-        make_fact("debt", "eur", "1")
+        make_fact("debt", "euros", "1")
     with pytest.raises(ValueError, match="the value of a usd_m must be a finite decimal, got 'much'"):
         make_fact("debt", "usd_m", "much")
     with pytest.raises(ValueError, match="a fact of type date is not a figure: '2025-03-31'"):
