@@ -21,6 +21,7 @@ EXTRAS = {
         Library("pyarrow", "pyarrow", _MIXTURE),
         Library("datasketch", "datasketch", _MIXTURE),
         Library("jsonschema", "jsonschema", "`lowrank data check` and `lowrank data import`"),
+        Library("openpyxl", "openpyxl", "spreadsheets of facts in `lowrank generate --facts`"),
     ),
     "gguf": (Library("gguf", "gguf", "`lowrank export --format gguf`"),),
     "tokenizers": (

@@ -100,6 +100,14 @@ def _cells(row: str) -> list[str]:
     return [cell.strip(" \t\u00a0*").replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", inner)]
 
 
+def read_cells(text: str) -> list[Row] | None:
+    """The rows of a text that is one Markdown table, None for another text."""
+    rows = [(f"line {number}", row) for number, row in enumerate(text.split("\n"), start=1) if row.strip()]
+    if not rows or not all("|" in row for _, row in rows) or not any(_RULE.fullmatch(row.strip()) for _, row in rows):
+        return None
+    return [(place, _cells(row)) for place, row in rows if not _RULE.fullmatch(row.strip())]
+
+
 def _json(text: str) -> list[Line] | None:
     if not text.lstrip().startswith("{"):
         return None
