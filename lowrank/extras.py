@@ -13,15 +13,18 @@ class Library(NamedTuple):
     serves: str
 
 
-_MIXTURE, _LIVE = "`lowrank data mixture`", "`lowrank parity --live` and the peers of `lowrank bench`"
+_MIXTURE = "`lowrank data mixture`"
+_TRAIN = "`lowrank train` and `lowrank data`"
+_LIVE = "`lowrank parity --live` and the peers of `lowrank bench`"
 
 # An extra of pyproject.toml -> its libraries. `docs`, `test` and `wheel` are for work on lowrank itself.
 EXTRAS = {
     "data": (
-        Library("pyarrow", "pyarrow", _MIXTURE),
+        Library("pyarrow", "pyarrow", f"Parquet files for {_TRAIN}, and {_MIXTURE}"),
         Library("datasketch", "datasketch", _MIXTURE),
-        Library("jsonschema", "jsonschema", "`lowrank data check` and `lowrank data import`"),
-        Library("openpyxl", "openpyxl", "spreadsheets of facts in `lowrank generate --facts`"),
+        Library(
+            "openpyxl", "openpyxl", f"spreadsheets of facts in `lowrank generate --facts`, XLSX files for {_TRAIN}"
+        ),
     ),
     "gguf": (Library("gguf", "gguf", "`lowrank export --format gguf`"),),
     "tokenizers": (

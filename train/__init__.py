@@ -2,6 +2,7 @@
 
 config          a run as a TOML file; an unknown key is refused. recipes/ has those that come with the package
 toml_tables     TOML tables as dataclasses, with errors by key
+data            the entries of a run, learned and held out
 from_config     builds a run out of its config, and trains it
 trainer         one run, from config to adapter
 step            one step: batches, gradient, update

@@ -47,14 +47,22 @@ class AdapterTable:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """train: a file in one of `data.imports.formats`, or "documents" for our own 100. Longer entries are left out.
+    """train: a file in one of `data.imports.formats`, "documents" for our own 100, or a list of these.
+
+    max_tokens: longer entries are left out. weights: how often an epoch has the entries of each file, 0.5 is half of
+    them. validation: what is held out of them, a share below 1 or a number of entries. seed: of both draws. skip_bad:
+    rows that cannot be learned are left out.
 
     group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
     entries, tokens, supervised: what one epoch holds, as a recipe states it; a plan takes them where the data are not
     at hand, a run says where the data differ. 0 = not stated. estimated: whether they were counted on no data.
     """
 
-    train: str = "documents"
+    train: str | list[str] = "documents"
+    weights: list[float] = field(default_factory=list)
+    validation: float = 0.0
+    seed: int = 0
+    skip_bad: bool = False
     template: str = "alpaca"
     max_tokens: int = 1024
     group_by_length: bool = False
@@ -63,6 +71,11 @@ class DataConfig:
     tokens: int = 0
     supervised: int = 0
     estimated: bool = False
+
+    @property
+    def sources(self) -> list[str]:
+        """The files, one or several."""
+        return [self.train] if isinstance(self.train, str) else self.train
 
 
 @dataclass(frozen=True)
@@ -188,8 +201,13 @@ class TrainConfig:
             )
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")
-        if self.watch.every and not self.watch.held_out:
-            raise ValueError(f"{where}: watch.every needs watch.held_out: a file of entries, or 'documents'")
+        _check_sources(data, where)
+        if self.watch.every and not self.watch.held_out and not data.validation:
+            raise ValueError(
+                f"{where}: watch.every needs data.validation, or watch.held_out: a file of entries, or 'documents'"
+            )
+        if data.validation and (self.watch.held_out or not self.watch.every):
+            raise ValueError(f"{where}: data.validation needs watch.every, and no watch.held_out beside it")
 
 
 MINIMUM = {
@@ -200,6 +218,7 @@ MINIMUM = {
     "run.checkpoint_minutes": 0,
     "run.keep": 1,
     "data.max_tokens": 2,
+    "data.validation": 0,
     "optimizer.warmup": 0,
     "optimizer.weight_decay": 0,
     "optimizer.max_skipped": 0,
@@ -222,6 +241,25 @@ def recipe_path(name: str | Path) -> Path:
     if str(name) in recipe_names():
         return RECIPES / f"{name}.toml"
     raise ValueError(f"{path}: no such file, and no recipe: {', '.join(recipe_names())}")
+
+
+def _check_sources(data: DataConfig, where: str) -> None:
+    sources = data.sources
+    if not sources or not all(isinstance(source, str) and source for source in sources):
+        raise ValueError(f"{where}: data.train must be a file or a list of files, got {data.train!r}")
+    weights = data.weights
+    if weights and (len(weights) != len(sources) or not all(_is_positive(weight) for weight in weights)):
+        raise ValueError(
+            f"{where}: data.weights must be a number above 0 for each of {len(sources)} files, got {weights!r}"
+        )
+    if data.validation >= 1 and data.validation != int(data.validation):
+        raise ValueError(
+            f"{where}: data.validation must be a share below 1 or a whole number of entries, got {data.validation}"
+        )
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0 and math.isfinite(value)
 
 
 def _one_of(value: str, names: Any, where: str) -> None:

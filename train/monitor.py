@@ -112,7 +112,7 @@ class Watch:
         self._config, self._model, self._limit = config, model, limit_tflops
         self._device = torch.device(config.base.device)
         self._trackers = [tracker(config, out) for tracker in map(find_tracker, config.watch.trackers)]
-        self._held_out = _reopened(out / HELD_OUT, len(log)) if config.watch.held_out else None
+        self._held_out = _reopened(out / HELD_OUT, len(log)) if config.watch.every else None
         self._log = (out / LOG).open("w", encoding="utf-8")
         self._log.writelines(json.dumps(row) + "\n" for row in log)
         self._bar = ProgressBar(

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from ..checkpoints.embedded import base_folder
     from ..checkpoints.open_base import no_tokenizer_reason
     from ..data.documents.document import make_documents
-    from ..data.imports.formats import read_conversations
+    from ..data.imports.examples import read_conversations
     from ..eval.parity.merge_drift import measure_drift
 
     if args.n < 0:

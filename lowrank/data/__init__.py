@@ -6,5 +6,5 @@ imports    files of examples that others wrote
 mixture    the instruction set out of four public data sets
 encoding   templates, token ids, batches
 corpus     the training text of the embedded base
-jsonl      files of JSON lines
+jsonl      JSON, and files of JSON lines
 """

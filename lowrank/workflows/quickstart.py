@@ -26,7 +26,8 @@ from ..eval.tasks.documents import Documents
 from ..kernels.weights.quantized_weight import stored_bytes
 from ..layers.quant_linear import QuantLinear
 from ..train.config import TrainConfig
-from ..train.from_config import DOCUMENTS_SEED, train_from_config
+from ..train.data import DOCUMENTS_SEED
+from ..train.from_config import train_from_config
 
 NAME = "finance"
 FOUR_BIT, FULL = "nf4-dq", "fp32"

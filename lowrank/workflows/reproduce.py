@@ -35,7 +35,8 @@ from ..eval.tasks.sentiment import Sentiment
 from ..eval.tasks.task import Task
 from ..train.checkpoint import Checkpoints
 from ..train.config import TrainConfig
-from ..train.from_config import DOCUMENTS_SEED, Result, train_from_config
+from ..train.data import DOCUMENTS_SEED
+from ..train.from_config import Result, train_from_config
 from .writeup_claims import Claim, claims
 
 DOCUMENTS, MIXTURE = "documents", "mixture"

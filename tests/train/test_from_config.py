@@ -57,9 +57,9 @@ def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["", "{"], "data.jsonl:2: expected a JSON object"),
-        (["[1]"], "data.jsonl:1: expected a JSON object"),
-        ([json.dumps(asdict(ROWS[0]) | {"output": 1})], "data.jsonl:1: output: expected a string, got 1"),
+        (["", "{"], "data.jsonl:2: must be JSON, got none"),
+        (["[1]"], "data.jsonl: the format must be told by its keys, .*, got no objects"),
+        ([json.dumps(asdict(ROWS[0]) | {"output": 1})], "data.jsonl:1: output: must be a text, got 1"),
     ],
 )
 def test_a_broken_first_line_is_told_with_its_place(lines: list[str], message: str, tmp_path: Path) -> None:

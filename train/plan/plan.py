@@ -155,8 +155,9 @@ def _stated(config: TrainConfig) -> tuple[Counts, BatchShape]:
 
 def missing_reason(config: TrainConfig) -> str:
     """The reason for which the entries of a config cannot be counted; "" if they can."""
-    if config.data.train != DOCUMENTS and not Path(config.data.train).is_file():
-        return f"data.train: {config.data.train}: not there"
+    missing = [source for source in config.data.sources if source != DOCUMENTS and not Path(source).is_file()]
+    if missing:
+        return f"data.train: {missing[0]}: not there"
     folder = base_folder(config.base.path)
     if not folder.exists():
         return f"base.path: {folder}: not there"

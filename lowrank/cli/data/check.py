@@ -2,86 +2,124 @@
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...data.imports.formats import FORMATS, Item, conversation, detect, read_items
+from ...data.encoding.template import DEFAULT, TEMPLATES
+from ...data.imports.formats import FORMATS
 from ..arguments import add_verb
+from .show import MAX_TOKENS, find_tokenizer
 
 if TYPE_CHECKING:
     from ...data.documents.document import Entry
-    from ...data.imports.schema import Problem
+    from ...data.imports.examples import Examples, Fault
+    from ...model.tokenizer import Tokenizer
 
 
-def add(sets: Any) -> None:
+def add(sets: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]  # argparse names no public type
     """The arguments of `lowrank data check`."""
     parser = add_verb(
         sets,
         "check",
-        "say what is wrong with a file of examples, line by line; exit status 1 if anything is",
-        "lowrank data check mine.jsonl --format alpaca",
+        "say what `lowrank train` would refuse in a file, a line a kind of fault; exit status 1 if anything",
+        "lowrank data check mine.jsonl --template llama2-chat --tokenizer llama-2-7b",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="JSONL: our entries, Alpaca, ShareGPT or chat messages")
-    parser.add_argument("--format", choices=list(FORMATS), help="default: told by the keys that most lines have")
-    parser.add_argument("--json", action="store_true", help="print problems and notes as JSON")
+    parser.add_argument("file", metavar="FILE", type=Path, help="JSONL, JSON, CSV, XLSX or Parquet")
+    parser.add_argument("--format", choices=list(FORMATS), help="default: told by the keys that most rows have")
+    parser.add_argument("--template", default=DEFAULT, choices=TEMPLATES, help="default: %(default)s")
+    parser.add_argument(
+        "--tokenizer", default="embedded", metavar="T", help='tokenizer.model, its folder, or "embedded" (default)'
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=MAX_TOKENS,
+        metavar="N",
+        help="longer entries are left out (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print every fault and note as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a line a problem and a line a note: a problem makes an example unusable, a note does not."""
-    items = read_items(args.file)
-    format = args.format or detect(items, str(args.file))
-    problems_found: list[Problem] = []
-    notes: list[tuple[int, str]] = []
-    for item in items:
-        wrong, entry = examine(format, item)
-        problems_found += wrong
-        if entry is not None:
-            notes += [(item.line, note) for note in entry_notes(entry)]
-    wrong_lines = len({problem.line for problem in problems_found})
+    """Prints a line a kind of fault and of note: a fault makes a row unusable, a note does not."""
+    from ...data.imports.examples import read_examples, summary
+
+    read = read_examples(args.file, args.template, args.format)
+    too_long, is_refused = lengths(read, find_tokenizer(args.tokenizer), args.template, args.max_tokens)
+    notes = [*too_long, *row_notes(read)]
     if args.json:
-        counts = {"file": str(args.file), "format": format, "examples": len(items), "wrong": wrong_lines}
-        noted = [{"line": line, "note": note} for line, note in notes]
-        print(
-            json.dumps({**counts, "problems": [vars(problem) for problem in problems_found], "notes": noted}, indent=2)
-        )
+        print(json.dumps(to_json(read, notes, is_refused), indent=2))
     else:
-        for problem in problems_found:
-            print(f"{args.file}:{problem}")
-        for line, note in notes:
-            print(f"{args.file}:{line}: note: {note}")
-        print(f"{args.file}: {format}, {len(items)} examples, {wrong_lines} wrong, {len(notes)} notes")
-    return 1 if problems_found else 0
+        lines = [f"{args.file}:{line}" for line in summary(read.faults)]
+        lines += [f"{args.file}:{line}" for line in summary(notes, "note: ")]
+        if is_refused:
+            lines.append(f"{args.file}: none of {len(too_long)} entries has at most {args.max_tokens} tokens")
+        counts = f"{read.rows} examples, {len(read.faults)} wrong, {len(notes)} notes"
+        print("\n".join([*lines, f"{args.file}: {read.format}, {counts}"]))
+    return 1 if read.faults or is_refused else 0
 
 
-def examine(format: str, item: Item) -> "tuple[list[Problem], Entry | None]":
-    """The problems of an example; and if there are none and it is one of our entries, that entry."""
-    from ...data.documents.document import Entry
-    from ...data.imports.schema import problem_of, problems
+def to_json(read: "Examples", notes: "list[Fault]", is_refused: bool) -> dict[str, object]:
+    """The object that --json prints."""
+    return {
+        "file": str(read.path),
+        "format": read.format,
+        "examples": read.rows,
+        "wrong": len(read.faults),
+        "all_too_long": is_refused,
+        "problems": [asdict(fault) for fault in read.faults],
+        "notes": [asdict(note) for note in notes],
+    }
 
-    if wrong := problems(format, item):
-        return wrong, None
-    try:
-        if format == "entry":
-            return [], Entry.from_json(item.data, "$")
-        conversation(format, item.data, "")
-    except ValueError as error:
-        return [problem_of(item.line, error)], None
-    return [], None
+
+def lengths(read: "Examples", tokenizer: "Tokenizer", template: str, max_tokens: int) -> "tuple[list[Fault], bool]":
+    """A note for each entry that training leaves out, and if it leaves out all and so refuses the file."""
+    from ...data.encoding.batching import encode
+    from ...data.imports.examples import Fault
+
+    sizes = [len(encode(said, tokenizer, template)) for said in read.conversations]
+    notes = [
+        Fault(place, f"must have at most {max_tokens} tokens to be learned", str(size))
+        for place, size in zip(read.places, sizes, strict=True)
+        if size > max_tokens
+    ]
+    return notes, bool(sizes) and len(notes) == len(sizes)
+
+
+def row_notes(read: "Examples") -> "Iterator[Fault]":
+    """What keeps no row from being learned: keys that are not read, rows that are there twice, doubtful facts."""
+    from ...data.imports.examples import Fault
+
+    for key, count in read.unread.items():
+        yield Fault("1", f"nothing is learned from the key {key!r}", f"{count} row{'s' if count > 1 else ''} with it")
+    seen: Counter[object] = Counter()
+    for place, said in zip(read.places, read.conversations, strict=True):
+        seen[content := (said.system, said.turns)] += 1
+        if seen[content] == 2:
+            yield Fault(place, "a row that is there twice is learned twice")
+    for place, entry in read.entries.items():
+        yield from (Fault.of(place, ValueError(note)) for note in entry_notes(entry))
 
 
 def entry_notes(entry: "Entry") -> Iterator[str]:
-    """The findings of `consistency` on an entry, and each share of its document's check that is below 1."""
+    """The findings of `consistency` on an entry, and which sections, figures and facts of its document are wrong."""
     from ...data.documents.consistency import findings
     from ...eval.metrics.faithfulness import check
 
     yield from findings(entry)
     marks = check(entry, entry.output)
-    for name in ("sections", "precision", "recall", "binding"):
-        if (share := getattr(marks, name)) is not None and share < 1:
-            yield f"output: {name} {share:.2f} of 1"
+    if marks.sections not in (None, 1.0):
+        yield f"output: must have each of its required sections, with a text, got {marks.sections:.0%} of them"
     yield from strange_figures(entry)
+    if unbound := [f"{figure.text} ({figure.fact})" for figure in marks.figures if figure.right and not figure.bound]:
+        yield f"output: each figure must stand under its own label, got {', '.join(unbound)}"
+    stated = {figure.fact for figure in marks.figures}
+    if missing := [key for key, fact in entry.facts.items() if fact.required and fact.is_figure and key not in stated]:
+        yield f"output: each figure of the facts must be stated, got none for {', '.join(missing)}"
 
 
 def strange_figures(entry: "Entry") -> Iterator[str]:
@@ -90,4 +128,4 @@ def strange_figures(entry: "Entry") -> Iterator[str]:
 
     strange = [figure.text for figure in check(entry, entry.output).figures if not figure.right]
     if strange:
-        yield f"output: figures that are not in the facts: {', '.join(strange)}"
+        yield f"output: each figure must be in the facts, got {', '.join(strange)}"

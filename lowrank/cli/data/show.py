@@ -56,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
     from ...atomic_io import write_text
     from ...data.encoding.batching import encode
     from ...data.encoding.token_view import count
-    from ...data.imports.formats import read_conversations
+    from ...data.imports.examples import read_conversations
     from ...eval.inspect.token_page import TokenPage, render
 
     max_tokens, row_length = read_limits(args)
     tokenizer = find_tokenizer(args.tokenizer)
-    examples = [encode(said, tokenizer, args.template) for said in read_conversations(args.file)]
+    examples = [encode(said, tokenizer, args.template) for said in read_conversations(args.file, args.template)]
     totals = count(examples, max_tokens, row_length)
     rows = choose(examples, tokenizer, max_tokens, args)
     if args.html:

@@ -14,7 +14,7 @@ DOCUMENTS, QUESTIONS = 20, 200
 
 def build_tasks(args: argparse.Namespace, adapters: Mapping[str, Path]) -> "list[Task]":
     """The tasks of --tasks.  Raises ValueError for one that is unknown, or whose data is not at hand."""
-    from ...data.imports.formats import read_conversations
+    from ...data.imports.examples import read_conversations
 
     names = args.tasks.split(",")
     for name in names:

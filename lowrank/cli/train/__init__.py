@@ -29,6 +29,9 @@ def add(verbs: Any) -> None:
     mode.add_argument(
         "--report", type=Path, metavar="RUN", help="draw the run in this folder as RUN/report.html, at any time"
     )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out rows that cannot be learned; run.out/skipped.jsonl says why"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=run)
 
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.recipe is None:
         raise ValueError("name a recipe or a TOML file; docs/training.md has both")
-    config = TrainConfig.read(args.recipe, args.overrides)
+    config = TrainConfig.read(args.recipe, [*args.overrides, *(["data.skip_bad=true"] if args.skip_bad else [])])
     if args.plan:
         return plan.show(config, args.json)
     limit = plan.limit_tflops(config)

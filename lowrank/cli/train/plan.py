@@ -15,7 +15,7 @@ def show(config: "TrainConfig", as_json: bool) -> int:
     import torch
 
     from ...bench.kernels.plan import H200
-    from ...train.from_config import encoded_or_none
+    from ...train.data import encoded_or_none
     from ...train.plan.plan import make_plan
 
     plan = make_plan(config, encoded_or_none(config))

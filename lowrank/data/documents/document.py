@@ -8,6 +8,7 @@ A pure function: the same arguments give the same bytes on every machine. A spli
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from lowrank.data.jsonl import read_lines, write_lines
 LICENSE = "Apache-2.0"
 
 T = TypeVar("T")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _JSON_NAMES = {str: "a string", int: "a whole number", bool: "true or false", dict: "an object", list: "a list"}
 
 
@@ -111,6 +113,9 @@ class Entry:
             format=_take(row, "format", str, place),
             license=_take(row, "license", str, place),
         )
+        for key in ("id", "kind", "instruction", "input", "output"):
+            if not getattr(entry, key).strip():
+                raise ValueError(f"{place}: {key}: expected a text, got an empty one")
         recorded = row.pop("sha256", entry.sha256)
         if row:
             raise ValueError(f"{place}: {min(row)}: expected no such key")
@@ -207,12 +212,16 @@ def _fact_from_json(key: str, data: object, place: str) -> Fact:
         raise ValueError(f"{place}: {min(row)}: expected no such key")
     if fact.type not in TEXT_TYPES and not fact.is_figure:
         raise ValueError(f"{place}: t: expected one of {', '.join(TYPES_IN_WORDS)}, got {fact.type!r}")
+    if fact.type == "date" and not _DATE.fullmatch(value):
+        raise ValueError(f"{place}: v: expected a date such as 2025-03-31, got {value!r}")
     if fact.is_figure and not is_decimal(value):
         raise ValueError(f"{place}: v: expected a decimal number, got {value!r}")
     return fact
 
 
 def _facts_from_json(data: dict[str, Any], place: str) -> dict[str, Fact]:
+    if not data:
+        raise ValueError(f"{place}: expected at least one fact, got none")
     facts = {key: _fact_from_json(key, value, f"{place}.{key}") for key, value in data.items()}
     for key, fact in facts.items():
         if fact.source is not None:
@@ -233,7 +242,9 @@ def _take(row: dict[str, Any], key: str, kind: type[T], place: str, default: T |
     """Removes a key from the row and returns its value, so that what is left at the end is unknown."""
     value = row.pop(key, default)
     if type(value) is not kind:  # not isinstance: True is no seed
-        got = "nothing" if value is None else f"{type(value).__name__} {value!r}"
+        got = "nothing" if value is None else type(value).__name__
+        if isinstance(value, str | int | float):  # not what may be nested deeper than repr can follow
+            got = f"{got} {value!r:.60}"
         raise ValueError(f"{place}: {key}: expected {_JSON_NAMES[kind]}, got {got}")
     return value
 

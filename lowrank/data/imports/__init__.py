@@ -1,6 +1,10 @@
 """Files of examples that others wrote.
 
-formats    which format a file is in, and the conversation of a line
-schema     what is wrong with a line, by the JSON Schemas in schemas/
+item       a row before its format is known
+tables     CSV, XLSX, Parquet -> rows
+files      any file -> rows
+turns      messages -> prompts with their answers
+formats    which format a file is in, and the conversation of a row
+examples   the one reader of files to learn from, and what it refuses
 importing  examples -> entries with typed facts
 """

@@ -1,41 +1,57 @@
-"""Files of examples: what format they are in, and which conversation a line holds.
+"""Formats of examples: which one a file is in, and the conversation that a row of it holds.
 
-    entry     {"facts": {...}, ...}                               ours: see `documents`
-    alpaca    {"instruction": ..., "input": ..., "output": ...}
+    entry     {"facts": {...}, "kind": ..., "instruction": ..., "output": ...}     ours: see `documents`
+    facts     {"facts": {...}, "letter": ...}                                      for `importing` alone
     sharegpt  {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}
     chat      {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}
+    alpaca    {"instruction": ..., "input": ..., "output": ...}
+    prompt    {"prompt": ..., "completion": ...}, or question and answer, query and response
+    text      {"text": ...}                                                        learned whole, without a prompt
 
-A file is JSON lines, or one JSON array.
+`system` may stand beside turns and prompts, `history` beside prompts. A key that would change what is learned and is
+not understood is refused; any other key is left alone and told.
 """
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..documents.document import Entry
 from ..encoding.template import Conversation, Turn
+from .item import Item
+from .turns import read_turns, shown, text_of
 
-# Format -> the key that tells it. An entry has an instruction too, so the order matters.
-FORMATS: Mapping[str, str] = {
-    "entry": "facts",
-    "sharegpt": "conversations",
-    "chat": "messages",
-    "alpaca": "instruction",
+ASKED = ("instruction", "prompt", "question", "query")
+ABOUT = ("input", "context")
+ANSWERED = ("output", "completion", "response", "answer")
+SYSTEM = ("system", "system_prompt")
+DOCUMENT = ("letter", "document", "output", "text")
+# Keys that would change what is learned.
+REFUSED = {
+    **dict.fromkeys(("tools", "functions"), "tools cannot be learned here"),
+    **dict.fromkeys(("images", "image", "videos", "audios"), "texts alone can be learned"),
+    **dict.fromkeys(("chosen", "rejected"), "preferences are no answers to learn"),
+}
+
+# Format -> the keys of which a row needs one of each group. The order matters: an entry has an instruction too.
+FORMATS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "entry": (("facts",), ("kind", "instruction", "required_sections")),
+    "facts": (("facts",),),
+    "sharegpt": (("conversations",),),
+    "chat": (("messages",),),
+    "alpaca": (("instruction",),),
+    "prompt": (("prompt", "question", "query"),),
+    "text": (("text",),),
 }
 FOREIGN = tuple(format for format in FORMATS if format != "entry")
-SYSTEM, ASKING, ANSWERING = ("system", "developer"), ("human", "user"), ("gpt", "chatgpt", "assistant")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One example of a file: the line it starts in (in an array: its place, from 1), and its JSON or what is wrong."""
-
-    line: int
-    data: Any
-    error: str | None = None
+READ = {
+    "sharegpt": ("conversations", *SYSTEM),
+    "chat": ("messages", *SYSTEM),
+    "text": ("text",),
+    "facts": ("facts", "instruction", *DOCUMENT),
+}
 
 
 @dataclass(frozen=True)
@@ -47,116 +63,168 @@ class Exchange:
     output: str
 
 
-def read_items(path: Path) -> list[Item]:
-    """The examples of a file; blank lines are skipped. Raises ValueError for a file that is missing or not UTF-8."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: must be UTF-8, byte {error.start} is not") from None
-    if text.lstrip().startswith("["):
-        array = _parse(1, text)
-        if isinstance(array.data, list):
-            return [Item(number, data) for number, data in enumerate(array.data, start=1)]
-    # Not splitlines: it also breaks at U+2028, which JSON leaves as it is.
-    lines = enumerate(text.split("\n"), start=1)
-    return [_parse(number, line) for number, line in lines if line.strip()]
+def format_of(data: Any) -> str | None:
+    """The first of FORMATS that a row has the keys of, None if it has those of none."""
+    return next((name for name in FORMATS if fits(name, data)), None)
 
 
-def _parse(line: int, text: str) -> Item:
-    try:
-        return Item(line, json.loads(text))
-    except json.JSONDecodeError as error:
-        return Item(line, None, f"{error.msg} at column {error.colno}")
+def fits(format: str, data: Any) -> bool:
+    """True if a row has the keys by which a format is told."""
+    return isinstance(data, dict) and all(not data.keys().isdisjoint(group) for group in FORMATS[format])
 
 
 def detect(items: Sequence[Item], place: str) -> str:
-    """The format that most examples have the key of, so that no single line decides.
+    """The format that most rows have the keys of, so that no single row decides.
 
-    Raises ValueError, a line that starts with `place`, if none has a key of any.
+    Raises ValueError, a line that starts with `place`, if no row that could be read has those of any.
     """
-    keys = [next((name for name, key in FORMATS.items() if key in item.data), None) for item in items if _is_row(item)]
-    votes = Counter(name for name in keys if name is not None)
-    if not votes:
-        known = ", ".join(f"{key!r} ({name})" for name, key in FORMATS.items())
-        raise ValueError(f"{place}: the format must be told by a key, one of {known}, got no example with any")
-    return votes.most_common(1)[0][0]
-
-
-def _is_row(item: Item) -> bool:
-    return isinstance(item.data, dict)
-
-
-def conversation(format: str, data: Mapping[str, Any], id: str) -> Conversation:
-    """Every turn of an example of a format other than "entry"; its own id, where it has one, goes before `id`.
-
-    Raises ValueError for a key that is missing or no text, and unless each prompt has its answer behind it.
-    """
-    id = data["id"] if isinstance(data.get("id"), str) else id
-    if format == "alpaca":
-        prompt, answer = _text(data, "instruction"), _text(data, "output")
-        return Conversation(id, (Turn(prompt, _text({"input": "", **data}, "input"), answer),))
-    who, what = ("from", "value") if format == "sharegpt" else ("role", "content")
-    turns = data.get(FORMATS[format])
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise ValueError(f"{FORMATS[format]}: must be a list of objects, got {turns!r}")
-    spoken = [(_text(turn, who), _text(turn, what)) for turn in turns]
-    system = spoken[0][1] if spoken and spoken[0][0] in SYSTEM else ""
-    exchanged = spoken[1:] if system else spoken
-    asked, answered = exchanged[::2], exchanged[1::2]
-    if (
-        not exchanged
-        or len(asked) != len(answered)
-        or not all(speaker in ASKING for speaker, _ in asked)
-        or not all(speaker in ANSWERING for speaker, _ in answered)
-    ):
-        raise ValueError(f"must be prompts, each with its answer behind it, got {[speaker for speaker, _ in spoken]}")
-    return Conversation(
-        id, tuple(Turn(prompt, output=answer) for (_, prompt), (_, answer) in zip(asked, answered, strict=True)), system
+    votes = Counter(name for item in items if (name := format_of(item.data)) is not None)
+    if votes:
+        return votes.most_common(1)[0][0]
+    if all(item.error is not None for item in items):
+        raise ValueError(f"{place}:{items[0].place}: {items[0].error}{and_more(len(items))}")
+    seen = Counter(key for item in items if isinstance(item.data, dict) for key in item.data)
+    known = "instruction and output, messages, conversations, prompt and completion, text, facts"
+    raise ValueError(
+        f"{place}: the format must be told by its keys, one of {known}, "
+        f"got {', '.join(repr(key) for key, _ in seen.most_common(8)) or 'no objects'}"
     )
+
+
+def and_more(count: int) -> str:
+    """How many rows have the fault that one was told of: " (and 11 more rows)", or nothing for one."""
+    return f" (and {count - 1} more row{'s' if count > 2 else ''})" if count > 1 else ""
+
+
+def unwrap(items: Sequence[Item], path: Path) -> Sequence[Item]:
+    """The rows inside a file that is one object with one list of objects; the items as they are in any other file.
+
+    Raises ValueError for an object with several such lists.
+    """
+    if len(items) != 1 or not isinstance(items[0].data, dict) or format_of(items[0].data) is not None:
+        return items
+    lists = {key: rows for key, rows in items[0].data.items() if isinstance(rows, list) and _is_object(rows[:1])}
+    if len(lists) > 1:
+        raise ValueError(f"{path}: must hold one list of entries, got {', '.join(map(repr, lists))}")
+    return [Item(n, f"[{n}]", row) for rows in lists.values() for n, row in enumerate(rows, start=1)] or items
+
+
+def _is_object(rows: list[Any]) -> bool:
+    return any(isinstance(row, dict) for row in rows)
+
+
+def conversation(format: str, data: Any, id: str) -> Conversation:
+    """Every turn of a row of a format; its own id, where it has one, goes before `id`.
+
+    Raises ValueError that begins with a key for one that is missing, no text, or refused, and unless each prompt has
+    its answer behind it.
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"must be an object, got {shown(data)}")
+    if format == "entry":
+        return Entry.from_json(data, "").conversation
+    if format == "facts":
+        raise ValueError("facts: must be imported first, got a record and its document")
+    for key, reason in REFUSED.items():
+        if data.get(key):
+            raise ValueError(f"{key}: {reason}, got {shown(data[key])}")
+    if data.get("weight") not in (None, 1):
+        raise ValueError(f"weight: must be 1 for a whole row, got {shown(data['weight'])}")
+    id = data["id"] if isinstance(data.get("id"), str) else id
+    if format == "text":
+        text = _filled(data, "text")
+        return Conversation(id, (Turn("", output=text),), is_text=True)
+    system, turns = read_turns(data.get(_turns_key(format)), _turns_key(format)) if format in READ else _asked(data)
+    return Conversation(id, turns, _system(data, system))
+
+
+def _turns_key(format: str) -> str:
+    return "conversations" if format == "sharegpt" else "messages"
+
+
+def _asked(data: Mapping[str, Any]) -> tuple[str, tuple[Turn, ...]]:
+    """The system prompt and the turns of a row with a prompt and its answer, what was said before in front."""
+    asked, answered = _present(data, ASKED), _present(data, ANSWERED)
+    if isinstance(data.get(asked), list):
+        return _asked_in_turns(data, asked, answered)
+    about = _present(data, ABOUT)
+    input = "" if data.get(about) is None else text_of(data[about], about)
+    instruction = text_of(data.get(asked), asked)
+    if not (instruction + input).strip():
+        raise ValueError(f"{asked}: must not be empty, got {shown(instruction)}")
+    return "", (*_history(data), Turn(instruction, input, _filled(data, answered)))
+
+
+def _asked_in_turns(data: Mapping[str, Any], asked: str, answered: str) -> tuple[str, tuple[Turn, ...]]:
+    """A prompt and a completion that are messages; only the completion is learned."""
+    if not isinstance(data.get(answered), list):
+        raise ValueError(f"{answered}: must be a list of messages as {asked} is, got {shown(data.get(answered))}")
+    given = [{**message, "weight": 0} if isinstance(message, dict) else message for message in data[asked]]
+    return read_turns([*given, *data[answered]], asked)
+
+
+def _history(data: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """The turns before: pairs of prompt and answer, or messages."""
+    history = data.get("history")
+    if not history:
+        return ()
+    if isinstance(history, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        return tuple(
+            Turn(text_of(asked, f"history[{number}][1]"), output=text_of(answer, f"history[{number}][2]"))
+            for number, (asked, answer) in enumerate(history, start=1)
+        )
+    system, turns = read_turns(history, "history")
+    if system:
+        raise ValueError(f"history[1]: must be a prompt, got a system prompt {shown(system)}")
+    return turns
+
+
+def _system(data: Mapping[str, Any], said: str) -> str:
+    """The one system prompt of a row, "" for none; a blank one is none."""
+    found = [said] if said.strip() else []
+    found += [text for key in SYSTEM if data.get(key) is not None and (text := text_of(data[key], key)).strip()]
+    if len(set(found)) > 1:
+        raise ValueError(f"system: must be one system prompt, got {shown(found[0])} and {shown(found[1])}")
+    return found[0] if found else ""
+
+
+def _present(data: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """The first of the keys that a row has a value for, or else the first of them."""
+    return next((key for key in keys if data.get(key) is not None), keys[0])
+
+
+def _filled(data: Mapping[str, Any], key: str) -> str:
+    text = text_of(data.get(key), key)
+    if not text.strip():
+        raise ValueError(f"{key}: must not be empty, there is nothing to learn, got {shown(text)}")
+    return text
+
+
+def unread_keys(format: str, data: Mapping[str, Any]) -> Iterable[str]:
+    """The keys of a row that nothing is learned from, without those that have no value."""
+    if format == "entry":  # which has no unknown keys
+        return ()
+    read = READ.get(format) or (
+        _present(data, ASKED),
+        _present(data, ABOUT),
+        _present(data, ANSWERED),
+        "history",
+        *SYSTEM,
+    )
+    return (key for key, value in data.items() if value not in (None, "", []) and key not in ("id", "weight", *read))
 
 
 def exchange(format: str, data: Mapping[str, Any]) -> Exchange:
     """A prompt and its answer; behind the first blank line of the prompt, or else its first line, is its input.
 
-    data  of a format other than "entry"; a system prompt is left out
+    data  of a format other than "entry" and "facts"; a system prompt is left out
     Raises ValueError for anything but one prompt with its answer.
     """
-    turns = conversation(format, data, "").turns
-    if len(turns) != 1:
-        raise ValueError(f"must be one prompt and its answer, got {len(turns)}")
-    turn = turns[0]
+    said = conversation(format, data, "")
+    if len(said.turns) != 1 or said.is_text:
+        got = "a text" if said.is_text else len(said.turns)
+        raise ValueError(f"must be one prompt and its answer, got {got}")
+    turn = said.turns[0]
     prompt = f"{turn.instruction.strip()}\n\n{turn.input.strip()}".strip()
     instruction, _, input = prompt.partition("\n\n" if "\n\n" in prompt else "\n")
     return Exchange(instruction.strip(), input.strip(), turn.output or "")
-
-
-def read_conversations(path: Path) -> list[Conversation]:
-    """The conversations of a file of any of FORMATS, recognized by its keys; a mixture's rows are "alpaca".
-
-    Raises ValueError naming file, line, key and what was expected there.
-    """
-    items = read_items(path)
-    if not items:
-        raise ValueError(f"{path}: must hold at least one entry, got none")
-    for item in items:
-        if item.error is not None or not isinstance(item.data, dict):
-            problem = item.error or f"got {type(item.data).__name__}"
-            raise ValueError(f"{path}:{item.line}: expected a JSON object, {problem}")
-    format = detect(items, str(path))
-    if format == "entry":
-        return [Entry.from_json(item.data, f"{path}:{item.line}").conversation for item in items]
-    conversations = []
-    for item in items:
-        try:
-            conversations.append(conversation(format, item.data, f"{path.stem}:{item.line}"))
-        except ValueError as error:
-            raise ValueError(f"{path}:{item.line}: {error}") from None
-    return conversations
-
-
-def _text(data: Mapping[str, Any], key: str) -> str:
-    if not isinstance(data.get(key), str):
-        raise ValueError(f"{key}: expected a string, got {data.get(key, 'nothing')!r}")
-    return str(data[key])

@@ -9,7 +9,7 @@ import torch
 import lowrank
 from lowrank.cli import main
 from lowrank.data.encoding.batching import Example, encode_all
-from lowrank.data.imports.formats import read_conversations
+from lowrank.data.imports.examples import read_conversations
 from lowrank.data.mixture.rows import MixtureRow, write_rows
 from lowrank.model.config import ModelConfig
 from lowrank.train.adam_state import state_bytes

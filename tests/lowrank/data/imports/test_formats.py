@@ -1,4 +1,4 @@
-"""Files of others: lines and arrays, which format they are in, and the prompt and answer of each."""
+"""Files of others: which format they are in, and the prompt and answer of each row."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 
 from lowrank.data.documents.document import make_documents, write_jsonl
 from lowrank.data.encoding.template import Conversation, Turn
-from lowrank.data.imports.formats import Exchange, Item, conversation, detect, exchange, read_conversations, read_items
+from lowrank.data.imports.examples import read_conversations
+from lowrank.data.imports.formats import Exchange, conversation, detect, exchange, unwrap
+from lowrank.data.imports.item import Item
 from lowrank.data.mixture.rows import MixtureRow, write_rows
 
 ALPACA = {"instruction": "Write.", "input": "debt: $5", "output": "Debt is $5."}
@@ -24,28 +26,6 @@ CHAT = {
 }  # fmt: skip
 
 
-def test_lines_are_counted_with_the_blank_ones(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('\ufeff{"a": "x\u2028y"}\n\n{\n[1\n', encoding="utf-8")
-    items = read_items(path)
-    assert [(item.line, item.data) for item in items] == [(1, {"a": "x\u2028y"}), (3, None), (4, None)]
-    assert [item.error and item.error.partition(" at ")[2] for item in items] == [None, "column 2", "column 3"]
-
-
-def test_an_array_is_numbered_by_its_examples(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps([ALPACA, 7], indent=2))
-    assert read_items(path) == [Item(1, ALPACA), Item(2, 7)]
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.jsonl: no such file"):
-        read_items(tmp_path / "none.jsonl")
-    (tmp_path / "latin.jsonl").write_bytes(b'{"a": "\xe9"}')
-    with pytest.raises(ValueError, match=r"latin\.jsonl: must be UTF-8, byte 7 is not"):
-        read_items(tmp_path / "latin.jsonl")
-
-
 @pytest.mark.parametrize(
     ("rows", "format"),
     [
@@ -59,12 +39,22 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     ids=["alpaca", "sharegpt", "chat", "entry", "most", "first-wrong"],
 )
 def test_the_format_is_that_of_most_lines(rows: list[Any], format: str) -> None:
-    assert detect([Item(number, row) for number, row in enumerate(rows)], "a.jsonl") == format
+    assert detect([Item(number, str(number), row) for number, row in enumerate(rows)], "a.jsonl") == format
 
 
 def test_a_file_of_no_format_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^a\.jsonl: the format must be told by a key, .*, got no example with any$"):
-        detect([Item(1, {"text": ""}), Item(2, None, "bad")], "a.jsonl")
+    with pytest.raises(ValueError, match=r"^a\.jsonl: the format must be told by its keys, one of .*, got 'txt', 'b'$"):
+        detect([Item(1, "1", {"txt": "", "b": 1}), Item(2, "2", {"txt": ""}), Item(3, "3", None, "bad")], "a.jsonl")
+    with pytest.raises(ValueError, match=r"^a\.jsonl:3: bad \(and 1 more row\)$"):
+        detect([Item(3, "3", None, "bad"), Item(4, "4", None, "worse")], "a.jsonl")
+
+
+def test_the_rows_of_the_one_list_of_an_object_are_the_rows_of_the_file(tmp_path: Path) -> None:
+    rows = unwrap([Item(1, "1", {"version": 2, "tags": ["x"], "data": [ALPACA, 7]})], tmp_path)
+    assert rows == [Item(1, "[1]", ALPACA), Item(2, "[2]", 7)]
+    assert unwrap([Item(1, "1", CHAT)], tmp_path) == [Item(1, "1", CHAT)]
+    with pytest.raises(ValueError, match=r"must hold one list of entries, got 'train', 'test'$"):
+        unwrap([Item(1, "1", {"train": [ALPACA], "test": [ALPACA]})], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +73,7 @@ def test_the_prompt_is_cut_into_instruction_and_input(format: str, row: dict[str
 
 def test_a_conversation_without_an_answer_is_refused() -> None:
     turns = {"messages": [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Write."}]}
-    with pytest.raises(ValueError, match=r"^must be prompts, each with its answer .*, got \['assistant', 'user'\]$"):
+    with pytest.raises(ValueError, match=r"^messages: must be prompts, each with its answer .*, got assistant user$"):
         exchange("chat", turns)
 
 
@@ -137,13 +127,14 @@ def test_our_own_files_are_learned_with_their_ids(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ([], "a.jsonl: must hold at least one entry, got none"),
-        ([ALPACA, 7], "a.jsonl:2: expected a JSON object, got int"),
-        ([ALPACA, {"instruction": "x"}], "a.jsonl:2: output: expected a string, got 'nothing'"),
-        ([ALPACA | {"input": 3}], "a.jsonl:1: input: expected a string, got 3"),
-        ([CHAT, {"messages": "hi"}], "a.jsonl:2: messages: must be a list of objects, got 'hi'"),
-        ([{"messages": [{"role": "user"}]}], "a.jsonl:1: content: expected a string, got 'nothing'"),
-        ([{"messages": CHAT["messages"][:1]}], r"a.jsonl:1: must be prompts, each with .*, got \['user'\]"),
-        ([{"facts": {}}], "a.jsonl:1: id: expected"),
+        ([ALPACA, 7], "a.jsonl:2: must be an object, got 7"),
+        ([ALPACA, {"instruction": "x"}], "a.jsonl:2: output: must be a text, got nothing"),
+        ([ALPACA | {"input": 3}], "a.jsonl:1: input: must be a text, got 3"),
+        ([CHAT, {"messages": "hi"}], "a.jsonl:2: messages: must be a list of messages, got 'hi'"),
+        ([{"messages": [{"role": "user"}]}], r"a.jsonl:1: messages\[1\].content: must be a text, got nothing"),
+        ([{"messages": CHAT["messages"][:1]}], "a.jsonl:1: messages: must be prompts, each with .*, got user$"),
+        ([{"facts": {}, "kind": "x"}], "a.jsonl:1: id: expected a string, got nothing"),
+        ([ALPACA, *[ALPACA | {"output": 3}] * 3], r"a.jsonl:2: output: .*, got 3 \(and 2 more of 4 rows\)$"),
     ],
 )
 def test_a_line_that_cannot_be_learned_is_named(lines: list[Any], message: str, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Foreign examples as entries: their facts, kind and sections, and the way to a file and back."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lowrank.data.documents.document import read_jsonl, write_jsonl
 from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.imports.importing import import_entry, kind_of
+from lowrank.data.imports.importing import REQUEST, import_entry, kind_of
 from lowrank.eval.metrics.faithfulness import check
 
 LETTER = {
@@ -63,4 +64,37 @@ def test_the_instruction_goes_before_the_kind_that_is_given() -> None:
 
 def test_an_example_without_facts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^the input must hold facts, one `label: value` a line, got none$"):
-        import_entry("alpaca", LETTER | {"input": "all we know"}, 0, kind=None, license="")
+        import_entry("alpaca", LETTER | {"input": "all we know"}, 0, license="")
+
+
+RECORD = {"facts": {"fund": "Harrow Lane", "net asset value": "$287.0 million", "cash": None, "rank": 3}}
+
+
+def test_a_record_and_its_letter_become_an_entry() -> None:
+    row = RECORD | {"letter": "Harrow Lane, rank 3, has a net asset value of $287.0 million."}
+    entry = import_entry("facts", row, 0, instruction="Write to the investors.", license="")
+    assert (entry.instruction, entry.output) == ("Write to the investors.", row["letter"])
+    assert entry.input == "fund: Harrow Lane\nnet asset value: $287.0 million\nrank: 3"
+    assert {key: fact.type for key, fact in entry.facts.items()} == {
+        "fund": "text",
+        "net_asset_value": "usd_m",
+        "rank": "count",
+    }
+    assert import_entry("facts", row | {"instruction": "Say it."}, 0, license="").instruction == "Say it."
+    assert import_entry("facts", row, 0, license="").instruction == REQUEST
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (RECORD, "the document must be under one of letter, document, output, text, got nothing"),
+        (RECORD | {"letter": "a", "text": "b"}, "the document must be under one of .*, got letter, text"),
+        (RECORD | {"letter": " "}, "letter: must not be empty, got ' '"),
+        ({"facts": {"a": {"b": 1}}, "letter": "a"}, "facts.a: must be a text or a number, got an object of 1"),
+        ({"facts": [1], "letter": "a"}, "facts: must be an object of labels and values, got a list of 1"),
+        ({"facts": {}, "letter": "a"}, "the input must hold facts"),
+    ],
+)
+def test_a_record_that_cannot_be_imported_is_told_by_its_key(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        import_entry("facts", row, 0, license="")

@@ -1,0 +1,215 @@
+"""Entries of a run: those that it learns from, those that it is measured on, and what is to be said of both."""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lowrank.atomic_io import sha256_of
+from lowrank.checkpoints.load import load_tokenizer
+from lowrank.data.documents.document import make_documents
+from lowrank.data.encoding.batching import Example, encode, name_some, split_by_length
+from lowrank.data.encoding.template import Conversation
+from lowrank.data.imports.examples import Examples, first_fault, read_examples
+from lowrank.data.imports.turns import shown
+from lowrank.data.jsonl import write_lines
+from lowrank.model.tokenizer import Tokenizer
+
+from .config import DataConfig, TrainConfig
+from .plan.plan import DOCUMENTS, missing_reason
+
+DOCUMENTS_SEED = 7
+TRAIN_DOCUMENTS, HELD_OUT_DOCUMENTS = 100, 20
+SKIPPED = "skipped.jsonl"
+
+
+@dataclass
+class RunData:
+    """What a run takes.
+
+    examples  what it learns from, in order; an entry of weight 2 is there twice
+    held_out  what it is measured on; empty for nothing
+    origin    where the examples come from, for the provenance of the hat
+    told      lines of text: what was left out, and what else the user may not expect
+    skipped   rows that could not be learned: file, place and reason of each
+    """
+
+    examples: list[Example] = field(default_factory=list)
+    held_out: list[Example] = field(default_factory=list)
+    origin: dict[str, Any] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+    def write_skipped(self, folder: Path) -> None:
+        """The rows that could not be learned, a line each, in SKIPPED; no file if there are none."""
+        if self.skipped:
+            write_lines(folder / SKIPPED, self.skipped)
+
+
+def read_run_data(config: TrainConfig, tokenizer: Tokenizer) -> RunData:
+    """The entries of a config, encoded: those that are too long are left out and told.
+
+    Raises ValueError, one line, for a file that is missing or has rows that cannot be learned (unless
+    `data.skip_bad`), and if nothing is left to learn or to measure.
+    """
+    data, run = config.data, RunData()
+    sources = data.sources
+    learned: list[tuple[float, list[Example]]] = []
+    origins, left_out = [], []
+    for source, weight in zip(sources, data.weights or [1.0] * len(sources), strict=True):
+        said, origin = _conversations(run, data, source, "data.train")
+        kept, long = _encoded(run, data, said, tokenizer, source, "data.train")
+        learned.append((weight, kept))
+        origins.append(origin | ({"weight": weight} if data.weights else {}))
+        left_out += [example.id for example in long]
+    if data.validation:
+        run.held_out = _split_off(learned, data)
+    for weight, examples in learned:
+        run.examples += _weighted(examples, weight, data.seed)
+    run.origin = {
+        **(origins[0] if len(origins) == 1 else {"files": origins}),
+        "entries": len(run.examples),
+        "left_out": left_out,
+        "examples_sha256": examples_sha256(run.examples),
+    }
+    if run.skipped:
+        run.origin["skipped"] = len(run.skipped)
+    if data.validation:
+        run.origin["validation"] = {"entries": len(run.held_out), "seed": data.seed}
+    if not run.examples:
+        raise ValueError(f"data.weights = {data.weights} leave no entry to learn from")
+    if config.watch.held_out and config.watch.every:
+        run.held_out = _held_out(run, config, tokenizer)
+    _tell_overlap(run, config)
+    return run
+
+
+def encoded_or_none(config: TrainConfig) -> list[Example] | None:
+    """The entries of a config as they would be learned; None if the data or the base's tokenizer are not there."""
+    if missing_reason(config):
+        return None
+    return read_run_data(config, load_tokenizer(config.base.path)).examples
+
+
+def examples_sha256(examples: Sequence[Example]) -> str:
+    """SHA-256 of the tokens and labels that are learned from, in their order."""
+    return hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode()).hexdigest()
+
+
+def tell_difference(config: TrainConfig, examples: Sequence[Example]) -> list[str]:
+    """A line for each count of the data that is not what the recipe states."""
+    counted = {
+        "entries": len(examples),
+        "tokens": sum(map(len, examples)),
+        "supervised": sum(example.supervised for example in examples),
+    }
+    says = "estimates" if config.data.estimated else "states"
+    return [
+        f"data.{key}: {count:,} an epoch, the recipe {says} {stated:,} ({count / stated - 1:+.1%})"
+        for key, count in counted.items()
+        if (stated := getattr(config.data, key)) and count != stated
+    ]
+
+
+def _conversations(run: RunData, data: DataConfig, source: str, key: str) -> tuple[list[Conversation], dict[str, Any]]:
+    """The conversations of a source, and its entry in the provenance."""
+    if source == DOCUMENTS:
+        is_train = key == "data.train"
+        n, split = (TRAIN_DOCUMENTS, "train") if is_train else (HELD_OUT_DOCUMENTS, "validation")
+        entries = make_documents(n, seed=DOCUMENTS_SEED, split=split)
+        return [entry.conversation for entry in entries], {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(f"{key}: {path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
+    read = read_examples(path, data.template)
+    if read.faults and not data.skip_bad:
+        raise ValueError(f"{key}: {first_fault(read)}; data.skip_bad = true leaves such rows out")
+    if not read.conversations:
+        fault = read.faults[0]
+        raise ValueError(f"{key}: {path}: none of {read.rows} rows can be learned: {fault.place}: {fault}")
+    _tell_rows(run, read, key)
+    return read.conversations, {"file": path.name, "sha256": sha256_of(path)}
+
+
+def _tell_rows(run: RunData, read: Examples, key: str) -> None:
+    run.skipped += [{"file": str(read.path), "place": fault.place, "reason": str(fault)} for fault in read.faults]
+    if read.faults:
+        run.told.append(
+            f"{key}: {read.path}: {len(read.faults)} of {read.rows} rows cannot be learned and are left out, "
+            f"each with its reason in {SKIPPED} of run.out"
+        )
+    if read.unread:
+        keys = ", ".join(f"{shown(name)} ({count})" for name, count in read.unread.most_common(8))
+        run.told.append(f"{key}: {read.path}: nothing is learned from the keys {keys}")
+
+
+def _encoded(
+    run: RunData, data: DataConfig, said: Sequence[Conversation], tokenizer: Tokenizer, source: str, key: str
+) -> tuple[list[Example], list[Example]]:
+    """Those that fit, and those that do not, of which the user is told."""
+    examples = [encode(conversation, tokenizer, data.template) for conversation in said]
+    kept, long = split_by_length(examples, data.max_tokens)
+    if not kept:
+        raise ValueError(f"{key}: {source}: data.max_tokens = {data.max_tokens} leaves none of {len(examples)} entries")
+    if long:
+        run.told.append(
+            f"{key}: {source}: {len(long)} of {len(examples)} entries have over {data.max_tokens} tokens and are left "
+            f"out: {name_some([example.id for example in long])}"
+        )
+    return kept, long
+
+
+def _split_off(learned: list[tuple[float, list[Example]]], data: DataConfig) -> list[Example]:
+    """Takes `data.validation` entries out of what is learned: those of the lowest hash(seed, tokens).
+
+    Equal entries stay together, so that none that is measured was learned.
+    """
+    everything = [example for _, examples in learned for example in examples]
+    wanted = data.validation if data.validation >= 1 else max(1.0, round(data.validation * len(everything)))
+    alike: dict[str, int] = {}
+    for example in everything:
+        key = _hash(example, data.seed)
+        alike[key] = alike.get(key, 0) + 1
+    chosen: set[str] = set()
+    count = 0
+    for key in sorted(alike):
+        if count >= wanted:
+            break
+        chosen.add(key)
+        count += alike[key]
+    if count == len(everything):
+        raise ValueError(f"data.validation = {data.validation:g} leaves none of {count} entries to learn from")
+    for _, examples in learned:
+        examples[:] = [example for example in examples if _hash(example, data.seed) not in chosen]
+    return [example for example in everything if _hash(example, data.seed) in chosen]
+
+
+def _hash(example: Example, seed: int) -> str:
+    return hashlib.sha256(f"{seed}|{example.tokens}|{example.labels}".encode()).hexdigest()
+
+
+def _weighted(examples: Sequence[Example], weight: float, seed: int) -> list[Example]:
+    """The examples as often as the weight says: 2.5 is twice, and half of them, drawn by the seed, once more."""
+    whole = int(weight)
+    more = random.Random(seed).sample(range(len(examples)), round((weight - whole) * len(examples)))
+    return [*list(examples) * whole, *(examples[index] for index in sorted(more))]
+
+
+def _held_out(run: RunData, config: TrainConfig, tokenizer: Tokenizer) -> list[Example]:
+    """The entries that `watch.held_out` names, without those too long to be learned."""
+    source = config.watch.held_out
+    said, _ = _conversations(run, config.data, source, "watch.held_out")
+    return _encoded(run, config.data, said, tokenizer, source, "watch.held_out")[0]
+
+
+def _tell_overlap(run: RunData, config: TrainConfig) -> None:
+    learned = {example.tokens for example in run.examples}
+    if both := sum(example.tokens in learned for example in run.held_out):
+        run.told.append(
+            f"watch.held_out: {both} of {len(run.held_out)} entries are learned too: their loss says little of others"
+        )
+    if config.watch.held_out and not config.watch.every:
+        run.told.append("watch.held_out: never measured, watch.every is 0")
