@@ -174,4 +174,4 @@ def test_an_entry_with_nothing_to_learn_is_named(show, tmp_path):
     (tmp_path / "bad.jsonl").write_text(json.dumps(row))
     status, _, err = show(file=tmp_path / "bad.jsonl")
     assert status == 2
-    assert f"entry {ENTRIES[0].id}: output must not be empty" in err
+    assert "bad.jsonl:1: output: expected a text, got an empty one" in err
