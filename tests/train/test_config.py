@@ -46,7 +46,7 @@ def test_a_config_survives_its_own_dict():
         ("[optimizer]\nstates = '4bit'", r"optimizer\.states must be one of fp32, 8bit, paged, paged-8bit, got '4bit'"),
         ("[base]\nshape = '8b'", r"base\.shape must be one of '', 7b, 13b, 70b, got '8b'"),
         ("[run]\nkeep = 0", r"run\.keep must be at least 1, got 0"),
-        ("[watch]\nevery = 5", r"watch\.every needs watch\.held_out"),
+        ("[watch]\nevery = 5", r"watch\.every needs data\.validation, or watch\.held_out"),
         ("[watch]\ntrackers = ['mlflow']", r"watch\.trackers must be one of tensorboard, wandb, trackio, got 'mlflow'"),
         ("[data]\ntemplate = 'chatml'", r"data\.template must be one of alpaca, .*, plain, got 'chatml'"),
         ("[data]\npack = 512", r"data\.pack must be 0 or at least data\.max_tokens, got 512 and 1024"),
