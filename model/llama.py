@@ -236,6 +236,7 @@ class Llama(nn.Module):
             self.output.weight = self.tok_embeddings.weight
         self.gradient_checkpointing = False
         self.fused_blocks: FusedBlocks | None = None
+        self.name_or_path = ""  # what a loader was given
         self.source: dict[str, str] = {}  # what a loader knows of the weights: path, format, fingerprint
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None, padding: Tensor | None = None) -> Tensor:

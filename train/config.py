@@ -43,6 +43,7 @@ class AdapterTable:
     targets: str | list[str] = "all"
     dropout: float = 0.0
     rslora: bool = False
+    dora: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,10 @@ class TrainConfig:
             )
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")
+        if self.adapter.dora and self.run.parallel == "shards":
+            raise ValueError(
+                f"{where}: adapter.dora must be false with run.parallel = 'shards': its norms need all of W"
+            )
         _check_sources(data, where)
         if self.watch.every and not self.watch.held_out and not data.validation:
             raise ValueError(

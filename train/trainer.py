@@ -263,6 +263,7 @@ def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
         targets=table.targets,
         dropout=table.dropout,
         rslora=table.rslora,
+        dora=table.dora,
         seed=config.run.seed,
     )
     use_adapter(model, table.name)

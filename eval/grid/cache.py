@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowrank.adapters.files import WEIGHTS_FILE
-from lowrank.adapters.peft_config import CONFIG_FILE
+from lowrank.adapters.folder import find_files
 from lowrank.atomic_io import sha256_of, write_json
 from lowrank.checkpoints.open_base import open_base
 
@@ -63,7 +62,5 @@ def base_sha256(folder: Path) -> str:
 
 def adapter_sha256(folder: Path) -> str:
     """The hash of a hat: of its matrices and its config.  Raises ValueError if a file is missing."""
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder}: {name} is missing, so this is no PEFT adapter")
-    return hashlib.sha256((sha256_of(folder / CONFIG_FILE) + sha256_of(folder / WEIGHTS_FILE)).encode()).hexdigest()
+    files = find_files(folder)
+    return hashlib.sha256((sha256_of(files.config) + sha256_of(files.weights)).encode()).hexdigest()

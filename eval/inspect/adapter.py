@@ -109,18 +109,18 @@ def inspect_adapter(
     hat, second = _hats(folder, other, checkpoint, force)
     linears = []
     for path, pair, parameter in _pairs(hat, checkpoint, progress):
-        delta, config = factor(pair), pair.config
+        w = None if parameter is None else _dense(parameter, str(base))
+        delta, config = factor(pair, w), pair.config
         shape = (len(pair.lora_B), pair.lora_A.shape[1])
         found = HatLinear(path, shape, config.rank, config.alpha, config.scaling, spectrum(delta))
         if second is not None and path in second.pairs:
-            found = replace(found, angles=_angles(delta, shape, second, path, checkpoint))
-        if parameter is not None:
-            w = _dense(parameter, str(base))
+            found = replace(found, angles=_angles(delta, shape, second, path, checkpoint, w))
+        if parameter is not None and w is not None:
             found = replace(found, beside=_beside(w, pair, found.spectrum.norm, format, f"{base}: {parameter.name}"))
             if intruders is not None:
                 sought = find_intruders(w, delta, intruders.count, intruders.threshold, intruders.exact)
                 found = replace(found, intruders=sought)
-            del w  # before the next is read: two would be held otherwise
+        del w  # before the next is read: two would be held otherwise
         linears.append(found)
     if second is not None and not any(linear.angles for linear in linears):
         raise ValueError(f"{folder} and {other} have no linear in common: there are no angles between them")
@@ -130,7 +130,7 @@ def inspect_adapter(
         None if other is None else str(other),
         format,
         stored_as,
-        sum(pair.lora_A.numel() + pair.lora_B.numel() for pair in hat.pairs.values()),
+        sum(part.numel() for pair in hat.pairs.values() for part in pair[1:] if part is not None),
         tuple(linears),
     )
 
@@ -196,14 +196,17 @@ def _dense(parameter: Parameter, base: str) -> Tensor:
 
 
 def _beside(w: Tensor, pair: Pair, norm: float, format: str | None, where: str) -> Beside:
-    """<delta W, E> = scaling * sum lora_B * (E lora_A^T), which needs no delta W."""
+    """<delta W, E> = scaling * sum lora_B * (E lora_A^T), which needs no delta W; of a DoRA from delta W itself."""
     weight_norm = sum_of_squares(w) ** 0.5
     to_weight = norm / weight_norm if weight_norm else 0.0
     if format is None:
         return Beside(weight_norm, to_weight, None, None, None)
     error = ops.dequantize(quantize_chunks(w, format, CPU, where)).sub_(w).neg_()
     error_norm = sum_of_squares(error) ** 0.5
-    product = pair.config.scaling * float((pair.lora_B.double() * (error @ pair.lora_A.T).double()).sum())
+    if pair.magnitude is None:
+        product = pair.config.scaling * float((pair.lora_B.double() * (error @ pair.lora_A.T).double()).sum())
+    else:
+        product = float((pair.delta(w).double() * error.double()).sum())
     size = norm * error_norm
     return Beside(
         weight_norm,
@@ -215,7 +218,12 @@ def _beside(w: Tensor, pair: Pair, norm: float, format: str | None, where: str) 
 
 
 def _angles(
-    delta: Factored, shape: tuple[int, int], second: StoredAdapter, path: str, checkpoint: Checkpoint | None
+    delta: Factored,
+    shape: tuple[int, int],
+    second: StoredAdapter,
+    path: str,
+    checkpoint: Checkpoint | None,
+    w: Tensor | None,
 ) -> Angles:
     there = second.pairs[path] if checkpoint is None else second.reorder_rope_rows(path, checkpoint.config)
     other = (len(there.lora_B), there.lora_A.shape[1])
@@ -224,7 +232,7 @@ def _angles(
             f"{second.folder}: {path} is of a {other[0]} x {other[1]} linear, the other hat's of "
             f"{shape[0]} x {shape[1]}: the hats are of different bases"
         )
-    return angles(delta, factor(there))
+    return angles(delta, factor(there, w))
 
 
 def to_json(xray: AdapterXray) -> dict[str, Any]:

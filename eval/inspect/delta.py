@@ -33,7 +33,18 @@ class Factored:
         return (self.left * self.sigma) @ self.right.T
 
 
-def factor(pair: Pair) -> Factored:
+def factor(pair: Pair, weight: Tensor | None = None) -> Factored:
+    """delta W of a pair as its singular values and vectors; of a DoRA, whose W' - W has any rank, from all of W [N, K]
+
+    Raises ValueError for a DoRA without W.
+    """
+    if pair.magnitude is None:
+        return _factor_low_rank(pair)
+    left, sigma, right = torch.linalg.svd(pair.delta(weight).double(), full_matrices=False)
+    return Factored(left, sigma, right.T)
+
+
+def _factor_low_rank(pair: Pair) -> Factored:
     """The SVD of scaling * lora_B lora_A:  B = Q_B R_B, A^T = Q_A R_A, the SVD U S V^T of scaling * R_B R_A^T [r, r],
     and with it left = Q_B U, right = Q_A V
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lowrank.adapters import use_adapter
+from lowrank.adapters import layer_configs, use_adapter
 from lowrank.adapters.files import load_adapter
 from lowrank.checkpoints.load import load, load_tokenizer
 from lowrank.checkpoints.open_base import open_base
@@ -133,6 +133,10 @@ def inspect_linear(
     model = load(base, weights, torch.float32, progress=progress)
     if adapter is not None:
         load_adapter(model, NAME, adapter, force=force)
+        if any(config.dora for config in layer_configs(model, NAME).values()):
+            raise ValueError(
+                f"{adapter}: is a DoRA, whose part of a number is no sum beside the base's: not taken apart"
+            )
         use_adapter(model, NAME)
     x, y = capture(model, path, tokens)
     layer = model.get_submodule(path)

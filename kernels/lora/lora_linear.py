@@ -21,7 +21,7 @@ again. Without dropout the products of all A_i are one: x [A_1; A_2; ...]^T.
 x [*, K], y_i [*, N_i], W_i [N_i, K] quantized or dense, A_i [r, K], B_i [N_i, r]; M rows of x flattened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -49,12 +49,22 @@ def lora_linears(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, 
             return lora_linears(x, plan)
     if not torch.is_grad_enabled():
         if run.can_run_in_one_call(x, plan):
-            return c_linears(x, plan)
+            return _with_gains(c_linears(x, plan), plan)
         few = 0 < x.numel() <= run.FEW_ROWS * x.shape[-1]
-        return _forward(x, plan, wide_dtype(x) if few else x.dtype)[0]
+        return _with_gains(_forward(x, plan, wide_dtype(x) if few else x.dtype)[0], plan)
     matrices = [matrix for part in plan for matrix in (part.lora_A, part.lora_B)]
-    y: tuple[Tensor, ...] = _LoRALinears.apply(x, tuple(plan), *matrices)  # type: ignore[no-untyped-call]
-    return y
+    bare = tuple([part if part.gain is None else part._replace(gain=None) for part in plan])
+    y: tuple[Tensor, ...] = _LoRALinears.apply(x, bare, *matrices)  # type: ignore[no-untyped-call]
+    return _with_gains(y, plan)
+
+
+def with_gain(y: Tensor, gain: Tensor) -> Tensor:
+    """gain * y, computed in the wider of the two dtypes, in the dtype of y;  y [*, N], gain [N]"""
+    return (y * gain).to(y.dtype)
+
+
+def _with_gains(ys: Iterable[Tensor], plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
+    return tuple([y if part.gain is None else with_gain(y, part.gain) for y, part in zip(ys, plan, strict=True)])
 
 
 def autocast_input(x: Tensor) -> Tensor:

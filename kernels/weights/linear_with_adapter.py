@@ -11,12 +11,13 @@ from .quantized_weight import QuantizedWeight
 
 
 class LinearWithAdapter(NamedTuple):
-    """y = x W^T + scaling * (d(x) lora_A^T) lora_B^T
+    """y = gain * (x W^T + scaling * (d(x) lora_A^T) lora_B^T)
 
     weight     W [N, K], quantized or dense
     lora_A     [r, K], and lora_B [N, r]; both None where there is no adapter
     drop       p and the seed of the mask of d(x) = x mask / (1 - p), or None; p a number, or float32 [B], one a row
     rank_mask  bool [B, r], true where row b of the batch uses column j of d(x) lora_A^T; None: every row uses all
+    gain       [N], a factor of each output, with a gradient of its own (DoRA); None: 1. Not together with drop
     """
 
     weight: QuantizedWeight | Tensor
@@ -25,3 +26,4 @@ class LinearWithAdapter(NamedTuple):
     scaling: float = 1.0
     drop: tuple[float | Tensor, int] | None = None
     rank_mask: Tensor | None = None
+    gain: Tensor | None = None

@@ -1,5 +1,15 @@
 """Named adapters ("hats") on one frozen base: add, use, mix, drop. `files` reads and writes them.
 
+files        a hat of a model to PEFT's files, and back
+stored       a hat as its files have it, checked
+folder       the files in a folder, and what people name instead
+key_names    keys under the names of wrappers
+peft_config  PEFT's options
+mlx          the files of MLX
+export       PEFT's files and nothing else
+merge        a hat added to the weights of its base
+accounting   parameters and bytes
+
 N out_features, K in_features, r rank.
 """
 
@@ -12,11 +22,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..layers.adapter_selection import AdapterMix, AdapterSelection, PerRow, adapter_context
+from ..layers.adapter_rows import AdapterRows
+from ..layers.adapter_selection import AdapterMix, AdapterSelection, PerRow, SelectingModule, adapter_context, effective
+from ..layers.dora import WORN_ALONE
 from ..layers.lora import AdapterConfig, LoRALinear, initial_matrices
 from ..model.llama import Llama
 from ..model.param_names import HF_LINEARS, LINEARS
 
+MATRICES = ("lora_A", "lora_B", "lora_magnitude_vector")
 ATTENTION = tuple(name for name in LINEARS if name.startswith("attention."))
 
 
@@ -29,6 +42,7 @@ def add_adapter(
     targets: str | Sequence[str] = "all",
     dropout: float = 0.0,
     rslora: bool = False,
+    dora: bool = False,
     seed: int = 0,
 ) -> None:
     """A new trainable adapter beside the linears of a base: y = x W^T + scaling * (drop(x) A) B    (arXiv 2106.09685)
@@ -43,11 +57,12 @@ def add_adapter(
              ("q_proj")
     dropout  the probability with which an element of x is zeroed before A, in training
     rslora   scaling = alpha / sqrt(rank) instead    (arXiv 2312.03732)
+    dora     the length of each row of W is learned apart from its direction    (arXiv 2402.09353, `layers.dora`)
     seed     of A's random numbers
     Raises ValueError for a name in use, an unknown target, or options out of range.
     """
     model = unwrapped(model)
-    config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora)
+    config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora, dora)
     check_new(model, name)
     check_range(config, f"adapter {name!r}", {})
     freeze_base(model)
@@ -70,7 +85,7 @@ def use_adapter(model: Llama, use: AdapterSpec) -> None:
     Nothing is loaded, copied or computed.  Raises ValueError for an unknown name.
     """
     choice = _resolve(model, use)
-    for layer in lora_layers(model).values():
+    for layer in selecting_modules(model):
         layer.active = choice
 
 
@@ -83,15 +98,18 @@ def using_adapter(model: Llama, use: AdapterSpec) -> Iterator[None]:
     Raises ValueError for an unknown name.
     """
     choice = _resolve(model, use)
-    with adapter_context(dict.fromkeys(lora_layers(model).values(), choice)):
+    with adapter_context(dict.fromkeys(selecting_modules(model), choice)):
         yield
 
 
 def _resolve(model: Llama, use: AdapterSpec) -> AdapterSelection:
     names = adapter_names(model)
     if use is None or isinstance(use, str | Mapping):
-        return _mix(use, names)
+        mix = _mix(use, names)
+        _check_alone(model, mix)
+        return mix
     rows = [_mix(row, names) for row in use]
+    _check_alone(model, PerRow(tuple(rows), torch.arange(len(rows))))
     mixes = tuple(dict.fromkeys(rows))
     index = torch.tensor([mixes.index(row) for row in rows], dtype=torch.int64)
     return PerRow(mixes, index.to(model.tok_embeddings.weight.device))
@@ -107,6 +125,20 @@ def _mix(use: str | Mapping[str, float] | None, names: Sequence[str]) -> Adapter
     return tuple((name, float(weight)) for name, weight in mix.items())
 
 
+def _check_alone(model: Llama, choice: AdapterSelection) -> None:
+    """Raises ValueError for a DoRA, or a hat with embeddings, in a mix, at another weight than 1, or on some rows."""
+    choice = effective(choice, adapter_names(model))
+    if isinstance(choice, tuple) and (not choice or (len(choice) == 1 and choice[0][1] == 1.0)):
+        return
+    chosen = {name for mix in (choice.mixes if isinstance(choice, PerRow) else (choice,)) for name, _ in mix}
+    for layer in lora_layers(model).values():
+        for name in sorted(chosen & layer.lora_magnitude_vector.keys()):
+            raise ValueError(f"adapter {name!r} is a DoRA: {WORN_ALONE}")
+    for module in adapter_rows(model).values():
+        for name in sorted(chosen & module.rows.keys()):
+            raise ValueError(f"adapter {name!r} has rows of the embedding or head: {WORN_ALONE}")
+
+
 def drop_adapter(model: Llama, name: str) -> None:
     """Removes an adapter from the model and leaves the base as it was.  Raises ValueError for an unknown name."""
     model = unwrapped(model)
@@ -117,6 +149,12 @@ def drop_adapter(model: Llama, name: str) -> None:
         layer.drop(name)
         if not layer.configs:
             model.set_submodule(path, layer.base)
+    for path, module in adapter_rows(model).items():
+        module.active = _without(module.active, name)
+        if name in module.rows:
+            module.drop(name)
+        if not module.rows:
+            model.set_submodule(path, module.base)
 
 
 def _without(choice: AdapterSelection, name: str) -> AdapterSelection:
@@ -131,19 +169,23 @@ def adapter_names(model: Llama) -> list[str]:
 
 
 def adapter_parameters(model: Llama, name: str) -> dict[str, nn.Parameter]:
-    """The matrices of one adapter by the path of their layer: "layers.0.attention.wq.lora_A" ..."""
+    """The matrices of one adapter by the path of their layer: "layers.0.attention.wq.lora_A" ...
+
+    A DoRA has "lora_magnitude_vector" [N] as well.
+    """
     layers = lora_layers(model)
     return {
         f"{path}.{matrix}": getattr(layers[path], matrix)[name]
         for path in layer_configs(model, name)
-        for matrix in ("lora_A", "lora_B")
+        for matrix in MATRICES
+        if name in getattr(layers[path], matrix)
     }
 
 
 def freeze_base(model: Llama) -> None:
     """Freezes every parameter that is not an adapter's."""
     for name, parameter in model.named_parameters():
-        if ".lora_A." not in name and ".lora_B." not in name:
+        if not any(f".{matrix}." in name for matrix in MATRICES):
             parameter.requires_grad_(False)
 
 
@@ -161,6 +203,27 @@ def lora_layers(model: Llama) -> dict[str, LoRALinear]:
     """Every layer that carries adapters, by its path in Meta's names, also where blocks of it were compiled."""
     modules = unwrapped(model).named_modules()
     return {path.replace("_orig_mod.", ""): module for path, module in modules if isinstance(module, LoRALinear)}
+
+
+def adapter_rows(model: Llama) -> dict[str, AdapterRows]:
+    """The embedding and the output head where adapters bring rows of theirs: "tok_embeddings", "output"."""
+    inner = unwrapped(model)
+    modules = {path: inner.get_submodule(path) for path in ("tok_embeddings", "output")}
+    return {path: module for path, module in modules.items() if isinstance(module, AdapterRows)}
+
+
+def selecting_modules(model: Llama) -> list[SelectingModule]:
+    """Everything in a model that looks at which adapters are active."""
+    return [*lora_layers(model).values(), *adapter_rows(model).values()]
+
+
+def rows_module(model: Llama, path: str) -> AdapterRows:
+    """The embedding or output head as one that takes rows of adapters; for the first of them, a new one around it."""
+    module = model.get_submodule(path)
+    if not isinstance(module, AdapterRows):
+        module = AdapterRows(module).train(model.training)
+        model.set_submodule(path, module)
+    return module
 
 
 def resolve_targets(targets: str | Sequence[str]) -> tuple[str, ...]:
@@ -201,6 +264,7 @@ def check_range(config: AdapterConfig, where: str, called: Mapping[str, str]) ->
         "alpha": ("a finite number", lambda alpha: type(alpha) in (int, float) and math.isfinite(alpha)),
         "dropout": ("in [0, 1)", lambda share: type(share) in (int, float) and 0 <= share < 1),
         "rslora": ("true or false", lambda flag: type(flag) is bool),
+        "dora": ("true or false", lambda flag: type(flag) is bool),
     }
     for field, (rule, is_valid) in rules.items():
         value = getattr(config, field)

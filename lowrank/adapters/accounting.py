@@ -9,15 +9,18 @@ from itertools import product
 from math import prod
 
 import torch
+from torch import nn
 
 from ..checkpoints.safetensors_writer import plan_file
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, expected_bytes, parts
+from ..layers.quant_linear import QuantLinear
 from ..model.config import PRESETS, ModelConfig
 from ..model.llama import Llama
 from ..model.param_names import LINEARS, is_block_linear
 from ..model.tensor_file import Layout
 from . import ATTENTION, resolve_targets
-from .files import WEIGHTS_FILE, tensor_key
+from .folder import WEIGHTS_FILE
+from .key_names import tensor_key
 
 MAX_HEADER_BYTES = 2**20  # of an adapter's file: a 70B with all seven linears has a fifth of it
 
@@ -47,10 +50,37 @@ def lora_parameters(in_features: int, out_features: int, rank: int) -> int:
     return rank * (in_features + out_features)
 
 
-def adapter_parameters(config: ModelConfig, rank: int, targets: str | Sequence[str] = "all") -> int:
-    """sum over layers and targets of r (d_in + d_out)"""
-    shapes = config.linear_shapes()
-    return config.n_layers * sum(lora_parameters(*shapes[target], rank) for target in resolve_targets(targets))
+def adapter_parameters(
+    config: ModelConfig, rank: int, targets: str | Sequence[str] = "all", *, dora: bool = False
+) -> int:
+    """sum over layers and targets of r (d_in + d_out), and of d_out again for the magnitudes of a DoRA"""
+    shapes = [config.linear_shapes()[target] for target in resolve_targets(targets)]
+    magnitudes = sum(d_out for d_out, _ in shapes) if dora else 0
+    return config.n_layers * (sum(lora_parameters(*shape, rank) for shape in shapes) + magnitudes)
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """Numbers of a model that are trained, all of them with those of its adapters, and the share in per cent.
+
+    A quantized weight counts as the N K numbers that it stands for; a tied output head counts once.
+    """
+
+    trained: int
+    all: int
+
+    @property
+    def percent(self) -> float:
+        """100 trained / all"""
+        return 100 * self.trained / self.all
+
+
+def trainable_parameters(model: nn.Module) -> Trainable:
+    """What of a model is trained, as PEFT's `print_trainable_parameters` counts it."""
+    parameters = list(model.parameters())
+    quantized = sum(prod(layer.stored_weight.shape) for layer in model.modules() if isinstance(layer, QuantLinear))
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return Trainable(trained, quantized + sum(parameter.numel() for parameter in parameters))
 
 
 def base_items(config: ModelConfig, weights: str, dtype: str = "bf16") -> list[Item]:
@@ -77,12 +107,17 @@ def base_items(config: ModelConfig, weights: str, dtype: str = "bf16") -> list[I
     return items
 
 
-def adapter_file_bytes(config: ModelConfig, rank: int, targets: str | Sequence[str], dtype: str) -> int:
+def adapter_file_bytes(
+    config: ModelConfig, rank: int, targets: str | Sequence[str], dtype: str, *, dora: bool = False
+) -> int:
     """The exact size of `adapter_model.safetensors`: its header and its matrices"""
     shapes, layouts = config.linear_shapes(), {}
     for target, layer in product(resolve_targets(targets), range(config.n_layers)):
         d_out, d_in = shapes[target]
-        for matrix, shape in (("lora_A", (rank, d_in)), ("lora_B", (d_out, rank))):
+        shapes_of: dict[str, tuple[int, ...]] = {"lora_A": (rank, d_in), "lora_B": (d_out, rank)}
+        if dora:
+            shapes_of["lora_magnitude_vector"] = (d_out,)
+        for matrix, shape in shapes_of.items():
             layouts[tensor_key(f"layers.{layer}.{target}", matrix)] = Layout.of(shape, DENSE_DTYPES[dtype])
     return plan_file(WEIGHTS_FILE, layouts).nbytes
 

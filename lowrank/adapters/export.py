@@ -6,8 +6,11 @@ import torch
 
 from ..atomic_io import new_folder
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
-from .files import StoredAdapter, read_adapter, tensor_key, write_peft_files
-from .peft_config import CONFIG_FILE, read_peft_config, to_peft_config
+from .files import write_peft_files
+from .folder import find_files
+from .key_names import ROWS, TOKEN_ROWS, rows_key, tensor_key
+from .peft_config import read_peft_config, to_peft_config
+from .stored import StoredAdapter, read_adapter
 
 
 def export_peft(adapter: str | Path, out: str | Path, *, dtype: str = "fp32", base_name: str | None = None) -> Path:
@@ -21,14 +24,18 @@ def export_peft(adapter: str | Path, out: str | Path, *, dtype: str = "fp32", ba
         raise ValueError(f"dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
     stored = read_adapter(adapter)
     tensors = {}
-    for path, (_, lora_A, lora_B) in stored.pairs.items():
-        for matrix, value in (("lora_A", lora_A), ("lora_B", lora_B)):
-            key = tensor_key(path, matrix)
-            tensors[key] = value.to(DENSE_DTYPES[dtype])
-            if not torch.isfinite(tensors[key]).all():
-                raise ValueError(f"{adapter}: {key} must be finite in {dtype}, is not")
+    for path, (_, lora_A, lora_B, magnitude) in stored.pairs.items():
+        for matrix, value in (("lora_A", lora_A), ("lora_B", lora_B), ("lora_magnitude_vector", magnitude)):
+            if value is not None:
+                tensors[tensor_key(path, matrix)] = value.to(DENSE_DTYPES[dtype])
+    for path, (rows, which) in stored.saved.items():
+        tensors[rows_key(path, ROWS if which is None else TOKEN_ROWS)] = rows.to(DENSE_DTYPES[dtype])
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{adapter}: {key} must be finite in {dtype}, is not")
+    layers, rows_of = _implied_layers(stored), {path: saved.which for path, saved in stored.saved.items()}
     with new_folder(Path(out)) as aside:
-        write_peft_files(aside, tensors, to_peft_config(stored.configs, _implied_layers(stored), base_name))
+        write_peft_files(aside, tensors, to_peft_config(stored.configs, layers, base_name, rows_of))
     return Path(out)
 
 
@@ -38,5 +45,8 @@ def _implied_layers(stored: StoredAdapter) -> int:
     That one more keeps an adapter of the first layers from being written as one of all layers.
     """
     covered = 1 + max(int(path.split(".")[1]) for path in stored.pairs)
-    covers_next = read_peft_config(stored.folder / CONFIG_FILE).layer_configs(covered + 1).keys() > stored.pairs.keys()
+    files = find_files(stored.folder)
+    if files.kind == "mlx":  # its config does not say where it would stop
+        return covered + 1
+    covers_next = read_peft_config(files.config).layer_configs(covered + 1).keys() > stored.pairs.keys()
     return covered if covers_next else covered + 1

@@ -4,64 +4,43 @@ The files always hold Hugging Face's layout, where the rows of wq and wk stand i
 (interleaved) layout has the rows of lora_B put in its own order when an adapter is loaded, and back when it is saved.
 That is exact, and makes a saved folder mean the same to PEFT and to every base here.
 
-r rank, N out_features, K in_features.
+r rank, N out_features, K in_features, V rows of the embedding, D model dim.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
 from ..checkpoints.sidecar_files import RECORD_FILE
-from ..layers.lora import AdapterConfig
+from ..layers.adapter_rows import AdapterRows
 from ..model.config import ModelConfig
 from ..model.llama import Llama
 from ..model.param_names import to_hf
 from ..model.rope_layout import reorder_rope_rows
-from . import adapter_parameters, check_new, freeze_base, layer_configs, lora_layer, unwrapped
-from .peft_config import CONFIG_FILE, read_peft_config, to_peft_config
-
-WEIGHTS_FILE = "adapter_model.safetensors"
-PREFIX = "base_model.model."
-
-
-class Pair(NamedTuple):
-    """The two matrices of one linear, float32: lora_A [r, K], lora_B [N, r], and what they are scaled by."""
-
-    config: AdapterConfig
-    lora_A: Tensor
-    lora_B: Tensor
-
-    def delta(self) -> Tensor:
-        """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]"""
-        return self.config.scaling * (self.lora_B @ self.lora_A)
-
-
-@dataclass(frozen=True)
-class StoredAdapter:
-    """An adapter as it is in its folder, rows in halves: pairs by the path of their linear, in Meta's names."""
-
-    folder: Path
-    pairs: dict[str, Pair]
-    record: dict[str, Any]  # its provenance, {} if it has none
-
-    @property
-    def configs(self) -> dict[str, AdapterConfig]:
-        """Rank, alpha and the rest by the path of the linear."""
-        return {path: pair.config for path, pair in self.pairs.items()}
-
-    def reorder_rope_rows(self, path: str, base: ModelConfig) -> Pair:
-        """The pair of one linear with the rows of lora_B in the order of a base."""
-        pair = self.pairs[path]
-        return pair._replace(lora_B=reorder_rope_rows(pair.lora_B, path, base, "half", base.rope_layout))
+from . import (
+    adapter_parameters,
+    adapter_rows,
+    check_new,
+    freeze_base,
+    layer_configs,
+    lora_layer,
+    rows_module,
+    unwrapped,
+)
+from .folder import CONFIG_FILE
+from .folder import WEIGHTS_FILE as WEIGHTS_FILE
+from .key_names import ROWS, TOKEN_ROWS, rows_key
+from .key_names import tensor_key as tensor_key
+from .peft_config import to_peft_config
+from .stored import Pair as Pair
+from .stored import SavedRows
+from .stored import StoredAdapter as StoredAdapter
+from .stored import read_adapter as read_adapter
 
 
 def save_adapter(
@@ -71,9 +50,11 @@ def save_adapter(
     *,
     dtype: torch.dtype = torch.float32,
     notes: dict[str, Any] | None = None,
+    base_name: str | None = None,
 ) -> None:
     """Writes the adapter as PEFT reads it, and `lowrank.json` with its provenance and `notes` beside it.
 
+    base_name  for `base_model_name_or_path`, such as "meta-llama/Llama-2-7b-hf"; left out, what `load` was given
     The files appear together or not at all, and are read back and compared before they do.
     Raises ValueError for an unknown name, and for NaN or infinity in a matrix.
     """
@@ -85,11 +66,19 @@ def save_adapter(
         value = parameter.detach().to("cpu", dtype)
         if not torch.isfinite(value).all():
             raise ValueError(f"adapter {name!r}: {path} is not finite in {dtype}, so it is not saved")
-        if matrix == "lora_B":
-            value = reorder_rope_rows(value, layer, model.config, model.config.rope_layout, "half")
+        if matrix != "lora_A":
+            value = _rows_in_halves(value, layer, model.config)
         tensors[tensor_key(layer, matrix)] = value.contiguous()
+    rows: dict[str, list[int] | None] = {}
+    for path, module in adapter_rows(model).items():
+        if name in module.rows:
+            index = module.index[name]
+            rows[path] = None if index is None else index.tolist()
+            part = ROWS if index is None else TOKEN_ROWS
+            tensors[rows_key(path, part)] = module.rows[name].detach().to("cpu", dtype).contiguous()
     with new_folder(Path(folder)) as aside:
-        write_peft_files(aside, tensors, to_peft_config(configs, model.config.n_layers))
+        base_name = base_name or model.name_or_path or None
+        write_peft_files(aside, tensors, to_peft_config(configs, model.config.n_layers, base_name, rows))
         record = fingerprint.record(model, sha256_of(aside / WEIGHTS_FILE), **(notes or {}))
         write_json(aside / RECORD_FILE, record)
 
@@ -100,49 +89,39 @@ def load_adapter(
     """Reads a PEFT adapter and adds it under a name, frozen unless `trainable`; returns its record ({} if it has none).
 
     It is inactive until `use_adapter` names it.  Raises ValueError naming file and key for a PEFT option that is not
-    supported, tensors that are missing, foreign or misshapen, and a hat made for another base (unless `force`).
+    supported, tensors that are missing, foreign or misshapen, a hat made for another base (unless `force`), and
+    rows of the embedding or head in a hat that is to be trained.
     """
     model = unwrapped(model)
-    stored = read_adapter(folder, model.config, None if force else model.source)
+    stored = read_adapter(folder, model.config, None if force else model.source, force=force)
     check_new(model, name)
     device = model.tok_embeddings.weight.device
+    saved = _other_rows(model, stored)
+    if trainable and saved:
+        raise ValueError(f"{folder}: has rows of {to_hf(next(iter(saved)))} of its own: it can be worn, not trained on")
     freeze_base(model)
     for path in stored.pairs:
-        config, lora_A, lora_B = stored.reorder_rope_rows(path, model.config)
-        lora_layer(model, path).add(name, config, lora_A.to(device), lora_B.to(device), trainable)
+        config, lora_A, lora_B, magnitude = stored.reorder_rope_rows(path, model.config)
+        magnitude = None if magnitude is None else magnitude.to(device)
+        lora_layer(model, path).add(name, config, lora_A.to(device), lora_B.to(device), trainable, magnitude)
+    for path, (rows, index) in saved.items():
+        rows_module(model, path).add(name, rows, None if index is None else torch.tensor(index))
     return stored.record
 
 
-def read_adapter(
-    folder: str | Path, base: ModelConfig | None = None, source: Mapping[str, str] | None = None
-) -> StoredAdapter:
-    """An adapter's files, checked against each other, and against a base if one is given.
-
-    base    its shapes
-    source  its fingerprint (see `Llama.source`)
-    Raises ValueError naming file and key for whatever does not fit, for weights other than those of lowrank.json, and
-    with both fingerprints for a hat that was made for another base.
-    """
-    folder = Path(folder)
-    for filename in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / filename).is_file():
-            raise ValueError(f"{folder}: {filename} is missing, so this is no PEFT adapter")
-    record = fingerprint.read_record(folder)
-    if source is not None:
-        fingerprint.check_same_base(source, record, str(folder))
-    options = read_peft_config(folder / CONFIG_FILE)
-    fingerprint.check_weights(record, folder / WEIGHTS_FILE)
-    try:
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS_FILE}: not a whole safetensors file (truncated?): {error}") from None
-    configs = options.layer_configs(base.n_layers if base else _layers(tensors))
-    return StoredAdapter(folder, _pairs(tensors, configs, base, folder / WEIGHTS_FILE), record)
-
-
-def tensor_key(path: str, matrix: str) -> str:
-    """("layers.0.attention.wq", "lora_A") -> PEFT's key of that matrix"""
-    return f"{PREFIX}{to_hf(path)}.{matrix}.weight"
+def _other_rows(model: Llama, stored: StoredAdapter) -> dict[str, SavedRows]:
+    """The rows that differ from the base's; with tied embeddings single tokens' rows are the head's as well."""
+    other = {}
+    for path, saved in stored.saved.items():
+        module = model.get_submodule(path)
+        weight: Any = module.base.weight if isinstance(module, AdapterRows) else module.weight
+        replaced = saved.replaced_in(weight)
+        if replaced.shape != weight.shape or not torch.equal(replaced, weight):
+            other[path] = saved
+    tied = model.config.tie_embeddings and "output" not in stored.saved
+    if tied and "tok_embeddings" in other and other["tok_embeddings"].which is not None:
+        other["output"] = other["tok_embeddings"]
+    return other
 
 
 def write_peft_files(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -154,40 +133,7 @@ def write_peft_files(folder: Path, tensors: dict[str, Tensor], config: dict[str,
         raise OSError(f"{folder}: {WEIGHTS_FILE} does not read back as it was written")
 
 
-def _layers(keys: Iterable[str]) -> int:
-    """The smallest number of layers with these keys."""
-    return 1 + max((int(match[1]) for key in keys if (match := re.search(r"\.layers\.(\d+)\.", key))), default=0)
-
-
-def _pairs(
-    tensors: dict[str, Tensor], configs: dict[str, AdapterConfig], base: ModelConfig | None, where: Path
-) -> dict[str, Pair]:
-    """Both matrices of every linear that the config covers, in float32; there must be nothing else."""
-    wanted = {path: (tensor_key(path, "lora_A"), tensor_key(path, "lora_B")) for path in configs}
-    keys = [key for pair in wanted.values() for key in pair]
-    if missing := [key for key in keys if key not in tensors]:
-        present = len(keys) - len(missing)
-        raise ValueError(
-            f"{where}: {_some(missing)} is missing: of {len(keys)} matrices that the config asks of this base "
-            f"{present or 'none'} is there"
-        )
-    if foreign := sorted(tensors.keys() - set(keys)):
-        raise ValueError(f"{where}: {_some(foreign)} fits no linear of this base that the config names")
-    shapes = base.linear_shapes() if base else {}
-    pairs = {}
-    for path, config in configs.items():
-        lora_A, lora_B = (tensors[key] for key in wanted[path])
-        out_features, in_features = shapes.get(path.split(".", 2)[2], (lora_B.shape[0], lora_A.shape[-1]))
-        expected = ((config.rank, in_features), (out_features, config.rank))
-        for key, tensor, shape in zip(wanted[path], (lora_A, lora_B), expected, strict=True):
-            if tuple(tensor.shape) != shape:
-                got = list(tensor.shape)
-                raise ValueError(f"{where}: {key} must have shape {list(shape)} on this base, got {got}")
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"{where}: {key} must be finite, holds NaN or infinity")
-        pairs[path] = Pair(config, lora_A.float(), lora_B.float())
-    return pairs
-
-
-def _some(names: list[str]) -> str:
-    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+def _rows_in_halves(value: Tensor, path: str, config: ModelConfig) -> Tensor:
+    """The rows of lora_B [N, r], or of a magnitude [N], as files have them."""
+    rows = value if value.dim() == 2 else value[:, None]
+    return reorder_rope_rows(rows, path, config, config.rope_layout, "half").view(value.shape)

@@ -29,7 +29,7 @@ from ..model.param_names import is_block_linear, to_hf
 from ..model.rope_layout import reorder_rope_rows
 from ..model.tensor_file import Layout, tensor_bytes
 from ..progress import ProgressBar
-from .files import WEIGHTS_FILE, StoredAdapter, read_adapter
+from .stored import SavedRows, StoredAdapter, read_adapter
 
 DEQUANTIZED = "dequantized"
 T = TypeVar("T")
@@ -115,7 +115,8 @@ def merge_folder(
     checkpoint = open_base(base)
     plan = _Plan.of(checkpoint, into, dtype, through)
     source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
-    adapter_files = read_adapter(adapter, checkpoint.config, None if force else source)
+    adapter_files = read_adapter(adapter, checkpoint.config, None if force else source, force=force)
+    _check_rows(adapter_files, checkpoint)
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
     merger = _Merger(checkpoint, adapter_files, plan, format)
     with new_folder(out) as aside:
@@ -185,10 +186,11 @@ class _Merger:
     def _linear(self, name: str, value: Stored) -> Mapping[str, Tensor]:
         config, path = self.checkpoint.config, name.removesuffix(".weight")
         where = f"{self.checkpoint.folder}: {name}"
-        weight = self._in_output_layout(name, _dense(value, self.plan.through, where))
+        weight = _dense(value, self.plan.through, where)
         if path not in self.adapter.pairs:
-            return self._stored(weight, where)
-        delta = self._in_output_layout(name, self.adapter.reorder_rope_rows(path, config).delta())
+            return self._stored(self._in_output_layout(name, weight), where)
+        delta = self._in_output_layout(name, self.adapter.reorder_rope_rows(path, config).delta(weight))
+        weight = self._in_output_layout(name, weight)
         bare = self._values(self._stored(weight, where), where)
         stored = self._stored(weight.add_(delta), where)
         del weight
@@ -199,6 +201,13 @@ class _Merger:
 
     def _in_output_layout(self, name: str, rows: Tensor) -> Tensor:
         return reorder_rope_rows(rows, name, self.checkpoint.config, self.checkpoint.config.rope_layout, self.layout)
+
+    def _saved(self, name: str) -> SavedRows | None:
+        """Rows of the adapter for a parameter; with tied embeddings single tokens' rows are the head's as well."""
+        saved = self.adapter.saved
+        if name == "output.weight" and "output" not in saved and self.checkpoint.config.tie_embeddings:
+            name = "tok_embeddings.weight"
+        return saved.get(name.removesuffix(".weight"))
 
     def _stored(self, weight: Tensor, where: str) -> Mapping[str, Tensor]:
         """F(W) as the parts that are written."""
@@ -213,10 +222,28 @@ class _Merger:
         return ops.dequantize(from_stored(dict(stored), where))
 
     def _other(self, name: str, value: Tensor) -> Mapping[str, Tensor]:
-        """The embedding, a norm or the output head."""
+        """The embedding, a norm or the output head; rows that come with the adapter take the base's place."""
+        if (saved := self._saved(name)) is not None:
+            value = saved.replaced_in(value.float() if self.plan.stored in DENSE_DTYPES else value)
         if self.plan.stored in DENSE_DTYPES:
             value = _narrowed(value, self.plan.stored, f"{self.checkpoint.folder}: {name}")
         return {".weight": value}
+
+
+def _check_rows(adapter: StoredAdapter, checkpoint: Checkpoint) -> None:
+    """Raises ValueError for rows of the embedding or head that the output has no place for."""
+    config = checkpoint.config
+    for path, saved in adapter.saved.items():
+        if saved.which is None and len(saved.rows) != config.vocab_size:
+            raise ValueError(
+                f"{adapter.folder}: has {len(saved.rows)} rows of {to_hf(path)}, the base {config.vocab_size}: it is "
+                "not merged, since the base's tokenizer and config would not know of them"
+            )
+        if saved.which is None and config.tie_embeddings:
+            raise ValueError(
+                f"{adapter.folder}: has all rows of {to_hf(path)}, and the base ties embedding and head: it is not "
+                "merged, since the output would have one of the two"
+            )
 
 
 def _dense(value: Stored, through: str | None, where: str) -> Tensor:
@@ -301,7 +328,7 @@ def _record(
             "into": plan.into,
             "base_weights": plan.unmerged,
             "base_fingerprint": source["fingerprint"],
-            "weights_sha256": sha256_of(adapter.folder / WEIGHTS_FILE),
+            "weights_sha256": sha256_of(adapter.weights),
             "hat": adapter.record,
         },
         "survival": {part.path: [part.cosine, part.ratio] for part in (merged.overall, *merged.survival)},

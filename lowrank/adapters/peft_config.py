@@ -5,8 +5,8 @@ A module is named as in Hugging Face's Llama: "model.layers.0.self_attn.q_proj".
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +14,7 @@ from ..layers.lora import AdapterConfig
 from ..model.config import read_json
 from ..model.param_names import LINEARS, to_hf
 from . import check_range
-
-CONFIG_FILE = "adapter_config.json"
+from .folder import CONFIG_FILE as CONFIG_FILE
 
 # A key that is neither honoured, harmless nor in FIXED may change the mathematics: it has to be left empty.
 HONOURED = (
@@ -29,21 +28,32 @@ HONOURED = (
     "layers_pattern",
     "rank_pattern",
     "alpha_pattern",
+    "use_dora",
+    "modules_to_save",
+    "trainable_token_indices",
 )
 FIXED: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
-    # The other ways to start (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) rewrite the base as well, and MiCA freezes B.
-    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),  # or of REWRITING; MiCA freezes B
+}
+# Starts that rewrite the base as well: the matrices of such a hat belong to what they left of it.
+REWRITING = {
+    "pissa": "the residual base that PiSSA left, W without its leading singular vectors",
+    "olora": "the residual base that OLoRA left, W without a part of its QR decomposition",
+    "corda": "the residual base that CorDA left",
+    "lora_ga": "the residual base that LoRA-GA left",
+    "loftq": "the base that LoftQ quantized, with codes of its own",
 }
 HARMLESS = (
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",  # these three say how a start was made, and matter with init_lora_weights alone
     "eva_config",
+    "fan_in_fan_out",  # of a transposed linear, which a Llama has not: PEFT sets it back to false
     "lora_ga_config",
     "loftq_config",
-    "ensure_weight_tying",  # of modules_to_save, and of an embedding that is a target: both are refused
+    "ensure_weight_tying",  # of modules_to_save, which say themselves what they hold
     "inference_mode",
     "megatron_core",  # of megatron_config, which is refused
     "peft_version",
@@ -60,7 +70,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """The options of a folder, checked one by one; `where` names the file in errors."""
+    """The options of a folder, checked one by one; `where` names the file in errors.
+
+    saved       modules of which all rows come with the adapter, in Meta's names: "tok_embeddings", "output"
+    token_rows  those of which some rows do, and which
+    """
 
     where: str
     rank: int
@@ -73,6 +87,9 @@ class PeftConfig:
     containers: list[str]
     rank_pattern: dict[str, int]
     alpha_pattern: dict[str, float]
+    dora: bool = False
+    saved: tuple[str, ...] = ()
+    token_rows: dict[str, list[int]] = field(default_factory=dict)
 
     def layer_configs(self, n_layers: int) -> dict[str, AdapterConfig]:
         """rank, alpha and scaling of every linear that the adapter covers, by its path in Meta's names
@@ -115,16 +132,27 @@ class PeftConfig:
     def _config(self, module: str, targets: tuple[str, ...]) -> AdapterConfig:
         rank = _first_match(self.rank_pattern, module, self.rank)
         alpha = _first_match(self.alpha_pattern, module, self.alpha)
-        return AdapterConfig(rank, alpha, targets, self.dropout, self.rslora)
+        return AdapterConfig(rank, alpha, targets, self.dropout, self.rslora, self.dora)
 
 
-def read_peft_config(path: Path) -> PeftConfig:
+def read_peft_config(path: Path, *, force: bool = False) -> PeftConfig:
     """The options of a PEFT folder.
 
+    force  lets a hat pass whose start rewrote the base: what it is put on is that base then
     Raises ValueError naming the file and the key for one that is missing, out of range, or not done here.
     """
     values, where = read_json(path), str(path)
     for key, value in values.items():
+        if key == "init_lora_weights" and (left := _base_left_by(value)):
+            if force:
+                continue
+            named = values.get("base_model_name_or_path")
+            itself = f"{named!r} itself" if named else "the base itself"
+            raise ValueError(
+                f"{where}: init_lora_weights is {value!r}, so the hat belongs to {left}, not to {itself}: let PEFT "
+                "convert it (save_pretrained with path_initial_model_for_weight_conversion), or name that base "
+                "(force=True to insist)"
+            )
         if key in FIXED:
             if value not in FIXED[key]:
                 raise ValueError(f"{where}: {key} must be {FIXED[key][0]!r}, got {value!r}: it is not done here")
@@ -155,14 +183,23 @@ def read_peft_config(path: Path) -> PeftConfig:
         containers=[containers] if isinstance(containers, str) else containers,
         rank_pattern=_pattern(values, "rank_pattern", where),
         alpha_pattern=_pattern(values, "alpha_pattern", where),
+        dora=values.get("use_dora") or False,
+        saved=_saved(values, where),
+        token_rows=_token_rows(values, where),
     )
     _check_numbers(config)
     return config
 
 
-def to_peft_config(configs: Mapping[str, AdapterConfig], n_layers: int, base_name: str | None = None) -> dict[str, Any]:
+def to_peft_config(
+    configs: Mapping[str, AdapterConfig],
+    n_layers: int,
+    base_name: str | None = None,
+    rows: Mapping[str, Sequence[int] | None] | None = None,
+) -> dict[str, Any]:
     """The adapter_config.json that PEFT reads as these configs (by the path of their layer, in Meta's names).
 
+    rows  modules whose rows come with the adapter: all of them (None), or those that are named
     Few keys, since older PEFT refuses those it does not know. The commonest rank and alpha are the adapter's, others
     are in a pattern by the full name of their module.
     """
@@ -185,14 +222,62 @@ def to_peft_config(configs: Mapping[str, AdapterConfig], n_layers: int, base_nam
         "bias": "none",
         "fan_in_fan_out": False,
         "use_rslora": any_config.rslora,
-        "use_dora": False,
+        "use_dora": any_config.dora,
         "rank_pattern": {to_hf(path): config.rank for path, config in configs.items() if config.rank != rank},
         "alpha_pattern": {to_hf(path): config.alpha for path, config in configs.items() if config.alpha != alpha},
         "layers_to_transform": None,
-        "modules_to_save": None,
+        "modules_to_save": [_short(path) for path, index in (rows or {}).items() if index is None] or None,
         "inference_mode": True,
         "init_lora_weights": True,
+        **_token_indices(rows or {}),
     }
+
+
+def _token_indices(rows: Mapping[str, Sequence[int] | None]) -> dict[str, Any]:
+    """PEFT's option for rows of single tokens, and no key where there are none: older PEFT does not know it."""
+    named = {_short(path): list(index) for path, index in rows.items() if index is not None}
+    return {"trainable_token_indices": named} if named else {}
+
+
+def _short(path: str) -> str:
+    """ "tok_embeddings" -> "embed_tokens" """
+    return to_hf(path).rpartition(".")[2]
+
+
+def _base_left_by(start: Any) -> str:
+    """The base to which a hat belongs that was started so, where that is not the base itself."""
+    if not isinstance(start, str):
+        return ""
+    return next((left for name, left in REWRITING.items() if start == name or start.startswith(f"{name}_")), "")
+
+
+def _saved(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """modules_to_save, in Meta's names.  Raises ValueError for one that is no embedding and no output head."""
+    names = values.get("modules_to_save") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{where}: modules_to_save must be a list of names, got {names!r}")
+    return tuple(_outside(name, "modules_to_save", where) for name in names)
+
+
+def _token_rows(values: Mapping[str, Any], where: str) -> dict[str, list[int]]:
+    """trainable_token_indices: rows by the module that they are of; a bare list is of the embedding."""
+    given = values.get("trainable_token_indices") or {}
+    rows = {"embed_tokens": given} if isinstance(given, list) else given
+    if not isinstance(rows, dict):
+        raise ValueError(f"{where}: trainable_token_indices must be a list or a list a module, got {given!r}")
+    for index in rows.values():
+        valid = isinstance(index, list) and all(type(row) is int and row >= 0 for row in index)
+        if not valid or len(set(index)) < len(index):
+            raise ValueError(f"{where}: trainable_token_indices must be different whole numbers, got {index!r}")
+    return {_outside(name, "trainable_token_indices", where): index for name, index in rows.items()}
+
+
+def _outside(name: str, key: str, where: str) -> str:
+    """ "model.embed_tokens" or "embed_tokens" -> "tok_embeddings"; the head likewise."""
+    for path in ("tok_embeddings", "output"):
+        if name in (to_hf(path), _short(path)):
+            return path
+    raise ValueError(f"{where}: {key} must be of embed_tokens and lm_head, got {name!r}: it is not done here")
 
 
 def _ends_with_one(module: str, names: Iterable[str]) -> bool:
@@ -237,8 +322,8 @@ def _check_pattern(pattern: str, key: str, where: str) -> None:
 
 def _check_numbers(config: PeftConfig) -> None:
     """Every rank and every alpha of the adapter, under the name of the key in which it stands."""
-    default = AdapterConfig(config.rank, config.alpha, (), config.dropout, config.rslora)
-    called = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "rslora": "use_rslora"}
+    default = AdapterConfig(config.rank, config.alpha, (), config.dropout, config.rslora, config.dora)
+    called = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "rslora": "use_rslora", "dora": "use_dora"}
     check_range(default, config.where, called)
     for rank in config.rank_pattern.values():
         check_range(AdapterConfig(rank, config.alpha, ()), config.where, {"rank": "rank_pattern"})

@@ -92,6 +92,7 @@ def load(
     if device.type == "cpu" and not library.unavailable_reason():
         small = (tensor for tensor in model.layers.buffers() if tensor.nbytes < library.MIN_HUGE_PAGE_BYTES)
         library.prefer_huge_pages([model.output.weight, *small])
+    model.name_or_path = str(path)
     model.source = {
         "weights": weights or "+".join(sorted(formats)),
         "fingerprint": fingerprint.hexdigest(checkpoint),

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 a check failed or a run could not finish, 2 the caller's 
 """
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -59,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     args = build_parser().parse_args(arguments)
     warnings.showwarning = _tell
+    notes = logging.getLogger("lowrank")
+    if not any(isinstance(handler, _Notes) for handler in notes.handlers):
+        notes.addHandler(_Notes())
     if reason := refusal(args.verb):
         print(f"lowrank: {reason}", file=sys.stderr)
         return 1
@@ -77,6 +81,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"lowrank: {in_flags(' '.join(str(error).split()), arguments)}", file=sys.stderr)
         mistake = isinstance(error, ValueError | FileNotFoundError | IsADirectoryError | NotADirectoryError)
         return 2 if mistake else 1
+
+
+class _Notes(logging.Handler):
+    """What the library has to say of its inputs, as lines of stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _tell(record.getMessage())
 
 
 def _tell(message: Warning | str, *_: object, **__: object) -> None:

@@ -44,14 +44,15 @@ def export_adapter_gguf(
     _check_dtype(dtype)
     checkpoint = open_base(base)
     source = None if force else {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
-    stored = read_adapter(adapter, checkpoint.config, source)
+    stored = read_adapter(adapter, checkpoint.config, source, force=force)
+    stored.refuse_beyond_lora("llama.cpp's file of a hat")
     alphas = {path: pair.config.scaling * pair.config.rank for path, pair in stored.pairs.items()}
     alpha, _ = Counter(alphas.values()).most_common(1)[0]
     if alpha == 0:
         raise ValueError(f"{adapter}: lora_alpha must not be 0: in GGUF that says a scaling of 1")
     tensors = {}
     for path in stored.pairs:
-        _, lora_A, lora_B = stored.pairs[path]
+        _, lora_A, lora_B, _ = stored.pairs[path]
         lora_B = reorder_rope_rows(lora_B, path, checkpoint.config, "half", "interleaved") * (alphas[path] / alpha)
         for suffix, value in (("lora_a", lora_A), ("lora_b", lora_B)):
             narrow = _finite(value.to(DENSE_DTYPES[dtype]), f"{adapter}: {path}.{suffix}", dtype)

@@ -6,18 +6,16 @@ A selection is of a layer (`LoRALinear.active`), for every thread, or of the con
 B rows of a batch, n different mixes among them, R ranks of all of them together, K in_features, N out_features.
 """
 
+import copy
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Self
 
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from .lora import LoRALinear
+from torch import Tensor, nn
 
 AdapterMix = tuple[tuple[str, float], ...]
 StackedMatrices = tuple[Tensor, Tensor]
@@ -33,7 +31,7 @@ class PerRow:
 
     mixes: tuple[AdapterMix, ...]
     index: Tensor
-    stacks: dict["LoRALinear", tuple[object, StackedMatrices, object]] = field(
+    stacks: dict[nn.Module, tuple[object, StackedMatrices, object]] = field(
         default_factory=dict, compare=False, repr=False
     )
 
@@ -41,7 +39,26 @@ class PerRow:
 AdapterSelection = AdapterMix | PerRow
 
 
-class ContextSelections(dict["LoRALinear", AdapterSelection]):
+class SelectingModule(nn.Module):
+    """A layer that stores adapters, of which `active` are added; a copy of it adds what it does where it is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active: AdapterSelection = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        selections = CONTEXT_SELECTION.get()
+        while selections is not None:  # in every block that is open, until it ends
+            if self in selections:
+                selections[copied] = selections[self]
+            selections = selections.outer
+        return copied
+
+
+class ContextSelections(dict[SelectingModule, AdapterSelection]):
     """The selections of an `adapter_context` block and of those around it, whose own are `outer`."""
 
     outer: "ContextSelections | None" = None
@@ -53,7 +70,7 @@ _open_contexts = 0  # `adapter_context` blocks that are open, in any thread
 
 
 @contextmanager
-def adapter_context(selections: Mapping["LoRALinear", AdapterSelection]) -> Iterator[None]:
+def adapter_context(selections: Mapping[SelectingModule, AdapterSelection]) -> Iterator[None]:
     """Layers add what is selected for them, inside the block and in this thread or task only."""
     global _open_contexts
     inner = ContextSelections({**(CONTEXT_SELECTION.get() or {}), **selections})
@@ -69,21 +86,12 @@ def adapter_context(selections: Mapping["LoRALinear", AdapterSelection]) -> Iter
         CONTEXT_SELECTION.reset(outer)
 
 
-def context_selection() -> Mapping["LoRALinear", AdapterSelection] | None:
+def context_selection() -> Mapping[SelectingModule, AdapterSelection] | None:
     """The selections of the `adapter_context` blocks around this call: another object for other selections."""
     return CONTEXT_SELECTION.get()
 
 
-def select_for_copy(layer: "LoRALinear", copied: "LoRALinear") -> None:
-    """A copy made inside `adapter_context` blocks adds what its original does, until each of them ends."""
-    selections = CONTEXT_SELECTION.get()
-    while selections is not None:
-        if layer in selections:
-            selections[copied] = selections[layer]
-        selections = selections.outer
-
-
-def selection_of(layer: "LoRALinear") -> AdapterSelection:
+def selection_of(layer: SelectingModule) -> AdapterSelection:
     """The selection of `adapter_context` for a layer, else its `active`.
 
     Raises RuntimeError while torch.compile traces it and an `adapter_context` block is open: a compiled layer would

@@ -147,7 +147,7 @@ def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
         if norms[0] is None or norms[1] is None or not all(map(_is_read_in_place, linears)):
             return None
         plan = lora_plan(x, linears)
-        if plan is None or any(part.drop is not None for part in plan):
+        if plan is None or any(part.drop is not None or part.gain is not None for part in plan):
             return None
         blocks.append(Block(norms[0], norms[1], tuple(plan)))
     return blocks

@@ -28,9 +28,9 @@ def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, .
 def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> list[LinearWithAdapter] | None:
     """The products of the layers with x: weight, matrices, scaling and dropout of each, chosen once for this call.
 
-    None if one of the layers has hooks (unless hooks_run says that they run around this call), if there are hooks of
-    every module, or for a weight that is not ours to read: its module has hooks, a bias or a gradient, or is of another
-    kind.
+    None for a DoRA with dropout, if one of the layers has hooks (unless hooks_run says that they run around this call),
+    if there are hooks of every module, or for a weight that is not ours to read: its module has hooks, a bias or a
+    gradient, or is of another kind.
 
     One function without calls in the usual case, one adapter or none a layer: it runs for every product of every
     token, and calls of Python would be most of its time. It reads the dictionaries of modules for the same reason.
@@ -60,7 +60,7 @@ def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> l
         selection = () if configs is None else layer.active
         if configs is not None and selections is not None:
             selection = selections.get(layer, selection)
-        lora_A, lora_B, scaling, drop, rank_mask = None, None, 1.0, None, None
+        lora_A, lora_B, scaling, drop, rank_mask, gain = None, None, 1.0, None, None, None
         if configs is not None and (selection.__class__ is not tuple or selection):
             if selection.__class__ is tuple and len(selection) == 1 and selection[0][0] in configs and selection[0][1]:
                 ((name, share),) = selection
@@ -69,8 +69,12 @@ def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> l
                 scaling = config.scaling * share
                 if config.dropout and layer.training:
                     drop = (config.dropout, layer.dropout_seed())
+                if config.dora:
+                    gain = layer.dora_gain(name, share)
             else:
-                lora_A, lora_B, scaling, drop, rank_mask = layer.combined(selection, x)
+                lora_A, lora_B, scaling, drop, rank_mask, gain = layer.combined(selection, x)
+            if gain is not None and drop is not None:
+                return None
         # As LinearWithAdapter(...), whose constructor is a function of Python.
-        plan.append(tuple.__new__(LinearWithAdapter, (weight, lora_A, lora_B, scaling, drop, rank_mask)))
+        plan.append(tuple.__new__(LinearWithAdapter, (weight, lora_A, lora_B, scaling, drop, rank_mask, gain)))
     return plan

@@ -3,26 +3,26 @@
 K in_features (d), N out_features, r rank, B rows of a batch, R ranks of all adapters that a call adds.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..kernels import ops
-from ..kernels.lora.lora_linear import autocast_input, lora_delta, lora_linears
+from ..kernels.lora.dropout import dropout
+from ..kernels.lora.lora_linear import autocast_input, lora_delta, lora_linears, with_gain
 from .adapter_selection import (
     AdapterMix,
     AdapterSelection,
     PerRow,
+    SelectingModule,
     StackedMatrices,
     effective,
-    select_for_copy,
     selection_of,
 )
+from .dora import WORN_ALONE, RowNorms, dora_delta, frozen_weight, product_with, row_norms
 from .dropout_seed import DropoutSeed
 from .fused_projections import fused_projections, lora_plan
 from .quant_linear import QuantLinear
@@ -32,7 +32,7 @@ from .quant_linear import QuantLinear
 class AdapterConfig:
     """scaling = alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA (arXiv 2312.03732)
 
-    targets are Meta's names of the linears of a block, such as "attention.wq".
+    targets are Meta's names of the linears of a block, such as "attention.wq". dora: see `layers.dora`.
     """
 
     rank: int
@@ -40,6 +40,7 @@ class AdapterConfig:
     targets: tuple[str, ...]
     dropout: float = 0.0
     rslora: bool = False
+    dora: bool = False
     scaling: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class AdapterConfig:
         object.__setattr__(self, "scaling", scaling)
 
 
-class LoRALinear(nn.Module):
+class LoRALinear(SelectingModule):
     """y = x W^T + scaling * (drop(x) A) B        delta W = scaling * (A B)^T    (arXiv 2106.09685, equation 3)
 
     x [*, K], y [*, N]; W [N, K] belongs to the wrapped layer and is never written to.
@@ -61,8 +62,9 @@ class LoRALinear(nn.Module):
     them, lora_A [r, K] and lora_B [N, r]; `A` and `B` are views of those.
 
     A call makes one plan (`lora_plan`) and runs it (`kernels.lora.lora_linear`): the same adapter gives the same bits,
-    whichever way it was selected. Where W is not ours to read (its module has hooks, say), and for torch.compile, the
-    module is called and the adapter's product is added to what it gives.
+    whichever way it was selected. A DoRA (`dora`) multiplies what the plan gives. Where W is not ours to read (its
+    module has hooks, say), and for torch.compile, the module is called and the adapter's product is added to what it
+    gives.
     """
 
     def __init__(self, base: nn.Module, in_features: int, out_features: int) -> None:
@@ -72,26 +74,35 @@ class LoRALinear(nn.Module):
         self.out_features = out_features
         self.lora_A = nn.ParameterDict()
         self.lora_B = nn.ParameterDict()
+        self.lora_magnitude_vector = nn.ParameterDict()  # m [N] of those that are DoRA
+        self._norms = RowNorms()
         self.configs: dict[str, AdapterConfig] = {}
-        self.active: AdapterSelection = ()
         self.noise: DropoutSeed | None = None  # of the dropout; None: torch's own generator
 
-    def add(self, name: str, config: AdapterConfig, lora_A: Tensor, lora_B: Tensor, trainable: bool) -> None:
-        """Adds an adapter under a name: lora_A [r, K], lora_B [N, r]."""
+    def add(
+        self,
+        name: str,
+        config: AdapterConfig,
+        lora_A: Tensor,
+        lora_B: Tensor,
+        trainable: bool,
+        magnitude: Tensor | None = None,
+    ) -> None:
+        """Adds an adapter under a name: lora_A [r, K], lora_B [N, r]; magnitude [N] of a DoRA, else that of W."""
+        if config.dora:
+            if magnitude is None:
+                magnitude = row_norms(frozen_weight(self.base)).to(lora_A.dtype)
+            self.lora_magnitude_vector[name] = nn.Parameter(magnitude, requires_grad=trainable)
         self.configs[name] = config
         self.lora_A[name] = nn.Parameter(lora_A, requires_grad=trainable)
         self.lora_B[name] = nn.Parameter(lora_B, requires_grad=trainable)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        select_for_copy(self, copied)
-        return copied
-
     def drop(self, name: str) -> None:
         """Removes an adapter."""
         del self.configs[name], self.lora_A[name], self.lora_B[name]
+        if name in self.lora_magnitude_vector:
+            del self.lora_magnitude_vector[name]
+        self._norms.forget(name)
 
     @property
     def A(self) -> dict[str, Tensor]:
@@ -104,8 +115,23 @@ class LoRALinear(nn.Module):
         return {name: lora_B.T for name, lora_B in self.lora_B.items()}
 
     def delta(self, name: str) -> Tensor:
-        """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]"""
-        return self.configs[name].scaling * (self.A[name] @ self.B[name]).T
+        """delta W = scaling * (A B)^T = scaling * lora_B lora_A;  [N, K]; of a DoRA W' - W (`dora.dora_delta`)"""
+        added = self.configs[name].scaling * (self.A[name] @ self.B[name]).T
+        if not self.configs[name].dora:
+            return added
+        return dora_delta(frozen_weight(self.base), added, self.lora_magnitude_vector[name])
+
+    def dora_gain(self, name: str, share: float = 1.0) -> Tensor:
+        """m / |W + scaling (A B)^T|, a row each, in which the norm is a constant to autograd;  [N]
+
+        Raises ValueError for a share of the adapter other than 1: its norms would be of another sum.
+        """
+        if share != 1.0:
+            raise ValueError(f"adapter {name!r} is a DoRA: {WORN_ALONE}, got a weight of {share}")
+        lora_A, lora_B = self.lora_A[name], self.lora_B[name]
+        norms = self._norms.of(name, self.base, lora_A, lora_B, self.configs[name].scaling)
+        gain: Tensor = self.lora_magnitude_vector[name] / norms.to(lora_A.dtype)
+        return gain
 
     def active_adapters(self) -> AdapterSelection:
         """The adapters that this call adds, from `adapter_context` or `active`; those of weight zero are left out.
@@ -133,10 +159,17 @@ class LoRALinear(nn.Module):
             return lora_linears(x, plan)[0]
         x = autocast_input(x)
         y: Tensor = self.base(x)
-        lora_A, lora_B, scaling, drop, rank_mask = self.combined(selection_of(self), x)
+        lora_A, lora_B, scaling, drop, rank_mask, gain = self.combined(selection_of(self), x)
         if lora_A is None or lora_B is None:
             return y
-        return y + lora_delta(x, lora_A, lora_B, scaling, drop, rank_mask)
+        if gain is None:
+            return y + lora_delta(x, lora_A, lora_B, scaling, drop, rank_mask)
+        if drop is None:
+            return with_gain(y + lora_delta(x, lora_A, lora_B, scaling, None, None), gain)
+        dropped = dropout(x.reshape(-1, x.shape[-1]), *drop).view(x.shape)
+        bare = product_with(dropped, self.base)
+        added = lora_delta(dropped, lora_A, lora_B, scaling, None, None)
+        return y + (with_gain(bare + added, gain) - bare)
 
     fused_projections = staticmethod(fused_projections)  # of `model.llama.fused_projections`
 
@@ -146,30 +179,38 @@ class LoRALinear(nn.Module):
 
     def combined(
         self, selection: AdapterSelection, x: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, float, tuple[float | Tensor, int | None] | None, Tensor | None]:
-        """A selection as one adapter: lora_A [R, K], lora_B [N, R], scaling, drop and rank_mask (`LinearWithAdapter`)
+    ) -> tuple[
+        Tensor | None, Tensor | None, float, tuple[float | Tensor, int | None] | None, Tensor | None, Tensor | None
+    ]:
+        """A selection as one adapter: lora_A [R, K], lora_B [N, R], and the rest of a `LinearWithAdapter`
 
         A mix of several is one of all their ranks: the rows of their lora_A, and the columns of their lora_B, each
         times its weight and scaling. With a mix for each row of x [B, *, K] it is one of the ranks of all different
         mixes, and rank_mask [B, R] says which of them a row uses.
-        Raises ValueError for a batch of another number of rows, and in training for a mix of different dropouts.
+        Raises ValueError for a batch of another number of rows, for a DoRA among others, and in training for a mix of
+        different dropouts.
         """
         if isinstance(selection, PerRow) and selection.index.shape[0] != x.shape[0]:
             raise ValueError(f"use_adapter named a hat for each of {len(selection.index)} rows, the batch has {len(x)}")
         selection = effective(selection, self.configs)
         mixes = selection.mixes if isinstance(selection, PerRow) else (selection,)
         if not any(mixes):
-            return None, None, 1.0, None, None
+            return None, None, 1.0, None, None, None
         drop = self._drop(mixes, selection.index if isinstance(selection, PerRow) else None)
         if isinstance(selection, tuple) and len(selection) == 1:
             ((name, weight),) = selection
-            return self.lora_A[name], self.lora_B[name], self.configs[name].scaling * weight, drop, None
+            config = self.configs[name]
+            gain = self.dora_gain(name, weight) if config.dora else None
+            return self.lora_A[name], self.lora_B[name], config.scaling * weight, drop, None, gain
+        for name in (name for mix in mixes for name, _ in mix):
+            if self.configs[name].dora:
+                raise ValueError(f"adapter {name!r} is a DoRA: {WORN_ALONE}, got {selection}")
         lora_A, lora_B = self._stack(mixes, selection)
         if not isinstance(selection, PerRow):
-            return lora_A, lora_B, 1.0, drop, None
+            return lora_A, lora_B, 1.0, drop, None, None
         ranks = torch.tensor([sum(self.configs[name].rank for name, _ in mix) for mix in mixes], device=x.device)
         mix_of_rank = torch.arange(len(mixes), device=x.device).repeat_interleave(ranks, output_size=lora_A.shape[0])
-        return lora_A, lora_B, 1.0, drop, selection.index[:, None] == mix_of_rank
+        return lora_A, lora_B, 1.0, drop, selection.index[:, None] == mix_of_rank, None
 
     def _stack(self, mixes: Sequence[AdapterMix], selection: AdapterSelection) -> StackedMatrices:
         """lora_A [R, K] and lora_B [N, R] of all mixes one behind another, the second with weights and scaling.

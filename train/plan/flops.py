@@ -24,7 +24,7 @@ def training_flops(model: ModelConfig, config: TrainConfig, positions: int, pair
     or of as many as are wanted.
     """
     linears, attention = linear_parameters(model), 2 * model.n_layers * model.dim
-    hat = adapter_parameters(model, config.adapter.rank, config.adapter.targets)
+    hat = adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
     again = config.run.recompute == "full"
     by_position = (2 + again) * 2 * linears + (3 + again) * 2 * hat
     by_pair = (3 + again) * attention

@@ -70,7 +70,7 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
     base = base_items(model, stored_weights(config), short)
     blocks = [item for item in base if item.what.startswith("linears")]
     rest = [item for item in base if not item.what.startswith("linears")]
-    count = adapter_parameters(model, config.adapter.rank, config.adapter.targets)
+    count = adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
     states = _states(model, config)
     sharded = [
         *(Item(item.what, item.parameters, math.ceil(item.bytes / shards)) for item in (*blocks, *rest)),

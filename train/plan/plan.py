@@ -84,7 +84,7 @@ def make_plan(config: TrainConfig, examples: Sequence[Example] | None) -> RunPla
     entries, tokens, supervised, positions, pairs, steps = counts
     return RunPlan(
         parameters=model_parameters(model),
-        trainable=adapter_parameters(model, config.adapter.rank, config.adapter.targets),
+        trainable=adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora),
         counted=examples is not None,
         entries=entries,
         tokens=tokens,
@@ -173,7 +173,7 @@ def _rank(model: ModelConfig, config: TrainConfig, batch: BatchShape, processes:
     """
     mine = BatchShape(math.ceil(batch.rows / processes), batch.positions, math.ceil(batch.supervised / processes))
     held = sum(part.bytes for part in parts(model, config, mine, shards=processes))
-    hat = 4 * adapter_parameters(model, config.adapter.rank, config.adapter.targets)
+    hat = 4 * adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
     short = next(name for name, dtype in DENSE_DTYPES.items() if dtype == compute_dtype(config))
     base = base_items(model, stored_weights(config), short)
     layers = sum(item.bytes for item in base if item.what.startswith("linears"))

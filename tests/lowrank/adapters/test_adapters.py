@@ -547,7 +547,6 @@ def test_a_folder_without_a_file_of_peft_is_refused(filename: str, base: Llama, 
     [
         ("peft_type", "IA3"),
         ("bias", "all"),
-        ("fan_in_fan_out", True),
         ("use_dora", True),
         ("use_qalora", True),
         ("lora_bias", True),

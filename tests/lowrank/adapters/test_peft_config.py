@@ -137,7 +137,6 @@ REFUSED = {
     "use_rslora": ["yes"],
     "bias": ["all", "lora_only"],
     "init_lora_weights": ["pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "mica"],
-    "fan_in_fan_out": [True],
     "modules_to_save": [["lm_head"]],
     "megatron_config": [{"hidden_size": 8}],
     "trainable_token_indices": [[5], {"embed_tokens": [5]}],
