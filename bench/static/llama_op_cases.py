@@ -3,7 +3,7 @@
 from .case import Argument, Case
 
 D, HEAD_DIM, HEADS, VOCABULARY = 4096, 128, 32, 32000
-TILE, BLOCK_V, BLOCK_S = 1024, 4096, 16  # of kernels.swiglu, .cross_entropy and .decode_attention
+TILE, BLOCK_V, BLOCK_S = 1024, 4096, 64  # of kernels.swiglu, .cross_entropy and .decode_attention
 FUSION = {"enable_fp_fusion": True}
 
 
@@ -78,11 +78,11 @@ def cross_entropy(gradient: bool) -> Case:
 
 
 def decode_attention() -> Case:
-    """A tile of 16 positions of one head: an element is a number of k or of v."""
+    """A tile of 64 positions of one head: an element is a number of k or of v."""
     pointers = dict.fromkeys(("sum_ptr", "total_ptr", "largest_ptr"), "*fp32")
     pointers |= dict.fromkeys(("q_ptr", "k_ptr", "v_ptr"), "*bf16") | {"mask_ptr": "*i1", "scale": "fp32"}
-    sizes = ("S", "heads", "group", "stride_batch", "stride_head", "stride_mask")
-    constants: dict[str, Argument] = {"HEAD_DIM": HEAD_DIM, "BLOCK_D": HEAD_DIM, "BLOCK_S": BLOCK_S, "TILES": 8}
+    sizes = ("S", "heads", "group", "stride_batch", "stride_head", "stride_mask", "tiles")
+    constants: dict[str, Argument] = {"HEAD_DIM": HEAD_DIM, "BLOCK_D": HEAD_DIM, "BLOCK_S": BLOCK_S}
     return Case(
         name="decode_attention bf16",
         kernel="kernels.triton.decode_attention:decode_attention_kernel",
@@ -90,21 +90,21 @@ def decode_attention() -> Case:
         elements=2 * BLOCK_S * HEAD_DIM,
         bytes=2.0,
         aligned=("heads", "stride_batch", "stride_head"),
-        options=FUSION,
+        options={"num_warps": 8, "enable_fp_fusion": False},
     )
 
 
 def combine() -> Case:
     """The parts of nine splits of a head."""
     pointers = {"y_ptr": "*bf16", **dict.fromkeys(("sum_ptr", "total_ptr", "largest_ptr"), "*fp32")}
-    constants: dict[str, Argument] = {"SPLITS": 9, "HEAD_DIM": HEAD_DIM, "BLOCK_SPLITS": 16, "BLOCK_D": HEAD_DIM}
+    constants: dict[str, Argument] = {"HEAD_DIM": HEAD_DIM, "BLOCK_SPLITS": 16, "BLOCK_D": HEAD_DIM}
     return Case(
         name="decode_attention combine bf16",
         kernel="kernels.triton.decode_attention:combine_kernel",
-        arguments={**pointers, **constants},
+        arguments={**pointers, "splits": "i32", **constants},
         elements=9 * HEAD_DIM,
         bytes=4.0,
-        options=FUSION,
+        options={"enable_fp_fusion": False},
     )
 
 

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK_S = 16  # positions a tile: 64 to 79 registers a thread; tiles of 32 and 64 spill under Triton 3.9 or 3.6
+BLOCK_S, WARPS = 64, 8  # positions a tile: 64 registers a thread, and a quarter of the turns of 16 positions
 PROGRAMS = 264  # to be reached by splitting: two for each multiprocessor of an H200
 LOWEST = tl.constexpr(-3.0e38)  # a maximum before any score; finite, for -inf - -inf is NaN
 
@@ -38,12 +38,12 @@ def decode_attention_kernel(
     stride_batch,
     stride_head,
     stride_mask,
+    tiles,
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_S: tl.constexpr,
-    TILES: tl.constexpr,
 ):
-    """Program (b * heads + head, split): exp(scores - largest) v summed over TILES tiles, its total, and largest."""
+    """Program (b * heads + head, split): exp(scores - largest) v summed over `tiles` tiles, its total, and largest."""
     row, split = tl.program_id(0), tl.program_id(1)
     batch = (row // heads).to(tl.int64)
     channel = tl.arange(0, BLOCK_D)
@@ -53,17 +53,18 @@ def decode_attention_kernel(
     largest = LOWEST
     total = 0.0
     summed = tl.zeros([BLOCK_D], dtype=tl.float32)
-    for tile in range(TILES):
-        place = (split * TILES + tile) * BLOCK_S + tl.arange(0, BLOCK_S)
+    for tile in range(tiles):
+        place = (split * tiles + tile) * BLOCK_S + tl.arange(0, BLOCK_S)
         seen = tl.load(mask_ptr + batch * stride_mask + place, mask=place < S, other=0) != 0
         at = keys + place[:, None] * HEAD_DIM + channel[None, :]
         wanted = seen[:, None] & inside[None, :]
+        # Both loads before the sums, which wait at a barrier: one wait for memory a tile, not two.
         k = tl.load(k_ptr + at, mask=wanted, other=0.0).to(tl.float32)
+        v = tl.load(v_ptr + at, mask=wanted, other=0.0).to(tl.float32)
         score = tl.where(seen, tl.sum(k * q[None, :], axis=1), -float("inf"))
         larger = tl.maximum(largest, tl.max(score))
         weight = tl.exp(score - larger)
         fade = tl.exp(largest - larger)
-        v = tl.load(v_ptr + at, mask=wanted, other=0.0).to(tl.float32)
         summed = summed * fade + tl.sum(weight[:, None] * v, axis=0)
         total = total * fade + tl.sum(weight)
         largest = larger
@@ -79,7 +80,7 @@ def combine_kernel(
     sum_ptr,
     total_ptr,
     largest_ptr,
-    SPLITS: tl.constexpr,
+    splits,
     HEAD_DIM: tl.constexpr,
     BLOCK_SPLITS: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -89,11 +90,11 @@ def combine_kernel(
     split = tl.arange(0, BLOCK_SPLITS)
     channel = tl.arange(0, BLOCK_D)
     inside = channel < HEAD_DIM
-    part = row * SPLITS + split
-    largest = tl.load(largest_ptr + part, mask=split < SPLITS, other=LOWEST)
+    part = row * splits + split
+    largest = tl.load(largest_ptr + part, mask=split < splits, other=LOWEST)
     weight = tl.exp(largest - tl.max(largest))
-    total = tl.sum(weight * tl.load(total_ptr + part, mask=split < SPLITS, other=0.0))
-    wanted = (split < SPLITS)[:, None] & inside[None, :]
+    total = tl.sum(weight * tl.load(total_ptr + part, mask=split < splits, other=0.0))
+    wanted = (split < splits)[:, None] & inside[None, :]
     parts = tl.load(sum_ptr + part[:, None] * HEAD_DIM + channel[None, :], mask=wanted, other=0.0)
     y = tl.sum(weight[:, None] * parts, axis=0) / total
     tl.store(y_ptr + row * HEAD_DIM + channel, y.to(y_ptr.dtype.element_ty), mask=inside)
@@ -135,9 +136,12 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
             k.stride(0),
             k.stride(1),
             positions if len(mask) > 1 else 0,
+            tiles_per_split,
             BLOCK_S=BLOCK_S,
-            TILES=tiles_per_split,
-            enable_fp_fusion=True,
+            num_warps=WARPS,
+            # Every lane that adds up holds the sum, and one of them stores it. With multiplication and addition fused a
+            # lane would add its own product unrounded and another's rounded: the bits would depend on who stores last.
+            enable_fp_fusion=False,
             **blocks,
         )
         combine_kernel[(batch * heads,)](
@@ -145,9 +149,9 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
             sums,
             totals,
             largest,
-            SPLITS=splits,
+            splits,
             BLOCK_SPLITS=triton.next_power_of_2(splits),
-            enable_fp_fusion=True,
+            enable_fp_fusion=False,
             **blocks,
         )
     return y

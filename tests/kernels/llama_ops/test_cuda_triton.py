@@ -38,7 +38,7 @@ def build(kernel, num_warps, types, **constants):
 
 wide = dict.fromkeys(("rstd_ptr", "dweight_ptr", "cos_ptr", "sin_ptr", "loss_ptr"), "*fp32") | {"target_ptr": "*i64"}
 wide |= dict.fromkeys(("sum_ptr", "total_ptr", "largest_ptr"), "*fp32") | {"mask_ptr": "*i1"}
-wide |= dict.fromkeys(("rows", "rows_per_program", "count", "S", "heads", "group"), "i32")
+wide |= dict.fromkeys(("rows", "rows_per_program", "count", "S", "heads", "group", "tiles", "splits"), "i32")
 wide |= dict.fromkeys(("stride_batch", "stride_head", "stride_mask"), "i32") | {"eps": "fp32", "scale": "fp32"}
 for dtype, flags in {"bf16": (False, True), "fp16": (True,), "fp32": (True,)}.items():
     for flag in flags:
@@ -50,8 +50,9 @@ for dtype, flags in {"bf16": (False, True), "fp16": (True,), "fp32": (True,)}.it
         loss = {"V": 32000, "IGNORED": -100, "BLOCK_V": cross_entropy.BLOCK_V}
         build(cross_entropy.cross_entropy_kernel, 8, wide, WITH_GRADIENT=flag, **loss)
     head = {"HEAD_DIM": 128, "BLOCK_D": 128}
-    build(decode_attention.decode_attention_kernel, 4, wide, BLOCK_S=decode_attention.BLOCK_S, TILES=8, **head)
-    build(decode_attention.combine_kernel, 4, wide, SPLITS=9, BLOCK_SPLITS=16, **head)
+    tile = {"BLOCK_S": decode_attention.BLOCK_S, **head}
+    build(decode_attention.decode_attention_kernel, decode_attention.WARPS, wide, **tile)
+    build(decode_attention.combine_kernel, 4, wide, BLOCK_SPLITS=16, **head)
     build(swiglu.swiglu_kernel, 4, wide, TILE=swiglu.TILE)
     build(swiglu.swiglu_backward_kernel, 4, wide, TILE=swiglu.TILE)
 print("compiled")
