@@ -21,13 +21,12 @@ import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from lowrank.model.generate import generate_tokens
+from lowrank.model.generate import generate
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.progress import ProgressBar
 
 MOST_TOKENS = 256  # of an answer whose task sets no limit: the harness's own default
-_LOOK = 8  # steps between looks for a stop string
 _KNOWN = {"until", "do_sample", "temperature", "top_p", "max_gen_toks", "max_new_tokens"}
 
 Encoded = tuple[tuple[str, str], list[int], list[int]]
@@ -141,29 +140,14 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         room, longest = self.max_length - most, max(map(len, rows))
         if longest > room:
             warnings.warn(f"a prompt of {longest} tokens loses its beginning: {room} fit", stacklevel=2)
-        written: list[list[int]] = [[] for _ in rows]
-        steps = generate_tokens(
+        return generate(
             self.model,
+            self.pieces,
             [row[-room:] for row in rows],
             max_new_tokens=most,
+            stop=[stop for stop in stops if stop],
+            answer=True,
             temperature=float(options.get("temperature", 1.0)) if sampled else 0.0,
             top_p=float(options.get("top_p", 1.0)),
             seed=self.seed,
-            eos_id=self.eot_token_id,
         )
-        for number, tokens in enumerate(steps, start=1):
-            for row, token in zip(written, tokens, strict=True):
-                if token is not None:
-                    row.append(token)
-            if number % _LOOK == 0 and all(
-                token is None or _cut(self.pieces.decode(row), stops)[1]
-                for row, token in zip(written, tokens, strict=True)
-            ):
-                break
-        return [_cut(self.pieces.decode(row), stops)[0] for row in written]
-
-
-def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first stop string, and whether there is one."""
-    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
-    return (text[: min(places)], True) if places else (text, False)

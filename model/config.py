@@ -4,6 +4,7 @@ A key that would change the mathematics is honoured or refused by name; it is ne
 """
 
 import json
+import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,13 @@ from .foreign_file import foreign_file_reason
 from .hf_keys import HF_ARCHITECTURES, HF_FIXED, HF_HARMLESS, HF_READ
 
 RopeLayout = Literal["interleaved", "half"]
+
+# The kinds of scaled RoPE that are honoured, and the keys that each must have.
+SCALED = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+SCALING_NAMES = {"original_max_position_embeddings": "original_max_seq_len"}
 
 INDEX_FILE = "model.safetensors.index.json"  # the file of each tensor, where there are several files
 
@@ -28,6 +36,35 @@ META_READ = (
     "rope_theta",
     "use_scaled_rope",
 )
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """The change of RoPE's frequencies f that lets a model see further than it was first trained for
+
+    linear   f' = f / factor                                                          (arXiv 2306.15595)
+    llama3   f' = f / factor where a wave is longer than L / low_freq_factor positions, f' = f where it is shorter than
+             L / high_freq_factor, and between them (1 - s) f / factor + s f with
+             s = (L f / 2 pi - low_freq_factor) / (high_freq_factor - low_freq_factor)   (Llama 3.1's apply_scaling)
+             L = original_max_seq_len
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_seq_len: int = 8192
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_max_seq_len"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise ValueError(f"rope scaling: {name} must be a number above 0, got {value!r}")
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"rope scaling: high_freq_factor must be above low_freq_factor = {self.low_freq_factor}, "
+                f"got {self.high_freq_factor}"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,6 +87,7 @@ class ModelConfig:
     max_seq_len: int = 4096
     tie_embeddings: bool = False
     rope_layout: RopeLayout = "interleaved"
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim", "max_seq_len"):
@@ -106,7 +144,8 @@ def ffn_hidden_dim(dim: int, multiple_of: int, ffn_dim_multiplier: float | None 
 def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig:
     """The config that Meta's `params.json` describes.
 
-    Raises ValueError naming `where` and the key for a missing key, a foreign key, or scaled RoPE.
+    use_scaled_rope is Llama 3.1's scaling by 8, and in models of fewer than 4096 dims, Llama 3.2's 1B and 3B, by 32:
+    the file does not say which. Raises ValueError naming `where` and the key for a missing key, or a foreign one.
     """
     if "model" in params:  # later files of Meta's nest the model's own keys
         if len(params) > 1:
@@ -117,8 +156,6 @@ def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig
     for key in params:
         if key not in META_READ:
             raise ValueError(f"{where}: unknown key {key!r}: it may change the mathematics, so it is not passed over")
-    if params.get("use_scaled_rope"):
-        raise ValueError(f"{where}: use_scaled_rope must be false: scaled RoPE is Llama 3.1's, not Llama 2's")
     _warn_norm_eps(params.get("norm_eps"), where)
     dim, n_heads = _need(params, "dim", where), _need(params, "n_heads", where)
     return _checked(
@@ -131,34 +168,43 @@ def from_meta(params: dict[str, Any], where: str = "params.json") -> ModelConfig
         vocab_size=params.get("vocab_size", -1),
         norm_eps=params.get("norm_eps", 1e-5),
         rope_theta=params.get("rope_theta", 10_000.0),
+        max_seq_len=_meta_context(params),
         rope_layout="interleaved",
+        rope_scaling=_meta_scaling(dim) if params.get("use_scaled_rope") else None,
     )
+
+
+def _meta_context(params: dict[str, Any]) -> int:
+    """Positions that Meta's models are made for: Llama 2's 4096, Llama 3's 8192, and with scaled RoPE 131,072."""
+    if params.get("use_scaled_rope"):
+        return 131_072
+    return 8192 if params.get("rope_theta") == 500_000.0 else 4096
+
+
+def _meta_scaling(dim: Any) -> RopeScaling:
+    return RopeScaling("llama3", 32.0 if isinstance(dim, int) and dim < 4096 else 8.0)
 
 
 def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     """The config that Hugging Face's `config.json` describes.
 
     Raises ValueError naming `where` and the key for another architecture, another quantization than bitsandbytes',
-    scaled RoPE, biases, sliding windows or a head_dim of its own. Warns of a key that is not known.
+    RoPE that is scaled as none of SCALED, biases, sliding windows or a head_dim of its own. Warns of a key that is not
+    known.
     """
     architectures = config.get("architectures") or ["LlamaForCausalLM"]
     if architectures not in ([name] for name in HF_ARCHITECTURES):
         raise ValueError(f"{where}: architectures must be ['LlamaForCausalLM'], got {architectures}")
     for key, value in config.items():
         if key in HF_FIXED:
-            if value is not None and value not in HF_FIXED[key] and not (key == "rope_scaling" and _is_unscaled(value)):
+            if value is not None and value not in HF_FIXED[key]:
                 raise ValueError(f"{where}: {key} must be {HF_FIXED[key][0]!r} or absent, got {value!r}")
         elif key not in HF_READ and key not in HF_HARMLESS and value not in (None, False):
             warnings.warn(f"{where}: key {key!r} is not known here and is not acted on", stacklevel=2)
     check_quantization(config, where)
     rope = config.get("rope_parameters") or {}
-    if not isinstance(rope, dict):
-        raise ValueError(f"{where}: rope_parameters must be a JSON object, got {rope!r}")
-    if not _is_unscaled(rope):
-        if rope.get("rope_type", "default") != "default":
-            raise ValueError(f"{where}: rope_parameters.rope_type must be 'default', got {rope['rope_type']!r}")
-        foreign = next(key for key in sorted(rope) if not _is_unscaled({key: rope[key]}))
-        raise ValueError(f"{where}: rope_parameters.{foreign} is scaled or partial RoPE, which Llama 2 does not have")
+    scaling = _hf_scaling(rope, f"{where}: rope_parameters")
+    scaling = _hf_scaling(config.get("rope_scaling") or {}, f"{where}: rope_scaling") or scaling
     _warn_norm_eps(config.get("rms_norm_eps"), where)
     n_heads = _need(config, "num_attention_heads", where)
     parsed = _checked(
@@ -174,6 +220,7 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         max_seq_len=config.get("max_position_embeddings", 2048),
         tie_embeddings=bool(config.get("tie_word_embeddings", False)),
         rope_layout="half",
+        rope_scaling=scaling,
     )
     if config.get("head_dim") not in (None, parsed.head_dim):
         raise ValueError(f"{where}: head_dim must be hidden_size / heads = {parsed.head_dim}, got {config['head_dim']}")
@@ -199,12 +246,38 @@ def check_quantization(config: dict[str, Any], where: str) -> None:
     )
 
 
-def _is_unscaled(rope: object) -> bool:
-    """True if a description of RoPE leaves Llama 2's angles as they are, in the words of any version of transformers"""
-    usual = {"type": ("default",), "rope_type": ("default",), "factor": (1.0,), "partial_rotary_factor": (1.0,)}
-    return isinstance(rope, dict) and all(
-        key == "rope_theta" or value is None or value in usual.get(key, ()) for key, value in rope.items()
-    )
+def _hf_scaling(rope: object, where: str) -> RopeScaling | None:
+    """The scaling that rope_parameters, or rope_scaling, describes in the words of any version of transformers.
+
+    Raises ValueError naming the kind that is none of these, a key that is not known, and one that is missing.
+    """
+    if not isinstance(rope, dict):
+        raise ValueError(f"{where} must be a JSON object, got {rope!r}")
+    given = {key: value for key, value in rope.items() if value is not None and key != "rope_theta"}
+    kind = given.pop("rope_type", given.pop("type", "default"))
+    given.pop("type", None)
+    if given.pop("partial_rotary_factor", 1.0) != 1.0:
+        raise ValueError(f"{where}.partial_rotary_factor must be 1.0, got {rope['partial_rotary_factor']!r}")
+    if kind == "default" and given.pop("factor", 1.0) == 1.0:
+        needed: tuple[str, ...] = ()
+    elif kind in SCALED:
+        needed = SCALED[kind]
+    else:
+        got = f"{kind!r}" if kind != "default" else f"'default' with a factor of {rope['factor']!r}"
+        raise ValueError(f"{where}.rope_type must be one of default, {', '.join(SCALED)}, got {got}")
+    if kind == "linear":
+        given.pop("original_max_position_embeddings", None)  # transformers does not look at it
+    for key in (*given, *needed):
+        if key not in needed:
+            raise ValueError(f"{where}.{key} is not known with rope_type {kind!r}")
+        if key not in given:
+            raise ValueError(f"{where}.{key} is missing, which rope_type {kind!r} needs")
+    if not needed:
+        return None
+    try:
+        return RopeScaling(kind, **{SCALING_NAMES.get(key, key): given[key] for key in needed})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -3,125 +3,209 @@
 B rows, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import codecs
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import copy_context
-from typing import Unpack
+from dataclasses import dataclass
+from typing import Literal, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .llama import KVCache, Llama
 from .sampling import Constraint, Sampler, Sampling, SamplingOptions
 from .static_decode import DecodeStep
 from .tokenizer import Tokenizer
 
+Prompt = str | Sequence[int]
+End = Literal["end of text", "stop", "max_new_tokens", "context"]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote for one prompt.
+
+    text    joins the prompt: prompt + text is the text as the model sees it; or, of an answer, stands by itself
+    tokens  all that were written, those of a stop string among them, without the one that ended the text
+    end     "end of text": the model ended it; "stop": at a stop string; "max_new_tokens": cut there; "context": cut
+            because the model's context is full
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    end: End
+
 
 def generate(
     model: Llama,
     tokenizer: Tokenizer,
-    prompts: str | Sequence[str],
+    prompts: str | Sequence[Prompt],
     *,
     max_new_tokens: int,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     constraints: Sequence[Constraint | None] | None = None,
+    answer: bool = False,
     fixed_shapes: bool | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[str]:
-    """The completions of the prompts, each up to its end-of-text token, a stop string or `max_new_tokens`.
+    """The completions of the prompts, each up to an end token, a stop string, `max_new_tokens` or a full context.
 
-    stop         texts that end a row; neither they nor what follows them is returned
-    constraints  one a row, or None for a row that may write anything; a text cut off at `max_new_tokens` loses the part
-                 that its constraint calls unfinished
+    prompts      texts, or the ids of whole prompts
+    stop         one text, or several, that end a row; neither they nor what follows them is returned
+    constraints  one a row, or None for a row that may write anything; a text that is cut off loses the part that its
+                 constraint calls unfinished
+    answer       True for an answer to a template's prompt, which is tokenized as a text of its own: the space that
+                 SentencePiece puts in front of its first word is no part of it. Else the text joins the prompt
     sampling     temperature, top_k, top_p, min_p, repetition_penalty, seed: see `Sampling`
     Prompts of different lengths run as one batch and each gives what it gives alone. fixed_shapes as in
-    `generate_tokens`.
+    `generate_tokens`, whose errors it raises. `complete` tells the tokens and the ends as well.
     """
+    completions = complete(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        constraints=constraints,
+        answer=answer,
+        fixed_shapes=fixed_shapes,
+        **sampling,
+    )
+    return [completion.text for completion in completions]
+
+
+def complete(
+    model: Llama,
+    tokenizer: Tokenizer,
+    prompts: str | Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    stop: str | Sequence[str] = (),
+    constraints: Sequence[Constraint | None] | None = None,
+    answer: bool = False,
+    fixed_shapes: bool | None = None,
+    **sampling: Unpack[SamplingOptions],
+) -> list[Completion]:
+    """What `generate` writes, with its tokens and how each text ended; arguments as there."""
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
-    rows = [tokenizer.encode(text, bos=True, eos=False) for text in asked]
+    rows = [_ids(tokenizer, prompt) for prompt in asked]
     bound = constraints or [None] * len(rows)
-    texts = [_Text(tokenizer, stop, constraint) for constraint in bound]
+    texts = [
+        _Text(tokenizer, stop, constraint, answer or prompt == "")
+        for prompt, constraint in zip(asked, bound, strict=False)  # `Sampler` tells another number of constraints
+    ]
+    ends: list[End] = ["max_new_tokens"] * len(rows)
     steps = generate_tokens(
         model,
         rows,
         max_new_tokens=max_new_tokens,
-        eos_id=tokenizer.eos_id,
+        eos_id=tokenizer.eos_ids,
         ends=lambda row, token: texts[row].add(token),
+        ended=ends.__setitem__,
         constraints=constraints,
+        never=tokenizer.rows_without_piece(model.config.vocab_size),
         fixed_shapes=fixed_shapes,
         **sampling,
     )
     for _ in steps:
         pass
-    return [text.final() for text in texts]
+    return [Completion(text.final(), tuple(text.tokens), end) for text, end in zip(texts, ends, strict=True)]
 
 
 def stream(
     model: Llama,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: Prompt,
     *,
     max_new_tokens: int,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     constraint: Constraint | None = None,
+    answer: bool = False,
     **sampling: Unpack[SamplingOptions],
-) -> Iterator[str]:
-    """One completion as it is written: pieces of text that join to what `generate` returns for the prompt."""
-    text, shown = _Text(tokenizer, stop, constraint), 0
+) -> Generator[str, None, Completion]:
+    """One completion as it is written: pieces of text that join to what `generate` returns for the prompt.
+
+    Returns the whole of it (as the value of `yield from`).
+    """
+    text, shown = _Text(tokenizer, stop, constraint, answer or prompt == ""), 0
+    ends: list[End] = ["max_new_tokens"]
     steps = generate_tokens(
         model,
-        [tokenizer.encode(prompt, bos=True, eos=False)],
+        [_ids(tokenizer, prompt)],
         max_new_tokens=max_new_tokens,
-        eos_id=tokenizer.eos_id,
+        eos_id=tokenizer.eos_ids,
         ends=lambda row, token: text.add(token),
+        ended=ends.__setitem__,
         constraints=[constraint],
+        never=tokenizer.rows_without_piece(model.config.vocab_size),
         **sampling,
     )
     for _ in steps:
         sure = text.sure()
         yield sure[shown:]
         shown = max(shown, len(sure))
-    yield text.final()[shown:]
+    whole = text.final()
+    yield whole[shown:]
+    return Completion(whole, tuple(text.tokens), ends[0])
+
+
+def _ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+    return tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else list(prompt)
 
 
 class _Text:
-    """The text of one row, up to its first stop string."""
+    """The text of one row, up to its first stop string.
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], constraint: Constraint | None) -> None:
-        if not all(stop):
+    is_own  True if it stands by itself: the space that a text's first token brings along is no part of it
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, stop: str | Sequence[str], constraint: Constraint | None, is_own: bool
+    ) -> None:
+        self.stop = [stop] if isinstance(stop, str) else list(stop)
+        if not all(self.stop):
             raise ValueError("stop: a text that ends a row must have a character")
         self.tokenizer = tokenizer
-        self.stop = stop
         self.constraint = constraint
+        self.drops_space = is_own and tokenizer.spaced
         self.tokens: list[int] = []
+        self.text = ""  # whole characters: bytes of one that is not finished are still in the decoder
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.end: int | None = None
 
     def add(self, token: int) -> bool:
         """Adds one more token; true if the row ends with it."""
         self.tokens.append(token)
-        if self.stop:
-            text = self.tokenizer.decode(self.tokens)
-            self.end = min((start for stop in self.stop if (start := text.find(stop)) >= 0), default=None)
+        self._extend(self.decoder.decode(self.tokenizer.token_bytes(token)))
         return self.end is not None
+
+    def _extend(self, more: str) -> None:
+        before = len(self.text)
+        self.text += more
+        places = (self.text.find(stop, max(0, before - len(stop) + 1)) for stop in self.stop)
+        self.end = min((place for place in places if place >= 0), default=None)
 
     def sure(self) -> str:
         """The part that nothing that follows can take back: no half a character, stop string or unfinished figure."""
-        text = self.tokenizer.decode(self.tokens)
         if self.end is not None:
-            return text[: self.end]
-        if text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character whose last byte is still to come
-            text = text.rstrip("\N{REPLACEMENT CHARACTER}")
+            return self._shown(self.end)
         unsure = self.constraint.unfinished if self.constraint else 0
         for stop in self.stop:
-            begun = (size for size in range(len(stop) - 1, 0, -1) if text.endswith(stop[:size]))
+            begun = (size for size in range(len(stop) - 1, 0, -1) if self.text.endswith(stop[:size]))
             unsure = max(unsure, next(begun, 0))
-        return text[: len(text) - unsure]
+        return self._shown(len(self.text) - unsure)
 
     def final(self) -> str:
         """The text, once the row has ended."""
-        text = self.tokenizer.decode(self.tokens)
+        if self.end is None:
+            self._extend(self.decoder.decode(b"", final=True))
         if self.end is not None:
-            return text[: self.end]
-        return text[: len(text) - (self.constraint.unfinished if self.constraint else 0)]
+            return self._shown(self.end)
+        return self._shown(len(self.text) - (self.constraint.unfinished if self.constraint else 0))
+
+    def _shown(self, end: int) -> str:
+        text = self.text[: max(end, 0)]
+        return text.removeprefix(" ") if self.drops_space else text
 
 
 def generate_tokens(
@@ -129,55 +213,98 @@ def generate_tokens(
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
     ends: Callable[[int, int], bool] | None = None,
+    ended: Callable[[int, End], None] | None = None,
     constraints: Sequence[Constraint | None] | None = None,
+    never: Sequence[int] = (),
     fixed_shapes: bool | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Iterator[list[int | None]]:
-    """The next token of every row, step by step; None for a row that has ended with `eos_id` (which is not yielded).
+    """The next token of every row, step by step; None for a row that has ended (its end token is not yielded).
 
+    eos_id        the end token, or several: any of them ends a row
     ends          called with each row and its token: true if the row ends with it (and it is still yielded)
+    ended         called with each row that ends and the reason, once
     constraints   one a row, or None
+    never         tokens that are not drawn: rows of the embedding that no piece has
     fixed_shapes  decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
                   Adapters must then stay as they are until the last token.
-    The model runs in the context of this call, wherever the tokens are asked for: see `using_adapter`.
-    Raises ValueError for an empty prompt, or a prompt that leaves no room in `config.max_seq_len`.
+    A row ends by itself when it has filled `config.max_seq_len` positions. The model runs in the context of this call,
+    wherever the tokens are asked for: see `using_adapter`.
+    Raises ValueError for an empty prompt, a prompt that leaves no room in `config.max_seq_len`, and a number of tokens
+    below 1; FloatingPointError, once tokens are asked for, naming the first layer that gives what is not finite.
     """
-    longest = max(map(len, prompts))
-    room = model.config.max_seq_len - longest
-    if min(map(len, prompts)) == 0 or room < 1:
-        raise ValueError(f"a prompt must have 1 to {model.config.max_seq_len - 1} tokens, got {[*map(len, prompts)]}")
+    most = model.config.max_seq_len
+    if not isinstance(max_new_tokens, int) or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens!r}")
+    for length in map(len, prompts):
+        if not 1 <= length < most:
+            raise ValueError(f"a prompt must have 1 to {most - 1} tokens, got {[*map(len, prompts)]}")
+    stops = {eos_id} if isinstance(eos_id, int) else set(eos_id or ())
+    if foreign := [token for token in stops if not isinstance(token, int)]:
+        raise ValueError(f"eos_id must be token ids, got {foreign[0]!r}")
     device = model.tok_embeddings.weight.device
-    sampler = Sampler(Sampling(**sampling), prompts, device, constraints)
-    steps = min(max_new_tokens, room)
-    return _tokens(_Forward(model, prompts, longest + steps, fixed_shapes), sampler, steps, eos_id, ends)
+    sampler = Sampler(Sampling(**sampling), prompts, device, constraints, never)
+    if not prompts:
+        return iter(())
+    room = [min(max_new_tokens, most - len(prompt)) for prompt in prompts]
+    forward = _Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes)
+    return _Rows(forward, sampler, room, max_new_tokens, stops, ends, ended).tokens()
 
 
-@torch.inference_mode()
-def _tokens(
-    forward: "_Forward",
-    sampler: Sampler,
-    steps: int,
-    eos_id: int | None,
-    ends: Callable[[int, int], bool] | None,
-) -> Iterator[list[int | None]]:
-    rows = len(sampler.generators)
-    ended = [False] * rows
-    chosen: Tensor | None = None
-    for _ in range(steps):
-        chosen = sampler.choose(forward(chosen), ended)
-        tokens = chosen.tolist()
-        ended = [end or token == eos_id for end, token in zip(ended, tokens, strict=True)]
-        if all(ended):
-            return
-        step = [None if end else token for token, end in zip(tokens, ended, strict=True)]
-        sampler.take(step)
-        if ends is not None:
-            ended = [end or ends(row, tokens[row]) for row, end in enumerate(ended)]
-        yield step
-        if all(ended):
-            return
+class _Rows:
+    """The rows of one batch, each of which ends by itself.
+
+    room  the tokens that each row may write
+    """
+
+    def __init__(
+        self,
+        forward: "_Forward",
+        sampler: Sampler,
+        room: Sequence[int],
+        asked: int,
+        stops: set[int],
+        ends: Callable[[int, int], bool] | None,
+        ended: Callable[[int, End], None] | None,
+    ) -> None:
+        self.forward, self.sampler, self.room, self.asked, self.stops = forward, sampler, room, asked, stops
+        self.ends, self.tell = ends, ended
+        self.ended = [False] * len(room)
+
+    @torch.inference_mode()
+    def tokens(self) -> Iterator[list[int | None]]:
+        """The tokens of every step, until every row has ended."""
+        chosen: Tensor | None = None
+        step = 0
+        while not all(self.ended):
+            logits = self.forward(chosen)
+            self.forward.check(logits, self.ended)
+            chosen = self.sampler.choose(logits, self.ended)
+            tokens = chosen.tolist()
+            for row, token in enumerate(tokens):
+                if token in self.stops:
+                    self._end(row, "end of text")
+            if all(self.ended):
+                return
+            written = [None if end else token for token, end in zip(tokens, self.ended, strict=True)]
+            self.sampler.take(written)
+            step += 1
+            for row, taken in enumerate(written):
+                if taken is None:
+                    continue
+                if self.ends is not None and self.ends(row, taken):
+                    self._end(row, "stop")
+                elif step == self.room[row]:
+                    self._end(row, "max_new_tokens" if step == self.asked else "context")
+            yield written
+
+    def _end(self, row: int, reason: End) -> None:
+        if not self.ended[row]:
+            self.ended[row] = True
+            if self.tell is not None:
+                self.tell(row, reason)
 
 
 class _Forward:
@@ -196,11 +323,56 @@ class _Forward:
         self.cache = KVCache(model.config, len(prompts), capacity, weight.dtype, device)
         self.fixed_shapes = device.type == "cuda" if fixed_shapes is None else fixed_shapes
         self.step = DecodeStep(model, self.cache, self.padding)
+        self.seen = [self.prompts]
 
     def __call__(self, chosen: Tensor | None) -> Tensor:
         """chosen int64 [B], or None for the prompts -> logits float32 [B, V]"""
+        if chosen is not None:
+            self.seen.append(chosen[:, None])
         if self.fixed_shapes and chosen is not None:
             return self.context.run(self.step, chosen[:, None])
         tokens = self.prompts if chosen is None else chosen[:, None]
         hidden = self.context.run(self.model.hidden, tokens, self.cache, self.padding)
         return self.model.logits(hidden[:, -1])
+
+    def check(self, logits: Tensor, ended: Sequence[bool]) -> None:
+        """Raises FloatingPointError naming the first layer that is not finite if the logits of a living row are not."""
+        wrong = [
+            row
+            for row, (is_finite, end) in enumerate(zip(logits.isfinite().all(-1).tolist(), ended, strict=True))
+            if not is_finite and not end
+        ]
+        if wrong:
+            row, tokens = wrong[0], torch.cat(self.seen, dim=1)
+            begin = 0 if self.padding is None else int(self.padding[row])
+            layer = self.context.run(first_not_finite, self.model, tokens[row : row + 1, begin:])
+            raise FloatingPointError(
+                f"the logits of row {row} are not finite behind {tokens.shape[1] - begin} tokens: "
+                f"{layer or 'output'} is the first layer that gives NaN or infinity"
+            )
+
+
+@torch.inference_mode()
+def first_not_finite(model: Llama, tokens: Tensor) -> str:
+    """The first module, in the order of the forward pass, that puts out what is not finite; "" if none does
+
+    tokens  int64 [1, T]
+    """
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_: nn.Module, __: object, output: object) -> None:
+            if not found and isinstance(output, Tensor) and not output.isfinite().all():
+                found.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
+    fused, model.fused_blocks = model.fused_blocks, None
+    try:
+        model.logits(model.hidden(tokens))
+    finally:
+        model.fused_blocks = fused
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else ""

@@ -20,7 +20,6 @@ HF_FIXED: dict[str, tuple[object, ...]] = {
     "quantization": (None,),  # of MLX
     "residual_multiplier": (None, 1.0),
     "rope_interleaved": (False,),
-    "rope_scaling": (None,),
     "sliding_window": (None,),
     "use_qk_norm": (False,),
     "use_sliding_window": (False,),
@@ -38,6 +37,7 @@ HF_READ = (
     "rms_norm_eps",
     "rope_theta",
     "rope_parameters",
+    "rope_scaling",
     "max_position_embeddings",
     "tie_word_embeddings",
     "architectures",

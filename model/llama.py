@@ -4,6 +4,7 @@ B batch, T time, D model dim, H query heads, G key/value heads, h head dim, F ff
 S positions that a query can see: T of this call, or those in the cache.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -244,7 +245,7 @@ class Llama(nn.Module):
 
         With a cache the tokens continue what it holds. padding int64 [B] counts the filler tokens at the left of each
         row: they are never looked at, and positions are counted from the first real token.
-        Raises ValueError if the cache has no room for T more.
+        Raises ValueError if the cache has no room for T more, and for padding that leaves a row no token.
         """
         return self.logits(self.hidden(tokens, cache, padding))
 
@@ -266,7 +267,12 @@ class Llama(nn.Module):
         start, length = (0 if cache is None else cache.length), tokens.shape[1]
         if cache is not None and start + length > cache.capacity:
             raise ValueError(f"the cache holds {cache.capacity} positions, got {start} + {length}")
-        if segments is None and start + length > self.config.max_seq_len:
+        if padding is not None and (start == 0 or cache is None):
+            out_of_range = (padding < 0) | (padding >= length)
+            if padding.shape != tokens.shape[:1] or out_of_range.any():
+                rows = f"for each of {len(tokens)} rows"
+                raise ValueError(f"padding must be 0 to {length - 1} {rows}, got {padding.tolist()}")
+        if cache is None and segments is None and length > self.config.max_seq_len:
             warnings.warn(
                 f"this model was trained on {self.config.max_seq_len} positions, and is asked for more", stacklevel=2
             )
@@ -318,11 +324,26 @@ class Llama(nn.Module):
 
 
 def rope_angles(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """cos and sin of position * theta^(-2i / h), i = 0 .. h/2 - 1, in float32;  [B, T] -> two of [B, T, 1, h/2]"""
-    channel = torch.arange(0, config.head_dim, 2, device=positions.device)
-    frequency = 1.0 / (config.rope_theta ** (channel.float() / config.head_dim))
-    angle = positions[..., None].float() * frequency
+    """cos and sin of position * f_i in float32, f as `rope_frequencies` has them;  [B, T] -> two of [B, T, 1, h/2]"""
+    angle = positions[..., None].float() * rope_frequencies(config, positions.device)
     return angle.cos()[:, :, None], angle.sin()[:, :, None]
+
+
+def rope_frequencies(config: ModelConfig, device: torch.device) -> Tensor:
+    """f_i = theta^(-2i / h), i = 0 .. h/2 - 1, scaled as `RopeScaling` says; float32 [h/2]"""
+    channel = torch.arange(0, config.head_dim, 2, device=device)
+    f = 1.0 / (config.rope_theta ** (channel.float() / config.head_dim))
+    scaling = config.rope_scaling
+    if scaling is None:
+        return f
+    if scaling.kind == "linear":
+        return f / scaling.factor
+    low, high, length = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_max_seq_len
+    wave = 2 * math.pi / f
+    share = (length / wave - low) / (high - low)
+    between = (1 - share) * f / scaling.factor + share * f
+    far = torch.where(wave > length / low, f / scaling.factor, between)
+    return torch.where(wave < length / high, f, far)
 
 
 def segment_starts(segments: Tensor) -> Tensor:

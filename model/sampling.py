@@ -78,6 +78,7 @@ class Sampler:
 
     prompts      the tokens of each row so far
     constraints  one a row; None for a row that is free
+    never        tokens that no row draws
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Sampler:
         prompts: Sequence[Sequence[int]],
         device: torch.device,
         constraints: Sequence[Constraint | None] | None = None,
+        never: Sequence[int] = (),
     ) -> None:
         seeds = [sampling.seed] * len(prompts) if isinstance(sampling.seed, int) else list(sampling.seed)
         for name, values in (("seeds", seeds), ("constraints", constraints or prompts)):
@@ -94,6 +96,7 @@ class Sampler:
         self.sampling = sampling
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.constraints = constraints or [None] * len(prompts)
+        self.never = torch.tensor(never, dtype=torch.int64, device=device) if never else None
         self.row_tokens = [torch.tensor(sorted(set(prompt)), device=device) for prompt in prompts]
 
     def choose(self, logits: Tensor, ended: Sequence[bool]) -> Tensor:
@@ -103,8 +106,10 @@ class Sampler:
             None if end or constraint is None else constraint.allowed()
             for end, constraint in zip(ended, self.constraints, strict=True)
         ]
-        if any(bound is not None for bound in bounds) or options.repetition_penalty != 1:
+        if any(bound is not None for bound in bounds) or self.never is not None or options.repetition_penalty != 1:
             logits = logits.clone()
+        if self.never is not None:
+            logits[:, self.never] = float("-inf")
         for row, bound in enumerate(bounds):
             if bound is not None:
                 assert bound.any(), "a constraint must leave a token"
@@ -113,7 +118,9 @@ class Sampler:
         if (penalty := options.repetition_penalty) != 1:
             for row, tokens in zip(logits, self.row_tokens, strict=True):
                 values = row[tokens]
-                row[tokens] = torch.where(values > 0, values / penalty, values * penalty)
+                # A tiny penalty must not make infinities, between which there is no choice.
+                most = torch.finfo(values.dtype).max
+                row[tokens] = torch.where(values > 0, values / penalty, values * penalty).clamp(max=most)
         if options.temperature == 0:
             return logits.argmax(-1)
         uniform = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators])
@@ -137,10 +144,12 @@ def draw(logits: Tensor, options: Sampling, uniform: Tensor) -> Tensor:
 
     logits float32 [B, V], uniform float64 [B] in [0, 1) -> int64 [B]
     """
-    logits, order = (logits / options.temperature).sort(dim=-1, descending=True)
+    # Less the largest, in float64: a temperature near 0 must not make infinities of healthy logits.
+    above = logits.double() - logits.amax(-1, keepdim=True).double()
+    logits, order = (above / options.temperature).sort(dim=-1, descending=True)
     if 0 < options.top_k < logits.shape[-1]:
         logits, order = logits[:, : options.top_k], order[:, : options.top_k]
-    share = torch.softmax(logits.double(), dim=-1)
+    share = torch.softmax(logits, dim=-1)
     if options.top_p < 1:
         share = share.masked_fill(share.cumsum(-1) - share > options.top_p, 0.0)
     if options.min_p > 0:

@@ -78,7 +78,7 @@ class HeldOut:
 
         def ends(row: int, token: int) -> bool:
             texts[row].append(token)
-            return team.agreed(token == self.tokenizer.eos_id or len(texts[row]) == most[row])
+            return team.agreed(token in self.tokenizer.eos_ids or len(texts[row]) == most[row])
 
         prompts = [example.tokens[:begin] for example, begin in zip(examples, asked, strict=True)]
         shapes = False if team.shards else None  # a graph would hold what is gathered for a moment only
@@ -89,7 +89,7 @@ class HeldOut:
             {
                 "id": example.id,
                 "prompt": decode(list(prompt)),
-                "text": decode([token for token in text if token != self.tokenizer.eos_id]),
+                "text": decode([token for token in text if token not in self.tokenizer.eos_ids]),
                 "reference": decode(list(example.tokens[len(prompt) :])),
             }
             for example, prompt, text in zip(examples, prompts, texts, strict=True)

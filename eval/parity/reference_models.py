@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lowrank.checkpoints.config_files import hf_scaling
 from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.stored_weight import from_stored, to_stored
 from lowrank.extras import need
@@ -100,7 +101,10 @@ def transformers_model(checkpoint: Checkpoint) -> Any:
             vocab_size=config.vocab_size,
             rms_norm_eps=config.norm_eps,
             max_position_embeddings=config.max_seq_len,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            rope_parameters={
+                "rope_theta": config.rope_theta,
+                **(hf_scaling(config.rope_scaling) if config.rope_scaling else {"rope_type": "default"}),
+            },
             tie_word_embeddings=config.tie_embeddings,
         )
     )

@@ -7,7 +7,7 @@ argument here, and a field of `grid.columns.Column`, so that it becomes an axis 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lowrank.model.generate import generate_tokens
+from lowrank.model.generate import Prompt, complete
 from lowrank.model.llama import Llama
 from lowrank.model.sampling import Constraint
 from lowrank.model.tokenizer import Tokenizer
@@ -25,7 +25,7 @@ class Output:
 def write(
     model: Llama,
     tokenizer: Tokenizer,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     max_new_tokens: int,
     constraints: Sequence[Constraint | None] | None = None,
 ) -> list[Output]:
@@ -34,20 +34,7 @@ def write(
 
     Raises ValueError for a prompt that leaves no room in the context.
     """
-    rows = [tokenizer.encode(prompt, bos=True, eos=False) for prompt in prompts]
-    written: list[list[int]] = [[] for _ in rows]
-    ended = [False] * len(rows)
-    steps = 0
-    for tokens in generate_tokens(
-        model, rows, max_new_tokens=max_new_tokens, eos_id=tokenizer.eos_id, constraints=constraints
-    ):
-        steps += 1
-        for row, token in enumerate(tokens):
-            if token is None:
-                ended[row] = True
-            else:
-                written[row].append(token)
-    room = min(max_new_tokens, model.config.max_seq_len - max(map(len, rows)))
-    if steps < room:  # it stops before that only when every row has ended
-        ended = [True] * len(rows)
-    return [Output(tokenizer.decode(ids), len(ids), end) for ids, end in zip(written, ended, strict=True)]
+    completions = complete(
+        model, tokenizer, prompts, max_new_tokens=max_new_tokens, constraints=constraints, answer=True
+    )
+    return [Output(one.text, len(one.tokens), one.end == "end of text") for one in completions]

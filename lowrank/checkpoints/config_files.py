@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ..atomic_io import write_json
 from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
-from ..model.config import ModelConfig, ffn_hidden_dim, from_meta
+from ..model.config import ModelConfig, RopeScaling, ffn_hidden_dim, from_meta
 
 Format = Literal["hf", "meta"]
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -49,9 +49,24 @@ def hf_config(config: ModelConfig, own: dict[str, Any], weights: str) -> dict[st
     }
     if "rope_parameters" not in values:
         values["rope_theta"] = config.rope_theta
+    if config.rope_scaling and not (values.get("rope_scaling") or "rope_parameters" in values):
+        values["rope_scaling"] = hf_scaling(config.rope_scaling)
     if weights in QUANTIZED_NAMES:
         return {**values, "quantization_config": quantization_config(weights)}
     return {**values, "torch_dtype": TORCH_NAMES[weights]}
+
+
+def hf_scaling(scaling: RopeScaling) -> dict[str, Any]:
+    """The rope_scaling of config.json that is read as this scaling."""
+    if scaling.kind == "linear":
+        return {"rope_type": "linear", "factor": scaling.factor}
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor,
+        "original_max_position_embeddings": scaling.original_max_seq_len,
+    }
 
 
 def quantization_config(weights: str) -> dict[str, Any]:
@@ -70,7 +85,10 @@ def quantization_config(weights: str) -> dict[str, Any]:
 
 
 def meta_params(config: ModelConfig) -> dict[str, Any]:
-    """The params.json that Meta's code reads as this config; its `multiple_of` is chosen to give the ffn's width."""
+    """The params.json that Meta's code reads as this config; its `multiple_of` is chosen to give the ffn's width.
+
+    Raises ValueError for a scaling of RoPE that Meta's code has not.
+    """
     params: dict[str, Any] = {
         "dim": config.dim,
         "n_layers": config.n_layers,
@@ -81,6 +99,10 @@ def meta_params(config: ModelConfig) -> dict[str, Any]:
     }
     if config.rope_theta != 10_000.0:  # the code that came with Llama 2 does not know the key
         params["rope_theta"] = config.rope_theta
+    if config.rope_scaling:
+        params["use_scaled_rope"] = True
+        if (assumed := from_meta({**params, "multiple_of": 1}).rope_scaling) != config.rope_scaling:
+            raise ValueError(f"params.json has no place for {config.rope_scaling}: Meta's code assumes {assumed}")
     for multiple_of, multiplier in ((256, None), (1024, None), (4096, 1.3), (config.hidden_dim, None)):
         if ffn_hidden_dim(config.dim, multiple_of, multiplier) == config.hidden_dim:
             break

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 a check failed or a run could not finish, 2 the caller's 
 """
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -58,6 +59,9 @@ def build_parser() -> OneLineParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="replace")  # a character that a terminal cannot show must not end a run
     args = build_parser().parse_args(arguments)
     warnings.showwarning = _tell
     notes = logging.getLogger("lowrank")

@@ -49,6 +49,8 @@ def model_writer(name: str, config: ModelConfig, dtype: npt.DTypeLike) -> gguf.G
     writer.add_feed_forward_length(config.hidden_dim)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
+    if config.rope_scaling:
+        raise ValueError(f"GGUF: RoPE scaled as {config.rope_scaling.kind!r} is not written")
     writer.add_head_count(config.n_heads)
     writer.add_head_count_kv(config.n_kv_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps)

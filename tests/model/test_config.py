@@ -113,7 +113,6 @@ def test_params_may_stand_under_model() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("use_scaled_rope", True),
         ("rope_scaling", {"factor": 8}),
         ("sliding_window", 4096),
         ("qk_norm", True),
@@ -141,7 +140,7 @@ def test_a_key_beside_model_is_refused() -> None:
         ("mlp_bias", True),
         ("hidden_act", "gelu"),
         ("partial_rotary_factor", 0.5),
-        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", {"type": "dynamic", "factor": 2.0}),
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
         ("rope_scaling", {"rope_type": "default", "factor": 2.0}),
         ("rope_interleaved", True),

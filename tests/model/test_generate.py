@@ -1,12 +1,14 @@
 """Tokens and texts: batches that give what each row gives alone, streams, stop strings, and who may write what."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter, using_adapter
 from lowrank.checkpoints.load import load
-from lowrank.model.generate import generate, generate_tokens, stream
+from lowrank.model.generate import Completion, generate, generate_tokens, stream
 
 EOS = 2
 
@@ -14,10 +16,17 @@ EOS = 2
 class Letters:
     """A tokenizer whose ids 3 .. 63 are characters: enough to drive `generate`."""
 
-    eos_id = EOS
+    eos_ids = (EOS,)
+    spaced = False
 
-    def encode(self, text: str, *, bos: bool, eos: bool) -> list[int]:
+    def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         return [1] * bos + [ord(letter) - 64 + 3 for letter in text] + [EOS] * eos
+
+    def token_bytes(self, token: int) -> bytes:
+        return chr(token + 64 - 3).encode()
+
+    def rows_without_piece(self, rows: int) -> list[int]:
+        return []
 
     def decode(self, ids: list[int]) -> str:
         return "".join(chr(token + 64 - 3) for token in ids)
@@ -96,6 +105,78 @@ def test_it_stops_when_every_row_has_ended(make_llama) -> None:
     assert [token for (token,) in steps] == free[: free.index(free[3])]
 
 
+@pytest.mark.parametrize("most", [0, -1, 2.0, True])
+def test_a_number_of_tokens_below_one_is_refused(most: int, make_llama) -> None:
+    with pytest.raises(ValueError, match=f"max_new_tokens must be at least 1, got {most}"):
+        generate_tokens(make_llama(), [[1, 2]], max_new_tokens=most)
+
+
+def test_any_of_several_end_tokens_ends_a_row(make_llama) -> None:
+    model = make_llama()
+    free = rows_of(model, [[1, 9, 8]], max_new_tokens=10)[0]
+    steps = list(generate_tokens(model, [[1, 9, 8]], max_new_tokens=10, eos_id=[free[7], free[3]]))
+    assert [token for (token,) in steps] == free[: min(free.index(free[3]), free.index(free[7]))]
+    with pytest.raises(ValueError, match="eos_id must be token ids, got '2'"):
+        generate_tokens(model, [[1, 9, 8]], max_new_tokens=10, eos_id=["2"])
+
+
+def test_no_prompts_give_no_texts(make_llama) -> None:
+    assert generate(make_llama(), Letters(), [], max_new_tokens=3) == []
+    assert list(generate_tokens(make_llama(), [], max_new_tokens=3)) == []
+
+
+def test_each_row_of_a_batch_fills_its_own_context_and_the_end_is_told(make_llama) -> None:
+    model, prompts = make_llama(), [[1, 9, 8], [1, 5, 7] * 20]
+    alone = [rows_of(model, [prompt], max_new_tokens=50)[0] for prompt in prompts]
+    told: list[tuple[int, str]] = []
+    rows = rows_of(model, prompts, max_new_tokens=50, ended=lambda row, end: told.append((row, end)))
+    assert [[token for token in row if token is not None] for row in rows] == alone
+    assert list(map(len, alone)) == [50, 4] and told == [(1, "context"), (0, "max_new_tokens")]
+
+
+def test_tokens_that_no_piece_has_are_never_drawn(make_llama) -> None:
+    model = make_llama()
+    free = set(rows_of(model, [[1, 9, 8]], max_new_tokens=20)[0])
+    for options in ({}, {"temperature": 5.0}):
+        never = [*free, *range(40, 64)]
+        rows = rows_of(model, [[1, 9, 8]], max_new_tokens=40, never=never, **options)
+        assert not set(rows[0]) & set(never)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("tensor", "named"),
+    [
+        ("layers.1.feed_forward.w2.weight", "layers.1.feed_forward.w2"),
+        ("layers.0.attention.wv.weight", "layers.0.attention.wv"),
+        ("layers.0.ffn_norm.weight", "layers.0.ffn_norm"),
+        ("norm.weight", "norm"),
+        ("output.weight", "output"),
+    ],
+)
+def test_logits_that_are_not_finite_name_the_first_layer(tensor, named, temperature, make_llama) -> None:
+    model = make_llama()
+    model.get_parameter(tensor).data.flatten()[3] = float("nan")
+    with pytest.raises(FloatingPointError) as told:
+        generate(model, Letters(), ["ABC", "Q"], max_new_tokens=5, temperature=temperature)
+    assert str(told.value) == (
+        f"the logits of row 0 are not finite behind 4 tokens: {named} is the first layer that gives NaN or infinity"
+    )
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-320])
+def test_a_tiny_temperature_takes_the_likeliest_token(temperature: float, make_llama) -> None:
+    greedy = rows_of(make_llama(), [[1, 9, 8]], max_new_tokens=10)
+    assert rows_of(make_llama(), [[1, 9, 8]], max_new_tokens=10, temperature=temperature) == greedy
+    rows_of(make_llama(), [[1, 9, 8]], max_new_tokens=10, temperature=1.0, repetition_penalty=1e-40)
+
+
+@pytest.mark.parametrize("padding", [[-1, 0], [3, 0], [0], [0, 0, 0]])
+def test_padding_that_leaves_a_row_no_token_is_refused(padding: list[int], make_llama) -> None:
+    with pytest.raises(ValueError, match="padding must be 0 to 2 for each of 2 rows"):
+        make_llama()(torch.tensor([[1, 2, 3], [4, 5, 6]]), padding=torch.tensor(padding))
+
+
 @pytest.mark.parametrize(("length", "given"), [(60, 4), (63, 1), (5, 20)])
 def test_it_stops_at_the_length_of_the_model(length: int, given: int, make_llama) -> None:
     assert len(rows_of(make_llama(), [[1] * length], max_new_tokens=20)[0]) == given
@@ -124,12 +205,17 @@ def test_the_pieces_of_a_stream_join_to_the_text(temperature: float, make_llama)
 
 def test_a_character_of_several_tokens_is_streamed_whole(make_llama) -> None:
     class Halves(Letters):
-        def decode(self, ids: list[int]) -> str:
-            return "é" * (len(ids) // 2) + "\N{REPLACEMENT CHARACTER}" * (len(ids) % 2)
+        def __init__(self) -> None:
+            self.halves = itertools.cycle("é".encode())
+
+        def token_bytes(self, token: int) -> bytes:
+            return bytes([next(self.halves)])
 
     pieces = list(stream(make_llama(), Halves(), "ABC", max_new_tokens=6))
     assert "".join(pieces) == "ééé"
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+    cut = list(stream(make_llama(), Halves(), "ABC", max_new_tokens=5))
+    assert "".join(cut) == "éé\N{REPLACEMENT CHARACTER}" and cut[-1] == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_the_last_row_of_logits_is_what_is_sampled(make_llama) -> None:
@@ -151,6 +237,62 @@ def test_a_row_ends_before_its_first_stop_string_and_the_others_go_on(make_llama
     ]
     with pytest.raises(ValueError, match="stop"):
         generate(model, Letters(), "ABC", max_new_tokens=20, stop=[""])
+
+
+def test_a_stop_string_may_be_given_alone(make_llama) -> None:
+    whole = generate(make_llama(), Letters(), "ABC", max_new_tokens=20)[0]
+    stop = whole[3:6]
+    cut = generate(make_llama(), Letters(), "ABC", max_new_tokens=20, stop=stop)
+    assert cut == [whole[: whole.index(stop)]]
+
+
+class Forced:
+    """A row that may write given tokens only."""
+
+    unfinished = 0
+
+    def __init__(self, tokens: list[int], size: int) -> None:
+        self.tokens, self.size = iter(tokens), size
+
+    def allowed(self) -> Tensor:
+        return torch.arange(self.size) == next(self.tokens)
+
+    def take(self, token: int) -> None:
+        pass
+
+
+def test_prompt_and_text_join_and_an_answer_stands_by_itself(embedded, tokenizer) -> None:
+    model = load(embedded, "fp32")
+    whole, head = "The balance sheet shows cash", "The balance sheet"
+    ids = tokenizer.encode(whole)[len(tokenizer.encode(head)) :]
+
+    def written(prompt: str, **options) -> list[str]:
+        row = Forced([*ids, tokenizer.eos_id], tokenizer.vocab_size)
+        asked = {"max_new_tokens": 20, **options}
+        pieces = list(stream(model, tokenizer, prompt, constraint=row, **asked))
+        row = Forced([*ids, tokenizer.eos_id], tokenizer.vocab_size)
+        assert generate(model, tokenizer, prompt, constraints=[row], **asked) == ["".join(pieces)]
+        return pieces
+
+    assert head + "".join(written(head)) == whole
+    assert "".join(written(head, answer=True)) == "shows cash"
+    assert "".join(written("")) == "shows cash"
+    assert "".join(written(head, stop=[" shows"])) == "".join(written(head, stop=" ")) == ""
+    assert "".join(written(head, stop=" cash", answer=True)) == "shows"
+
+
+def test_a_stream_returns_the_whole_and_how_it_ended(make_llama) -> None:
+    def whole(pieces, **options):
+        completion = yield from stream(make_llama(), Letters(), "ABC", **options)
+        pieces.append(completion)
+
+    told: list[Completion] = []
+    text = "".join(whole(told, max_new_tokens=7))
+    assert (told[0].text, len(told[0].tokens), told[0].end) == (text, 7, "max_new_tokens")
+    list(whole(told, max_new_tokens=100))
+    assert told[1].end in ("context", "end of text")
+    list(whole(told, max_new_tokens=7, stop=text[2:4]))
+    assert told[2].end == "stop"
 
 
 @pytest.mark.parametrize("place", range(9))

@@ -93,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+    for reason in session.cut_reasons():
+        print(f"lowrank: note: {reason}", file=sys.stderr)
     if args.html:
         write_page(args.html, session, texts)
     return 0
@@ -168,7 +170,8 @@ def as_json(session: GenerationSession, texts: list[str]) -> str:
     from ...eval.metrics.faithfulness import check
 
     rows: list[dict[str, Any]] = [
-        {"use": shown(use), "text": text} for use, text in zip(session.uses, texts, strict=True)
+        {"use": shown(use), "text": text, "end": end}
+        for use, text, end in zip(session.uses, texts, session.ends, strict=True)
     ]
     if session.subject is not None:
         for row in rows:

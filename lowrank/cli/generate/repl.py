@@ -40,7 +40,7 @@ def watch(session: GenerationSession, lines: TextIO, text: str | None = None) ->
             return 0
         try:
             _obey(session, line.strip())
-        except (ValueError, OSError) as error:
+        except (FloatingPointError, ValueError, OSError) as error:
             print(f"mistake: {' '.join(str(error).split())}")
 
 
@@ -58,11 +58,13 @@ def _obey(session: GenerationSession, line: str) -> None:
 def _write(session: GenerationSession, text: str | None) -> None:
     if session.compare:
         print(side_by_side([shown(use) for use in session.uses], session.write(text)))
-        return
-    for piece in session.stream(text):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    print()
+    else:
+        for piece in session.stream(text):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        print()
+    for reason in session.cut_reasons():
+        print(f"note: {reason}")
 
 
 def _use(session: GenerationSession, words: list[str]) -> None:

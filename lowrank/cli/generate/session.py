@@ -17,6 +17,7 @@ from ...data.facts.fact import Facts
 
 if TYPE_CHECKING:
     from ...grounding.decoding import Grounding, Vocabulary
+    from ...model.generate import End
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
@@ -76,6 +77,7 @@ class GenerationSession:
     hats      name -> where it came from and its provenance
     use       what the next text is written in: one hat, or in `compare` several, a row each
     subject   the record of the next document, if there is one
+    ends      how the last texts ended
     """
 
     model: "Llama"
@@ -90,6 +92,7 @@ class GenerationSession:
     max_new_tokens: int = 400
     stop: Sequence[str] = ()
     sampling: "SamplingOptions" = field(default_factory=dict)  # type: ignore[assignment]
+    ends: list["End"] = field(default_factory=list)
 
     @cached_property
     def vocabulary(self) -> "Vocabulary":
@@ -132,32 +135,44 @@ class GenerationSession:
         from ...model.generate import stream
 
         with using_adapter(self.model, self.use):
-            pieces = stream(
+            completion = yield from stream(
                 self.model,
                 self.tokenizer,
                 self.prompt(text),
                 max_new_tokens=self.max_new_tokens,
                 stop=self.stop,
                 constraint=self.constraint(),
+                answer=text is None,
                 **self.sampling,
             )
-            yield from pieces
+        self.ends = [completion.end]
 
     def write(self, text: str | None) -> list[str]:
         """A text for each of `uses`, all of them in one batch, a hat a row."""
         from ...adapters import using_adapter
-        from ...model.generate import generate
+        from ...model.generate import complete
 
         with using_adapter(self.model, self.uses):
-            return generate(
+            completions = complete(
                 self.model,
                 self.tokenizer,
                 [self.prompt(text)] * len(self.uses),
                 max_new_tokens=self.max_new_tokens,
                 stop=self.stop,
                 constraints=[self.constraint() for _ in self.uses],
+                answer=text is None,
                 **self.sampling,
             )
+        self.ends = [completion.end for completion in completions]
+        return [completion.text for completion in completions]
+
+    def cut_reasons(self) -> list[str]:
+        """A line for each of the last texts that ended because the context was full."""
+        told = "stopped: the context is full"
+        several = [shown(use) for use in self.uses] if len(self.ends) > 1 else [""]
+        names = [name for name, end in zip(several, self.ends, strict=False) if end == "context"]
+        positions = self.model.config.max_seq_len
+        return [f"{name}: {told} ({positions} positions)".removeprefix(": ") for name in names]
 
 
 def shown(use: Use) -> str:

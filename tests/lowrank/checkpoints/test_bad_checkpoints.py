@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import lowrank
 from lowrank.checkpoints.safetensors_writer import StreamWriter
 from lowrank.cli import main
+from lowrank.model.config import RopeScaling
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKENS = torch.arange(40).view(2, 20)
@@ -103,10 +104,10 @@ META, HF, QUANTIZED = "meta-tiny-gqa-mp2", "hf-tiny-qlora/base", "hf-tiny-qlora/
 
 # Row of the table -> the folder that is damaged, the damage, and what is said.
 REFUSED: dict[str, tuple[str, Damage, str]] = {
-    "`rope_scaling`": (HF, config(rope_scaling={"type": "linear", "factor": 2.0}), "rope_scaling must be None"),
+    "`rope_scaling` of another kind: dynamic, yarn, longrope": (
+        HF, config(rope_scaling={"type": "dynamic", "factor": 2.0}), "must be one of default, linear, llama3, got 'dyn"),
     "`rope_parameters` of another kind": (
-        HF, config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "rope_type must be 'default'"),
-    "`use_scaled_rope`": (META, params(use_scaled_rope=True), "use_scaled_rope must be false"),
+        HF, config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "rope_type must be one of default, linea"),
     "`attention_bias`": (HF, config(attention_bias=True), "attention_bias must be False"),
     "`mlp_bias`": (HF, config(mlp_bias=True), "mlp_bias must be False"),
     "`head_dim` other than hidden size / heads": (HF, config(head_dim=64), "head_dim must be hidden_size / heads = 32"),
@@ -186,6 +187,20 @@ def rope_theta(golden: Path, tmp_path: Path) -> None:
     usual, *others = (lowrank.load(folder, "fp32")(TOKENS) for folder in (golden / HF, old, new))
     assert torch.equal(*others)
     assert not torch.allclose(usual, others[0], atol=1e-3)
+
+
+def scaled_rope(golden: Path, tmp_path: Path) -> None:
+    folder = copied(HF, golden, tmp_path)
+    config(rope_scaling={"type": "linear", "factor": 4.0})(folder)
+    assert not torch.allclose(
+        lowrank.load(folder, "fp32")(TOKENS), lowrank.load(golden / HF, "fp32")(TOKENS), atol=1e-3
+    )
+
+
+def use_scaled_rope(golden: Path, tmp_path: Path) -> None:
+    folder = copied(META, golden, tmp_path)
+    params(use_scaled_rope=True)(folder)
+    assert lowrank.load(folder, "fp32").config.rope_scaling == RopeScaling("llama3", 32.0)
 
 
 def tied(golden: Path, tmp_path: Path) -> None:
@@ -269,6 +284,8 @@ def positions(golden: Path, tmp_path: Path) -> None:
 
 HONOURED_OR_TOLD: dict[str, Callable[[Path, Path], None]] = {
     "`rope_theta`, in either place where `config.json` has it": rope_theta,
+    "`rope_scaling`, linear or llama3": scaled_rope,
+    "`use_scaled_rope`": use_scaled_rope,
     "`tie_word_embeddings`": tied,
     '`params.json` nested under `"model"`': nested,
     "`vocab_size` of -1": vocabulary,

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,17 @@ def test_a_stop_string_ends_the_text(generate) -> None:
         generate("--prompt", "Revenue", "--max-new-tokens", "30", "--stop", stop)[1]
         == whole[: whole.index(stop)] + "\n"
     )
+
+
+def test_a_text_that_fills_the_context_says_so(generate, monkeypatch) -> None:
+    def short(*arguments):
+        model = load(*arguments)
+        model.config = replace(model.config, max_seq_len=40)
+        return model
+
+    monkeypatch.setattr("lowrank.checkpoints.load.load", short)
+    status, _, told = generate("--prompt", "Revenue", "--max-new-tokens", "100")
+    assert (status, told) == (0, "lowrank: note: stopped: the context is full (40 positions)")
 
 
 def test_one_sitting(generate, hats, facts, tmp_path: Path, monkeypatch) -> None:
