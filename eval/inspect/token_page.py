@@ -108,7 +108,7 @@ def _token(token: Token) -> str:
     """The piece over its id and position; a line ends where the text's does."""
     kind, role = ("token learned", "supervised") if token.supervised else ("token", "given")
     piece = escape(token.piece).replace("▁", "<i>▁</i>")
-    ends_line = "<br>" if token.piece in ("\\n", "<0x0A>") else ""
+    ends_line = "<br>" if token.piece.endswith(("\\n", "<0x0A>")) else ""
     return (
         f'<span class="{kind}" title="{role}, segment {token.segment}"><b>{piece}</b>'
         f"<small>{token.id}·{token.position}</small></span>{ends_line}"

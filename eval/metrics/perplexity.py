@@ -70,7 +70,8 @@ def text_perplexity(
     window  tokens that are seen at once, begin-of-text among them (left out: the context that the model was made for)
     stride  tokens that a window moves on by (left out: half of it): a token has at least window - stride before it,
             except in the first window; a smaller stride predicts better, and takes longer
-    Begin-of-text stands before the text alone and is not predicted; every token of the text is.
+    Begin-of-text stands before the text alone and is not predicted; every token of the text is, but the first one where
+    a tokenizer begins texts with nothing: its bytes are then not counted either.
     Raises ValueError for an empty text, a window beyond the context, or a stride that is not in 1 .. window - 1.
     """
     window = model.config.max_seq_len if window is None else window
@@ -80,7 +81,8 @@ def text_perplexity(
         raise ValueError(f"window must be in 2 .. {context} and stride in 1 .. window - 1, got {window} and {stride}")
     ids = torch.tensor(tokenizer.encode(text, bos=True, eos=False))
     if len(ids) < 2:
-        raise ValueError(f"a text must have at least one token, got {text!r}")
+        least = "one token" if tokenizer.bos_id is not None else "two tokens"
+        raise ValueError(f"a text must have at least {least}, got {text!r}")
     device = model.tok_embeddings.weight.device
     nats, done = 0.0, 1
     while done < len(ids):
@@ -91,7 +93,8 @@ def text_perplexity(
         targets[: done - start - 1] = IGNORED  # predicted in a window before this one
         nats += _nats(model, model.hidden(seen[None, :-1].to(device))[0], targets.to(device))
         done = end
-    return Perplexity(len(ids) - 1, len(text.encode()), nats)
+    given = len(tokenizer.token_bytes(int(ids[0])))  # none of begin-of-text
+    return Perplexity(len(ids) - 1, len(text.encode()) - given, nats)
 
 
 def _nats(model: Llama, hidden: Tensor, targets: Tensor) -> float:

@@ -65,6 +65,8 @@ def test_the_logits_of_a_family_are_transformers(family: str, tmp_path: Path, re
         max_position_embeddings=shape["positions"],
         rope_parameters={"rope_theta": shape["theta"], **shape.get("scaling", {"rope_type": "default"})},
         tie_word_embeddings=shape.get("tied", False),
+        rms_norm_eps=1e-5,
+        initializer_range=0.08,  # attention is not flat then, so that angles matter
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -81,7 +83,7 @@ def test_the_logits_of_a_family_are_transformers(family: str, tmp_path: Path, re
     if "scaling" in shape:  # a test that cannot tell a scaling from none would say nothing
         ours.config = replace(ours.config, rope_scaling=None)
         with torch.no_grad():
-            assert (ours(tokens) - expected).abs().max() > 1e-3
+            assert (ours(tokens) - expected).abs().max() > 10 * 2e-5
 
 
 @pytest.mark.slow

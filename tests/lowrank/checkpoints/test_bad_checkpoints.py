@@ -105,9 +105,9 @@ META, HF, QUANTIZED = "meta-tiny-gqa-mp2", "hf-tiny-qlora/base", "hf-tiny-qlora/
 # Row of the table -> the folder that is damaged, the damage, and what is said.
 REFUSED: dict[str, tuple[str, Damage, str]] = {
     "`rope_scaling` of another kind: dynamic, yarn, longrope": (
-        HF, config(rope_scaling={"type": "dynamic", "factor": 2.0}), "must be one of default, linear, llama3, got 'dyn"),
+        HF, config(rope_scaling={"type": "dynamic", "factor": 2.0}), "must be one of default, linear, llama3, got 'd"),
     "`rope_parameters` of another kind": (
-        HF, config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "rope_type must be one of default, linea"),
+        HF, config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "rope_type must be one of default, line"),
     "`attention_bias`": (HF, config(attention_bias=True), "attention_bias must be False"),
     "`mlp_bias`": (HF, config(mlp_bias=True), "mlp_bias must be False"),
     "`head_dim` other than hidden size / heads": (HF, config(head_dim=64), "head_dim must be hidden_size / heads = 32"),
