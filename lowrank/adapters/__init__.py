@@ -6,6 +6,7 @@ folder       the files in a folder, and what people name instead
 key_names    keys under the names of wrappers
 peft_config  PEFT's options
 mlx          the files of MLX
+options      names of targets, ranges of numbers
 export       PEFT's files and nothing else
 merge        a hat added to the weights of its base
 accounting   parameters and bytes
@@ -15,9 +16,9 @@ N out_features, K in_features, r rank.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -27,10 +28,13 @@ from ..layers.adapter_selection import AdapterMix, AdapterSelection, PerRow, Sel
 from ..layers.dora import WORN_ALONE
 from ..layers.lora import AdapterConfig, LoRALinear, initial_matrices
 from ..model.llama import Llama
-from ..model.param_names import HF_LINEARS, LINEARS
+from .options import ATTENTION as ATTENTION
+from .options import by_hf_name, names_or_pattern
+from .options import check_range as check_range
+from .options import resolve_targets as resolve_targets
+from .peft_config import PeftConfig
 
 MATRICES = ("lora_A", "lora_B", "lora_magnitude_vector")
-ATTENTION = tuple(name for name in LINEARS if name.startswith("attention."))
 
 
 def add_adapter(
@@ -43,6 +47,10 @@ def add_adapter(
     dropout: float = 0.0,
     rslora: bool = False,
     dora: bool = False,
+    exclude: str | Sequence[str] = (),
+    layers: int | Sequence[int] | None = None,
+    rank_pattern: Mapping[str, int] | None = None,
+    alpha_pattern: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> None:
     """A new trainable adapter beside the linears of a base: y = x W^T + scaling * (drop(x) A) B    (arXiv 2106.09685)
@@ -54,23 +62,38 @@ def add_adapter(
     rank     r, the columns of A [K, r] and the rows of B [r, N]
     alpha    scaling = alpha / rank
     targets  the linears of each block: "all" (seven), "attention" (four), or names, Meta's ("wq") or Hugging Face's
-             ("q_proj")
+             ("q_proj"); or a regular expression of whole names as Hugging Face has them, as PEFT reads it
     dropout  the probability with which an element of x is zeroed before A, in training
     rslora   scaling = alpha / sqrt(rank) instead    (arXiv 2312.03732)
     dora     the length of each row of W is learned apart from its direction    (arXiv 2402.09353, `layers.dora`)
+    exclude  linears that stay without, named as targets are
+    layers   the numbers of the blocks that get it; None: all
+    rank_pattern, alpha_pattern  other ranks and alphas by a linear's name, or by an expression that the end of a name
+             matches, as PEFT reads them: {"wo": 4, r"layers\.0\..*": 2}
     seed     of A's random numbers
     Raises ValueError for a name in use, an unknown target, or options out of range.
     """
-    model = unwrapped(model)
-    config = AdapterConfig(rank, alpha, resolve_targets(targets), dropout, rslora, dora)
+    model, where = unwrapped(model), f"adapter {name!r}"
+    chosen, numbers = names_or_pattern(targets, "targets"), [layers] if isinstance(layers, int) else layers
     check_new(model, name)
-    check_range(config, f"adapter {name!r}", {})
+    check_range(AdapterConfig(rank, alpha, (), dropout, rslora, dora), where, {})
+    if beyond := [number for number in numbers or () if number not in range(model.config.n_layers)]:
+        raise ValueError(f"{where}: layers must be of 0 to {model.config.n_layers - 1}, got {beyond[0]}")
+    ranks, alphas = by_hf_name(rank_pattern or {}), by_hf_name(alpha_pattern or {})
+    for rank_there in ranks.values():
+        check_range(AdapterConfig(rank_there, alpha, ()), where, {"rank": "rank_pattern"})
+    for alpha_there in alphas.values():
+        check_range(AdapterConfig(rank, alpha_there, ()), where, {"alpha": "alpha_pattern"})
+    excluded = names_or_pattern(exclude, "exclude") if exclude else []
+    blocks = None if numbers is None else list(numbers)
+    rules = PeftConfig(where, rank, alpha, dropout, rslora, chosen, excluded, blocks, [], ranks, alphas, dora)
+    configs = rules.layer_configs(model.config.n_layers)
     freeze_base(model)
     generator = torch.Generator().manual_seed(seed)
     device = model.tok_embeddings.weight.device
-    for path in target_paths(model, config.targets):
+    for path, config in configs.items():
         layer = lora_layer(model, path)
-        lora_A, lora_B = initial_matrices(layer.in_features, layer.out_features, rank, generator, device)
+        lora_A, lora_B = initial_matrices(layer.in_features, layer.out_features, config.rank, generator, device)
         layer.add(name, config, lora_A, lora_B, trainable=True)
 
 
@@ -226,27 +249,6 @@ def rows_module(model: Llama, path: str) -> AdapterRows:
     return module
 
 
-def resolve_targets(targets: str | Sequence[str]) -> tuple[str, ...]:
-    """Meta's names, in Meta's order, of "all", "attention", or names of either kind ("wq", "q_proj", "attention.wq").
-
-    Raises ValueError for another name, or none.
-    """
-    if targets == "all":
-        return LINEARS
-    if targets == "attention":
-        return ATTENTION
-    known = {short: meta for meta in LINEARS for short in (meta, meta.partition(".")[2])}
-    known |= {short: meta for hf, meta in zip(HF_LINEARS, LINEARS, strict=True) for short in (hf, hf.partition(".")[2])}
-    chosen = set()
-    for target in [targets] if isinstance(targets, str) else targets:
-        if target not in known:
-            raise ValueError(f"targets: unknown linear {target!r}: 'all', 'attention', or of {', '.join(known)}")
-        chosen.add(known[target])
-    if not chosen:
-        raise ValueError("targets: name at least one linear, got none")
-    return tuple(meta for meta in LINEARS if meta in chosen)
-
-
 def check_new(model: Llama, name: str) -> None:
     """Raises ValueError for a name that is in use or no word."""
     if not re.fullmatch(r"\w[\w-]*", name):
@@ -255,21 +257,6 @@ def check_new(model: Llama, name: str) -> None:
         raise ValueError(f"an adapter cannot be called {name!r}: torch's dictionaries keep that word for themselves")
     if name in adapter_names(model):
         raise ValueError(f"adapter {name!r} is already there: drop it first, or choose another name")
-
-
-def check_range(config: AdapterConfig, where: str, called: Mapping[str, str]) -> None:
-    """Raises ValueError for options out of range; `called` maps a field to its name in the file or call at fault."""
-    rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        "rank": ("at least 1 and whole", lambda rank: type(rank) is int and rank >= 1),
-        "alpha": ("a finite number", lambda alpha: type(alpha) in (int, float) and math.isfinite(alpha)),
-        "dropout": ("in [0, 1)", lambda share: type(share) in (int, float) and 0 <= share < 1),
-        "rslora": ("true or false", lambda flag: type(flag) is bool),
-        "dora": ("true or false", lambda flag: type(flag) is bool),
-    }
-    for field, (rule, is_valid) in rules.items():
-        value = getattr(config, field)
-        if not is_valid(value):
-            raise ValueError(f"{where}: {called.get(field, field)} must be {rule}, got {value!r}")
 
 
 def layer_configs(model: Llama, name: str) -> dict[str, AdapterConfig]:

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..layers.lora import AdapterConfig
 from ..model.config import read_json
 from ..model.param_names import HF_LINEARS, LINEARS
-from . import check_range
 from .key_names import first_key, tensor_key
+from .options import check_range
 
 CALLED = {"dropout": "lora_parameters.dropout", "alpha": "lora_parameters.scale"}
 _KEY = re.compile(r"model\.layers\.(\d+)\.((?:self_attn|mlp)\.\w+)\.(lora_a|lora_b|m)")

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from ..layers.lora import AdapterConfig
 from ..model.config import read_json
 from ..model.param_names import LINEARS, to_hf
-from . import check_range
 from .folder import CONFIG_FILE as CONFIG_FILE
+from .options import check_range
 
 # A key that is neither honoured, harmless nor in FIXED may change the mathematics: it has to be left empty.
 HONOURED = (

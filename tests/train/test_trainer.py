@@ -269,3 +269,32 @@ def test_a_gradient_that_is_not_finite_names_its_layer(base, examples, tmp_path)
         Watch(tmp_path, run.config, run.schedule, model.config, [], False, None) as watch,
     ):
         run.step(*next(run.schedule.from_step(0)), watch)
+
+
+def test_a_dora_is_trained_resumed_and_saved_as_peft_has_it(base, examples, tmp_path, monkeypatch):
+    """Losses and files bit for bit, its magnitudes among them, which have learned."""
+
+    def dora(out):
+        table = {"adapter": {"rank": 4, "dropout": 0.1, "dora": True}, "optimizer": {"lr": 1e-2}}
+        run = {"out": str(out), "epochs": 1, "batch": 2, "accumulate": 2, "checkpoint_every": 1}
+        return TrainConfig.from_dict({**table, "run": run})
+
+    whole = trainer.train(base(), examples, dora(tmp_path / "whole"), progress=False)
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stop_at(stopped, 2)
+        trainer.train(base(), examples, dora(tmp_path / "stopped"), progress=False)
+    resumed = trainer.train(base(), examples, dora(tmp_path / "stopped"), resume=True, progress=False)
+    assert without_seconds(resumed) == without_seconds(whole)
+    assert_same_hat(hat(tmp_path / "whole"), hat(tmp_path / "stopped"))
+    model = base()
+    lowrank.add_adapter(model, "start", rank=4, dora=True)
+    start = adapter_parameters(model, "start")
+    lowrank.load_adapter(model, "end", tmp_path / "whole" / "hat")
+    for path, parameter in adapter_parameters(model, "end").items():
+        assert not torch.equal(parameter, start[path])
+    assert sum(path.endswith("magnitude_vector") for path in start) * 3 == len(start)
+
+
+def test_a_dora_is_not_cut_over_processes():
+    with pytest.raises(ValueError, match=r"adapter\.dora must be false with run\.parallel = 'shards'"):
+        TrainConfig.from_dict({"adapter": {"dora": True}, "run": {"parallel": "shards"}})

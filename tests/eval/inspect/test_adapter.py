@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from lowrank.adapters import lora_layers
-from lowrank.adapters.files import load_adapter
+from lowrank.adapters import adapter_parameters, add_adapter, lora_layers
+from lowrank.adapters.files import load_adapter, save_adapter
 from lowrank.checkpoints.load import load
 from lowrank.checkpoints.quantize_folder import quantize_folder
 from lowrank.eval.inspect.adapter import IntruderSearch, inspect_adapter, to_json
@@ -171,3 +171,22 @@ def test_json_has_everything(looked_at):
     figures = json.loads(json.dumps(to_json(looked_at), allow_nan=False))
     assert figures["linears"][0]["intruders"]["found"] == looked_at.linears[0].intruders.found
     assert len(figures["linears"][0]["spectrum"]["singular_values"]) == 4
+
+
+def test_what_a_dora_adds_follows_from_its_base(golden, tmp_path):
+    folder = golden / "meta-tiny-mha"
+    model = load(folder, "fp32")
+    add_adapter(model, "hat", rank=2, targets=["wq", "w2"], dora=True)
+    for path, parameter in adapter_parameters(model, "hat").items():
+        generator = torch.Generator().manual_seed(len(path))
+        parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    save_adapter(model, "hat", tmp_path / "hat")
+    xray = inspect_adapter(tmp_path / "hat", folder)
+    layers = lora_layers(model)
+    for linear in xray.linears:
+        delta = layers[linear.path].delta("hat").detach().double()
+        assert linear.spectrum.norm == pytest.approx(float(delta.norm()), rel=1e-5)
+        assert linear.spectrum.spectral == pytest.approx(float(torch.linalg.matrix_norm(delta, 2)), rel=1e-5)
+    assert xray.parameters == sum(p.numel() for p in adapter_parameters(model, "hat").values())
+    with pytest.raises(ValueError, match="what a DoRA adds follows from W: name the base"):
+        inspect_adapter(tmp_path / "hat")

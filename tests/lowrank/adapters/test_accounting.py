@@ -11,6 +11,7 @@ from lowrank.adapters.accounting import (
     linear_parameters,
     lora_parameters,
     model_parameters,
+    trainable_parameters,
 )
 from lowrank.adapters.files import save_adapter
 from lowrank.checkpoints.load import load
@@ -116,3 +117,17 @@ def test_any_rank_leaves_none_out():
     found = adapters_of_size(5e6, 0.2, ranks=None, targets={"wq": ("attention.wq",)}, dtypes=("bf16",))
     every = adapters_of_size(5e6, 0.2, ranks=range(1, 40), targets={"wq": ("attention.wq",)}, dtypes=("bf16",))
     assert found == every != []
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_counts_and_the_file_are_those_of_the_adapter_itself(dora, hf_folder, tmp_path):
+    model = load(hf_folder / "base", "nf4-dq")
+    add_adapter(model, "hat", rank=3, targets=["wq", "w2"], dora=dora)
+    save_adapter(model, "hat", tmp_path / "hat")
+    expected = adapter_parameters(model.config, 3, ["wq", "w2"], dora=dora)
+    summary = trainable_parameters(model)
+    assert summary.trained == expected
+    assert summary.all == expected + model_parameters(model.config)
+    assert summary.percent == 100 * summary.trained / summary.all
+    size = (tmp_path / "hat" / "adapter_model.safetensors").stat().st_size
+    assert size == adapter_file_bytes(model.config, 3, ["wq", "w2"], "fp32", dora=dora)

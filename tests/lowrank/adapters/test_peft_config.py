@@ -203,3 +203,54 @@ def test_every_field_of_peft_is_decided_on_and_stands_in_the_table() -> None:
     assert not set(HONOURED) & set(HARMLESS)
     table = set(re.findall(r"`(\w+)`", "\n".join(row for row in DOCS.read_text().splitlines() if row.startswith("|"))))
     assert fields <= table
+
+
+OPTIONS_OF_ADD = {
+    "exclude": ({"targets": "all", "exclude": ["k_proj", "w3"]}, {"exclude_modules": ["k_proj", "up_proj"]}),
+    "exclude-regex": ({"exclude": r".*\.0\..*v_proj"}, {"exclude_modules": r".*\.0\..*v_proj"}),
+    "layers": ({"targets": ["wq", "up_proj"], "layers": [1]}, {"layers_to_transform": [1]}),
+    "one-layer": ({"targets": ["wq", "up_proj"], "layers": 0}, {"layers_to_transform": 0}),
+    "regex": ({"targets": r".*layers\.1\..*(q|v|gate)_proj"}, {"target_modules": r".*layers\.1\..*(q|v|gate)_proj"}),
+    "ranks": ({"rank_pattern": {"wk": 2, r"mlp\..*": 6}}, {"rank_pattern": {"k_proj": 2, r"mlp\..*": 6}}),
+    "alphas": ({"alpha_pattern": {r"layers\.1\..*q_proj": 3}}, {"alpha_pattern": {r"layers\.1\..*q_proj": 3}}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # the other programs' own
+@pytest.mark.parametrize(("ours", "theirs"), OPTIONS_OF_ADD.values(), ids=OPTIONS_OF_ADD)
+def test_add_adapter_takes_the_linears_ranks_and_scalings_that_peft_takes(ours, theirs, base, hf_folder) -> None:
+    from lowrank.adapters import add_adapter
+    from lowrank.model.param_names import to_hf
+
+    names = {"wq": "q_proj", "up_proj": "up_proj"}
+    targets = [names[name] for name in ours["targets"]] if isinstance(ours.get("targets"), list) else "all-linear"
+    model = peft_model(hf_folder, {"target_modules": targets, **theirs})
+    add_adapter(base, "hat", rank=4, alpha=12, **ours)
+    configs = layer_configs(base, "hat")
+    modules = {name.removeprefix("base_model.model."): module for name, module in model.named_modules()}
+    adapted = {name: module for name, module in modules.items() if hasattr(module, "lora_A")}
+    assert {to_hf(path) for path in configs} == set(adapted)
+    for path, config in configs.items():
+        module = adapted[to_hf(path)]
+        assert (config.rank, config.scaling) == (module.r["default"], module.scaling["default"])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"layers": [0, 7]}, "layers must be of 0 to 1, got 7"),
+        ({"rank_pattern": {"wk": 0}}, "rank_pattern must be at least 1"),
+        ({"alpha_pattern": {"wk": float("nan")}}, "alpha_pattern must be a finite number"),
+        ({"rank_pattern": {"wx": 2}}, "unknown linear 'wx'"),
+        ({"targets": "("}, "must be a regular expression"),
+        ({"targets": ".*nowhere.*"}, "matches none"),
+        ({"exclude": "all"}, "matches none"),
+    ],
+    ids=str,
+)
+def test_options_of_add_adapter_that_fit_nothing_are_refused(options, reason: str, base) -> None:
+    from lowrank.adapters import add_adapter
+
+    with pytest.raises(ValueError, match=reason):
+        add_adapter(base, "hat", **options)
+    assert adapter_names(base) == []
