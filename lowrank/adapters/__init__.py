@@ -69,7 +69,7 @@ def add_adapter(
     exclude  linears that stay without, named as targets are
     layers   the numbers of the blocks that get it; None: all
     rank_pattern, alpha_pattern  other ranks and alphas by a linear's name, or by an expression that the end of a name
-             matches, as PEFT reads them: {"wo": 4, r"layers\.0\..*": 2}
+             matches, as PEFT reads them: {"wo": 4, "layers[.]0[.].*": 2}
     seed     of A's random numbers
     Raises ValueError for a name in use, an unknown target, or options out of range.
     """
