@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 from sentencepiece import SentencePieceProcessor
+from tiny_tokenizers import random_texts
 
 from lowrank.model.tokenizer import Tokenizer
 
@@ -137,3 +138,18 @@ def test_the_bytes_of_the_ids_are_the_text(text: str, tokenizer: Tokenizer) -> N
     )
     assert tokenizer.token_bytes(tokenizer.bos_id) == tokenizer.token_bytes(tokenizer.eos_id) == b""
     assert tokenizer.token_bytes(0).decode() == tokenizer.decode([0])  # unknown
+
+
+@pytest.mark.parametrize("kind", ["embedded", "llama2"])
+def test_ids_of_random_texts_are_sentencepieces_own(kind: str, request: pytest.FixtureRequest) -> None:
+    path = (
+        request.getfixturevalue("embedded") / "tokenizer.model"
+        if kind == "embedded"
+        else request.getfixturevalue("llama2_tokenizer")
+    )
+    library, tokenizer = SentencePieceProcessor(model_file=str(path)), Tokenizer(path)
+    for text in random_texts(10_000):
+        ids = tokenizer.encode(text)
+        assert ids == library.encode(text), ascii(text)
+        assert tokenizer.decode(ids) == library.decode(ids)
+        assert b"".join(map(tokenizer.token_bytes, ids)) == (b" " if ids else b"") + tokenizer.decode(ids).encode()
