@@ -391,3 +391,13 @@ def test_a_hat_with_embeddings_is_worn_alone_and_not_trained(base, hat) -> None:
     for use in ({"hat": 0.5}, ["hat", None]):
         with pytest.raises(ValueError, match="'hat' has rows of the embedding or head: it is worn alone"):
             use_adapter(base, use)
+
+
+def test_the_command_line_tells_of_a_hat_that_adds_nothing(hat, tmp_path, capsys) -> None:
+    from lowrank.cli import main
+
+    tensors = {key: t if "lora_A" in key else torch.zeros_like(t) for key, t in tensors_of(hat).items()}
+    save_file(tensors, hat / WEIGHTS)
+    assert main(["export", str(hat), str(tmp_path / "out"), "--format", "peft"]) == 0
+    told = f"lowrank: note: {hat}: adds nothing: lora_B is zero in all of its {len(tensors) // 2} linears\n"
+    assert capsys.readouterr().err == told
