@@ -22,9 +22,8 @@ EXTRAS = {
     "data": (
         Library("pyarrow", "pyarrow", f"Parquet files for {_TRAIN}, and {_MIXTURE}"),
         Library("datasketch", "datasketch", _MIXTURE),
-        Library(
-            "openpyxl", "openpyxl", f"spreadsheets of facts in `lowrank generate --facts`, XLSX files for {_TRAIN}"
-        ),
+        Library("openpyxl", "openpyxl", f"XLSX files for {_TRAIN}, and of facts for `lowrank generate`"),
+        Library("docx", "python-docx", "letters in DOCX for `lowrank data import` and `lowrank data kind new`"),
     ),
     "gguf": (Library("gguf", "gguf", "`lowrank export --format gguf`"),),
     "tokenizers": (

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from lowrank.data.documents.document import Entry
-from lowrank.data.documents.kinds import KINDS
+from lowrank.data.documents.kinds import find_kind
 from lowrank.data.facts import figures as reader
 from lowrank.data.facts.figure_matching import Record
 
@@ -73,7 +73,7 @@ class Check:
 def check(entry: Entry, text: str) -> Check:
     """The four shares of a text against an entry's record, as the module defines them.
 
-    entry  of one of KINDS; any other kind is checked with its labels as key phrases
+    entry  of a kind that is known; any other is checked with its labels as key phrases
     text   Markdown
     A fact is bound if it is stated, and every figure that states it stands under its label.
     """
@@ -130,7 +130,8 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
 
 def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
     """(offset, key) of every key phrase of a figure in the text, in order."""
-    fields = KINDS[entry.kind].fields if entry.kind in KINDS else {}
+    kind = find_kind(entry.kind)
+    fields = kind.fields if kind else {}
     figures = {key: fact.label for key, fact in entry.facts.items() if fact.is_figure}
     owners = {phrase.casefold(): key for key in figures if key in fields for phrase in fields[key].phrases}
     owners |= {label.casefold(): key for key, label in figures.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arguments import add_verb
 from . import check as data_check
-from . import import_examples, mixture, show
+from . import import_examples, kind, mixture, show
 
 
 def add(verbs: Any) -> None:
@@ -42,6 +42,7 @@ def add(verbs: Any) -> None:
     mixture.add(kinds)
     data_check.add(kinds)
     import_examples.add(kinds)
+    kind.add(kinds)
     show.add(kinds)
 
 

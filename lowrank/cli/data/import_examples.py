@@ -14,19 +14,23 @@ def add(sets: Any) -> None:
     parser = add_verb(
         sets,
         "import",
-        "turn a file of examples that others wrote into entries with facts",
-        "lowrank data import gpt.json mine.jsonl --kind custom",
+        "turn examples that others wrote, or letters beside a table, into entries with facts",
+        "lowrank data import gpt.json mine.jsonl --kind letter.toml",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
         type=Path,
-        help="JSONL, JSON, CSV, XLSX or Parquet; inputs have `label: value` lines, or facts are an object",
+        help="JSONL, JSON, CSV, XLSX or Parquet, whose inputs have `label: value` lines or whose facts are an object; "
+        "or a folder of letters (Markdown, text, DOCX)",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="the JSONL of entries to write")
+    parser.add_argument("--table", type=Path, help="CSV, XLSX or JSON of the facts, a row a letter of the folder")
     parser.add_argument("--format", choices=FOREIGN, help="default: told by the keys that most examples have")
     parser.add_argument(
-        "--kind", help='what an example is whose instruction names none of our kinds (default: "custom")'
+        "--kind",
+        help="the file of a kind, FILE.toml, that all are of; or the name of what an instruction does not tell"
+        ' (default: "custom")',
     )
     parser.add_argument("--instruction", help="what asks for a document whose row does not say it")
     parser.add_argument("--license", default="unspecified", help="of the examples (default: %(default)s)")
@@ -36,12 +40,20 @@ def add(sets: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the entries, and says what was left out, and which figures of a document are in no fact."""
     from ...data.documents.document import write_jsonl
+    from ...data.documents.kind_file import read_kind
+    from ...data.documents.kinds import add_kind
     from ...data.imports.examples import Fault, summary
-    from ...data.imports.importing import import_file
+    from ...data.imports.importing import import_documents, read_documents
 
-    imported = import_file(
-        args.file, format=args.format, kind=args.kind, instruction=args.instruction, license=args.license
-    )
+    kind, instruction = args.kind, args.instruction
+    if kind is not None and kind.endswith(".toml"):
+        own = read_kind(kind)
+        add_kind(own)
+        kind, instruction = own.name, instruction or own.instruction()
+    found = read_documents(args.file, format=args.format, instruction=instruction, table=args.table)
+    if found.format == "entry":
+        raise ValueError(f"{args.file}: must be one of {', '.join(FOREIGN)}, got entries, which need no import")
+    imported = import_documents(found, kind=kind, license=args.license)
     notes = list(imported.notes)
     for place, entry in zip(imported.places, imported.entries, strict=True):
         notes += (Fault.of(place, ValueError(note)) for note in strange_figures(entry))

@@ -172,6 +172,8 @@ class Kind:
         unseen  True if the wordings that training never shows may occur
         Raises ValueError if the record lacks a field.
         """
+        if bare := [heading for heading, parts in self.sections.items() if not parts]:
+            raise ValueError(f"{self.name}: a section must have sentences to be written, {bare[0]!r} has none")
         if missing := [key for key in self.fields if key not in facts]:
             raise ValueError(f"{self.name}: the record needs every field, lacks {', '.join(missing)}")
         form = _lists if style == "lists" else _paragraph

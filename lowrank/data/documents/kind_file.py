@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ...text_file import read_text
 from ..facts.fact import TEXT_TYPES, TYPES_IN_WORDS, UNITS, unit_of
 from ..facts.formula import WORDS, Formula, parse, parse_condition
 from .draws import NAMED_DRAWS, Choice, DaysAfter, Draw, NumberedText, Range, Share
@@ -34,18 +35,19 @@ def read_kind(path: Path | str) -> Kind:
 
     Raises ValueError, one line with file, place, rule and value, for a file that is missing or breaks a rule.
     """
+    return kind_of_text(read_text(path), str(path))
+
+
+def kind_of_text(text: str, place: str) -> Kind:
+    """The kind of the text of a file.  Raises ValueError, one line that begins with its place, as `read_kind` does."""
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"), parse_float=Decimal)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: must be UTF-8, byte {error.start} is not") from None
+        values = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: must be TOML: {error}") from None
+        raise ValueError(f"{place}: must be TOML: {error}") from None
     try:
         return kind_of(values)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{place}: {error}") from None
 
 
 def kind_of(values: Mapping[str, Any]) -> Kind:
@@ -58,16 +60,19 @@ def kind_of(values: Mapping[str, Any]) -> Kind:
     title = table.text("title")
     noun = table.text("noun")
     request = table.text("instruction", default=INSTRUCTION)
-    if set(_placeholders(request, "instruction")) not in ({"style"}, {"style", "noun"}):
-        raise ValueError(f"instruction: must have {{style}}, may have {{noun}}, and no other braces, got {request!r}")
+    if not set(_placeholders(request, "instruction")) <= {"style", "noun"}:
+        raise ValueError(f"instruction: may have {{style}} and {{noun}}, and no other braces, got {request!r}")
     fields = _fields(table.table("fields"))
     sections: dict[str, tuple[Sentence | Cases, ...]] = {}
-    for index, section in enumerate(table.tables("sections"), start=1):
+    table.known.append("sections")
+    for index, section in enumerate(table.tables("sections") if "sections" in table.values else (), start=1):
         heading = section.text("heading")
         if heading in sections:
             raise ValueError(f"sections[{index}].heading: must differ from those above, got {heading!r}")
         section.place = f"sections[{heading}]"
-        sections[heading] = tuple(_part(sentence, fields) for sentence in section.tables("sentences"))
+        section.known.append("sentences")
+        sentences = section.tables("sentences") if "sentences" in section.values else ()
+        sections[heading] = tuple(_part(sentence, fields) for sentence in sentences)
         section.close()
     table.close()
     return Kind(name, title, noun, fields, sections, request)

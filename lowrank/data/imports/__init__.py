@@ -6,5 +6,6 @@ files      any file -> rows
 turns      messages -> prompts with their answers
 formats    which format a file is in, and the conversation of a row
 examples   the one reader of files to learn from, and what it refuses
-importing  examples -> entries with typed facts
+letters    a folder of letters beside a table of their facts
+importing  examples -> documents with their records -> entries with typed facts
 """

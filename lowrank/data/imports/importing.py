@@ -7,17 +7,40 @@ from pathlib import Path
 from typing import Any
 
 from ..documents.document import Entry
+from ..documents.fact_lines import lines_of_object
 from ..documents.kind import STYLES
-from ..documents.kinds import KINDS
+from ..documents.kinds import KINDS, find_kind
 from ..documents.reading import read_facts
 from .examples import Fault
 from .files import read_items
-from .formats import DOCUMENT, FOREIGN, conversation, detect, exchange, unread_keys, unwrap
+from .formats import DOCUMENT, conversation, detect, exchange, unread_keys, unwrap
+from .letters import letter_text, letters_in, matched
 from .turns import shown, text_of
 
 CUSTOM = "custom"
 REQUEST = "Write the document that states these facts."
 _HEADING = re.compile(r"^##[ \t]+(\S.*?)[ \t#:*]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Document:
+    """What asked for a document, its record as `label: value` lines, the document, and what has no place in these."""
+
+    place: str
+    instruction: str
+    record: str
+    text: str
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a file in a format or of a folder (""), and the faults of the rows that hold none."""
+
+    rows: int
+    format: str = ""
+    documents: list[Document] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -37,72 +60,88 @@ class Imported:
     notes: list[Fault] = field(default_factory=list)
 
 
-def import_file(
-    path: Path, *, format: str | None = None, kind: str | None = None, instruction: str | None = None, license: str
-) -> Imported:
-    """The entries of a file in one of FOREIGN formats; the other arguments as in `import_entry`.
+def read_documents(
+    path: Path, *, format: str | None = None, instruction: str | None = None, table: Path | None = None
+) -> Documents:
+    """The documents of a file in one of FORMATS, or of a folder of letters with a table of their facts.
 
-    Raises ValueError, one line with the file, for one that cannot be read as a whole or holds entries already.
+    instruction  what asks for a document that does not say it; None is REQUEST
+    Raises ValueError, one line with the file, for one that cannot be read as a whole.
     """
+    if path.is_dir():
+        return _letters(path, table, instruction or REQUEST)
+    if table is not None:
+        raise ValueError(f"{path}: must be a folder of letters, which a table goes with, got a file")
     items = unwrap(read_items(path), path)
     format = format or detect(items, str(path))
-    if format not in FOREIGN:
-        raise ValueError(f"{path}: must be one of {', '.join(FOREIGN)}, got entries, which need no import")
-    imported = Imported(len(items))
+    found = Documents(len(items), format)
     for item in items:
         try:
             if item.error is not None:
                 raise ValueError(item.error)
-            entry = import_entry(
-                format, item.data, len(imported.entries), kind=kind, instruction=instruction, license=license
-            )
+            found.documents.append(document_of(format, item.data, item.place, instruction))
         except ValueError as error:
-            imported.faults.append(Fault.of(item.place, error))
+            found.faults.append(Fault.of(item.place, error))
+    return found
+
+
+def document_of(format: str, data: Any, place: str, instruction: str | None = None) -> Document:
+    """The document of a row of a format.  Raises ValueError that begins with a key for a row that holds none."""
+    if format == "entry":
+        entry = Entry.from_json(data, "$")
+        return Document(place, entry.instruction, entry.input, entry.output)
+    left_out = [shown(key) for key in unread_keys(format, data)] if isinstance(data, dict) else []
+    if format == "facts":
+        return Document(place, *_record(data, instruction), tuple(left_out))
+    said = exchange(format, data)
+    if system := conversation(format, data, "").system:
+        left_out.append(f"system {shown(system)}")
+    return Document(place, said.instruction, said.input, said.output, tuple(left_out))
+
+
+def import_documents(found: Documents, *, kind: str | None = None, license: str) -> Imported:
+    """The entries of documents; the other arguments as in `import_entry`."""
+    imported = Imported(found.rows, faults=list(found.faults))
+    for document in found.documents:
+        try:
+            entry = import_entry(document, len(imported.entries), kind=kind, license=license)
+        except ValueError as error:
+            imported.faults.append(Fault.of(document.place, error))
             continue
         imported.entries.append(entry)
-        imported.places.append(item.place)
-        left_out = [shown(key) for key in unread_keys(format, item.data)]
-        if format != "facts" and (system := conversation(format, item.data, "").system):
-            left_out.append(f"system {shown(system)}")
-        if left_out:
-            imported.notes.append(Fault(item.place, "an entry has no place for this", ", ".join(left_out)))
+        imported.places.append(document.place)
+        if document.left_out:
+            imported.notes.append(Fault(document.place, "an entry has no place for this", ", ".join(document.left_out)))
     return imported
 
 
-def import_entry(
-    format: str,
-    data: Any,
-    index: int,
-    *,
-    kind: str | None = None,
-    instruction: str | None = None,
-    license: str,
-) -> Entry:
-    """The entry of a row.
+def import_entry(document: Document, index: int, *, kind: str | None = None, license: str) -> Entry:
+    """The entry of a document.
 
-    format       one of FOREIGN
-    index        its place among the entries, which numbers it
-    kind         what it is if its instruction names none of KINDS; None is "custom"
-    instruction  what asks for its document if the row does not say; None is REQUEST
-    The sections it requires are those that the document has. Raises ValueError that begins with a key for a row that is
-    none of its format, and for one without a fact.
+    index  its place among the entries, which numbers it
+    kind   one of one's own, which all are of; or what a document is whose instruction names none of KINDS.
+           None is "custom"
+    The sections it requires are those of its own kind, or else those that the document has. Raises ValueError for a
+    document without a fact.
     """
-    asked, facts_text, document = _record(data, instruction) if format == "facts" else _said(format, data)
-    named = kind_of(asked) or kind or CUSTOM
-    facts = read_facts(facts_text, KINDS[named].fields if named in KINDS else {})
+    is_own = kind is not None and kind not in KINDS and find_kind(kind) is not None
+    named = kind if kind is not None and is_own else kind_of(document.instruction) or kind or CUSTOM
+    definition = find_kind(named)
+    facts = read_facts(document.record, definition.fields if definition else {})
     if not facts:
         raise ValueError("the input must hold facts, one `label: value` a line, got none")
+    headings = tuple(heading.strip("*") for heading in _HEADING.findall(document.text))
     entry = Entry(
         id=f"{named}-{index:04d}",
         kind=named,
         split="train",
         seed=0,
-        instruction=asked,
+        instruction=document.instruction,
         facts=facts,
-        required_sections=tuple(heading.strip("*") for heading in _HEADING.findall(document)),
+        required_sections=definition.required_sections if definition and is_own else headings,
         identities=(),
-        input=facts_text,
-        output=document,
+        input=document.record,
+        output=document.text,
         license=license,
     )
     return Entry.from_json(entry.to_json(), "$")  # by which every entry that is read is checked
@@ -118,10 +157,19 @@ def kind_of(instruction: str) -> str | None:
     return None
 
 
-def _said(format: str, data: Any) -> tuple[str, str, str]:
-    """Instruction, facts and document of a prompt and its answer."""
-    said = exchange(format, data)
-    return said.instruction, said.input, said.output
+def _letters(folder: Path, table: Path | None, instruction: str) -> Documents:
+    if table is None:
+        raise ValueError(f"{folder}: is a folder of letters, whose facts must be in a table, got none")
+    letters = letters_in(folder)
+    found = Documents(len(letters))
+    for letter, facts in matched(letters, table):
+        try:
+            if isinstance(facts, ValueError):
+                raise facts
+            found.documents.append(Document(letter.name, instruction, facts, letter_text(letter)))
+        except ValueError as error:
+            found.faults.append(Fault.of(letter.name, error))
+    return found
 
 
 def _record(data: Any, instruction: str | None) -> tuple[str, str, str]:
@@ -137,19 +185,9 @@ def _record(data: Any, instruction: str | None) -> tuple[str, str, str]:
     document = text_of(data[named[0]], named[0])
     if not document.strip():
         raise ValueError(f"{named[0]}: must not be empty, got {shown(document)}")
-    return asked, _fact_lines(data.get("facts")), document
-
-
-def _fact_lines(facts: Any) -> str:
-    """A line `label: value` a fact, of an object or of a text that has such lines."""
+    facts = data.get("facts")
     if isinstance(facts, str):
-        return facts.strip()
+        return asked, facts.strip(), document
     if not isinstance(facts, Mapping):
         raise ValueError(f"facts: must be an object of labels and values, got {shown(facts)}")
-    lines = []
-    for label, value in facts.items():
-        if isinstance(value, dict | list | bool):
-            raise ValueError(f"facts.{label}: must be a text or a number, got {shown(value)}")
-        if value is not None and str(value).strip():
-            lines.append(f"{label}: {' '.join(str(value).split())}")
-    return "\n".join(lines)
+    return asked, "\n".join(f"{line.label}: {line.value}" for line in lines_of_object(facts)), document

@@ -185,8 +185,8 @@ def test_an_import_tells_per_line_what_is_left_out_and_which_figures_have_no_fac
     assert status == 1
     assert out == [
         f"{source}:1: note: output: each figure must be in the facts, got $9 million",
-        f"{source}:2: left out: the input must hold facts, one `label: value` a line, got none",
         f"{source}:3: left out: must be an object, got 7",
+        f"{source}:2: left out: the input must hold facts, one `label: value` a line, got none",
         f"{tmp_path / 'out.jsonl'}: 1 entries of 3 examples, 2 left out",
     ]
     (entry,) = read_jsonl(tmp_path / "out.jsonl")

@@ -10,7 +10,7 @@ import pytest
 
 from lowrank.data.documents.derived import with_formulas
 from lowrank.data.documents.kind import Kind
-from lowrank.data.documents.kind_file import read_kind
+from lowrank.data.documents.kind_file import kind_of_text, read_kind
 from lowrank.data.documents.kinds import KINDS, NAMES
 from lowrank.data.documents.reading import read_facts
 from lowrank.data.documents.splits import SPLITS
@@ -188,10 +188,6 @@ FAULTS: dict[str, tuple[Callable[[], str], str]] = {
     "title of two lines": (swap('"Note"', '"No\\nte"'), r"title: must be one line of text, got 'No\\nte'"),
     "title a number": (swap('"Note"', "7"), "title: must be one line of text, got 7"),
     "unknown key": (swap('noun = "a note"', 'noun = "a note"\nnuon = "x"'), "nuon: unknown key: did you mean 'noun'?"),
-    "instruction without style": (
-        swap('noun = "a note"', 'noun = "a note"\ninstruction = "Write {noun}."'),
-        r"instruction: must have {style}, may have {noun}, and no other braces, got 'Write {noun}.'",
-    ),
     "instruction reaches into an object": (
         swap('noun = "a note"', 'noun = "a note"\ninstruction = "{noun.__class__} {style}"'),
         r"instruction: braces must be around a key",
@@ -276,16 +272,11 @@ FAULTS: dict[str, tuple[Callable[[], str], str]] = {
         swap('days_after = { date = "due", from = 1, to = 9 }', 'formula = "debt"'),
         "fields.paid.formula: must be in a field of type usd or .*, got 'date'",
     ),
-    "no sections": (lambda: FILE.split("[[sections]]")[0], "sections: must be there"),
     "section no array": (lambda: FILE.split("[[sections]]")[0] + "[sections]", r"sections: must be an array of tables"),
     "heading missing": (swap('heading = "All"', ""), r"sections\[1\].heading: must be there"),
     "heading twice": (
         lambda: FILE + '[[sections]]\nheading = "All"\n[[sections.sentences]]\nwordings = ["x"]',
         r"sections\[2\].heading: must differ from those above, got 'All'",
-    ),
-    "section without sentences": (
-        lambda: FILE + '[[sections]]\nheading = "More"',
-        r"sections\[More\].sentences: must be there",
     ),
     "wordings empty": (
         swap('["Due {due}, paid {paid}, {account}, cash {cash}, gap {gap}."]', "[]"),
@@ -352,5 +343,15 @@ def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent\.toml: no such file"):
         read_kind(tmp_path / "absent.toml")
     (tmp_path / "note.toml").write_bytes(b'name = "caf\xe9"')
-    with pytest.raises(ValueError, match=r"note\.toml: must be UTF-8, byte 11 is not"):
+    with pytest.raises(ValueError, match=r"note\.toml:1: must be UTF-8, byte 12 of the line, 0xe9, is not"):
         read_kind(tmp_path / "note.toml")
+
+
+def test_a_kind_may_ask_in_plain_words_and_have_no_sections_or_no_sentences_in_them() -> None:
+    bare = FILE.split("[[sections]]")[0].replace('noun = "a note"', 'noun = "a note"\ninstruction = "Write to all."')
+    kind = kind_of_text(bare, "note.toml")
+    assert (kind.instruction(), kind.required_sections) == ("Write to all.", ())
+    kind = kind_of_text(bare + '[[sections]]\nheading = "Results"', "note.toml")
+    assert kind.required_sections == ("Results",)
+    with pytest.raises(ValueError, match=r"^note: a section must have sentences to be written, 'Results' has none$"):
+        kind.write({}, random.Random(0), style="paragraphs", unseen=False)

@@ -8,7 +8,7 @@ import pytest
 from lowrank.data.documents.document import read_jsonl, write_jsonl
 from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.imports.importing import REQUEST, import_entry, kind_of
+from lowrank.data.imports.importing import REQUEST, document_of, import_entry, kind_of
 from lowrank.eval.metrics.faithfulness import check
 
 LETTER = {
@@ -20,8 +20,15 @@ LETTER = {
 }
 
 
+def entry_of(
+    format: str, row: Any, index: int, *, license: str, kind: str | None = None, instruction: str | None = None
+):
+    """The entry of a row."""
+    return import_entry(document_of(format, row, "1", instruction), index, kind=kind, license=license)
+
+
 def test_an_example_becomes_an_entry_and_comes_back(tmp_path: Path) -> None:
-    entry = import_entry("alpaca", LETTER, 3, kind=None, license="CC0-1.0")
+    entry = entry_of("alpaca", LETTER, 3, kind=None, license="CC0-1.0")
     assert (entry.id, entry.kind, entry.split, entry.license) == ("custom-0003", "custom", "train", "CC0-1.0")
     assert {key: (fact.type, fact.value) for key, fact in entry.facts.items()} == {
         "company": ("text", "Acme Ltd"),
@@ -35,7 +42,7 @@ def test_an_example_becomes_an_entry_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_custom_entry_is_checked_by_its_own_labels_and_headings() -> None:
-    entry = import_entry("alpaca", LETTER, 0, kind=None, license="")
+    entry = entry_of("alpaca", LETTER, 0, kind=None, license="")
     marks = check(entry, entry.output)
     assert (marks.sections, marks.precision, marks.recall, marks.binding) == (1.0, 1.0, 1.0, 1.0)
     wrong = check(entry, entry.output.replace("$5.25 million", "$6.25 million"))
@@ -56,15 +63,15 @@ def test_a_kind_is_told_by_the_instruction(instruction: str, kind: str | None) -
 
 def test_the_instruction_goes_before_the_kind_that_is_given() -> None:
     memo = LETTER | {"instruction": "Write a credit memo.", "input": "applicant: Acme Ltd\ntenor in months: 24"}
-    entry = import_entry("alpaca", memo, 0, kind="audit_letter", license="")
+    entry = entry_of("alpaca", memo, 0, kind="audit_letter", license="")
     assert entry.kind == "credit_memo"
     assert {key: fact.type for key, fact in entry.facts.items()} == {"borrower": "name", "term": "count"}
-    assert import_entry("alpaca", LETTER, 0, kind="letter", license="").id == "letter-0000"
+    assert entry_of("alpaca", LETTER, 0, kind="letter", license="").id == "letter-0000"
 
 
 def test_an_example_without_facts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^the input must hold facts, one `label: value` a line, got none$"):
-        import_entry("alpaca", LETTER | {"input": "all we know"}, 0, license="")
+        entry_of("alpaca", LETTER | {"input": "all we know"}, 0, license="")
 
 
 RECORD = {"facts": {"fund": "Harrow Lane", "net asset value": "$287.0 million", "cash": None, "rank": 3}}
@@ -72,7 +79,7 @@ RECORD = {"facts": {"fund": "Harrow Lane", "net asset value": "$287.0 million", 
 
 def test_a_record_and_its_letter_become_an_entry() -> None:
     row = RECORD | {"letter": "Harrow Lane, rank 3, has a net asset value of $287.0 million."}
-    entry = import_entry("facts", row, 0, instruction="Write to the investors.", license="")
+    entry = entry_of("facts", row, 0, instruction="Write to the investors.", license="")
     assert (entry.instruction, entry.output) == ("Write to the investors.", row["letter"])
     assert entry.input == "fund: Harrow Lane\nnet asset value: $287.0 million\nrank: 3"
     assert {key: fact.type for key, fact in entry.facts.items()} == {
@@ -80,8 +87,8 @@ def test_a_record_and_its_letter_become_an_entry() -> None:
         "net_asset_value": "usd_m",
         "rank": "count",
     }
-    assert import_entry("facts", row | {"instruction": "Say it."}, 0, license="").instruction == "Say it."
-    assert import_entry("facts", row, 0, license="").instruction == REQUEST
+    assert entry_of("facts", row | {"instruction": "Say it."}, 0, license="").instruction == "Say it."
+    assert entry_of("facts", row, 0, license="").instruction == REQUEST
 
 
 @pytest.mark.parametrize(
@@ -90,11 +97,10 @@ def test_a_record_and_its_letter_become_an_entry() -> None:
         (RECORD, "the document must be under one of letter, document, output, text, got nothing"),
         (RECORD | {"letter": "a", "text": "b"}, "the document must be under one of .*, got letter, text"),
         (RECORD | {"letter": " "}, "letter: must not be empty, got ' '"),
-        ({"facts": {"a": {"b": 1}}, "letter": "a"}, "facts.a: must be a text or a number, got an object of 1"),
         ({"facts": [1], "letter": "a"}, "facts: must be an object of labels and values, got a list of 1"),
         ({"facts": {}, "letter": "a"}, "the input must hold facts"),
     ],
 )
 def test_a_record_that_cannot_be_imported_is_told_by_its_key(row: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        import_entry("facts", row, 0, license="")
+        entry_of("facts", row, 0, license="")
