@@ -252,7 +252,7 @@ DEBT = {"v": "812.4", "t": "usd_m", "print": "$812.4 million"}
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "expected a JSON object, "),
+        ("{", "must be JSON, got none"),
         ("[1]", "expected a JSON object, got list"),
         (changed(seed="7"), "seed: expected a whole number, got str '7'"),
         (changed(seed=True), "seed: expected a whole number, got bool True"),
