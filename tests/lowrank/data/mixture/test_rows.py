@@ -19,7 +19,7 @@ def test_rows_are_read_back_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "1"', "2: expected a JSON object, .* at column"),
+        ('{"id": "1"', "2: must be JSON, got none: .* at column"),
         ("[1]", "2: expected a JSON object, got list"),
         ('{"id": 1}', "2: id: expected a string, got 1"),
         ('{"id": "1", "source": "ner"}', "2: instruction: expected a string, got 'nothing'"),
