@@ -76,7 +76,7 @@ class Trainable:
 
 
 def trainable_parameters(model: nn.Module) -> Trainable:
-    """What of a model is trained, as PEFT's `print_trainable_parameters` counts it."""
+    """Counts what of a model is trained, as PEFT's `print_trainable_parameters` counts it."""
     parameters = list(model.parameters())
     quantized = sum(prod(layer.stored_weight.shape) for layer in model.modules() if isinstance(layer, QuantLinear))
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)

@@ -73,7 +73,7 @@ def _no_folder_reason(path: Path) -> str:
 
 
 def _instead(folder: Path) -> str:
-    """What the folder holds, as the end of a message."""
+    """The contents of the folder, as the end of a message."""
     if hats := hats_below(folder):
         names = ", ".join(str(path.relative_to(folder)) for path in hats[:MOST_NAMES])
         more = f" and {len(hats) - MOST_NAMES} more" if len(hats) > MOST_NAMES else ""

@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Notes(logging.Handler):
-    """What the library has to say of its inputs, as lines of stderr."""
+    """Prints what the library notes of its inputs, as lines of stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _tell(record.getMessage())

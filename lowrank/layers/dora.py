@@ -83,7 +83,7 @@ class RowNorms:
         return kept[3].clone() if kept[3].is_inference() else kept[3]  # autograd does not take those
 
     def forget(self, name: str) -> None:
-        """Of an adapter that is dropped."""
+        """Drops the norms of an adapter."""
         self._kept.pop(name, None)
 
 
