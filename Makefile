@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test check test-machines test-emulated test-python sanitize lint types docs wheel bench-gpu base clean
+.PHONY: quickstart test check test-machines test-emulated test-python sanitize lint types docs wheel bench-gpu base clean test-llamacpp
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -20,6 +20,11 @@ test: $(VENV)/installed-test
 # What needs no process of its own, with the best instruction set alone.
 check: $(VENV)/installed-test
 	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)
+
+# Our files in llama.cpp, and ggml's formats here: llama.cpp's library is built once, in a cache outside the repository.
+test-llamacpp: $(VENV)/installed-test
+	LOWRANK_LLAMACPP="$$(PYTHON="$(CURDIR)/$(BIN)/python" tests/llamacpp/build.sh)" && export LOWRANK_LLAMACPP && \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/llamacpp/parity.py
 
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
 NATIVE_TESTS = tests/kernels/cpu/test_attention.py tests/kernels/cpu/test_decode_step.py \

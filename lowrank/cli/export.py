@@ -23,6 +23,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--dtype", help="fp32, fp16 or bf16 (not in gguf); default: fp32 for a hat, fp16 for a base")
     parser.add_argument("--base", help="of a hat in gguf: the folder of its base, whose heads order its rows")
     parser.add_argument("--base-name", help='of a hat for PEFT: what it is to load, e.g. "meta-llama/Llama-2-7b-hf"')
+    parser.add_argument("--template", default="", help="of a base in gguf: its chat template, e.g. alpaca")
     add_force(parser)
     parser.set_defaults(run=run)
 
@@ -57,7 +58,10 @@ def _export_gguf(args: argparse.Namespace, hat: bool) -> Path:
     if args.base_name:
         raise ValueError("--base-name is of a hat for PEFT")
     if not hat:
-        return export_base_gguf(base_folder(args.source), args.out, dtype=args.dtype or "fp16", progress=True)
+        dtype = args.dtype or "fp16"
+        return export_base_gguf(base_folder(args.source), args.out, dtype=dtype, template=args.template, progress=True)
+    if args.template:
+        raise ValueError("--template is of a base: a hat has its own")
     if not args.base:
         raise ValueError("--base must name the base of the hat: its heads order the rows of wq and wk in gguf")
     base = base_folder(args.base)

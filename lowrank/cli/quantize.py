@@ -18,7 +18,9 @@ def add(verbs: Any) -> None:
         "a full-precision folder in 4 or 8 bits, tensor by tensor; interrupted, the same command goes on",
         "lowrank quantize llama-2-7b llama-2-7b-nf4 --weights nf4-dq --verify",
     )
-    parser.add_argument("base", metavar="BASE", help='full-precision folder (Meta or Hugging Face), or "embedded"')
+    parser.add_argument(
+        "base", metavar="BASE", help='full-precision folder (Meta or Hugging Face), a GGUF file, or "embedded"'
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--weights", default="nf4-dq", help="nf4-dq (default), nf4, fp4-dq, fp4 or int8")
     parser.add_argument(

@@ -5,9 +5,10 @@ which the converter there moves Hugging Face's rows. So rows of wq, of wk and of
 moved, and Meta's go as they are.  r rank.
 """
 
+import json
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,19 @@ from ..adapters.files import read_adapter
 from ..atomic_io import new_file
 from ..checkpoints import fingerprint
 from ..checkpoints.load import load_tokenizer
-from ..checkpoints.open_base import open_base
+from ..checkpoints.open_base import no_tokenizer_reason, open_base
 from ..checkpoints.stored_weight import from_stored
+from ..data.encoding.jinja_form import jinja_form
+from ..data.encoding.template import Template, find, recorded
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
 from ..model.checkpoint import Checkpoint, QuantizedParts
 from ..model.rope_layout import reorder_rope_rows
 from ..progress import ProgressBar
-from .writer import Spec, adapter_writer, add_tokenizer, model_writer, tensor_name, write_gguf
+from .header import RECORD_KEY
+from .tokenizer_files import NO_VOCABULARY
+from .tokenizer_writer import add_tokenizer
+from .writer import Spec, adapter_writer, model_writer, tensor_name, write_gguf
 
 DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 
@@ -58,27 +64,43 @@ def export_adapter_gguf(
             narrow = _finite(value.to(DENSE_DTYPES[dtype]), f"{adapter}: {path}.{suffix}", dtype)
             tensors[f"{tensor_name(path, checkpoint.config.n_layers)}.{suffix}"] = narrow.contiguous().numpy()
     specs = {name: Spec(array.shape, array.dtype) for name, array in tensors.items()}
+    writer = adapter_writer(Path(adapter).resolve().name, alpha, _said_of(stored.record, str(adapter)))
     with new_file(Path(out)) as aside:
-        write_gguf(aside, adapter_writer(Path(adapter).resolve().name, alpha), specs, tensors.items())
+        write_gguf(aside, writer, specs, tensors.items())
     return Path(out)
 
 
-def export_base_gguf(base: str | Path, out: str | Path, *, dtype: str = "fp16", progress: bool = False) -> Path:
+def export_base_gguf(
+    base: str | Path, out: str | Path, *, dtype: str = "fp16", template: str = "", progress: bool = False
+) -> Path:
     """Writes a base, a merged one say, as one file, which is read back and compared before it takes its name
 
-    base   a folder of weights; quantized ones are dequantized. Its tokenizer goes along
-    dtype  "fp16" or "fp32"; norms are float32 in either
+    base      a folder of weights; quantized ones are dequantized. Its tokenizer goes along
+    dtype     "fp16" or "fp32"; norms are float32 in either
+    template  the name of one of our templates, which becomes the file's chat template. Left out: that of the hat that
+              was merged in, or else the base's own. Without one llama.cpp chats in ChatML, learned or not
     Tensors are read, converted and written one at a time.
     Raises ValueError for another dtype, and a number that it cannot hold.
     """
     _check_dtype(dtype)
     checkpoint = open_base(base)
     config, folder = checkpoint.config, checkpoint.folder
-    tokenizer = load_tokenizer(folder) if (folder / "tokenizer.model").exists() else None
-    if tokenizer is None:
-        warnings.warn(f"{folder} has no tokenizer.model: {out} will take and give token numbers only", stacklevel=2)
+    form = find(template) if template else _template_of_merged(checkpoint)
     writer = model_writer(folder.resolve().name, config, DTYPES[dtype])
-    add_tokenizer(writer, tokenizer)
+    reason = no_tokenizer_reason(folder)
+    if not reason:
+        tokenizer = load_tokenizer(folder)
+        try:
+            add_tokenizer(writer, tokenizer, config.vocab_size)
+        except ValueError as error:
+            reason = str(error)
+        else:
+            chat = jinja_form(form, begins=tokenizer.bos_id is not None) if form else tokenizer.chat_template
+            if chat:
+                writer.add_chat_template(chat)
+    if reason:
+        writer.add_tokenizer_model(NO_VOCABULARY[0])
+        warnings.warn(f"{reason}: {out} will take and give token numbers only", stacklevel=2)
     shapes = config.parameter_shapes()
     specs = {
         tensor_name(name, config.n_layers): Spec(shape, DTYPES[dtype if len(shape) > 1 else "fp32"])
@@ -89,6 +111,24 @@ def export_base_gguf(base: str | Path, out: str | Path, *, dtype: str = "fp16", 
     with new_file(Path(out)) as aside:
         write_gguf(aside, writer, specs, named)
     return Path(out)
+
+
+def _template_of_merged(checkpoint: Checkpoint) -> Template | None:
+    """The template of the hat that was merged into a base; None if there is none."""
+    merged = fingerprint.read_record(checkpoint.folder).get("merged", {})
+    return recorded(merged.get("hat", {}), str(checkpoint.folder))
+
+
+def _said_of(record: Mapping[str, Any], where: str) -> dict[str, str]:
+    """What a hat's record says, in llama.cpp's keys, which its server lists, and whole in one of ours."""
+    if not record:
+        return {}
+    values = {RECORD_KEY: json.dumps(record)}
+    if template := recorded(record, where):
+        prefix, _, _ = template.render("\0", "").partition("\0")
+        values |= {"adapter.lora.task_name": template.name, "adapter.lora.prompt_prefix": prefix}
+        values |= {"tokenizer.chat_template": jinja_form(template)}
+    return values
 
 
 def _dense_tensors(base: Checkpoint, dtype: str) -> Iterator[tuple[str, Tensor]]:

@@ -30,7 +30,7 @@ END_TEXTS = frozenset(
     ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>")
 )
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -54,7 +54,8 @@ class PreTokenizer(NamedTuple):
 
 
 _LLAMA3 = PreTokenizer((_CL100K % "{1,3}",), ignore_merges=True, adds_bos=True)
-_DIGITS = PreTokenizer((r"\p{N}", _GPT2))
+DIGIT = r"\p{N}"
+_DIGITS = PreTokenizer((DIGIT, GPT2))
 PRE_TOKENIZERS = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
@@ -69,8 +70,8 @@ PRE_TOKENIZERS = {
     "command-r": _DIGITS,
     "codeshell": _DIGITS,
     "exaone": _DIGITS,
-    "gpt-2": PreTokenizer((_GPT2,)),
-    "olmo": PreTokenizer((_GPT2,)),
+    "gpt-2": PreTokenizer((GPT2,)),
+    "olmo": PreTokenizer((GPT2,)),
 }
 
 

@@ -11,10 +11,8 @@ from typing import NamedTuple
 import gguf
 import numpy as np
 import numpy.typing as npt
-from gguf.vocab import SentencePieceVocab
 
 from ..model.config import ModelConfig
-from ..model.tokenizer import Tokenizer
 
 ARCHITECTURE = gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA]
 
@@ -57,36 +55,15 @@ def model_writer(name: str, config: ModelConfig, dtype: npt.DTypeLike) -> gguf.G
     return writer
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer | None) -> None:
-    """Every piece of a SentencePiece model with its score and its kind; without a tokenizer, "no_vocab"."""
-    if tokenizer is None:
-        writer.add_tokenizer_model("no_vocab")
-        return
-    pieces, scores, kinds = zip(*SentencePieceVocab(tokenizer.path.parent).sentencepiece_tokens(), strict=True)
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(pieces)
-    writer.add_token_scores(scores)
-    writer.add_token_types(kinds)
-    if tokenizer.bos_id is not None:
-        writer.add_bos_token_id(tokenizer.bos_id)
-    writer.add_eos_token_id(tokenizer.eos_id)
-    writer.add_unk_token_id(kinds.index(gguf.TokenType.UNKNOWN))
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
-    first = tokenizer.piece(tokenizer.encode("a", bos=False, eos=False)[0])
-    writer.add_add_space_prefix(first.startswith("▁"))
-    # llama.cpp has the key and does not act on it for SentencePiece; what reads the file here does.
-    writer.add_remove_extra_whitespaces(tokenizer.encode("a  a") == tokenizer.encode("a a"))
-
-
-def adapter_writer(name: str, alpha: float) -> gguf.GGUFWriter:
-    """A writer for an adapter: llama.cpp adds alpha / r * lora_b lora_a, r being that of each pair."""
+def adapter_writer(name: str, alpha: float, values: Mapping[str, str]) -> gguf.GGUFWriter:
+    """A writer for an adapter: llama.cpp adds alpha / r * lora_b lora_a, r being that of each pair. values: by key."""
     writer = gguf.GGUFWriter(None, ARCHITECTURE)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_name(name)
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
+    for key, value in values.items():
+        writer.add_string(key, value)
     return writer
 
 

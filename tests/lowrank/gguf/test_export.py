@@ -17,6 +17,8 @@ from lowrank.adapters.merge import merge_folder
 from lowrank.checkpoints.config_files import hf_config
 from lowrank.checkpoints.load import load, load_tokenizer
 from lowrank.checkpoints.quantize_folder import quantize_folder
+from lowrank.data.encoding.jinja_form import jinja_form
+from lowrank.data.encoding.template import find
 from lowrank.gguf import writer
 from lowrank.gguf.export import export_adapter_gguf, export_base_gguf
 from lowrank.gguf.writer import read_gguf, tensor_name
@@ -27,7 +29,7 @@ from lowrank.model.param_names import to_hf
 
 BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*has no tokenizer.model:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*token numbers only:UserWarning")
 
 
 @pytest.fixture(params=BASES)
@@ -184,9 +186,9 @@ def test_the_tokenizer_goes_along(embedded, tmp_path: Path) -> None:
     assert values["tokenizer.ggml.add_space_prefix"] is True
 
 
-@pytest.mark.filterwarnings("default:.*has no tokenizer.model:UserWarning")
+@pytest.mark.filterwarnings("default:.*token numbers only:UserWarning")
 def test_a_base_without_a_tokenizer_is_told(golden, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="no tokenizer.model: .* token numbers only"):
+    with pytest.warns(UserWarning, match=r"has neither tokenizer.model nor tokenizer.json: .* token numbers only"):
         path = export_base_gguf(golden / "meta-tiny-mha", tmp_path / "base.gguf")
     assert read_gguf(path)[0]["tokenizer.ggml.model"] == "no_vocab"
 
@@ -206,6 +208,29 @@ def test_a_hat_says_what_llama_cpp_asks_of_it(hf_folder, tmp_path: Path) -> None
     assert shapes["blk.1.ffn_down.weight.lora_a"][1] == 8
     assert shapes["blk.1.ffn_down.weight.lora_b"] == [8, 128]
     assert {tensor.tensor_type for tensor in reader.tensors} == {gguf.GGMLQuantizationType.F16}
+
+
+def test_a_merged_base_chats_in_the_template_of_its_hat(embedded: Path, tmp_path: Path) -> None:
+    """Without one llama.cpp takes ChatML, which the hat has never seen, and writes figures that are in no fact."""
+    model = load(embedded, "fp32")
+    add_adapter(model, "hat", rank=1)
+    save_adapter(model, "hat", tmp_path / "hat", notes={"template": {"name": "alpaca", "version": 1}})
+    merged = merge_folder(embedded, tmp_path / "hat", tmp_path / "merged", "fp16").folder
+    values, _ = read_gguf(export_base_gguf(merged, tmp_path / "merged.gguf"))
+    assert values["tokenizer.chat_template"] == jinja_form(find("alpaca"))
+    assert "tokenizer.chat_template" not in read_gguf(export_base_gguf(embedded, tmp_path / "base.gguf"))[0]
+    values, _ = read_gguf(export_base_gguf(embedded, tmp_path / "given.gguf", template="fingpt"))
+    assert values["tokenizer.chat_template"] == jinja_form(find("fingpt"))
+
+
+def test_a_hat_carries_its_record_and_the_keys_that_llama_cpp_lists(hf_folder, tmp_path: Path) -> None:
+    model = load(hf_folder / "base", "fp32")
+    add_adapter(model, "hat", rank=1)
+    save_adapter(model, "hat", tmp_path / "hat", notes={"template": {"name": "alpaca", "version": 1}})
+    values, _ = read_gguf(export_adapter_gguf(tmp_path / "hat", hf_folder / "base", tmp_path / "hat.gguf"))
+    assert values["adapter.lora.task_name"] == "alpaca"
+    assert values["adapter.lora.prompt_prefix"] == "### Instruction:\n"
+    assert json.loads(values["lowrank.record"]) == json.loads((tmp_path / "hat/lowrank.json").read_text())
 
 
 def test_a_tied_head_is_left_out(make_llama, tmp_path: Path, random_tokens) -> None:

@@ -29,7 +29,7 @@ from lowrank.model.llama import Llama
 BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
 QUANTIZABLE = (Type.Q8_0, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1)  # by the gguf package
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*has no tokenizer:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*token numbers only:UserWarning")
 
 
 @pytest.fixture(scope="module")
