@@ -1,7 +1,7 @@
 """X-rays: of adapters, number formats, folders of weights, single outputs.
 
 adapter, delta, intruders   what an adapter adds
-base                        a folder of weights
+base, outliers              a folder of weights, and where its largest weights are
 quant, levels               what a number format costs, and why its levels are where they are
 linear, block               one block, one output
 *_page                      their HTML pages; token_page that of `data show`

@@ -6,7 +6,7 @@ Each tensor is read once, and held alone.  N out_features, K in_features.
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from lowrank.model.meta_checksums import CHECKLISTS, verify_checklist
 from lowrank.model.param_names import is_block_linear
 from lowrank.model.tensor_file import tensor_bytes
 from lowrank.progress import ProgressBar
+
+from .outliers import OutlierSums
 
 DEVIATIONS = 6  # beyond so many of its tensor's standard deviations a weight is called an outlier
 ROWS = 1024  # looked at at a time, in float64
@@ -84,6 +86,7 @@ class BaseXray:
     checklist: tuple[str, ...]
     files: tuple[FileFound, ...]
     tensors: tuple[TensorFound, ...]
+    outliers: OutlierSums
 
 
 def inspect_base(base: str | Path, *, hashes: bool = True, progress: bool = False) -> BaseXray:
@@ -97,10 +100,10 @@ def inspect_base(base: str | Path, *, hashes: bool = True, progress: bool = Fals
     parameters = checkpoint.parameters()
     checklist = _checklist(checkpoint.folder) if hashes else ()
     files = tuple(_files(checkpoint.folder, checklist, hashes, progress))
-    tensors, fingerprint = [], provenance.Fingerprint()
+    tensors, fingerprint, outliers = [], provenance.Fingerprint(), OutlierSums()
     with bytes_bar("tensors", parameters, progress) as bar:
         for parameter in parameters:
-            tensors.append(_tensor(parameter, fingerprint, str(base)))
+            tensors.append(_tensor(parameter, fingerprint, outliers, str(base)))
             bar.update(parameter.nbytes)
     return BaseXray(
         str(base),
@@ -114,12 +117,13 @@ def inspect_base(base: str | Path, *, hashes: bool = True, progress: bool = Fals
         checklist,
         files,
         tuple(tensors),
+        outliers,
     )
 
 
 def to_json(xray: BaseXray) -> dict[str, Any]:
     """All fields as JSON."""
-    return asdict(xray)
+    return asdict(replace(xray, outliers=OutlierSums())) | {"outliers": xray.outliers.to_json()}
 
 
 def _checklist(folder: Path) -> tuple[str, ...]:
@@ -147,7 +151,7 @@ def _format(checkpoint: Checkpoint, tensors: list[TensorFound]) -> str:
     return f"{naming}, {len(checkpoint.files)} file(s), block linears in {', '.join(kinds)}"
 
 
-def _tensor(parameter: Parameter, fingerprint: provenance.Fingerprint, base: str) -> TensorFound:
+def _tensor(parameter: Parameter, fingerprint: provenance.Fingerprint, outliers: OutlierSums, base: str) -> TensorFound:
     value = parameter.read()
     digest = hashlib.sha256()
     if isinstance(value, QuantizedParts):
@@ -166,6 +170,9 @@ def _tensor(parameter: Parameter, fingerprint: provenance.Fingerprint, base: str
         if not is_block_linear(parameter.name):
             fingerprint.add(parameter.name, value)
         w = value
+    figures, places = _figures(w, f"{base}: {parameter.name}")
+    if is_block_linear(parameter.name):
+        outliers.add(parameter.name, places, w.numel())
     return TensorFound(
         parameter.name,
         stored_as,
@@ -173,19 +180,22 @@ def _tensor(parameter: Parameter, fingerprint: provenance.Fingerprint, base: str
         parameter.nbytes,
         bits / w.numel(),
         digest.hexdigest(),
-        **_figures(w, f"{base}: {parameter.name}"),
+        **figures,
     )
 
 
-def _figures(w: Tensor, where: str) -> dict[str, Any]:
-    """Moments, the largest, outliers, the largest column and row: in float64, some rows at a time."""
+def _figures(w: Tensor, where: str) -> tuple[dict[str, Any], Tensor]:
+    """Moments, the largest, outliers, the largest column and row: in float64, some rows at a time; places of outliers
+
+    The places are int64 [n, 2], row and column.
+    """
     if not torch.isfinite(w).all():
         raise ValueError(f"{where}: holds NaN or infinity")
     rows = w.view(len(w), -1) if w.dim() > 1 else w.view(1, -1)
     count = w.numel()
     mean = sum(float(part.double().sum()) for part in rows.split(ROWS)) / count
     second = fourth = 0.0
-    outliers, largest, at = 0, -1.0, 0
+    largest, at, places = -1.0, 0, torch.empty(0, 2, dtype=torch.int64)
     row_squares, column_squares = [], torch.zeros(rows.shape[1], dtype=torch.float64)
     for number, part in enumerate(rows.split(ROWS)):
         wide = part.double()
@@ -199,7 +209,8 @@ def _figures(w: Tensor, where: str) -> dict[str, Any]:
             largest, at = float(magnitude), number * ROWS * rows.shape[1] + int(place)
     deviation = math.sqrt(second / count)
     if deviation:
-        outliers = sum(int(((part.double() - mean).abs() > DEVIATIONS * deviation).sum()) for part in rows.split(ROWS))
+        far = (((part.double() - mean).abs() > DEVIATIONS * deviation).nonzero() for part in rows.split(ROWS))
+        places = torch.cat([part + torch.tensor([number * ROWS, 0]) for number, part in enumerate(far)])
     place = (at,) if w.dim() == 1 else (at // rows.shape[1], at % rows.shape[1])
     found: dict[str, Any] = {
         "mean": mean,
@@ -207,13 +218,13 @@ def _figures(w: Tensor, where: str) -> dict[str, Any]:
         "largest": largest,
         "largest_at": place,
         "deviations": abs(float(w[place].double()) - mean) / deviation if deviation else 0.0,
-        "outliers": outliers,
+        "outliers": len(places),
         "kurtosis": (fourth / count) / (second / count) ** 2 - 3 if second else 0.0,
     }
     for name, parts in (("column", column_squares), ("row", torch.cat(row_squares))):
         ratio, which = (None, None) if w.dim() == 1 else _largest(parts.sqrt())
         found |= {f"{name}_ratio": ratio, name: which}
-    return found
+    return found, places
 
 
 def _largest(norms: Tensor) -> tuple[float, int]:

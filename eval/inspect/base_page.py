@@ -23,6 +23,7 @@ def render(xray: BaseXray) -> str:
         _table("Compared with: the list in the folder that has the same hash.", *file_table(xray), 1),
         "<h2>Outliers of the block linears</h2>",
         grid(_maps(xray)),
+        _table("The layers, channels and neurons that hold most of them.", *xray.outliers.table(), 1),
         "<h2>Every tensor</h2>",
         _table(CAPTION, *tensor_table(xray), 2),
         _table("SHA-256 of the bytes of each.", ["tensor", "SHA-256"], [[t.name, t.sha256] for t in xray.tensors], 2),
@@ -45,10 +46,10 @@ def findings(xray: BaseXray) -> Iterator[str]:
         yield f"checklist.chk: the MD5 sums of {', '.join(xray.checklist)} are right."
     linears = [tensor for tensor in xray.tensors if is_block_linear(tensor.name)]
     worst = max(linears, key=lambda tensor: tensor.deviations)
+    yield from xray.outliers.sentences(DEVIATIONS)
     yield (
-        f"{sum(tensor.outliers for tensor in linears):,} weights of the block linears lie beyond {DEVIATIONS} standard "
-        f"deviations; the furthest, {worst.largest:.4g} at {list(worst.largest_at)} of "
-        f"{worst.name.removesuffix('.weight')}, at {worst.deviations:.1f}."
+        f"The furthest, {worst.largest:.4g} at {list(worst.largest_at)} of {worst.name.removesuffix('.weight')}, lies "
+        f"at {worst.deviations:.1f} standard deviations."
     )
 
 
