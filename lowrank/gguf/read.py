@@ -114,7 +114,7 @@ class GGUFCheckpoint(Checkpoint):
                 raise ValueError(f"{self.folder}: {info.name} must have shape {list(expected)}, got {list(info.shape)}")
             type = TYPES[info.type].name
             dtype, read = DENSE.get(type, torch.float32), partial(self._read, info, name)
-            yield Parameter(name, dtype, info.nbytes, read, "" if type in DENSE else type)
+            yield Parameter(name, dtype, info.nbytes, read, key=info.name, format="" if type in DENSE else type)
 
     def _read(self, info: TensorInfo, name: str) -> Tensor:
         value = read_tensor(self.folder, info)

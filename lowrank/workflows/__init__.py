@@ -1,6 +1,7 @@
 """Whole paths through the program, which the command line offers as one verb.
 
 quickstart       quantize, train, evaluate and report on the embedded base
+real             a model that somebody else trained, hats on it over several seeds
 reproduce        the write-up in one command
 writeup_claims   its claims, computed
 doctor           what this machine has, and doctor_page as text
