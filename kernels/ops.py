@@ -29,8 +29,10 @@ def quantize(
 ) -> QuantizedWeight:
     """W [N, K] in the number format "nf4", "fp4" or "int8"; "-dq" after a 4-bit one means double_quant.
 
-    `name` stands for the tensor in errors.  Raises ValueError for another format, NaN or infinity.
+    `name` stands for the tensor in errors.  Raises ValueError for another format, what is no dense tensor of a floating
+    dtype with a number in it, NaN or infinity.
     """
+    check_weight(w, name)
     if format not in QUANTIZED_NAMES:
         raise ValueError(f"{name}: format must be one of {', '.join(QUANTIZED_NAMES)}, got {format!r}")
     if double_quant and format in ("nf4", "fp4"):
@@ -38,6 +40,19 @@ def quantize(
     if torch.compiler.is_compiling():
         return operators.quantize(w, format, blocksize, name)
     return run.quantize(w, format, blocksize, name)
+
+
+def check_weight(w: object, name: str) -> None:
+    """Raises ValueError unless w is a dense tensor of a floating dtype with a number in it.
+
+    An array or a list is not turned into a tensor here: `torch.as_tensor` says what becomes of its type.
+    """
+    if not isinstance(w, Tensor):
+        raise ValueError(f"{name} must be a tensor (see torch.as_tensor), got {type(w).__module__}.{type(w).__name__}")
+    if not w.is_floating_point() or w.dtype.itemsize < 2:
+        raise ValueError(f"{name} must be of a floating dtype of 16 bits or more, got {w.dtype}")
+    if w.layout != torch.strided or w.numel() == 0:
+        raise ValueError(f"{name} must be dense and hold a number, got {w.layout} {tuple(w.shape)}")
 
 
 def quantizes_in_place(w: Tensor, format: str) -> bool:

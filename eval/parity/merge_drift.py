@@ -1,5 +1,6 @@
 """Effect of merging: the same documents through the base with the hat active, and through the merged folder."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,9 @@ def measure_drift(base: Path, adapter: Path, merged: Merged, conversations: Sequ
     use_adapter(model, "hat")
     loss_worn, worn = completion_loss(model, examples), _all_logits(model, examples)
     del model
-    model = load(merged.folder, merged.weights, torch.float32)
+    with warnings.catch_warnings():  # told of the base already
+        warnings.simplefilter("ignore", UserWarning)
+        model = load(merged.folder, merged.weights, torch.float32)
     loss_merged, ours = completion_loss(model, examples), _all_logits(model, examples)
     return Drift(len(examples), loss_base, loss_worn, loss_merged, difference(ours, worn))
 

@@ -135,7 +135,7 @@ def quantize_int8(w: Tensor, name: str = "w") -> RowwiseInt8:
     scale = w.abs().amax(dim=1)
     steps = (127 / scale)[:, None]  # in this order, as bitsandbytes has it; infinite for a row that is zero or nearly
     codes = torch.where(torch.isinf(steps), _scaled(w, scale[:, None]) * 127, w * steps)
-    return RowwiseInt8(torch.round(codes).to(torch.int8), scale)
+    return RowwiseInt8(torch.round(codes).to(torch.int8).contiguous(), scale)
 
 
 def dequantize_int8(weight: RowwiseInt8, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:

@@ -4,8 +4,9 @@ F(W) is W as the output stores it: rounded to 16 bits, or quantized.  N out_feat
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -65,12 +66,16 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The format through which the weights go first (None: as they are), and the format in which they are stored."""
+    """The format through which the weights go first (None: as they are), and the format in which they are stored.
+
+    keeps_dense  the base is stored quantized: linears that it left dense stay in their own type
+    """
 
     into: str
     through: str | None
     stored: str
     unmerged: str
+    keeps_dense: bool
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, into: str, dtype: str, through: str) -> Self:
@@ -80,13 +85,19 @@ class _Plan:
         if dtype not in DENSE_DTYPES or through not in QUANTIZED_NAMES:
             raise ValueError(f"a dequantized base is of a 4- or 8-bit format in a dense dtype, got {through}, {dtype}")
         if into == DEQUANTIZED:
-            return cls(into, base_format or through, dtype, f"dequant:{base_format or through}")
+            whole = None if base_format else through
+            return cls(into, whole, dtype, f"dequant:{base_format or through}", bool(base_format))
         if base_format and into in DENSE_DTYPES:
             raise ValueError(
                 f"{where}: is stored as {base_format}, and the full-precision weights are not there: into must be "
                 f"{DEQUANTIZED!r} or a 4- or 8-bit format, got {into!r}"
             )
-        return cls(into, base_format, into, base_format or into)
+        return cls(into, None, into, base_format or into, bool(base_format))
+
+    def form(self, dtype: torch.dtype | None) -> str:
+        """The format in which a linear is stored that the base has in `dtype` (None: quantized)"""
+        is_kept = self.keeps_dense and dtype is not None and self.stored in QUANTIZED_NAMES
+        return next(name for name in DENSE_DTYPES if DENSE_DTYPES[name] == dtype) if is_kept else self.stored
 
 
 def merge_folder(
@@ -100,12 +111,15 @@ def merge_folder(
     through: str = "nf4-dq",
     force: bool = False,
     progress: bool = False,
+    measure: Callable[[Merged], None] | None = None,
 ) -> Merged:
     """Writes a folder whose linears are F(W + scaling * (A B)^T), a tensor at a time
 
     into     "fp32", "bf16", "fp16": W is the full-precision base, F rounds to that type, as do all other tensors
              "dequantized": W went `through` a 4- or 8-bit format (or is stored in one), F rounds to `dtype`
-             "nf4-dq", "nf4", "fp4-dq", "fp4", "int8": W is the base as it is, F quantizes; other tensors are kept
+             "nf4-dq", "nf4", "fp4-dq", "fp4", "int8": W is the base as it is, F quantizes; other tensors are kept, and
+             linears that a quantized base left dense stay in their type
+    measure  is called when the folder is whole, before it has its name: what it raises leaves nothing behind
     format   "hf" (rows of wq and wk in halves) or "meta" (interleaved); the rows are moved where the base differs
     The files that go along with the base are copied. The folder is read back and compared with what was to be written,
     tensor by tensor, before it takes its name; its lowrank.json records the adapter, the base and the survival.
@@ -125,11 +139,16 @@ def merge_folder(
             for name, stored in ProgressBar(merger.tensors(), "merge", total, unit="tensor", disable=not progress):
                 writer.write(merger.by_key(name, stored))
                 digests[name] = _digest(stored)
-        write_config(aside, own_config(checkpoint), checkpoint.config, format, plan.stored)
+        dense = merger.dense() if plan.stored in QUANTIZED_NAMES else []
+        write_config(aside, own_config(checkpoint), checkpoint.config, format, plan.stored, dense)
         write_files(aside, sidecars_of(checkpoint))
         merged = Merged(out, merger.survival, merger.overall(), plan.stored, plan.unmerged)
         write_json(aside / RECORD_FILE, _record(merged, plan, source, adapter_files, digests))
-        _check_read_back(aside, digests)
+        with warnings.catch_warnings():  # told of the base already, and of a path that is soon another
+            warnings.simplefilter("ignore", UserWarning)
+            _check_read_back(aside, digests)
+        if measure is not None:
+            measure(replace(merged, folder=aside))
     return merged
 
 
@@ -153,10 +172,11 @@ class _Merger:
         layouts: dict[str, Layout] = {}
         for parameter in self.checkpoint.parameters():
             shape = shapes[parameter.name]
-            if self.plan.stored in DENSE_DTYPES:
-                parts = {".weight": Layout.of(shape, DENSE_DTYPES[self.plan.stored])}
+            form = self.plan.form(parameter.dtype)
+            if form in DENSE_DTYPES:
+                parts = {".weight": Layout.of(shape, DENSE_DTYPES[form])}
             elif is_block_linear(parameter.name):
-                parts = stored_layouts(shape, self.plan.stored)
+                parts = stored_layouts(shape, form)
             else:
                 assert parameter.dtype is not None, parameter.name
                 parts = {".weight": Layout.of(shape, parameter.dtype)}
@@ -179,6 +199,11 @@ class _Merger:
         is_tied = self.checkpoint.config.tie_embeddings and self.format == "meta"
         return (name, "output.weight") if is_tied and name == "tok_embeddings.weight" else (name,)
 
+    def dense(self) -> list[str]:
+        """The block linears of the base that it has dense beside quantized ones."""
+        linears = [part for part in self.checkpoint.parameters() if is_block_linear(part.name)]
+        return [part.name.removesuffix(".weight") for part in linears if self.plan.keeps_dense and part.dtype]
+
     def overall(self) -> Survival:
         """Over all linears that the adapter covers, as one long vector."""
         return _survival("all", *self._sums.tolist())
@@ -186,15 +211,16 @@ class _Merger:
     def _linear(self, name: str, value: Stored) -> Mapping[str, Tensor]:
         config, path = self.checkpoint.config, name.removesuffix(".weight")
         where = f"{self.checkpoint.folder}: {name}"
+        form = self.plan.form(value.dtype if isinstance(value, Tensor) else None)
         weight = _dense(value, self.plan.through, where)
         if path not in self.adapter.pairs:
-            return self._stored(self._in_output_layout(name, weight), where)
+            return _stored(self._in_output_layout(name, weight), form, where)
         delta = self._in_output_layout(name, self.adapter.reorder_rope_rows(path, config).delta(weight))
         weight = self._in_output_layout(name, weight)
-        bare = self._values(self._stored(weight, where), where)
-        stored = self._stored(weight.add_(delta), where)
+        bare = _values(_stored(weight, form, where), where)
+        stored = _stored(weight.add_(delta), form, where)
         del weight
-        sums = _products(self._values(stored, where).sub_(bare), delta)
+        sums = _products(_values(stored, where).sub_(bare), delta)
         self._sums += sums
         self.survival.append(_survival(path, *sums.tolist()))
         return stored
@@ -208,18 +234,6 @@ class _Merger:
         if name == "output.weight" and "output" not in saved and self.checkpoint.config.tie_embeddings:
             name = "tok_embeddings.weight"
         return saved.get(name.removesuffix(".weight"))
-
-    def _stored(self, weight: Tensor, where: str) -> Mapping[str, Tensor]:
-        """F(W) as the parts that are written."""
-        if self.plan.stored in DENSE_DTYPES:
-            return {".weight": _narrowed(weight, self.plan.stored, where)}
-        return to_stored(ops.quantize(weight, self.plan.stored, name=where), padded=True)
-
-    def _values(self, stored: Mapping[str, Tensor], where: str) -> Tensor:
-        """F(W) in float32, in memory of its own."""
-        if self.plan.stored in DENSE_DTYPES:
-            return stored[".weight"].to(torch.float32, copy=True)
-        return ops.dequantize(from_stored(dict(stored), where))
 
     def _other(self, name: str, value: Tensor) -> Mapping[str, Tensor]:
         """The embedding, a norm or the output head; rows that come with the adapter take the base's place."""
@@ -244,6 +258,20 @@ def _check_rows(adapter: StoredAdapter, checkpoint: Checkpoint) -> None:
                 f"{adapter.folder}: has all rows of {to_hf(path)}, and the base ties embedding and head: it is not "
                 "merged, since the output would have one of the two"
             )
+
+
+def _stored(weight: Tensor, form: str, where: str) -> Mapping[str, Tensor]:
+    """F(W) as the parts that are written."""
+    if form in DENSE_DTYPES:
+        return {".weight": _narrowed(weight, form, where)}
+    return to_stored(ops.quantize(weight, form, name=where), padded=True)
+
+
+def _values(stored: Mapping[str, Tensor], where: str) -> Tensor:
+    """F(W) in float32, in memory of its own."""
+    if len(stored) == 1:
+        return stored[".weight"].to(torch.float32, copy=True)
+    return ops.dequantize(from_stored(dict(stored), where))
 
 
 def _dense(value: Stored, through: str | None, where: str) -> Tensor:
@@ -282,13 +310,20 @@ def _survival(path: str, product: float, kept: float, delta: float) -> Survival:
 
 
 def _format(checkpoint: Checkpoint) -> str | None:
-    """The 4- or 8-bit format in which a folder is stored, None for full precision."""
+    """The 4- or 8-bit format in which a folder is stored, None for full precision.
+
+    Raises ValueError for a folder of several: `load` could be told of one only.
+    """
     if not checkpoint.is_quantized:
         return None
+    found: dict[str, str] = {}
     for name, value in checkpoint.tensors():
         if isinstance(value, QuantizedParts):
-            return from_stored(value.tensors, f"{checkpoint.folder}: {name}").name
-    raise ValueError(f"{checkpoint.folder}: holds parts of quantized weights, but no quantized weight")
+            found.setdefault(from_stored(value.tensors, f"{checkpoint.folder}: {name}").name, name)
+    if len(found) != 1:
+        formats = " and ".join(f"{format} ({name})" for format, name in found.items()) or "no quantized weight"
+        raise ValueError(f"{checkpoint.folder}: linears must be stored in one 4- or 8-bit format, holds {formats}")
+    return next(iter(found))
 
 
 def _writer(folder: Path, merger: _Merger) -> PthWriter | PlannedWriter:

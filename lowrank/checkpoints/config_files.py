@@ -1,21 +1,31 @@
 """`config.json` and `params.json`: a Llama's shape as Hugging Face's code, or Meta's, reads it."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ..atomic_io import write_json
 from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
 from ..model.config import ModelConfig, RopeScaling, ffn_hidden_dim, from_meta
+from ..model.param_names import to_hf
 
 Format = Literal["hf", "meta"]
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def write_config(folder: Path, own: dict[str, Any], config: ModelConfig, format: Format, weights: str) -> None:
-    """Writes config.json or params.json of a model whose linears are in `weights`
+def write_config(
+    folder: Path,
+    own: dict[str, Any],
+    config: ModelConfig,
+    format: Format,
+    weights: str,
+    dense: Sequence[str] = (),
+) -> None:
+    """Writes config.json or params.json of a model whose linears are in `weights`, but for those that are dense
 
-    own  the config.json of the base, {} if it has none: other keys of it (special tokens, say) are kept
+    own    the config.json of the base, {} if it has none: other keys of it (special tokens, say) are kept
+    dense  Meta's names of the block linears that are not quantized
     """
     if format == "meta":
         params = meta_params(config)
@@ -26,10 +36,10 @@ def write_config(folder: Path, own: dict[str, Any], config: ModelConfig, format:
             )
         write_json(folder / "params.json", params)
     else:
-        write_json(folder / "config.json", hf_config(config, own, weights))
+        write_json(folder / "config.json", hf_config(config, own, weights, dense))
 
 
-def hf_config(config: ModelConfig, own: dict[str, Any], weights: str) -> dict[str, Any]:
+def hf_config(config: ModelConfig, own: dict[str, Any], weights: str, dense: Sequence[str] = ()) -> dict[str, Any]:
     """The config.json that transformers reads as this config, with the other keys of the base's own."""
     values = {key: value for key, value in own.items() if key not in ("torch_dtype", "dtype", "quantization_config")}
     values = values or {"bos_token_id": 1, "eos_token_id": 2}
@@ -52,7 +62,7 @@ def hf_config(config: ModelConfig, own: dict[str, Any], weights: str) -> dict[st
     if config.rope_scaling and not (values.get("rope_scaling") or "rope_parameters" in values):
         values["rope_scaling"] = hf_scaling(config.rope_scaling)
     if weights in QUANTIZED_NAMES:
-        return {**values, "quantization_config": quantization_config(weights)}
+        return {**values, "quantization_config": quantization_config(weights, dense)}
     return {**values, "torch_dtype": TORCH_NAMES[weights]}
 
 
@@ -69,11 +79,14 @@ def hf_scaling(scaling: RopeScaling) -> dict[str, Any]:
     }
 
 
-def quantization_config(weights: str) -> dict[str, Any]:
-    """The part of config.json by which transformers sets up bitsandbytes' layers."""
+def quantization_config(weights: str, dense: Sequence[str] = ()) -> dict[str, Any]:
+    """The part of config.json by which transformers sets up bitsandbytes' layers in place of all but `dense`."""
+    # A list of ours takes the place of transformers' own, which has the output head.
+    skipped = {"llm_int8_skip_modules": ["lm_head", *map(to_hf, dense)]} if dense else {}
     if weights == "int8":
-        return {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}
+        return {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False, **skipped}
     return {
+        **skipped,
         "quant_method": "bitsandbytes",
         "load_in_4bit": True,
         "load_in_8bit": False,

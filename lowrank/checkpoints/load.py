@@ -50,7 +50,7 @@ def load(
     weights  of the seven linears of each block: "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq", or
              "dequant:" and one of the last five: full-precision weights that went through that format.
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
-             dequantized). Embedding, norms and output head are in `dtype`.
+             dequantized, and whose dense linears stay as they are). Embedding, norms and output head are in `dtype`.
     keep     is called with each linear of a block once it is loaded, and may drop a part of it
     Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
@@ -181,10 +181,14 @@ class _Uninitialised(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """`weights=` for a block linear: a format (None: as stored), and `dequantized` if it is dequantized again."""
+    """`weights=` for a block linear: a format (None: as stored), and `dequantized` if it is dequantized again.
+
+    keeps_dense  linears that are stored dense stay as they are: those that a quantized folder left out
+    """
 
     format: str | None
     dequantized: bool
+    keeps_dense: bool
 
     @property
     def is_quantized(self) -> bool:
@@ -194,11 +198,11 @@ class _Wanted:
     @classmethod
     def parse(cls, weights: str | None, stored_quantized: bool) -> Self:
         if weights is None:
-            return cls(None if stored_quantized else DEFAULT_WEIGHTS, False)
+            return cls(None if stored_quantized else DEFAULT_WEIGHTS, False, stored_quantized)
         format = weights.removeprefix(DEQUANT)
         if format not in (QUANTIZED_NAMES if weights.startswith(DEQUANT) else WEIGHTS):
             raise ValueError(f"weights must be one of {', '.join(WEIGHTS)} or {DEQUANT}FORMAT, got {weights!r}")
-        return cls(format, weights.startswith(DEQUANT))
+        return cls(format, weights.startswith(DEQUANT), stored_quantized)
 
     def linear(
         self, value: Stored, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, where: str
@@ -214,9 +218,10 @@ class _Wanted:
             if tuple(stored.shape) != shape:
                 raise ValueError(f"{where} must have shape {list(shape)}, got {list(stored.shape)}")
             quantized = stored.with_tensors({key: t.to(device, copy=True) for key, t in stored.tensors().items()})
-        elif self.format is None or self.format in DENSE_DTYPES:
+        elif self.keeps_dense or self.format in DENSE_DTYPES:
             return CastLinear(value.to(device, DENSE_DTYPES.get(self.format or "", value.dtype), copy=True))
         else:
+            assert self.format is not None, where
             quantized = quantize_chunks(value, self.format, device, where)
         if self.dequantized:
             return CastLinear(ops.dequantize(quantized, dtype))

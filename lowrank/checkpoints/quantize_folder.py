@@ -81,7 +81,10 @@ def quantize_folder(
             write_json(aside / INDEX_FILE, weight_map(files))
         write_files(aside, sidecars)
         if huggingface:
-            write_json(aside / config, own_config(checkpoint) | {"quantization_config": quantization_config(weights)})
+            own = own_config(checkpoint)
+            if own.get("tie_word_embeddings"):  # the files may hold another head all the same
+                own["tie_word_embeddings"] = checkpoint.config.tie_embeddings
+            write_json(aside / config, own | {"quantization_config": quantization_config(weights)})
         else:
             write_files(aside, {config: checkpoint.folder / config})
         manifest = {"weights": weights, "sha256": {name: sha256_of(aside / name) for name in sorted(names)}}

@@ -4,7 +4,7 @@ N out_features, K in_features. Keys are given by their end: "layers.0.attention.
 """
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from ..kernels.weights.quantized_weight import (
     NestedAbsmax,
     QuantizedWeight,
     RowwiseInt8,
+    check_stored,
     parts,
 )
 from ..kernels.weights.repack import to_file_layout
@@ -96,7 +97,7 @@ def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
         codes, scale = tensors[".weight"], tensors[".SCB"]
         _require(codes.dtype == torch.int8 and codes.dim() == 2, f"{where}: .weight must be int8 [N, K] beside .SCB")
         _require(scale.shape == codes.shape[:1], f"{where}: .SCB must hold {len(codes)} scales, got {scale.numel()}")
-        return RowwiseInt8(codes, scale)
+        return _checked(RowwiseInt8(codes, scale), where)
     state = _quant_state(tensors, where)
     format, shape, blocksize = state["quant_type"], tuple(state["shape"]), state["blocksize"]
     nested_blocksize = state.get("nested_blocksize", NESTED_BLOCKSIZE)
@@ -117,7 +118,22 @@ def from_stored(tensors: dict[str, Tensor], where: str) -> QuantizedWeight:
             nested_blocksize,
             _own_levels(tensors, ".weight.nested_quant_map", dynamic8(), where),
         )
-    return Blockwise4bit(codes, absmax, format, blocksize, shape, levels)
+    return _checked(Blockwise4bit(codes, absmax, format, blocksize, shape, levels), where)
+
+
+W = TypeVar("W", RowwiseInt8, Blockwise4bit)
+
+
+def _checked(weight: W, where: str) -> W:
+    """The weight.  Raises ValueError naming `where` for a part of another type, or a statistic that is not finite."""
+    try:
+        check_stored(weight)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    for name, tensor in weight.tensors().items():
+        if tensor.is_floating_point() and not all(bound.isfinite() for bound in tensor.aminmax()):
+            raise ValueError(f"{where}: {name} must be finite, holds NaN or infinity")
+    return weight
 
 
 def _quant_state(tensors: dict[str, Tensor], where: str) -> dict[str, Any]:
@@ -126,8 +142,10 @@ def _quant_state(tensors: dict[str, Tensor], where: str) -> dict[str, Any]:
     _require(len(states) == 1, f"{where}: a 4-bit weight needs one quant_state, got {sorted(tensors)}")
     try:
         state: dict[str, Any] = json.loads(bytes(tensors[states[0]].tolist()))
-        is_known = state["quant_type"] in CODEBOOKS and state["blocksize"] in BLOCKSIZES and state["shape"]
+        is_known = state["quant_type"] in CODEBOOKS and state["blocksize"] in BLOCKSIZES
         is_known = is_known and state.get("nested_blocksize", NESTED_BLOCKSIZE) in BLOCKSIZES
+        is_known = is_known and isinstance(state.get("nested_offset", 0.0), int | float)
+        is_known = is_known and state["shape"] and all(type(size) is int and size > 0 for size in state["shape"])
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: {states[0]} does not hold what bitsandbytes writes: {error}") from None
     _require(is_known, f"{where}: {states[0]} names no 4-bit format that is known here: {state}")

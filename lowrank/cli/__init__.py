@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import warnings
+from functools import cache
 from typing import NoReturn
 
 from .. import __version__
@@ -67,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     notes = logging.getLogger("lowrank")
     if not any(isinstance(handler, _Notes) for handler in notes.handlers):
         notes.addHandler(_Notes())
+    _tell_once.cache_clear()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal has not must end no run
+        sys.stdout.reconfigure(errors="backslashreplace")
     if reason := refusal(args.verb):
         print(f"lowrank: {reason}", file=sys.stderr)
         return 1
@@ -95,4 +99,9 @@ class _Notes(logging.Handler):
 
 
 def _tell(message: Warning | str, *_: object, **__: object) -> None:
+    _tell_once(str(message))
+
+
+@cache
+def _tell_once(message: str) -> None:
     print(f"lowrank: note: {message}", file=sys.stderr)

@@ -58,11 +58,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.n < 0:
         raise ValueError(f"--n must be at least 0, got {args.n}")
-    base, drift = base_folder(args.base), None
+    base = base_folder(args.base)
     if args.data:
         conversations = read_conversations(args.data)[: args.n]
     else:
         conversations = [entry.conversation for entry in make_documents(args.n, seed=7, split="test")]
+    is_measured = bool(conversations) and not no_tokenizer_reason(base)
+    drifts: list[Drift] = []
     merged = merge_folder(
         base,
         args.adapter,
@@ -73,10 +75,12 @@ def run(args: argparse.Namespace) -> int:
         through=args.through,
         force=args.force,
         progress=not args.json,
+        measure=(lambda aside: drifts.append(measure_drift(base, args.adapter, aside, conversations)))
+        if is_measured
+        else None,
     )
-    if conversations and not no_tokenizer_reason(base):
-        drift = measure_drift(base, args.adapter, merged, conversations)
-    elif conversations:
+    drift = drifts[0] if drifts else None
+    if conversations and not is_measured:
         print(f"lowrank: note: {base} has no tokenizer: logits and loss are not measured", file=sys.stderr)
     if args.json:
         print(json.dumps(figures(merged, drift), indent=2))

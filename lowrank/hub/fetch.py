@@ -14,16 +14,21 @@ from typing import Any, Self
 
 from ..atomic_io import sha256_of, write_json
 from ..checkpoints.sidecar_files import RECORD_FILE, licence_files, sidecar_files
-from ..model.config import INDEX_FILE, read_config, read_json
+from ..model.config import read_config, read_json
 from ..model.meta_checksums import verify_checklist
+from ..model.weight_files import HF_FILES
 from ..progress import ProgressBar
 from .client import HubFile, Repository, RepositoryType, download, list_files
 
 MANIFEST = "manifest.json"
 CHECKLIST = "checklist.chk"
+INDEX_FILES = tuple(index for _, index in HF_FILES)
 
 _META_WEIGHTS = re.compile(r"consolidated\.\d+\.pth")
-_SHARDS = re.compile(r"model-\d+-of-\d+\.safetensors")
+_SHARDS = {  # a model in one file -> what its shards are called, where there are several
+    "model.safetensors": re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors\.index\.json"),
+    "pytorch_model.bin": re.compile(r"pytorch_model-\d+-of-\d+\.bin|pytorch_model\.bin\.index\.json"),
+}
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -125,21 +130,24 @@ def needed(names: Iterable[str], where: str) -> set[str]:
     Raises ValueError naming `where` and what was found if there are no weights that can be read here.
     """
     present = {name for name in names if "/" not in name}
-    shards = set(filter(_SHARDS.fullmatch, present)) | {INDEX_FILE}
-    safetensors = shards if INDEX_FILE in present else {"model.safetensors"} & present
+    weights: set[str] = set()
+    for single, shard in reversed(_SHARDS.items()):
+        shards = set(filter(shard.fullmatch, present))  # with their index
+        is_sharded = any(not name.endswith(".json") for name in shards)
+        weights = shards if is_sharded else {single} & present or weights
     meta = set(filter(_META_WEIGHTS.fullmatch, present))
     beside_weights = {"quantization.json", RECORD_FILE, *sidecar_files(present)}
-    if "config.json" in present and safetensors:
-        wanted = safetensors | {"config.json"} | beside_weights
-    elif "params.json" in present and (meta or safetensors):
-        wanted = (meta or safetensors) | {"params.json", CHECKLIST, "tokenizer_checklist.chk"} | beside_weights
+    if "config.json" in present and weights:
+        wanted = weights | {"config.json"} | beside_weights
+    elif "params.json" in present and (meta or weights):
+        wanted = (meta or weights) | {"params.json", CHECKLIST, "tokenizer_checklist.chk"} | beside_weights
     elif present.issuperset(_ADAPTER):
         wanted = {*_ADAPTER, RECORD_FILE, *licence_files(present)}
     else:
-        weights = sorted(name for name in present if name.endswith((".bin", ".gguf", ".h5", ".pth", ".safetensors")))
+        others = sorted(name for name in present if name.endswith((".bin", ".gguf", ".h5", ".pth", ".safetensors")))
         raise ValueError(
-            f"{where}: needs config.json and model*.safetensors (Hugging Face), params.json and consolidated.*.pth "
-            f"(Meta), or a hat in PEFT's files; its weights are {', '.join(weights) or 'none'}"
+            f"{where}: needs config.json and model*.safetensors or pytorch_model*.bin (Hugging Face), params.json and "
+            f"consolidated.*.pth (Meta), or a hat in PEFT's files; its weights are {', '.join(others) or 'none'}"
         )
     return wanted & present
 
@@ -184,22 +192,14 @@ def _download(repository: Repository, commit: str, files: list[HubFile], partial
     if to_come > free:
         raise OSError(f"{partial.parent}: {to_come / 1e9:.3g} GB are to come, and {free / 1e9:.3g} GB are free")
     checks: dict[str, Callable[[Path], object]] = {
-        "params.json": lambda path: read_config(path.parent),
-        "config.json": _check_config,
-        INDEX_FILE: lambda path: _check_index(path, {file.name for file in files}),
+        "params.json": read_config,
+        "config.json": read_config,
+        **dict.fromkeys(INDEX_FILES, lambda path: _check_index(path, {file.name for file in files})),
     }
     for file in sorted(files, key=lambda file: (file.bytes, file.name)):
         download(repository, commit, file, partial)
         if repository.type == "model" and file.name in checks:
             checks[file.name](partial / file.name)
-
-
-def _check_config(path: Path) -> None:
-    """Raises ValueError for a model, or a quantization, that is not known here."""
-    read_config(path.parent)
-    method = (read_json(path).get("quantization_config") or {}).get("quant_method", "bitsandbytes")
-    if method != "bitsandbytes":
-        raise ValueError(f"{path}: quantization_config.quant_method must be 'bitsandbytes', got {method!r}")
 
 
 def _check_index(path: Path, files: set[str]) -> None:

@@ -3,6 +3,7 @@
 N out_features, K in_features.
 """
 
+import json
 from collections.abc import Callable
 from operator import is_
 from typing import Any, Self
@@ -13,9 +14,18 @@ from torch import Tensor, nn
 from ..kernels import ops
 from ..kernels.lora.lora_linear import lora_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
-from ..kernels.weights.quantized_weight import DENSE_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit
+from ..kernels.weights.quantized_weight import (
+    DENSE_DTYPES,
+    Blockwise4bit,
+    NestedAbsmax,
+    QuantizedWeight,
+    Repacked4bit,
+    RowwiseInt8,
+)
 from ..kernels.weights.repack import repack, to_file_layout
 from .fused_projections import fused_projections
+
+STATE_KEY = "quant_state"  # in a state_dict: format, shape and blocksizes as JSON, uint8 [bytes]
 
 
 class QuantLinear(nn.Module):
@@ -84,19 +94,52 @@ class QuantLinear(nn.Module):
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        """In the layout of files, whichever W is held in: a state of one device is a state of another."""
+        """In the layout of files, whichever W is held in, and what these tensors are: `STATE_KEY`."""
+        destination[prefix + STATE_KEY] = torch.tensor(list(self._description()), dtype=torch.uint8)
         for name, tensor in to_file_layout(self.quantized).tensors().items():
             destination[prefix + name] = tensor
 
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        """The inverse: W is laid out anew if it was before."""
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """The inverse: W is laid out anew if it was before. A state of another format or shape is an error of torch's.
+
+        The tensors of NF4 and FP4, or of [64, 128] and [128, 64], have the same names and sizes, so they do not tell.
+        """
+        stored = state_dict.pop(prefix + STATE_KEY, None)
+        if stored is None and strict:
+            missing_keys.append(prefix + STATE_KEY)
+        elif stored is not None and (theirs := bytes(stored.tolist())) != (ours := self._description()):
+            error_msgs.append(f"{prefix}{STATE_KEY}: W must be {ours.decode()}, got {theirs.decode(errors='replace')}")
+            for name in self.quantized.tensors():
+                state_dict.pop(prefix + name, None)
+            return
         repacked = isinstance(self.stored_weight, Repacked4bit)
         self.hold(to_file_layout(self.quantized))
-        super()._load_from_state_dict(*arguments)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
         if repacked:
             weight = self.quantized
             assert isinstance(weight, Blockwise4bit)
             self.hold(repack(weight))
+
+    def _description(self) -> bytes:
+        """Format, shape and blocksizes of W as JSON."""
+        weight = self.stored_weight
+        described: dict[str, object] = {"format": weight.name, "shape": list(weight.shape)}
+        if not isinstance(weight, RowwiseInt8):
+            described["blocksize"] = weight.blocksize
+            if isinstance(weight.absmax, NestedAbsmax):
+                described["nested_blocksize"] = weight.absmax.nested_blocksize
+        return json.dumps(described).encode()
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, weights={self.format}"

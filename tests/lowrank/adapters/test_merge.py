@@ -18,9 +18,11 @@ from lowrank.adapters.merge import INTO, merge_folder
 from lowrank.checkpoints.config_files import meta_params
 from lowrank.checkpoints.load import load
 from lowrank.checkpoints.quantize_folder import quantize_folder
+from lowrank.checkpoints.stored_weight import to_stored
 from lowrank.kernels import ops
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import from_meta
+from lowrank.model.param_names import to_hf
 
 BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
 
@@ -39,8 +41,8 @@ def hf(golden: Path) -> Path:
 def make_hat(tmp_path: Path):
     """A hat for the base in a folder, with matrices that do something."""
 
-    def make(base: Path, name: str = "hat", **options: Any) -> Path:
-        model = load(base, "fp32")
+    def make(base: Path, name: str = "hat", weights: str | None = "fp32", **options: Any) -> Path:
+        model = load(base, weights)
         add_adapter(model, name, **{"rank": 4, "alpha": 8, **options})
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
@@ -52,7 +54,7 @@ def make_hat(tmp_path: Path):
     return make
 
 
-def active_adapters(base: Path, hat: Path, weights: str, tokens: Tensor) -> Tensor:
+def active_adapters(base: Path, hat: Path, weights: str | None, tokens: Tensor) -> Tensor:
     model = load(base, weights)
     load_adapter(model, "hat", hat)
     use_adapter(model, "hat")
@@ -269,6 +271,104 @@ def test_params_json_gives_back_every_width(dim: int, hidden: int, make_llama) -
     config = replace(make_llama().config, dim=dim, hidden_dim=hidden, rope_theta=5e5, max_seq_len=4096)
     assert from_meta(meta_params(config)) == config
     assert from_meta(meta_params(replace(config, rope_theta=10_000.0))).rope_theta == 10_000.0
+
+
+@pytest.fixture(scope="module")
+def mixed(golden: Path, tmp_path_factory) -> Path:
+    """bitsandbytes' 4-bit folder with one block's feed-forward left in bfloat16, as `llm_int8_skip_modules` does."""
+    base = golden / "hf-tiny-qlora"
+    folder = Path(shutil.copytree(base / "base-bnb-nf4-dq", tmp_path_factory.mktemp("mixed") / "base"))
+    dense, tensors = load_file(base / "base/model.safetensors"), load_file(folder / "model.safetensors")
+    tensors = {key: tensor for key, tensor in tensors.items() if "layers.1.mlp" not in key}
+    tensors |= {key: tensor for key, tensor in dense.items() if "layers.1.mlp" in key}
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+LEFT_DENSE = [f"layers.1.feed_forward.{name}" for name in ("w1", "w2", "w3")]
+
+
+@pytest.fixture
+def hat_of_zeros(mixed: Path, tmp_path: Path) -> Path:
+    model = load(mixed)
+    add_adapter(model, "zero", targets="all")
+    save_adapter(model, "zero", tmp_path / "zero")
+    return tmp_path / "zero"
+
+
+@pytest.mark.parametrize("weights", [None, "nf4-dq", "dequant:nf4-dq"])
+def test_linears_that_a_quantized_folder_left_dense_stay_as_they_are(weights, mixed, hf, hf_reference) -> None:
+    model, dense = load(mixed, weights), load(hf, "bf16")
+    for path in LEFT_DENSE:
+        assert torch.equal(model.get_submodule(path).weight, dense.get_submodule(path).weight)
+    assert_logits_are_equal(model(hf_reference["tokens"]), load(mixed)(hf_reference["tokens"]))
+
+
+@pytest.mark.parametrize("into", ["dequantized", "nf4-dq", "nf4"])
+def test_a_hat_of_zeros_changes_no_byte_of_what_was_left_dense(into, mixed, hat_of_zeros, tmp_path: Path) -> None:
+    merged = merge_folder(mixed, hat_of_zeros, tmp_path / "out", into, dtype="bf16")
+    own, out = (dict(open_checkpoint(folder).tensors()) for folder in (mixed, merged.folder))
+    for path in LEFT_DENSE:
+        assert torch.equal(own[f"{path}.weight"].view(torch.int16), out[f"{path}.weight"].view(torch.int16))
+
+
+def test_a_hat_of_zeros_leaves_the_logits_of_the_base_as_it_is_stored(
+    mixed, hat_of_zeros, hf_reference, tmp_path
+) -> None:
+    merged = merge_folder(mixed, hat_of_zeros, tmp_path / "out", "dequantized", dtype="fp32")
+    tokens = hf_reference["tokens"]
+    assert_logits_are_equal(load(merged.folder, "fp32")(tokens), load(mixed)(tokens))
+    assert_logits_are_equal(load(merged.folder, "fp32")(tokens), active_adapters(mixed, hat_of_zeros, None, tokens))
+
+
+@pytest.mark.filterwarnings("ignore")  # the other programs' own
+def test_transformers_leaves_dense_what_was_left_dense(mixed, hat_of_zeros, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = merge_folder(mixed, hat_of_zeros, tmp_path / "out", "nf4-dq").folder
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    kinds = {name: type(module).__name__ for name, module in theirs.named_modules() if name.endswith("_proj")}
+    assert {name for name, kind in kinds.items() if kind == "Linear"} == set(map(to_hf, LEFT_DENSE))
+    assert torch.equal(theirs.model.layers[1].mlp.up_proj.weight, load(mixed).layers[1].feed_forward.w3.weight)
+
+
+def test_a_hat_on_a_linear_that_was_left_dense_is_added_in_its_type(mixed, make_hat, tmp_path: Path) -> None:
+    hat = make_hat(mixed, weights=None)
+    out = merge_folder(mixed, hat, tmp_path / "out", "nf4-dq").folder
+    path = LEFT_DENSE[2]
+    whole = load(mixed).get_submodule(path).weight.float() + read_adapter(hat).pairs[path].delta()
+    assert torch.equal(load(out).get_submodule(path).weight, whole.bfloat16())
+
+
+def test_a_folder_of_two_quantized_formats_is_not_merged_into(mixed, hat_of_zeros, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(mixed, tmp_path / "two"))
+    tensors, key = load_file(folder / "model.safetensors"), "model.layers.1.mlp.up_proj"
+    stored = to_stored(ops.quantize(tensors.pop(f"{key}.weight"), "nf4"))
+    save_file(tensors | {key + suffix: part for suffix, part in stored.items()}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"in one 4- or 8-bit format, holds nf4-dq .*wq.weight. and nf4 .*w3.weight"):
+        merge_folder(folder, hat_of_zeros, tmp_path / "out", "dequantized")
+
+
+def test_what_cannot_be_measured_is_not_published(hf, make_hat, tmp_path: Path) -> None:
+    measured = []
+
+    def measure(merged: merge.Merged) -> None:
+        measured.append(load(merged.folder, merged.weights).config)
+        raise ValueError("none of the documents fits")
+
+    with pytest.raises(ValueError, match="none of the documents fits"):
+        merge_folder(hf, make_hat(hf), tmp_path / "out" / "merged", "bf16", measure=measure)
+    assert len(measured) == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_is_told_of_a_base_is_told_once_and_of_no_hidden_path(golden: Path, make_hat, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(golden / "meta-tiny-mha", tmp_path / "base"))
+    params = json.loads((base / "params.json").read_text())
+    (base / "params.json").write_text(json.dumps(params | {"norm_eps": 1e-6}))
+    with pytest.warns(UserWarning, match="norm_eps is 1e-06") as told:
+        merge_folder(base, make_hat(base), tmp_path / "out", "bf16", format="meta")
+    assert not [warning for warning in told if "/.out" in str(warning.message)]
 
 
 # Refusals

@@ -232,17 +232,19 @@ SHARDED = [
             {"params.json", "consolidated.00.pth", "original/params.json"},
         ),
         (["params.json", "model.safetensors", "quantization.json"], set()),
+        (["config.json", "pytorch_model.bin", "model.safetensors.index.json"], {"model.safetensors.index.json"}),
+        (["config.json", "pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"], set()),
         (["adapter_config.json", "adapter_model.safetensors", "training_args.bin"], {"training_args.bin"}),
     ],
-    ids=["sharded", "sharded-and-whole", "meta-70b", "both-layouts", "quantized-here", "hat"],
+    ids=["sharded", "sharded-and-whole", "meta-70b", "both-layouts", "quantized-here", "bin", "bin-sharded", "hat"],
 )
 def test_one_format_of_weights_is_chosen(present: list[str], left_out: set[str]) -> None:
     assert needed(present, "o/n") == set(present) - left_out
 
 
-@pytest.mark.parametrize("present", [[], ["config.json", "pytorch_model.bin"], ["params.json"], ["llama.gguf"]])
+@pytest.mark.parametrize("present", [[], ["config.json", "tf_model.h5"], ["params.json"], ["llama.gguf"]])
 def test_weights_that_cannot_be_read_here_are_named(present: list[str]) -> None:
-    found = next((name for name in present if name.endswith((".bin", ".gguf"))), "none")
+    found = next((name for name in present if name.endswith((".h5", ".gguf"))), "none")
     with pytest.raises(ValueError, match=f"^o/n: needs config.json and model.*its weights are {found}"):
         needed(present, "o/n")
 
