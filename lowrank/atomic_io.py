@@ -1,14 +1,22 @@
-"""Files and folders that appear complete or not at all: written under another name, flushed to disk, and renamed."""
+"""Files and folders that appear complete or not at all: written under another name, flushed to disk, and renamed.
 
+The other name is .NAME.RANDOM.unfinished, and its process holds a lock on it. A process that is killed leaves it behind
+without the lock: whoever writes NAME next removes it.
+"""
+
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+
+UNFINISHED = ".unfinished"
 
 
 @contextmanager
@@ -19,11 +27,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises ValueError otherwise.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    remove_unfinished(target.parent, glob.escape(target.name) + ".")
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent))
     aside.chmod(0o755)
     try:
-        yield aside
-        publish_folder(aside, target)
+        with held(aside):
+            yield aside
+            publish_folder(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -87,17 +97,55 @@ def _check_replaceable(target: Path, names: set[str]) -> None:
 def new_file(target: Path) -> Iterator[Path]:
     """A path beside `target` to write to; it becomes `target`, replacing an older file, if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    remove_unfinished(target.parent, glob.escape(target.name) + ".")
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent)
     os.close(handle)
     aside = Path(name)
     aside.chmod(0o644)
     try:
-        yield aside
-        _flush(aside)
-        aside.replace(target)
-        _flush(target.parent)
+        with held(aside):
+            yield aside
+            _flush(aside)
+            aside.replace(target)
+            _flush(target.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """A lock on a file or folder as long as it is being written, by which others see that its process lives.
+
+    Raises OSError if another process took it for a left one in the moment before.
+    """
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks, where nothing is ever removed
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: was removed as unfinished by another process: run this again")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: Path, start: str) -> None:
+    """Removes what processes that were killed left in a folder of writing names that begin so (a pattern of glob)."""
+    import fcntl
+
+    for path in folder.glob(f".{start}*{UNFINISHED}"):
+        with suppress(OSError):  # another process holds it, or has removed it
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def write_text(target: Path, text: str) -> None:

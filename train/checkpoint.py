@@ -11,13 +11,14 @@ import pickle
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lowrank.atomic_io import new_file, publish_folder
+from lowrank.atomic_io import UNFINISHED, held, new_file, publish_folder, remove_unfinished
 
 from .parallel.single import SingleProcess
 
@@ -95,6 +96,7 @@ class Checkpoints:
         identity: what must be as it was when the run began (config, base, data), by dotted name.
         Raises ValueError if there is none, it is damaged, or it belongs to another run.
         """
+        remove_unfinished(self.folder, "step-")
         if not (cursors := self.cursors()):
             raise ValueError(f"{self.folder}: no such checkpoint, so there is nothing to resume")
         path = self.path(cursors[-1])
@@ -137,21 +139,24 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Removes every checkpoint: a run that is begun again must not go on from an older one."""
+        remove_unfinished(self.folder, "step-")
         for cursor in self.cursors():
             self._remove(cursor)
 
     def _save_parts(self, path: Path, state: dict[str, Any], save_own: Callable[[Path], None]) -> None:
         """Every process its own part, into a folder aside, which the first one then names."""
-        aside = path.with_name(f".{path.name}")
-        if self.team.first:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            torch.save(state, aside / STATE)
-        self.team.wait()
-        save_own(aside)
-        self.team.wait()
-        if self.team.first:
-            publish_folder(aside, path)
+        aside = path.with_name(f".{path.name}{UNFINISHED}")
+        with ExitStack() as stack:
+            if self.team.first:
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir(parents=True)
+                stack.enter_context(held(aside))
+                torch.save(state, aside / STATE)
+            self.team.wait()
+            save_own(aside)
+            self.team.wait()
+            if self.team.first:
+                publish_folder(aside, path)
 
     def _remove(self, cursor: Cursor) -> None:
         path = self.path(cursor)

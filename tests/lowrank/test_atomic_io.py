@@ -2,11 +2,22 @@
 
 import hashlib
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lowrank.atomic_io import new_file, new_folder, partial_folder, resumed_folder, sha256_of, write_json, write_text
+from lowrank.atomic_io import (
+    new_file,
+    new_folder,
+    partial_folder,
+    remove_unfinished,
+    resumed_folder,
+    sha256_of,
+    write_json,
+    write_text,
+)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -137,3 +148,33 @@ def test_json_has_no_word_for_what_is_not_finite(value: float, tmp_path: Path) -
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.mark.parametrize("kind", [new_file, new_folder])
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(kind, tmp_path: Path) -> None:
+    left = tmp_path / ".out.abcd1234.unfinished"
+    other = [tmp_path / name for name in (".out.original", "out.unfinished", ".outer.abcd1234.unfinished", ".out")]
+    left.mkdir() if kind is new_folder else left.write_text("half")
+    for path in other:
+        path.write_text("keep")
+    with kind(tmp_path / "out") as aside:
+        assert not left.exists()
+        aside.write_text("1") if kind is new_file else (aside / "a").write_text("1")
+    assert set(tmp_path.iterdir()) == {*other, tmp_path / "out"}
+
+
+@pytest.mark.slow
+def test_what_a_living_process_writes_is_left_to_it_and_a_killed_one_s_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib; from lowrank.atomic_io import new_file\n"
+        "with new_file(pathlib.Path(sys.argv[1])) as aside:\n"
+        "    aside.write_text('half'); print('ready', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "out"], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        remove_unfinished(tmp_path, "out")
+        (unfinished,) = tmp_path.iterdir()
+        assert unfinished.read_text() == "half"
+        child.kill()
+    remove_unfinished(tmp_path, "out")
+    assert not list(tmp_path.iterdir())

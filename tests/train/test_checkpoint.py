@@ -27,6 +27,16 @@ def test_the_newest_are_kept_in_the_order_of_steps_and_batches(tmp_path: Path) -
     assert checkpoints.load({})[0]["cursor"] == (10, 4)
 
 
+@pytest.mark.parametrize("begin", [lambda checkpoints: checkpoints.load({}), Checkpoints.clear], ids=["resume", "anew"])
+def test_what_a_killed_run_left_half_written_is_removed_by_the_next(begin, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(Cursor(1), STATE, TENSORS, {})
+    (checkpoints.folder / ".step-00000002.pt.k3_abcde.unfinished").write_bytes(b"half")
+    (checkpoints.folder / ".step-00000002.parts.unfinished").mkdir()
+    begin(checkpoints)
+    assert not list(checkpoints.folder.glob(".step-*"))
+
+
 def test_the_best_is_kept_however_old(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     for step in range(1, 6):
