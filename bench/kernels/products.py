@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowrank.text_table import table
+
 from .plan import FULL, H200, OPS, Case, Limits, expected_seconds, plan
 
 if TYPE_CHECKING:
@@ -95,12 +97,12 @@ def _explain(args: argparse.Namespace) -> int:
 
     m, n, k = args.explain
     choices: list[Choice] = ops.explain(m, n, k, dtype=_dtype(args.dtype), device=torch.device(args.device))
-    widest = max(len(choice.path) for choice in choices)
-    for choice in choices:
-        if args.json:
+    if args.json:
+        for choice in choices:
             print(json.dumps({"op": choice.op, "path": choice.path, "reason": choice.reason}))
-        else:
-            print(f"{choice.op:14} {choice.path:{widest}}   {choice.reason}")
+    else:
+        rows = [(choice.op, choice.path, choice.reason) for choice in choices]
+        print(table(rows, ("operation", "path", "reason")))
     return 0
 
 
