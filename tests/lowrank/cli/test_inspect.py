@@ -110,7 +110,11 @@ def test_params_and_sizes_from_a_config_alone(inspect, tmp_path, golden, embedde
         assert json.loads(inspect("params", "--json", "--model", model)[1]) == expected
     (tmp_path / "params.json").write_text(json.dumps({**llama, "vocab_size": -1}))
     status, _, err = inspect("sizes", "--model", tmp_path / "params.json")
-    assert status == 2 and "vocab_size is -1, and neither weights nor a tokenizer.model say what it is" in err
+    assert (
+        status == 2
+        and "vocab_size is -1, and neither weights nor a tokenizer (tokenizer.model or tokenizer.json) say what it is"
+        in err
+    )
     (tmp_path / "tokenizer.model").write_bytes((embedded / "tokenizer.model").read_bytes())
     assert json.loads(inspect("params", "--json", "--model", tmp_path)[1])["of"] == expected["of"] - 2 * 29952 * 4096
     hf = golden / "hf-tiny-qlora/base"
