@@ -23,7 +23,7 @@ End = Literal["end of text", "stop", "max_new_tokens", "context"]
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote for one prompt.
+    """The text that a model wrote for one prompt.
 
     text    joins the prompt: prompt + text is the text as the model sees it; or, of an answer, stands by itself
     tokens  all that were written, those of a stop string among them, without the one that ended the text
@@ -86,7 +86,7 @@ def complete(
     fixed_shapes: bool | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[Completion]:
-    """What `generate` writes, with its tokens and how each text ended; arguments as there."""
+    """The texts of `generate`, each with its tokens and how each text ended; arguments as there."""
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     rows = [_ids(tokenizer, prompt) for prompt in asked]
     bound = constraints or [None] * len(rows)

@@ -110,7 +110,7 @@ def _shards(folder: Path, index: str) -> tuple[str, ...]:
 
 
 def _instead(folder: Path) -> str:
-    """What a folder without a config is, if it is something that is often taken for a base."""
+    """The kind of a folder without a config, if it is something that is often taken for a base."""
     if (folder / "adapter_config.json").exists():
         return ": is a hat (adapter_config.json), and its base is another folder"
     if files := sorted(folder.glob("*.gguf")):

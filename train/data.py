@@ -28,7 +28,7 @@ SKIPPED = "skipped.jsonl"
 
 @dataclass
 class RunData:
-    """What a run takes.
+    """The data of a run.
 
     examples  what it learns from, in order; an entry of weight 2 is there twice
     held_out  what it is measured on; empty for nothing

@@ -120,7 +120,7 @@ def _template_of_merged(checkpoint: Checkpoint) -> Template | None:
 
 
 def _said_of(record: Mapping[str, Any], where: str) -> dict[str, str]:
-    """What a hat's record says, in llama.cpp's keys, which its server lists, and whole in one of ours."""
+    """A hat's record in llama.cpp's keys, which its server lists, and whole in one of ours."""
     if not record:
         return {}
     values = {RECORD_KEY: json.dumps(record)}

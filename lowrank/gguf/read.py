@@ -242,7 +242,7 @@ def _rope_scaling(header: Header, values: dict[str, Any], config: dict[str, Any]
 
 
 def _llama3_factors(head_dim: int, theta: float, scaling: dict[str, Any]) -> Tensor:
-    """What each frequency is divided by: 1 for short waves, `factor` for long ones, between them a smooth passage."""
+    """The divisor of each frequency: 1 for short waves, `factor` for long ones, between them a smooth passage."""
     frequencies = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     turns = scaling["original_max_position_embeddings"] * frequencies / (2 * torch.pi)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]

@@ -1,4 +1,4 @@
-"""What the files beside a tokenizer say: begin, end and added tokens, and the chat template.
+"""Statements of the files beside a tokenizer: begin, end and added tokens, and the chat template.
 
 tokenizer_config.json    bos_token, eos_token, ..., add_bos_token, added_tokens_decoder, chat_template
 special_tokens_map.json  bos_token, eos_token, ...

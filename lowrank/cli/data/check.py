@@ -91,7 +91,7 @@ def lengths(read: "Examples", tokenizer: "Tokenizer", template: str, max_tokens:
 
 
 def row_notes(read: "Examples") -> "Iterator[Fault]":
-    """What keeps no row from being learned: keys that are not read, rows that are there twice, doubtful facts."""
+    """Notes that keep no row from being learned: keys that are not read, rows twice over, doubtful facts."""
     from ...data.imports.examples import Fault
 
     for key, count in read.unread.items():

@@ -178,7 +178,7 @@ def _is_head(cells: Sequence[str], labels: frozenset[str]) -> bool:
 
 
 def _name(lines: Sequence[Line]) -> str:
-    """What a record is called: the value under a label that names one, else its first value."""
+    """The name of a record: the value under a label that names one, else its first value."""
     named = [line.value for line in lines if _NAMES_A_RECORD.fullmatch(line.label)]
     return (named or [line.value for line in lines] or [""])[0]
 

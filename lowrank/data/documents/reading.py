@@ -165,7 +165,7 @@ def read_fact(label: str, text: str, expected: str = "text", convention: Convent
 
 
 class _Reader:
-    """What the values of a record tell of one another."""
+    """Notes on values of a record that tell of one another."""
 
     def __init__(self, lines: Sequence[Line], convention: Convention | None) -> None:
         values = [line.value for line in lines]

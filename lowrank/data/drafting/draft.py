@@ -17,7 +17,7 @@ FEW = 20  # records, below which a draft is guesswork
 
 @dataclass(frozen=True)
 class Example:
-    """What asked for a document, its record as `label: value` lines, and the document."""
+    """The instruction that asked for a document, its record as `label: value` lines, and the document."""
 
     instruction: str
     record: str

@@ -182,7 +182,7 @@ def print_value(type: str, value: str, notation: str = SEEN_NOTATION) -> str:
 
 
 def _form(type: str, notation: str) -> str:
-    """How a type prints: that of the dollar with another currency's sign, code or name in its place."""
+    """The print of a type: that of the dollar with another currency's sign, code or name in its place."""
     forms = NOTATIONS[notation]
     if type in forms:
         return forms[type]

@@ -255,7 +255,7 @@ def kinds_of(fact: Fact) -> tuple[str, ...]:
 
 
 def record_convention(facts: Facts) -> Convention:
-    """How a record writes numbers and dates: as its prints say its values, else as they can be read in one way."""
+    """The convention of a record, as its prints say its values, else as they can be read in one way."""
     prints = [fact.print for fact in facts.values() if fact.is_figure or fact.type == "text"]
     convention = convention_of(prints)
     votes = {".": 0, ",": 0}

@@ -119,13 +119,13 @@ _VAGUE = "half an?|couple of|several|few|hundreds of|tens of|dozens of"
 
 @cache
 def _signs() -> Lexicon:
-    """What may stand before a number: signs and codes."""
+    """Pattern of what may stand before a number: signs and codes."""
     return Lexicon((), exact=(text for text in owners() if not is_name(text)))
 
 
 @cache
 def _behind() -> Lexicon:
-    """What may stand behind one: signs, codes, names and hundredths."""
+    """Pattern of what may stand behind one: signs, codes, names and hundredths."""
     names = [text for text in owners() if is_name(text)]
     signs = [text for text in owners() if not is_name(text)]
     return Lexicon((*names, *(text for text in SMALL if text.islower() and text != "p")), exact=(*signs, "GBX", "¢"))
@@ -408,7 +408,7 @@ class _Reader:
         return True
 
     def _beside(self, is_unit: bool) -> None:
-        """What beside the figure is not understood."""
+        """The words beside the figure that are not understood."""
         text, start = self.plain, self.start
         if start > self.earliest and text[start - 1].isalnum() and text[start].isalnum():
             letters = _LETTERS_BEFORE.search(text, self.earliest, start)

@@ -39,7 +39,7 @@ def read_as(text: str) -> str:
 
 @dataclass(frozen=True)
 class Convention:
-    """How a record writes numbers and dates.
+    """The convention in which a record writes numbers and dates.
 
     decimal    "." or ",", the sign before decimals
     spaced     True if digits may be grouped by plain spaces

@@ -92,7 +92,7 @@ def detect(items: Sequence[Item], place: str) -> str:
 
 
 def and_more(count: int) -> str:
-    """How many rows have the fault that one was told of: " (and 11 more rows)", or nothing for one."""
+    """The count of further rows with a fault that was told of one: " (and 11 more rows)", or nothing for one."""
     return f" (and {count - 1} more row{'s' if count > 2 else ''})" if count > 1 else ""
 
 

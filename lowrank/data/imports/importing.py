@@ -24,7 +24,7 @@ _HEADING = re.compile(r"^##[ \t]+(\S.*?)[ \t#:*]*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Document:
-    """What asked for a document, its record as `label: value` lines, the document, and what has no place in these."""
+    """An instruction, its record as `label: value` lines, the document, and what has no place in these."""
 
     place: str
     instruction: str

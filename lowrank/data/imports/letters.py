@@ -70,7 +70,7 @@ def letter_text(path: Path) -> str:
 
 
 def _mark(style: str) -> str:
-    """What Markdown puts before a paragraph of a style of Word."""
+    """The marks that Markdown puts before a paragraph of a style of Word."""
     if style == "Title":
         return "# "
     if heading := re.fullmatch(r"Heading (\d)", style):

@@ -135,7 +135,7 @@ def test_sizes_the_other_way_round(inspect):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("adapter", "nowhere"), "nowhere: adapter_config.json is missing"),
+        (("adapter", "nowhere"), "nowhere: no such folder"),
         (("adapter", "HAT", "nowhere"), "nowhere: no such folder"),
         (("adapter", "HAT", "GOLDEN"), r"made for the base [0-9a-f]{16}, this base is"),
         (("adapter", "HAT", "--intruders"), "need the base"),
@@ -150,7 +150,7 @@ def test_sizes_the_other_way_round(inspect):
         (("linear", "embedded", *LINEAR, "--row", "192"), "--row must be of 0 to 191, got 192"),
         (("linear", "embedded", *LINEAR, "--block", "3"), "--block must be of 0 to 2, got 3"),
         (("linear", "embedded", *LINEAR, "--token", "9"), "--token must be of 0 to 3"),
-        (("linear", "GOLDEN", *LINEAR), "tokenizer.model: no such tokenizer file"),
+        (("linear", "GOLDEN", *LINEAR), "has no tokenizer: neither tokenizer.model nor tokenizer.json"),
         (("linear", "QUANTIZED", *LINEAR, "--weights", "fp4"), "stored as nf4-dq: weights must be 'nf4-dq'"),
         (("sizes", "--rank", "8", "--any-rank"), "--rank and --any-rank exclude each other"),
         (("sizes", "--weights", "nf5"), "--weights must be of .*got 'nf5'"),
