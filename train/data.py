@@ -10,13 +10,18 @@ from typing import Any
 
 from lowrank.atomic_io import sha256_of
 from lowrank.checkpoints.load import load_tokenizer
-from lowrank.data.documents.document import make_documents
+from lowrank.data.documents.document import Entry, make_documents
+from lowrank.data.documents.kind_file import NAME, NAME_RULE, kind_of_text
+from lowrank.data.documents.kinds import KINDS, add_kind
+from lowrank.data.drafting.draft import Example as Told
+from lowrank.data.drafting.draft import draft_kind
 from lowrank.data.encoding.batching import Example, encode, name_some, split_by_length
 from lowrank.data.encoding.template import Conversation
 from lowrank.data.imports.examples import Examples, first_fault, read_examples
 from lowrank.data.imports.turns import shown
 from lowrank.data.jsonl import write_lines
 from lowrank.model.tokenizer import Tokenizer
+from lowrank.text_file import read_text
 
 from .config import DataConfig, TrainConfig
 from .plan.plan import DOCUMENTS, missing_reason
@@ -24,6 +29,7 @@ from .plan.plan import DOCUMENTS, missing_reason
 DOCUMENTS_SEED = 7
 TRAIN_DOCUMENTS, HELD_OUT_DOCUMENTS = 100, 20
 SKIPPED = "skipped.jsonl"
+DRAFTED = 200  # entries of a kind that is drafted
 
 
 @dataclass
@@ -35,6 +41,7 @@ class RunData:
     origin    where the examples come from, for the provenance of the hat
     told      lines of text: what was left out, and what else the user may not expect
     skipped   rows that could not be learned: file, place and reason of each
+    kinds     name -> the text of its file, of the kinds of document that are not ours
     """
 
     examples: list[Example] = field(default_factory=list)
@@ -42,6 +49,7 @@ class RunData:
     origin: dict[str, Any] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def write_skipped(self, folder: Path) -> None:
         """The rows that could not be learned, a line each, in SKIPPED; no file if there are none."""
@@ -56,6 +64,11 @@ def read_run_data(config: TrainConfig, tokenizer: Tokenizer) -> RunData:
     `data.skip_bad`), and if nothing is left to learn or to measure.
     """
     data, run = config.data, RunData()
+    for path in data.kinds:
+        text = read_text(path)
+        kind = kind_of_text(text, f"data.kinds: {path}")
+        add_kind(kind)
+        run.kinds[kind.name] = text
     sources = data.sources
     learned: list[tuple[float, list[Example]]] = []
     origins, left_out = [], []
@@ -131,6 +144,8 @@ def _conversations(run: RunData, data: DataConfig, source: str, key: str) -> tup
         fault = read.faults[0]
         raise ValueError(f"{key}: {path}: none of {read.rows} rows can be learned: {fault.place}: {fault}")
     _tell_rows(run, read, key)
+    if key == "data.train":
+        _draft_kinds(run, read)
     return read.conversations, {"file": path.name, "sha256": sha256_of(path)}
 
 
@@ -144,6 +159,20 @@ def _tell_rows(run: RunData, read: Examples, key: str) -> None:
     if read.unread:
         keys = ", ".join(f"{shown(name)} ({count})" for name, count in read.unread.most_common(8))
         run.told.append(f"{key}: {read.path}: nothing is learned from the keys {keys}")
+
+
+def _draft_kinds(run: RunData, read: Examples) -> None:
+    """The kinds that no file defines, drafted from their entries: instruction, fields and headings, and no sentence."""
+    by_kind: dict[str, list[Entry]] = {}
+    for entry in read.entries.values():
+        if entry.kind not in KINDS and entry.kind not in run.kinds:
+            by_kind.setdefault(entry.kind, []).append(entry)
+    for name, entries in by_kind.items():
+        if not NAME.fullmatch(name):
+            run.told.append(f"data.train: {read.path}: the hat stores no kind {name!r}: its name must be {NAME_RULE}")
+            continue
+        told = [Told(entry.instruction, entry.input, entry.output) for entry in entries[:DRAFTED]]
+        run.kinds[name] = draft_kind(told, name, with_sentences=False).text
 
 
 def _encoded(

@@ -87,6 +87,7 @@ def _train(
     notes = {
         "template": find(config.data.template).to_json(),
         "data": data.origin,
+        **({"kinds": data.kinds} if data.kinds else {}),
         "tokenizer_sha256": sha256_of(tokenizer.path),
         "seed": config.run.seed,
         "config_sha256": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..kinds import add_stored
+
 if TYPE_CHECKING:
+    from ...data.documents.document import Entry
     from ...eval.tasks.task import Task
 
 TASKS = ("documents", "sentiment", "ner", "qa")
@@ -31,7 +34,7 @@ def build_tasks(args: argparse.Namespace, adapters: Mapping[str, Path]) -> "list
 def _task(
     name: str, args: argparse.Namespace, adapters: Mapping[str, Path], outputs: list[str], questions: list[str]
 ) -> "Task":
-    from ...data.documents.document import make_documents, read_jsonl
+    from ...data.documents.document import make_documents
     from ...eval.tasks import public_data
     from ...eval.tasks.documents import Documents
     from ...eval.tasks.entities import Entities
@@ -40,9 +43,8 @@ def _task(
 
     if name == "documents":
         n = args.n or DOCUMENTS
-        entries = read_jsonl(args.data)[:n] if args.data else make_documents(n, seed=7, split="test")
-        if not entries:
-            raise ValueError(f"--data {args.data}: must hold at least one document, got none")
+        add_stored(adapters.values())
+        entries = _entries(args.data)[:n] if args.data else make_documents(n, seed=7, split="test")
         return Documents(entries, training=outputs or _own_training(adapters), overlap=args.overlap)
     if args.public is None:
         raise ValueError(f"--tasks {name} needs --from DIR: the public sets, which are not part of this package")
@@ -52,6 +54,24 @@ def _task(
         return Entities(public_data.some(public_data.ner_rows(args.public), args.n))
     _check_trained_on(adapters, args.trained_on)
     return Questions(public_data.some(public_data.question_rows(args.public, questions), args.n or QUESTIONS))
+
+
+def _entries(path: Path) -> "list[Entry]":
+    """The documents of a file in any form that training takes, of which each has its facts.
+
+    Raises ValueError for a file of which a row has none.
+    """
+    from ...data.documents.document import read_jsonl
+    from ...data.imports.examples import summary
+    from ...data.imports.importing import import_documents, read_documents
+
+    found = read_documents(path)
+    if found.format == "entry":
+        return read_jsonl(path)
+    imported = import_documents(found, license="unspecified")
+    if imported.faults:
+        raise ValueError(f"--data {path}:{summary(imported.faults)[0]}: a document is checked against its facts")
+    return imported.entries
 
 
 def _own_training(adapters: Mapping[str, Path]) -> list[str]:

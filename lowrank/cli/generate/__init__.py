@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...data.documents.derived import RULES
 from ...data.encoding.template import TEMPLATES
 from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
+from ..kinds import chosen_kind
 from .session import FactsRecord, GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def add(verbs: Any) -> None:
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--prompt", help="text to go on from, as it is")
     asked.add_argument("--facts", type=Path, help='file with one fact a line, "label: value"; needs --kind')
-    parser.add_argument("--kind", help="the kind of document to write from --facts, such as credit_memo")
+    parser.add_argument(
+        "--kind",
+        help="the kind of document to write from --facts: credit_memo, FILE.toml, or one that a hat stores "
+        "(default: the only one that the hats store)",
+    )
     parser.add_argument("--grounded", action="store_true", help="write no figure that is not in --facts, or follows")
     parser.add_argument(
         "--derive",
@@ -72,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
         for name, given in (("--grounded", args.grounded), ("--derive", args.derive), ("--html", args.html)):
             if given and not args.watch:
                 raise ValueError(f"{name} is of --facts: a --prompt names no record")
-    subject = None if args.facts is None else FactsRecord.read(args.facts, args.kind, args.derive)
+    subject = None
+    if args.facts is not None:
+        kind = chosen_kind(args.kind, [path for _, path in args.adapter])
+        subject = FactsRecord.read(args.facts, kind, args.derive)
     if args.compare is not None and args.use is not None:
         raise ValueError("--compare names the hats itself: leave out --use")
     compare = read_compare(args.compare) if args.compare is not None else []

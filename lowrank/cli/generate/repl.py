@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
+from ..kinds import chosen_kind
 from .session import FactsRecord, GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def _drop(session: GenerationSession, words: list[str]) -> None:
 def _facts(session: GenerationSession, words: list[str]) -> None:
     if len(words) < 2:
         raise ValueError("/facts FILE KIND [RULE...]")
-    session.subject = FactsRecord.read(Path(words[0]), words[1], words[2:])
+    kind = chosen_kind(words[1], [path for path, _ in session.hats.values()])
+    session.subject = FactsRecord.read(Path(words[0]), kind, words[2:])
 
 
 def _grounded(session: GenerationSession, words: list[str]) -> None:

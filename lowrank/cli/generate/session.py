@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...data.documents.derived import derive, with_formulas
 from ...data.documents.document import Entry
-from ...data.documents.kinds import KINDS
+from ...data.documents.kind import Kind
+from ...data.documents.kinds import find_kind
 from ...data.documents.reading import read_facts
 from ...data.encoding.template import render, template_for
 from ...data.facts.fact import Facts
@@ -37,24 +38,23 @@ class FactsRecord:
     facts: Facts
 
     @classmethod
-    def read(cls, path: Path, kind: str | None, rules: Sequence[str] = ()) -> "FactsRecord":
+    def read(cls, path: Path, kind: str, rules: Sequence[str] = ()) -> "FactsRecord":
         """The facts of a file, "label: value" a line.
 
-        Raises ValueError for a file that is not there or empty, a kind that is none, and a rule that does not fit.
+        kind  the name of one that is known
+        Raises ValueError for a file that is not there or empty, and a rule that does not fit.
         """
-        if kind is None or kind not in KINDS:
-            raise ValueError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
         if not path.is_file():
             raise ValueError(f"--facts: {path}: no such file")
         text = path.read_text(encoding="utf-8").strip()
         if not text:
             raise ValueError(f"--facts: {path} is empty")
-        fields = KINDS[kind].fields
+        fields = known_kind(kind).fields
         return cls(path.stem, kind, text, derive(with_formulas(read_facts(text, fields), fields), rules))
 
     def entry(self) -> Entry:
         """The record as an entry without a document, to check one against."""
-        kind = KINDS[self.kind]
+        kind = known_kind(self.kind)
         return Entry(
             id=self.name,
             kind=self.kind,
@@ -67,6 +67,13 @@ class FactsRecord:
             input=self.text,
             output="",
         )
+
+
+def known_kind(name: str) -> Kind:
+    """The kind of a name that was found to be known when it was asked for."""
+    kind = find_kind(name)
+    assert kind is not None, name
+    return kind
 
 
 @dataclass
@@ -117,7 +124,7 @@ class GenerationSession:
             raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.hats) or 'none'}")
         hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in worn}
         template = template_for(hats, self.template)
-        return render(template, KINDS[self.subject.kind].instruction(), self.subject.text)
+        return render(template, known_kind(self.subject.kind).instruction(), self.subject.text)
 
     def constraint(self) -> "Grounding | None":
         """The constraint of the next text; None if it is not grounded.  Raises ValueError if it has no facts."""

@@ -36,10 +36,11 @@ class Draft:
     unclear: tuple[str, ...]
 
 
-def draft_kind(examples: Sequence[Example], name: str) -> Draft:
+def draft_kind(examples: Sequence[Example], name: str, *, with_sentences: bool = True) -> Draft:
     """The draft of a kind.
 
-    name  of the kind, lower-case letters, digits and _
+    name            of the kind, lower-case letters, digits and _
+    with_sentences  False for one that holds nothing of the documents but their headings
     Raises ValueError for no examples, for records without a fact, and for another name.
     """
     if not NAME.fullmatch(name):
@@ -54,6 +55,9 @@ def draft_kind(examples: Sequence[Example], name: str) -> Draft:
     formulas, doubts = find_formulas(columns)
     texts = [example.document for example in examples]
     sections, more = sections_of(texts, columns)
+    if not with_sentences:
+        sections = [Section(section.heading) for section in sections]
+        more = []
     title = title_of(texts)
     instruction, variants = _instruction([example.instruction for example in examples])
     unclear += [*doubts, *more, *variants]
@@ -66,7 +70,7 @@ def draft_kind(examples: Sequence[Example], name: str) -> Draft:
     title = title or name.replace("_", " ").title()
     head = [
         f"# Drafted from {len(examples)} documents. docs/documents.md describes every key.",
-        *(f"# not understood: {line}" for line in unclear),
+        *(f"# not understood: {line}" for line in unclear if with_sentences),
         "",
         f"name = {_quoted(name)}",
         f"title = {_quoted(title)}",

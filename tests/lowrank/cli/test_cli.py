@@ -220,7 +220,10 @@ def test_sizes_shows_both_hats_and_what_size_follows_from(lowrank):
         (["generate", "embedded", "--prompt", "x", "--use", "nobody"], "unknown adapter 'nobody'"),
         (["generate", "embedded", "--prompt", "x", "--weights", "nf5"], "weights must be one of .*got 'nf5'"),
         (["generate", "embedded", "--prompt", "x", "--top-p", "0"], r"--top-p must be in \(0, 1\], got 0"),
-        (["generate", "embedded", "--facts", "none.txt", "--kind", "poem"], "--kind must be one of .*got 'poem'"),
+        (
+            ["generate", "embedded", "--facts", "none.txt", "--kind", "poem"],
+            "--kind must be FILE.toml, or one of .*got 'poem'",
+        ),
         (["generate", "no/such/base", "--prompt", "x"], "no/such/base"),
         (["eval", "embedded", "--n", "0"], "at least one document"),
         (
