@@ -6,6 +6,7 @@ folder       the files in a folder, and what people name instead
 key_names    keys under the names of wrappers
 peft_config  PEFT's options
 mlx          the files of MLX
+gguf_hat     a file of llama.cpp's
 options      names of targets, ranges of numbers
 export       PEFT's files and nothing else
 merge        a hat added to the weights of its base

@@ -46,7 +46,7 @@ def _implied_layers(stored: StoredAdapter) -> int:
     """
     covered = 1 + max(int(path.split(".")[1]) for path in stored.pairs)
     files = find_files(stored.folder)
-    if files.kind == "mlx":  # its config does not say where it would stop
+    if files.kind != "peft":  # others do not say where they would stop
         return covered + 1
     covers_next = read_peft_config(files.config).layer_configs(covered + 1).keys() > stored.pairs.keys()
     return covered if covers_next else covered + 1

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..gguf.header import is_gguf
 from ..model.config import read_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -24,9 +25,9 @@ NO_ADAPTER = "so this is no PEFT adapter"
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """The two files of a hat, and the program whose they are."""
+    """The two files of a hat, and the program whose they are; a GGUF file is both."""
 
-    kind: Literal["peft", "mlx"]
+    kind: Literal["peft", "mlx", "gguf"]
     config: Path
     weights: Path
 
@@ -36,6 +37,8 @@ def find_files(folder: Path) -> AdapterFiles:
 
     Raises ValueError saying what the path holds instead; hats in folders below it are named.
     """
+    if is_gguf(folder):
+        return AdapterFiles("gguf", folder, folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: {_no_folder_reason(folder)}")
     config = folder / CONFIG_FILE
@@ -65,8 +68,6 @@ def hats_below(folder: Path) -> list[Path]:
 def _no_folder_reason(path: Path) -> str:
     if not path.exists():
         return "no such folder"
-    if path.suffix == ".gguf" or _begins_with(path, b"GGUF"):
-        return "a GGUF file, llama.cpp's: as a hat it is not read here, name the PEFT folder that it was made of"
     if path.name in (WEIGHTS_FILE, PICKLED_FILE, MLX_FILE, CONFIG_FILE):
         return f"a file of a hat: name its folder, {path.parent}"
     return f"a file, and a hat is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
@@ -79,7 +80,7 @@ def _instead(folder: Path) -> str:
         more = f" and {len(hats) - MOST_NAMES} more" if len(hats) > MOST_NAMES else ""
         return f", but hats are in its folders {names}{more}: name one, such as {hats[0]}"
     if ggufs := sorted(folder.glob("*.gguf")):
-        return f": {ggufs[0].name} is a GGUF file, llama.cpp's, which as a hat is not read here"
+        return f": a hat in a GGUF file is named by the file, {ggufs[0]}"
     if (folder / MLX_FILE).is_file() or (folder / "adapters.npz").is_file():
         return ": it holds a hat of MLX, which is read with the adapter_config.json that mlx_lm writes beside it"
     if (folder / "config.json").is_file() or (folder / "params.json").is_file():

@@ -21,6 +21,7 @@ from ..model.param_names import to_hf
 from ..model.rope_layout import reorder_rope_rows
 from . import MATRICES
 from .folder import AdapterFiles, find_files, read_tensors
+from .gguf_hat import read_gguf_hat
 from .key_names import ROWS, TOKEN_ROWS, first_key, rows_key, tensor_key, with_peft_keys
 from .mlx import read_mlx
 from .peft_config import PeftConfig, read_peft_config
@@ -118,7 +119,7 @@ def read_adapter(
     source  its fingerprint (see `Llama.source`)
     force   takes a hat of a base that was rewritten at its start (PiSSA, LoftQ ...): this is that base
     The files are PEFT's, in safetensors or as the pickle of its older versions, with whatever wrappers in their keys;
-    or MLX's. An adapter that adds nothing is told of, once it is read.
+    MLX's, or one file of llama.cpp's. An adapter that adds nothing is told of, once it is read.
     Raises ValueError naming file and key for whatever does not fit, for weights other than those of lowrank.json, and
     with both fingerprints for a hat that was made for another base.
     """
@@ -127,6 +128,9 @@ def read_adapter(
     record = fingerprint.read_record(folder)
     if source is not None:
         fingerprint.check_same_base(source, record, str(folder))
+    if files.kind == "gguf":
+        configs, tensors = read_gguf_hat(folder, base)
+        return _told(StoredAdapter(folder, folder, _pairs(tensors, configs, base, files), record))
     options = read_peft_config(files.config, force=force) if files.kind == "peft" else None
     fingerprint.check_weights(record, files.weights)
     tensors, saved = read_tensors(files.weights), {}
@@ -137,9 +141,13 @@ def read_adapter(
         saved = _saved_rows(named, options, base, files.weights)
         configs = options.layer_configs(base.n_layers if base else _layers(named))
         tensors = named
-    stored = StoredAdapter(folder, files.weights, _pairs(tensors, configs, base, files), record, saved)
-    if not stored.is_dora and not saved and all(map(_adds_nothing, stored.pairs.values())):
-        NOTES.warning("%s: adds nothing: lora_B is zero in all of its %d linears", folder, len(stored.pairs))
+    return _told(StoredAdapter(folder, files.weights, _pairs(tensors, configs, base, files), record, saved))
+
+
+def _told(stored: StoredAdapter) -> StoredAdapter:
+    """The adapter, after a word on one that adds nothing."""
+    if not stored.is_dora and not stored.saved and all(map(_adds_nothing, stored.pairs.values())):
+        NOTES.warning("%s: adds nothing: lora_B is zero in all of its %d linears", stored.folder, len(stored.pairs))
     return stored
 
 

@@ -1,6 +1,7 @@
 """The base that an adapter belongs to: a fingerprint that is the same for every precision and layout of one base."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..atomic_io import sha256_of
+from ..gguf.header import RECORD_KEY, is_gguf, read_header
 from ..gguf.read import GGUFCheckpoint
 from ..model.checkpoint import Checkpoint
 from ..model.config import read_json
@@ -92,14 +94,31 @@ def record(model: Llama, weights_sha256: str, **more: Any) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The lowrank.json of a folder, {} if there is none.  Raises ValueError for one that lowrank did not write."""
+    """The lowrank.json of a folder, or the one in a hat's GGUF file; {} if there is none.
+
+    Raises ValueError for one that lowrank did not write.
+    """
     path = folder / RECORD_FILE
-    values = read_json(path) if path.exists() else {}
+    values = read_json(path) if path.exists() else _record_in_file(folder)
     for key in ("base", "merged", "gguf"):
         if not isinstance(values.get(key, {}), dict):
             raise ValueError(f"{path}: {key} must be a JSON object, got {values[key]!r}")
     if (layout := values.get("file_rope_layout", "half")) != "half":
         raise ValueError(f"{path}: file_rope_layout must be 'half', as in PEFT's files, got {layout!r}")
+    return values
+
+
+def _record_in_file(path: Path) -> dict[str, Any]:
+    """What `lowrank export` has written into a hat's GGUF file; {} for any other path."""
+    if not is_gguf(path):
+        return {}
+    written = read_header(path).values.get(RECORD_KEY, "{}")
+    try:
+        values = json.loads(written)
+    except (TypeError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: {RECORD_KEY} must hold a JSON object")
     return values
 
 

@@ -167,8 +167,8 @@ def test_what_is_named_instead_of_a_hat_is_told(base, hat, hf_folder, tmp_path) 
     shutil.copy(gguf, tmp_path / "ggufs")
     for path, reason in (
         (tmp_path / "nowhere", "no such folder"),
-        (gguf, "a GGUF file"),
-        (tmp_path / "ggufs", "hat.gguf is a GGUF file"),
+        (gguf, "GGUF version must be 2 or 3, got 0"),
+        (tmp_path / "ggufs", "a hat in a GGUF file is named by the file"),
         (hat / WEIGHTS, "a file of a hat: name its folder"),
         (hf_folder / "base", "a whole model, not a hat"),
     ):
