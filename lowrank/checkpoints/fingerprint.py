@@ -109,7 +109,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _record_in_file(path: Path) -> dict[str, Any]:
-    """What `lowrank export` has written into a hat's GGUF file; {} for any other path."""
+    """The record that `lowrank export` has written into a hat's GGUF file; {} for any other path."""
     if not is_gguf(path):
         return {}
     written = read_header(path).values.get(RECORD_KEY, "{}")
