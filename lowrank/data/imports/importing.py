@@ -10,7 +10,7 @@ from ..documents.document import Entry
 from ..documents.fact_lines import lines_of_object
 from ..documents.kind import STYLES
 from ..documents.kinds import KINDS, find_kind
-from ..documents.reading import read_facts
+from ..documents.reading import read_facts, read_record
 from .examples import Fault
 from .files import read_items
 from .formats import DOCUMENT, conversation, detect, exchange, unread_keys, unwrap
@@ -110,6 +110,9 @@ def import_documents(found: Documents, *, kind: str | None = None, license: str)
             continue
         imported.entries.append(entry)
         imported.places.append(document.place)
+        definition = find_kind(entry.kind)
+        for note in read_record(document.record, definition.fields if definition else {}).notes:
+            imported.notes.append(Fault(document.place, f"record: {note.fault}", str(note)))
         if document.left_out:
             imported.notes.append(Fault(document.place, "an entry has no place for this", ", ".join(document.left_out)))
     return imported

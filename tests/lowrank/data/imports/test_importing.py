@@ -8,7 +8,15 @@ import pytest
 from lowrank.data.documents.document import read_jsonl, write_jsonl
 from lowrank.data.documents.kind import STYLES
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.imports.importing import REQUEST, document_of, import_entry, kind_of
+from lowrank.data.imports.importing import (
+    REQUEST,
+    Document,
+    Documents,
+    document_of,
+    import_documents,
+    import_entry,
+    kind_of,
+)
 from lowrank.eval.metrics.faithfulness import check
 
 LETTER = {
@@ -104,3 +112,11 @@ def test_a_record_and_its_letter_become_an_entry() -> None:
 def test_a_record_that_cannot_be_imported_is_told_by_its_key(row: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         entry_of("facts", row, 0, license="")
+
+
+def test_what_a_record_says_twice_or_against_itself_is_noted() -> None:
+    record = "revenue: $5.0 million\nrevenue: $6.0 million\nsome prose"
+    imported = import_documents(Documents(1, "alpaca", [Document("7", "Write.", record, "It was.")]), license="")
+    told = [(note.place, note.rule) for note in imported.notes]
+    assert told == [("7", "record: not read"), ("7", "record: contradiction")]
+    assert "$6.0 million" in imported.notes[1].value
