@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ..metrics.bootstrap import Interval, paired_interval
+from ..metrics.bootstrap import LEAST_ITEMS, Interval, paired_interval
 from ..metrics.metric import Measure
 from .columns import Column
 from .grid import Cell
@@ -40,10 +40,16 @@ class Comparison:
     after: Column
     n: int
     interval: Interval
+    counted: int
 
     @property
     def verdict(self) -> str:
-        """better, worse, "higher" or "lower" where neither is, or "not told apart" if the interval holds zero."""
+        """better, worse, "higher" or "lower" where neither is, or "not told apart" if the interval holds zero.
+
+        No verdict, and why, for fewer items with a value than LEAST_ITEMS.
+        """
+        if self.counted < LEAST_ITEMS:
+            return f"none: {self.counted} items, needs {LEAST_ITEMS}"
         if not self.interval.excludes_zero:
             return "not told apart"
         direction = "higher" if self.interval.difference > 0 else "lower"
@@ -59,6 +65,7 @@ class Comparison:
             "before": asdict(self.before),
             "after": asdict(self.after),
             "n": self.n,
+            "counted": self.counted,
             **{key: None if value != value else value for key, value in numbers.items()},
             "verdict": self.verdict,
         }
@@ -70,20 +77,22 @@ def compare(cells: Sequence[Cell]) -> list[Comparison]:
     for cell in cells:
         by_task.setdefault(cell.task.name, {})[cell.column] = cell
     return [
-        Comparison(
-            question,
-            task,
-            measure,
-            before,
-            after,
-            len(columns[after].outputs),
-            paired_interval(measure, columns[before].parts[measure.key], columns[after].parts[measure.key]),
-        )
+        _compared(question, task, measure, columns[before], columns[after])
         for question in QUESTIONS
         for task, columns in by_task.items()
         for before, after in _pairs(question, list(columns))
         for measure in columns[after].task.all_measures
     ]
+
+
+def _compared(question: Question, task: str, measure: Measure, before: Cell, after: Cell) -> Comparison:
+    parts = before.parts[measure.key], after.parts[measure.key]
+    counted = int(((parts[0] != 0).any(axis=1) & (parts[1] != 0).any(axis=1)).sum())
+    if counted < LEAST_ITEMS:
+        interval = Interval(measure.value(parts[1]) - measure.value(parts[0]), float("nan"), float("nan"))
+    else:
+        interval = paired_interval(measure, *parts)
+    return Comparison(question, task, measure, before.column, after.column, len(after.outputs), interval, counted)
 
 
 def _pairs(question: Question, columns: Sequence[Column]) -> Iterator[tuple[Column, Column]]:

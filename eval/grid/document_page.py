@@ -11,12 +11,14 @@ from typing import Any
 
 from lowrank.data.documents.document import Entry
 from lowrank.data.facts.fact import Fact
+from lowrank.data.facts.figure_matching import Record
 
 from ..html import panels, svg
 from ..html.page import escape, render_page, table
 from ..html.plots import CURVE_STYLE
 from ..html.sections import SHARES, grid_section, parts_section, show_share, training_section
 from ..metrics.faithfulness import Check, Figure, check
+from ..metrics.tally import faults, tally
 from .summary import findings
 
 STYLE = (
@@ -48,7 +50,7 @@ label { font: .8125rem/1.4 var(--sans); color: var(--soft); padding: .35rem .6re
   padding: 1.1rem 1.25rem; border-radius: .3rem; margin: .5rem 0 .75rem; }
 .document b { font-family: var(--sans); font-size: .9375rem; } .document .nothing { color: var(--soft); }
 mark { background: none; color: inherit; text-decoration: underline; text-underline-offset: .2em; }
-mark.right { color: var(--right); } mark.loose { text-decoration-style: dashed; }
+mark.right { color: var(--right); } mark.right.loose { color: var(--loose); text-decoration-style: dashed; }
 mark.wrong { color: var(--wrong); text-decoration-style: wavy; text-decoration-skip-ink: none; }
 sup { font: .68em/0 var(--sans); padding-left: .1em; } mark a { color: inherit; text-decoration: none; }
 @media (min-width: 48rem) { .panels .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); }
@@ -69,12 +71,16 @@ sup { font: .68em/0 var(--sans); padding-left: .1em; } mark a { color: inherit; 
 
 @dataclass(frozen=True)
 class Written:
-    """A document that one cell of the grid wrote: `adapter` is None for the base alone."""
+    """A document that one cell of the grid wrote: `adapter` is None for the base alone.
+
+    unread  the number of amounts of the record that were not understood
+    """
 
     entry: Entry
     adapter: str | None
     weights: str
     text: str
+    unread: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def _documents(documents: Sequence[Written]) -> Iterator[str]:
     yield (
         '<p class="legend">Every number of a document is looked up in its record. '
         '<mark class="right">Underlined<sup>2</sup></mark>: it states fact 2, under that fact’s label. '
-        '<mark class="right loose">Dashed<sup>2</sup></mark>: it equals fact 2 but stands under another label. '
+        '<mark class="right loose">Amber and dashed<sup>2</sup></mark>: it equals fact 2, not under its label. '
         '<mark class="wrong">Wavy<sup>✗</sup></mark>: the record holds no such number. In the record, one column for '
         'each document: <span class="stated">✓</span> states the fact, <span class="missing">✗</span> misses it. '
         "Names, dates and texts are looked for word for word (– where they are not) and enter no share.</p>"
@@ -175,11 +181,11 @@ def record(place: str, entry: Entry, written: Sequence[Written], checks: Sequenc
         f'<th scope="col" class="state"><abbr title="{escape(cell_name(document))}">{number}</abbr></th>'
         for number, document in enumerate(written, start=1)
     )
-    rows = []
+    rows, read = [], Record(entry.facts)
     for number, (key, fact) in enumerate(entry.facts.items(), start=1):
         formula = "" if fact.source is None else f'<span class="formula">= {escape(fact.source)}</span>'
         states = "".join(
-            _state(fact, _is_stated(key, fact, document.text, result))
+            _state(fact, _is_stated(read, key, fact, document.text, result))
             for document, result in zip(written, checks, strict=True)
         )
         rows.append(
@@ -195,10 +201,10 @@ def record(place: str, entry: Entry, written: Sequence[Written], checks: Sequenc
     )
 
 
-def _is_stated(key: str, fact: Fact, text: str, result: Check) -> bool:
+def _is_stated(record: Record, key: str, fact: Fact, text: str, result: Check) -> bool:
     if fact.is_figure:
         return any(figure.fact == key for figure in result.figures)
-    return re.search(rf"(?<!\w){re.escape(fact.print)}(?!\w)", text, re.IGNORECASE) is not None
+    return record.mentions(fact, text)
 
 
 def _state(fact: Fact, stated: bool) -> str:
@@ -220,6 +226,7 @@ def _document(place: str, number: int, written: Written, result: Check, opened: 
             SHARES.values(), (result.sections, result.precision, result.recall, result.binding), strict=True
         )
     )
+    ending = ". ".join((tally(written.entry, written.text, result, written.unread), *faults(result)))
     if written.text.strip():
         text = marked(written.entry, written.text, result.figures, place)
     else:
@@ -227,7 +234,8 @@ def _document(place: str, number: int, written: Written, result: Check, opened: 
     return (
         f'<input class="unseen" type="radio" name="{place}" id="{id}"{checked}>'
         f'<label for="{id}">{number + 1}&ensp;{escape(cell_name(written))}</label>\n'
-        f'<div class="written"><div class="document">{text}</div>\n<p class="shares">{shares}</p></div>'
+        f'<div class="written"><div class="document">{text}</div>\n<p class="shares">{shares}</p>\n'
+        f'<p class="tally">{escape(ending)}</p></div>'
     )
 
 
@@ -255,7 +263,8 @@ def marked(entry: Entry, text: str, figures: Sequence[Figure], place: str) -> st
 def _mark(entry: Entry, figure: Figure, numbers: Mapping[str, int], place: str) -> str:
     shown = escape(figure.text)
     if figure.fact is None:
-        return f'<mark class="wrong" title="not in the record">{shown}<sup>✗</sup></mark>'
+        why = "not in the record" if figure.is_understood else f"not understood: {figure.read.reason}"
+        return f'<mark class="wrong" title="{escape(why)}">{shown}<sup>✗</sup></mark>'
     fact, number = entry.facts[figure.fact], numbers[figure.fact]
     stated = escape(" ".join(f"{fact.label}: {fact.print}".split()))
     kind, title = ("right", stated) if figure.bound else ("right loose", f"{stated}, but under another label")

@@ -159,7 +159,7 @@ def _documents(cells: Sequence[Cell]) -> Iterator[str]:
     yield (
         '<p class="legend">Every number of a document is looked up in its record. '
         '<mark class="right">Underlined<sup>2</sup></mark>: it states fact 2, under that fact’s label. '
-        '<mark class="right loose">Dashed<sup>2</sup></mark>: it equals fact 2 but stands under another label. '
+        '<mark class="right loose">Amber and dashed<sup>2</sup></mark>: it equals fact 2, not under its label. '
         '<mark class="wrong">Wavy<sup>✗</sup></mark>: the record holds no such number. In the record, one column for '
         "each document, in the order of the documents below it.</p>"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Self
 
-from ..metrics.bootstrap import Interval
+from ..metrics.bootstrap import LEAST_ITEMS, Interval
 from ..metrics.metric import Measure
 from .columns import Column
 from .comparison import QUESTIONS, Comparison, Question, compare
@@ -104,7 +104,13 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
         for one in group
         if one.interval.low <= 0 <= one.interval.high and one.measure.name not in same
     ]
+    few = [
+        f"{one.measure.name} {show_difference(one)}"
+        for one in group
+        if one.counted < LEAST_ITEMS and one.interval.difference == one.interval.difference
+    ]
     parts = (
+        (", ".join(few), f"under {LEAST_ITEMS} items, so no interval and no verdict: "),
         (", ".join(distinct), ""),
         (", ".join(rest), "not told apart from none: "),
         (", ".join(same), "the same: "),

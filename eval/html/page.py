@@ -12,6 +12,7 @@ LIGHT = {
     "strong": "#24558a",
     "plain": "#8b887f",
     "right": "#17633a",
+    "loose": "#8a5a00",
     "wrong": "#a3231f",
 }
 DARK = {
@@ -23,6 +24,7 @@ DARK = {
     "strong": "#82b1e2",
     "plain": "#85878b",
     "right": "#7fcb9b",
+    "loose": "#e3b341",
     "wrong": "#f4938d",
 }
 _VISIBLE = (
@@ -86,7 +88,7 @@ th { font-weight: 600; } tbody th { font-weight: 400; }
 .words th, .words td { overflow-wrap: anywhere; } .words thead th { overflow-wrap: normal; }
 @media (max-width: 34rem) { body { font-size: 1rem; } .lead { font-size: 1.125rem; } }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb; --wash: #fff; --strong: #24558a;
-    --plain: #888; --right: #17633a; --wrong: #a3231f; } main { max-width: none; padding: 0; }
+    --plain: #888; --right: #17633a; --loose: #8a5a00; --wrong: #a3231f; } main { max-width: none; padding: 0; }
   tr { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
 )

@@ -3,5 +3,6 @@
 metric        a score as a function of sums over items
 bootstrap     intervals by resampling
 faithfulness  figures of a document against its record
+tally         the end of a text in one sentence
 identities, mentions, format_check, memorisation, overlap, repetition, perplexity, fingpt
 """

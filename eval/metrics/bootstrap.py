@@ -19,6 +19,7 @@ from .metric import Array, Measure
 RESAMPLES = 10_000
 SEED = 20_260_101
 LEVEL = 0.95
+LEAST_ITEMS = 10  # of fewer, a difference has no interval and no verdict: see `eval.grid.comparison`
 _CHUNK = 1_000
 
 

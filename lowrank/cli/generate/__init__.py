@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,13 @@ def add(verbs: Any) -> None:
     parser.add_argument("--watch", action="store_true", help="keep the base, and ask for texts, hats and settings")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--prompt", help="text to go on from, as it is")
-    asked.add_argument("--facts", type=Path, help='file with one fact a line, "label: value"; needs --kind')
+    asked.add_argument(
+        "--facts", type=Path, help='facts as lines "label: value", a table, CSV, XLSX or JSON; needs --kind'
+    )
+    parser.add_argument("--record", metavar="NAME", help="of a --facts file with several records: its name or number")
+    parser.add_argument(
+        "--locale", help="how --facts writes numbers and dates, such as de or en_US (default: as they tell themselves)"
+    )
     parser.add_argument(
         "--kind",
         help="the kind of document to write from --facts: credit_memo, FILE.toml, or one that a hat stores "
@@ -74,13 +81,20 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("one of the arguments --prompt --facts is required")
         if args.template and args.prompt is not None:
             raise ValueError("--template is of --facts: --prompt is taken as it is")
-        for name, given in (("--grounded", args.grounded), ("--derive", args.derive), ("--html", args.html)):
+        for name, given in (
+            ("--grounded", args.grounded),
+            ("--derive", args.derive),
+            ("--html", args.html),
+            ("--record", args.record),
+            ("--locale", args.locale),
+        ):
             if given and not args.watch:
                 raise ValueError(f"{name} is of --facts: a --prompt names no record")
     subject = None
     if args.facts is not None:
         kind = chosen_kind(args.kind, [path for _, path in args.adapter])
-        subject = FactsRecord.read(args.facts, kind, args.derive)
+        subject = FactsRecord.read(args.facts, kind, args.derive, record=args.record, locale=args.locale)
+        tell(subject)
     if args.compare is not None and args.use is not None:
         raise ValueError("--compare names the hats itself: leave out --use")
     compare = read_compare(args.compare) if args.compare is not None else []
@@ -103,9 +117,33 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write("\n")
     for reason in session.cut_reasons():
         print(f"lowrank: note: {reason}", file=sys.stderr)
+    if subject is not None:
+        for line in endings(session, texts):
+            print(line, file=sys.stderr)
     if args.html:
         write_page(args.html, session, texts)
     return 0
+
+
+def tell(subject: FactsRecord) -> None:
+    """Says on standard error how many facts were read, and what was not."""
+    print(subject.summary, file=sys.stderr)
+    for note in subject.notes:
+        print(f"{note}", file=sys.stderr)
+
+
+def endings(session: GenerationSession, texts: list[str]) -> Iterator[str]:
+    """The end of each text: its figures, the facts that are not used, what is not in the facts or not understood."""
+    from ...eval.metrics.faithfulness import check
+    from ...eval.metrics.tally import faults, tally
+
+    assert session.subject is not None
+    entry = session.subject.entry()
+    for use, text in zip(session.uses, texts, strict=True):
+        result = check(entry, text)
+        name = f"{shown(use)}: " if len(texts) > 1 else ""
+        yield f"{name}{tally(entry, text, result, session.subject.unread)}"
+        yield from (f"{name}{line}" for line in faults(result))
 
 
 def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> GenerationSession:
@@ -195,6 +233,7 @@ def as_json(session: GenerationSession, texts: list[str]) -> str:
                 for figure in result.figures
             ]
             row |= {"precision": result.precision, "recall": result.recall, "binding": result.binding}
+            row |= {"not_understood": result.not_understood}
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
@@ -207,7 +246,7 @@ def write_page(path: Path, session: GenerationSession, texts: list[str]) -> None
     entry = session.subject.entry()
     how = "grounded" if session.grounded else "not grounded"
     documents = [
-        Written(entry, None if use is None else shown(use), how, text)
+        Written(entry, None if use is None else shown(use), how, text, session.subject.unread)
         for use, text in zip(session.uses, texts, strict=True)
     ]
     settings = {name.replace("_", " "): str(value) for name, value in session.sampling.items()}

@@ -119,6 +119,7 @@ def _facts(session: GenerationSession, words: list[str]) -> None:
         raise ValueError("/facts FILE KIND [RULE...]")
     kind = chosen_kind(words[1], [path for path, _ in session.hats.values()])
     session.subject = FactsRecord.read(Path(words[0]), kind, words[2:])
+    print("\n".join((session.subject.summary, *session.subject.notes)))
 
 
 def _grounded(session: GenerationSession, words: list[str]) -> None:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 
 from ..facts.fact import Facts, evaluate, identity, round_half_up
+from .derived import disagreements
 from .document import Entry
-from .reading import read_facts, states
+from .reading import read_record, states
 
 _IDENTITY = re.compile(r"(?P<key>\w+) == round\((?P<formula>.+), (?P<decimals>\d+)\)")
 
@@ -22,7 +23,12 @@ def findings(entry: Entry) -> Iterator[str]:
     for rule in dict.fromkeys((*entry.identities, *declared)):
         if (wrong := _fault(rule, entry.facts)) is not None:
             yield f"identities: {rule}: {wrong}"
-    lines = {(fact.label, fact.print) for fact in read_facts(entry.input, {}).values()}
+    record = read_record(entry.input, {})
+    for note in record.notes:
+        if note.fault != "not read":
+            yield f"input: {note}"
+    yield from (f"facts: {told}" for told in disagreements(entry.facts, {}))
+    lines = {(fact.label, fact.print) for fact in record.facts.values()}
     for key, fact in entry.facts.items():
         if (fact.label, fact.print) not in lines:
             yield f"facts.{key}: the input has no line '{fact.label}: {fact.print}'"

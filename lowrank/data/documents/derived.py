@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 
-from ..facts.fact import Fact, Facts, evaluate, make_fact
+from ..facts.fact import Fact, Facts, evaluate, make_fact, round_half_up
 from .kind import Field
 
 RULES = ("sum", "difference", "ratio", "share", "change")
@@ -62,6 +62,52 @@ def with_formulas(facts: Facts, fields: Mapping[str, Field]) -> dict[str, Fact]:
                 completed[key].value, field.type, completed[key].print, completed[key].label, field.source
             )
     return completed
+
+
+_GROWTH = re.compile(r"\b(?:growth|change|increase|decrease|rise|decline)\b", re.IGNORECASE)
+_EARLIER = re.compile(
+    r"\b(?:prior|previous|earlier|last|preceding)(?:[- ](?:year|period|quarter))?\b[ ]*", re.IGNORECASE
+)
+
+
+def disagreements(facts: Facts, fields: Mapping[str, Field]) -> Iterator[str]:
+    """A line for each figure that the others contradict: by the formula of its field, or as the growth it is called.
+
+    "revenue growth" of a record with "revenue" and "prior revenue" is 100 (revenue / prior revenue - 1), per cent.
+    """
+    for key, fact in facts.items():
+        field = fields.get(key)
+        if field is not None and isinstance(field.source, str) and fact.is_figure and fact.source is None:
+            if (found := _other(fact, field.source, facts)) is not None:
+                yield f"{fact.label!r} is {fact.print}, {field.source} gives {found}"
+        elif field is None and fact.is_figure and fact.unit.dimension == "pct" and _GROWTH.search(fact.label):
+            for now, before in _grown(fact, facts):
+                if (found := _other(fact, f"100 * ({now} / {before} - 1)", facts)) is not None:
+                    yield f"{fact.label!r} is {fact.print}, {facts[now].label} and {facts[before].label} give {found}"
+
+
+def _other(fact: Fact, formula: str, facts: Facts) -> str | None:
+    """What a formula gives, as its type prints it; None if that is what the fact says, or cannot be told."""
+    try:
+        given = make_fact(fact.label, fact.type, evaluate(formula, facts))
+    except ValueError:
+        return None
+    decimals = max(0, -int(fact.number.as_tuple().exponent))
+    agrees = round_half_up(abs(evaluate(formula, facts)), decimals) == round_half_up(abs(fact.number), decimals)
+    return None if agrees else given.print
+
+
+def _grown(fact: Fact, facts: Facts) -> Iterator[tuple[str, str]]:
+    """(key, key of the same before) of the figure that a growth is of."""
+    subject = _GROWTH.sub("", fact.label).casefold().replace(" in ", " ").split()
+    for before, earlier in facts.items():
+        named = _EARLIER.sub("", earlier.label)
+        if not earlier.is_figure or named == earlier.label:
+            continue
+        for now, later in facts.items():
+            same = later.is_figure and later.label.casefold() == named.casefold()
+            if same and later.unit.dimension == earlier.unit.dimension and later.label.casefold().split() == subject:
+                yield now, before
 
 
 def _pairs(facts: Facts, rule: str) -> Iterator[tuple[str, ...]]:

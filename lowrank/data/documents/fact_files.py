@@ -58,9 +58,27 @@ class FactFile:
     text   the text of a file of lines, "" of another: then the record is shown as its facts
     """
 
+    path: Path
     records: tuple[RawRecord, ...]
     told: tuple[str, ...] = ()
     text: str = ""
+
+    def choose(self, name: str | None = None) -> RawRecord:
+        """The record of a name, or of a number from 1; the only one for None.
+
+        Raises ValueError, a line that begins with the path, if there is none or more than one.
+        """
+        names = ", ".join(record.name for record in self.records[:8]) + ", ..." * (len(self.records) > 8)
+        if name is None:
+            if len(self.records) != 1:
+                raise ValueError(f"{self.path}: holds {len(self.records)} records, name one of {names}")
+            return self.records[0]
+        found = [record for record in self.records if record.name.casefold() == name.casefold()]
+        if not found and name.isdecimal() and 1 <= int(name) <= len(self.records):
+            found = [self.records[int(name) - 1]]
+        if len(found) != 1:
+            raise ValueError(f"{self.path}: must hold one record {name!r}, has {len(found)}; there are {names}")
+        return found[0]
 
 
 def read_fact_file(path: Path, fields: Mapping[str, Field]) -> FactFile:
@@ -74,19 +92,20 @@ def read_fact_file(path: Path, fields: Mapping[str, Field]) -> FactFile:
     with path.open("rb") as file:
         begins = file.read(4)
     if begins == b"PK\x03\x04" or path.suffix.lower() in (".xlsx", ".xlsm"):
-        return FactFile(tuple(_workbook(path, _labels(fields))))
+        return FactFile(path, tuple(_workbook(path, _labels(fields))))
     text, told = decode(path)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise ValueError(f"{path}: is empty")
     if (objects := _objects(path, text)) is not None:
         named = [RawRecord(_name(lines), tuple(lines)) for lines in map(list, map(lines_of_object, objects))]
-        return FactFile(tuple(named), told)
+        return FactFile(path, tuple(named), told)
     delimiter = _delimiter(path, text)
     rows = read_delimited(text, delimiter) if delimiter else read_cells(text)
     if rows is not None:
-        return FactFile(tuple(_records(rows, _labels(fields))), told)
+        return FactFile(path, tuple(_records(rows, _labels(fields))), told)
     lines, not_read = lines_of(text)
-    return FactFile((RawRecord("", tuple(lines), tuple(not_read)),), told, text)
+    return FactFile(path, (RawRecord("", tuple(lines), tuple(not_read)),), told, text)
 
 
 def decode(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -254,6 +273,8 @@ def _coordinate(sheet: Any, cell: Any) -> str:
 
 
 _DECIMALS = re.compile(r"0(?:\.(0+))?")
+_THOUSANDS = re.compile(r"[0#](,+)(?![0#,])")  # each comma behind the last digit divides by a thousand
+_LITERAL = re.compile(r'"([^"]*)"[ ]*$')
 _CURRENCY = re.compile(r"\[\$([^\]-]+)[^\]]*\]|([$€£¥₹])|\"([A-Z]{3}|[$€£¥₹])[ ]?\"")
 
 
@@ -272,7 +293,9 @@ def shown(cell: Any) -> str:
     first = format.split(";")[0]
     is_percent = "%" in first
     number = number * 100 if is_percent else number
-    places = _DECIMALS.search(first)
+    bare = re.sub(r'\[[^\]]*\]|"[^"]*"|\\\\.|_.', "", first)
+    number = number.scaleb(-3 * len(_THOUSANDS.findall(bare)[0])) if _THOUSANDS.search(bare) else number
+    places = _DECIMALS.search(bare)
     if places is not None and first != "General":
         text = f"{round(number, len(places[1] or '')):,.{len(places[1] or '')}f}"
     else:
@@ -282,4 +305,6 @@ def shown(cell: Any) -> str:
     named = next(filter(None, currency.groups()), "").strip() if currency else ""
     if named:
         text = f"{named} {text}" if named.isalpha() else f"{named}{text}"
-    return f"{sign}{text}{'%' if is_percent else ''}"
+    behind = _LITERAL.search(first)
+    said = behind[1].rstrip() if behind and behind[1].strip() != named else ""
+    return f"{sign}{text}{'%' if is_percent else said}"

@@ -23,6 +23,7 @@ from ..facts.figure_matching import kinds_of
 from ..facts.figures import Figure, read_figure, read_figures
 from ..facts.formula import ARITHMETIC
 from ..facts.numerals import Convention, convention_of, read_as
+from .fact_files import RawRecord
 from .fact_lines import Line, lines_of
 from .kind import Field
 
@@ -55,12 +56,14 @@ class Note:
 class Reading:
     """The facts of a record, and what could not be read without a doubt.
 
-    places  key of a fact -> where it stands
+    places         key of a fact -> where it stands
+    is_as_written  True if every fact has the label and print that stand in the text
     """
 
     facts: Mapping[str, Fact]
     notes: tuple[Note, ...]
     places: Mapping[str, str]
+    is_as_written: bool = True
 
     @property
     def figures(self) -> int:
@@ -101,8 +104,7 @@ def read_record(text: str, fields: Mapping[str, Field], convention: Convention |
     convention  how numbers and dates are written; None: as the values themselves tell
     """
     lines, not_read = lines_of(text)
-    notes = [Note(place, "not read", f"{_short(line)!r} has no label with a value") for place, line in not_read]
-    return read_lines(lines, fields, convention, notes)
+    return read_lines(lines, fields, convention, _notes(not_read))
 
 
 def read_lines(
@@ -133,7 +135,17 @@ def read_lines(
         first.setdefault(name, (line.place, _value(fact)))
         key = next(key for key in _keys(owner or fact.label) if key not in facts)
         facts[key], places[key] = fact, line.place
-    return Reading(facts, tuple(told), places)
+    written = {(line.label, line.value) for line in lines}
+    return Reading(facts, tuple(told), places, all((fact.label, fact.print) in written for fact in facts.values()))
+
+
+def read_raw(raw: RawRecord, fields: Mapping[str, Field], convention: Convention | None = None) -> Reading:
+    """The facts of a record of a file (see `read_record`)."""
+    return read_lines(raw.lines, fields, convention, _notes(raw.not_read))
+
+
+def _notes(not_read: Iterable[tuple[str, str]]) -> list[Note]:
+    return [Note(place, "not read", f"{_short(line)!r} has no label with a value") for place, line in not_read]
 
 
 def _value(fact: Fact) -> str:

@@ -238,6 +238,17 @@ class Record:
             signs = (-1, 1)
         return equals(figure, signs, stated.value)
 
+    def mentions(self, fact: Fact, text: str) -> bool:
+        """True if a text has a name, date, period or text of the record, word for word; a date in any order."""
+        masked = read_as(text)
+        if fact.type == "date":
+            return any(found.date.isoformat() == fact.value for found in find_dates(masked, self.convention))
+        keys = {key for _, _, key in find_periods(fact.print)}
+        if keys & {key for _, _, key in find_periods(masked)}:
+            return True
+        words = re.escape(read_as(fact.print)).replace("\\ ", " ").replace(" ", "[ \u00a0]")
+        return re.search(rf"(?<!\w){words}(?!\w)", masked, re.IGNORECASE) is not None
+
     def wrong(self, text: str) -> list[tuple[int, int]]:
         """Where the figures of a text stand that state no fact, in order."""
         return [(claim.figure.start, claim.figure.end) for claim in self.claims(text) if not claim.keys]

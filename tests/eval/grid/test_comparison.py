@@ -28,12 +28,12 @@ class FakeCell:
 
     @property
     def outputs(self):
-        return [None] * 8
+        return [None] * 12
 
     @property
     def parts(self):
-        noise = np.linspace(-0.01, 0.01, 8)
-        return {key: np.stack([self.value + noise, np.ones(8)], axis=1) for key in ("share", "loss", "size")}
+        noise = np.linspace(-0.01, 0.01, 12)
+        return {key: np.stack([self.value + noise, np.ones(12)], axis=1) for key in ("share", "loss", "size")}
 
 
 def cells(*columns):
@@ -91,4 +91,33 @@ def test_a_row_of_json_holds_both_columns_and_null_for_what_is_no_number():
     row = asked("gain")["base, bf16", "a, bf16"].to_json()
     assert row["before"] == {"adapter": None, "weights": "bf16", "grounded": False}
     assert (row["low"], row["high"]) == pytest.approx((0.4, 0.4))
-    assert (row["n"], row["verdict"], row["measure"]) == (8, "better", "share")
+    assert (row["n"], row["verdict"], row["measure"]) == (12, "better", "share")
+
+
+def test_fewer_items_than_ten_give_no_interval_and_no_verdict():
+    few = [FewCell(cell.column, cell.value) for cell in GRID]
+    for one in compare(few):
+        assert np.isnan([one.interval.low, one.interval.high]).all()
+        assert one.verdict == "none: 9 items, needs 10"
+        assert one.to_json()["low"] is None
+
+
+@dataclass(frozen=True)
+class FewCell(FakeCell):
+    @property
+    def parts(self):
+        return {key: parts[:9] for key, parts in super().parts.items()}
+
+
+def test_an_item_without_a_value_is_not_counted():
+    cells = [SilentCell(Column(adapter, "nf4-dq"), 0.5) for adapter in (None, "a")]
+    assert {one.counted for one in compare(cells)} == {7}
+
+
+@dataclass(frozen=True)
+class SilentCell(FakeCell):
+    @property
+    def parts(self):
+        shown = np.stack([np.linspace(0, 1, 12), np.ones(12)], axis=1)
+        shown[:5] = 0
+        return dict.fromkeys(("share", "loss", "size"), shown)
