@@ -111,9 +111,10 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
     phrases = _phrases(entry, record.mask(text))
     for claim in record.claims(text):
         read, stating = claim.figure, claim.keys
-        ahead = [key for offset, key in phrases if claim.first <= offset < read.start]
-        behind = [key for offset, key in phrases if read.end <= offset < claim.last]
-        label = ahead[-1] if ahead else behind[0] if behind else None
+        ahead = [keys for offset, keys in phrases if claim.first <= offset < read.start]
+        behind = [keys for offset, keys in phrases if read.end <= offset < claim.last]
+        under = ahead[-1] if ahead else behind[0] if behind else ()
+        label = next((key for key in under if key in stating), under[0] if under else None)
         bound = label in stating
         yield Figure(
             start=read.start,
@@ -128,15 +129,36 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
         )
 
 
-def _phrases(entry: Entry, text: str) -> list[tuple[int, str]]:
-    """(offset, key) of every key phrase of a figure in the text, in order."""
+def _phrases(entry: Entry, text: str) -> list[tuple[int, tuple[str, ...]]]:
+    """(offset, keys) of every key phrase of a figure in the text, in order: of a label that is there twice, both."""
     kind = find_kind(entry.kind)
     fields = kind.fields if kind else {}
-    figures = {key: fact.label for key, fact in entry.facts.items() if fact.is_figure}
-    owners = {phrase.casefold(): key for key in figures if key in fields for phrase in fields[key].phrases}
-    owners |= {label.casefold(): key for key, label in figures.items()}
+    figures = {key: " ".join(fact.label.split()) for key, fact in entry.facts.items() if fact.is_figure}
+    owners: dict[str, tuple[str, ...]] = {}
+    for key in figures:
+        owners |= {phrase.casefold(): (key,) for phrase in (fields[key].phrases if key in fields else ())}
+    own: dict[str, tuple[str, ...]] = {}
+    for key, label in figures.items():
+        own[label.casefold()] = (*own.get(label.casefold(), ()), key)
+    owners |= own
+    for key, label in figures.items():
+        for shorter in _shorter(label):
+            owners.setdefault(shorter.casefold(), (key,))
     if not owners:
         return []
-    longest_first = "|".join(map(re.escape, sorted(owners, key=len, reverse=True)))
+    longest_first = "|".join(map(_spaced, sorted(owners, key=len, reverse=True)))
     matches = re.finditer(rf"(?<!\w)(?:{longest_first})(?!\w)", text, re.IGNORECASE)
-    return [(match.start(), owners[match[0].casefold()]) for match in matches]
+    return [(match.start(), owners[" ".join(match[0].casefold().split())]) for match in matches]
+
+
+def _shorter(label: str) -> Iterator[str]:
+    """A label without what is set apart in it: "Net cash provided by (used in) operations, continuing"."""
+    bare = " ".join(re.sub(r"\([^()]*\)", " ", label).split())
+    for shorter in (bare, bare.partition(",")[0].strip()):
+        if shorter and shorter != label:
+            yield shorter
+
+
+def _spaced(phrase: str) -> str:
+    """A pattern of a phrase, of which any space may be a no-break one."""
+    return re.escape(" ".join(phrase.split())).replace("\\ ", "\\s")

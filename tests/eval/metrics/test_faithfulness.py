@@ -273,3 +273,26 @@ def test_a_kind_of_ones_own_is_checked_by_its_labels() -> None:
 def test_endless_digits_are_a_wrong_figure() -> None:
     result = line(f"Total debt was ${'8' * 5000}.{'1' * 5000} billion.")
     assert [figure.right for figure in result.figures] == [False]
+
+
+def test_a_label_that_is_there_twice_binds_both_its_figures() -> None:
+    twice = entry_of({"a": make_fact("revenue", "usd_m", "5.0"), "b": make_fact("revenue", "usd_m", "6.0")})
+    assert all(
+        figure.bound for figure in check(twice, "Revenue was $5.0 million, then revenue was $6.0 million.").figures
+    )
+
+
+def test_a_long_label_binds_without_what_is_set_apart_in_it() -> None:
+    label = "Net cash provided by (used in) operating activities, continuing operations"
+    (figure,) = check(
+        entry_of({"a": make_fact(label, "usd_m", "12.3")}),
+        "Net cash provided by operating activities was $12.3 million.",
+    ).figures
+    assert figure.bound
+
+
+def test_what_is_not_understood_is_counted_and_not_right() -> None:
+    result = line("Total debt was $812.4 million million, and several million more.")
+    assert [figure.right for figure in result.figures] == [False, False]
+    assert result.not_understood == 2
+    assert result.precision == 0.0

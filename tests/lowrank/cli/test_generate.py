@@ -164,3 +164,24 @@ def test_texts_stand_side_by_side_where_there_is_room() -> None:
         f"three{' ' * 25} |",
     ]
     assert side_by_side(["a", "none"], ["one", "two"], width=40) == "--- a\none\n\n--- none\ntwo"
+
+
+def test_the_facts_that_were_read_and_the_figures_of_the_text_are_told(generate, facts, tmp_path: Path, capsys) -> None:
+    (tmp_path / "facts.txt").write_text(FACTS + "no colon\nrevenue: $13 million\nfee: about €5 million\n")
+    page = tmp_path / "page.html"
+    assert main(["generate", "embedded", *facts, "--grounded", "--html", str(page)]) == 0
+    err = capsys.readouterr().err.splitlines()
+    name = tmp_path / "facts.txt"
+    assert f"{name}: 6 facts, 3 figures; line 5 not read; 1 amount is not understood; 1 contradiction" in err
+    assert f"{name}: line 6: 'revenue' is '$13 million', in line 3 '$12.5 million'" in err
+    ending = next(line for line in err if "under their own name" in line or line.startswith("no figure"))
+    assert ending.endswith("1 amount of the facts not understood")
+    assert ending in page.read_text(encoding="utf-8")
+
+
+def test_facts_of_several_companies_need_a_name(generate, tmp_path: Path) -> None:
+    (tmp_path / "many.csv").write_text("company,period,revenue\nAldane,Q3 2024,€5 million\nBorrow,Q3 2024,$7 million\n")
+    arguments = ("--facts", str(tmp_path / "many.csv"), "--kind", "earnings_summary", "--max-new-tokens", "2")
+    assert generate(*arguments, "--record", "Borrow")[0] == 0
+    with pytest.raises(SystemExit):
+        generate(*arguments)
