@@ -95,9 +95,9 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
         subject = f"{after.adapter} on {after.setting}"
     else:
         subject = f"{after.adapter or 'the base alone'} on {after.setting} instead of {before.setting}"
-    if all(one.interval == Interval(0, 0, 0) for one in group):
+    if all(_is_same(one) for one in group):
         return f"{task}, {subject}, n = {group[0].n}: every score is the same."
-    same = [one.measure.name for one in group if one.interval == Interval(0, 0, 0)]
+    same = [one.measure.name for one in group if _is_same(one)]
     distinct = [f"{one.measure.name} {show_difference(one)}" for one in group if one.interval.excludes_zero]
     rest = [
         f"{one.measure.name} {show_difference(one)}"
@@ -107,7 +107,7 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
     few = [
         f"{one.measure.name} {show_difference(one)}"
         for one in group
-        if one.counted < LEAST_ITEMS and one.interval.difference == one.interval.difference
+        if one.counted < LEAST_ITEMS and one.interval.difference == one.interval.difference and not _is_same(one)
     ]
     parts = (
         (", ".join(few), f"under {LEAST_ITEMS} items, so no interval and no verdict: "),
@@ -119,6 +119,11 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
     return f"{task}, {subject}, n = {group[0].n}: {changes}."
 
 
+def _is_same(one: Comparison) -> bool:
+    """True if a score is the same on both sides, in every resample or of too few items to resample."""
+    return one.interval == Interval(0, 0, 0) or (one.counted < LEAST_ITEMS and one.interval.difference == 0)
+
+
 def answer_rows(comparisons: Sequence[Comparison], question: Question) -> list[list[str]]:
     """A question as rows of a table: task, hat, weights, measure, difference, interval, verdict; primary measures."""
     rows = []
@@ -126,7 +131,7 @@ def answer_rows(comparisons: Sequence[Comparison], question: Question) -> list[l
     for before, after, group in pairs(asked):
         weights = after.setting if question == "gain" else f"{before.setting} -> {after.setting}"
         names = [group[0].task, after.adapter or "none", weights]
-        same = [one.measure.name for one in group if one.interval == Interval(0, 0, 0)]
+        same = [one.measure.name for one in group if _is_same(one)]
         if len(same) == len(group):
             rows.append([*names, "every score", "the same", "", ""])
             continue

@@ -25,7 +25,7 @@ page_checks = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(page_checks)
 Page, HOSTILE = page_checks.Page, page_checks.HOSTILE
 
-ENTRIES = make_documents(4, seed=5, split="test")
+ENTRIES = make_documents(10, seed=5, split="test")
 TWEETS = [MixtureRow(f"t-{i}", "tfns", TWEET, HOSTILE, label, label) for i, label in enumerate(("neutral", "positive"))]
 
 
@@ -38,7 +38,7 @@ def report_of(hat="a"):
     documents, sentiment = Documents(ENTRIES), Sentiment(TWEETS)
     written = [entry.output for entry in ENTRIES]
     half = [text[: len(text) // 2] for text in written]
-    grid = [(None, "fp32", [HOSTILE] * 4, 4.0), (hat, "fp32", written, 1.0), (None, "nf4-dq", half, 5.0)]
+    grid = [(None, "fp32", [HOSTILE] * len(ENTRIES), 4.0), (hat, "fp32", written, 1.0), (None, "nf4-dq", half, 5.0)]
     cells = [
         cell(documents, adapter, w, texts, nats) for adapter, w, texts, nats in [*grid, (hat, "nf4-dq", half, 2.0)]
     ]
@@ -63,7 +63,7 @@ def test_each_question_is_answered_for_each_pair_with_its_interval(report):
     found = dict(answers(report.comparisons))
     assert list(found) == [QUESTIONS["gain"], QUESTIONS["cost"]]
     gains = found[QUESTIONS["gain"]]
-    assert gains[0].startswith("documents, a on fp32, n = 4: loss -0.300 nats per token [-0.300, -0.300]")
+    assert gains[0].startswith("documents, a on fp32, n = 10: loss -0.300 nats per token [-0.300, -0.300]")
     assert "sections +100.0 points [+100.0, +100.0]" in gains[0]
     assert [gain.partition(",")[0] for gain in gains] == ["documents", "documents", "sentiment"]
     rows = answer_rows(report.comparisons, "gain")
@@ -77,7 +77,7 @@ def test_the_same_scores_are_said_in_one_line():
     (title, sentences), *others = answers(same.comparisons)
     assert (title, others) == (QUESTIONS["arithmetic"], [])
     assert sentences == [
-        "documents, the base alone on nf4-dq instead of dequant:nf4-dq, n = 4: every score is the same."
+        "documents, the base alone on nf4-dq instead of dequant:nf4-dq, n = 10: every score is the same."
     ]
 
 
