@@ -130,5 +130,5 @@ def test_a_hostile_name_is_shown_and_nothing_else():
 
 def test_a_grid_of_one_cell_says_that_nothing_can_be_compared():
     documents = Documents(ENTRIES)
-    page = render_grid(GridReport.of({}, [cell(documents, None, "fp32", [""] * 4, 1.0)]))
+    page = render_grid(GridReport.of({}, [cell(documents, None, "fp32", [""] * len(ENTRIES), 1.0)]))
     assert "no two cells that differ in the hat alone or in 4 bit alone" in Page(page).text
