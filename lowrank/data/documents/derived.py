@@ -87,7 +87,7 @@ def disagreements(facts: Facts, fields: Mapping[str, Field]) -> Iterator[str]:
 
 
 def _other(fact: Fact, formula: str, facts: Facts) -> str | None:
-    """What a formula gives, as its type prints it; None if that is what the fact says, or cannot be told."""
+    """The result of a formula, as its type prints it; None if that is what the fact says, or cannot be told."""
     try:
         given = make_fact(fact.label, fact.type, evaluate(formula, facts))
     except ValueError:
