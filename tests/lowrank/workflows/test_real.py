@@ -1,0 +1,39 @@
+"""`make real`: figures over seeds, and a file that is not the one that was meant. The run itself is one of `.ci/run`."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lowrank.workflows.real import MEASURES, MODEL, fetch, hat_name, over_seeds
+
+
+def cell(adapter: str | None, loss: float, *, weights: str = "nf4-dq", grounded: bool = False) -> Any:
+    column = SimpleNamespace(adapter=adapter, weights=weights, grounded=grounded)
+    return SimpleNamespace(column=column, scores=dict.fromkeys(MEASURES, loss))
+
+
+def test_hats_that_differ_in_their_seed_alone_are_one_row_with_an_interval() -> None:
+    hats = [cell(hat_name(seed, "nf4-dq"), loss) for seed, loss in enumerate((1.0, 2.0, 3.0))]
+    none, four_bit, full = over_seeds([cell(None, 9.0), *hats, cell(hat_name(0, "fp32"), 4.0)])
+    assert (none["trained_on"], four_bit["trained_on"], full["trained_on"]) == ("none", "4bit", "full")
+    assert four_bit["loss"]["values"] == [1.0, 2.0, 3.0] and four_bit["loss"]["mean"] == 2.0
+    assert four_bit["loss"]["half_width"] == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # s = 1, t of two degrees
+    assert none["loss"]["half_width"] is None and full["n"] == 1
+
+
+def test_precisions_and_ways_of_writing_are_rows_of_their_own() -> None:
+    cells = [cell("0-4bit", 1.0, weights=w, grounded=g) for w in ("nf4-dq", "fp32") for g in (False, True)]
+    assert [(row["tested_on"], row["grounded"]) for row in over_seeds(cells)] == [
+        ("nf4-dq", False),
+        ("nf4-dq", True),
+        ("fp32", False),
+        ("fp32", True),
+    ]
+
+
+def test_another_file_in_the_cache_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MODEL).write_bytes(b"GGUF")
+    with pytest.raises(ValueError, match="must have the SHA-256 b179c9523d0e6a0f, has"):
+        fetch(tmp_path)
