@@ -1,4 +1,4 @@
-"""`make real`: figures over seeds, and a file that is not the one that was meant. The run itself is one of `.ci/run`."""
+"""`make real`: figures over seeds, and a file that is not the one that was meant. `.ci/run` has the run itself."""
 
 from pathlib import Path
 from types import SimpleNamespace
