@@ -131,7 +131,11 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m lowrank.bench.plot ROWS.jsonl FOLDER", file=sys.stderr)
         return 2
     path, folder = Path(arguments[0]), Path(arguments[1])
-    rows = latest(read(path))
+    try:
+        rows = latest(read(path))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
     compared = {row["op"] for row in rows if row["versus_ours"]}
     charts = {"roofline": roofline(rows)} if any(row["op"] == "forward" for row in rows) else {}
     charts |= {f"ratio-{op}": ratios(rows, op) for op in ("forward", "dX") if op in compared}

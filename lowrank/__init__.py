@@ -8,10 +8,13 @@
 A base and its tokenizer: load, load_tokenizer, Tokenizer, quantize. Hats (adapters): add_adapter, use_adapter,
 using_adapter, drop_adapter, load_adapter, save_adapter. Text: generate, and Grounding and Vocabulary, which keep its
 figures to those of a record. `import lowrank` imports neither torch nor triton: a name is imported at its first use.
+It sets what torch's libraries on a CPU read from the environment (`cpu_runtime`), where the caller has not.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from . import cpu_runtime
 
 if TYPE_CHECKING:
     from .adapters import add_adapter, drop_adapter, use_adapter, using_adapter
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from .model.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
+
+cpu_runtime.set_defaults()
 
 __all__ = [
     "Grounding",

@@ -4,6 +4,7 @@ The other name is .NAME.RANDOM.unfinished, and its process holds a lock on it. A
 without the lock: whoever writes NAME next removes it.
 """
 
+import fnmatch
 import glob
 import hashlib
 import json
@@ -16,14 +17,19 @@ from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".unfinished"
+# What systems, editors and file servers put into any folder that is looked at: nobody's work, and in nobody's way.
+LITTER = (
+    *(".DS_Store", "._*", ".AppleDouble", ".ipynb_checkpoints", "Thumbs.db", "desktop.ini", ".directory"),
+    *("@eaDir", ".nfs*", ".fuse_hidden*", ".~lock.*", "*.swp"),
+)
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder beside `target` to write into; it becomes `target` if the block succeeds.
 
-    It replaces an older folder only if all files of that have a successor in the new one: no foreign file is ever lost.
-    Raises ValueError otherwise.
+    It replaces an older folder only if all files of that have a successor in the new one, or are LITTER, which stays:
+    no foreign file is ever lost.  Raises ValueError otherwise.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(target.parent, glob.escape(target.name) + ".")
@@ -45,7 +51,7 @@ def resumed_folder(target: Path, names: Iterable[str]) -> Iterator[Path]:
     Yields `partial_folder(target)`, with whatever an earlier attempt left in it; a ValueError deletes it.
     """
     aside = partial_folder(target)
-    _check_replaceable(target, set(names))
+    check_replaceable(target, names)
     aside.mkdir(parents=True, exist_ok=True)
     aside.chmod(0o755)
     try:
@@ -68,7 +74,7 @@ def publish_folder(aside: Path, target: Path) -> None:
             file.chmod(0o644)
         _flush(file)
     if target.exists():
-        _check_replaceable(target, {path.name for path in aside.iterdir()})
+        check_replaceable(target, {path.name for path in aside.iterdir()})
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
         target.rename(old / target.name)
         try:
@@ -76,6 +82,10 @@ def publish_folder(aside: Path, target: Path) -> None:
         except OSError:
             (old / target.name).rename(target)
             raise
+        else:
+            for path in (old / target.name).iterdir():
+                if _is_litter(path.name) and not (target / path.name).exists():
+                    path.rename(target / path.name)
         finally:
             shutil.rmtree(old)
     else:
@@ -83,13 +93,21 @@ def publish_folder(aside: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def _check_replaceable(target: Path, names: set[str]) -> None:
+def check_replaceable(target: Path, names: Iterable[str]) -> None:
+    """Raises ValueError if a folder of these files could not take the place of what is there without losing any."""
     if not target.exists():
         return
     if not target.is_dir():
         raise ValueError(f"{target}: is a file, and a folder is to be written there")
-    if foreign := sorted({path.name for path in target.iterdir()} - names):
+    successors = set(names)
+    if foreign := sorted(
+        path.name for path in target.iterdir() if path.name not in successors and not _is_litter(path.name)
+    ):
         raise ValueError(f"{target}: holds {foreign[0]}, which would be lost: name a new or empty folder")
+
+
+def _is_litter(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in LITTER)
 
 
 @contextmanager

@@ -27,7 +27,10 @@ FLOORS = (
     ("lowrank.data",),
     ("lowrank.gguf",),
     ("lowrank.model", "lowrank.kernels"),
-    ("lowrank.atomic_io", "lowrank.extras", "lowrank.progress", "lowrank.text_file", "lowrank.text_table"),
+    (
+        *("lowrank.atomic_io", "lowrank.cpu_runtime", "lowrank.extras", "lowrank.progress"),
+        *("lowrank.text_file", "lowrank.text_table"),
+    ),
 )
 KERNEL_FLOORS = (
     ("lowrank.kernels.ops",),

@@ -51,7 +51,7 @@ NOT_RUN = (
     (r"^make ", "is a target of the Makefile"),
     (r"^pip install", "changes the environment"),
     (r"--lm-eval", "needs the harness's own data sets; run on a local task by tests/lowrank/cli/test_eval.py"),
-    (r"\b(BASE|OUT|HAT|FILE|DIR|KIND|REPO)\b|\[|\.\.\.", "is a form, with names to fill in"),
+    (r"\b(BASE|OUT|HAT|FILE|DIR|KIND|REPO|RUN)\b|\[|\.\.\.", "is a form, with names to fill in"),
     (r"^lowrank bench kernels( --peers| --device|$)", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/cli/test_data.py"),
     (r"^lowrank inspect", "run by tests/lowrank/cli/test_inspect.py"),

@@ -1,15 +1,17 @@
 """The training loop.
 
 config          a run as a TOML file; an unknown key is refused. recipes/ has those that come with the package
+notes           settings that are allowed and hardly meant
 toml_tables     TOML tables as dataclasses, with errors by key
 data            the entries of a run, learned and held out
 from_config     builds a run out of its config, and trains it
-trainer         one run, from config to adapter
+trainer         one run: set up, then trained; assemble makes its parts
 step            one step: batches, gradient, update
 batch_schedule  the batches of every step
 optim           AdamW, clipping, learning rate; adam_state stores its moments
 checkpoint      saves and restores a run, bit for bit
 monitor         progress of a run; trackers are TensorBoard and others, report draws the page
+resume/         goes on: the folder's lock, what may change, signals, hats of checkpoints
 plan/           the resources of a run, predicted
 parallel/       several processes
 pretrain/       training of the embedded base

@@ -10,6 +10,7 @@ are kept, and the one whose held-out loss is best.
 import pickle
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -90,24 +91,30 @@ class Checkpoints:
                     self._remove(old)
         self.team.wait()
 
-    def load(self, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    def load(self, pass_over_damaged: bool = False) -> tuple[dict[str, Any], Path]:
         """The newest state, and where its tensors are (`fill`); the generators go on from where they were.
 
-        identity: what must be as it was when the run began (config, base, data), by dotted name.
-        Raises ValueError if there is none, it is damaged, or it belongs to another run.
+        pass_over_damaged: takes the newest that is whole, and renames those above it to damaged-...
+        Raises ValueError if there is none, or it is damaged.
         """
         remove_unfinished(self.folder, "step-")
         if not (cursors := self.cursors()):
             raise ValueError(f"{self.folder}: no such checkpoint, so there is nothing to resume")
-        path = self.path(cursors[-1])
-        try:
-            state: dict[str, Any] = torch.load(path / STATE if path.is_dir() else path, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            hint = f"; remove it to go on from {self.path(cursors[-2]).name}" if len(cursors) > 1 else ""
-            raise ValueError(f"{path}: not a whole checkpoint: {str(error).splitlines()[0]}{hint}") from None
-        for key, value in identity.items():
-            if state["identity"].get(key) != value:
-                raise ValueError(f"{path}: belongs to a run with {key} = {state['identity'].get(key)!r}, not {value!r}")
+        damaged: list[Path] = []
+        for number, cursor in reversed(list(enumerate(cursors))):
+            path = self.path(cursor)
+            try:
+                state = read_state(path)
+                break
+            except ValueError as error:
+                if number == 0 or not pass_over_damaged:
+                    hint = f"; remove it to go on from {self.path(cursors[number - 1]).name}" if number else ""
+                    raise ValueError(f"{error}{hint}") from None
+                warnings.warn(f"{error}: goes on from the one before it", stacklevel=2)
+                damaged.append(path)
+        self.team.wait()  # all have seen them
+        for one in damaged if self.team.first else ():
+            one.rename(one.with_name(f"damaged-{one.name}"))
         restore_generators(state["generators"])
         return state, path
 
@@ -134,7 +141,7 @@ class Checkpoints:
                 self._put(own[name], gradient, add=number > 0)
 
     def _put(self, whole: Tensor, tensor: Tensor, add: bool = False) -> None:
-        mine = self.team.cut(whole.to(tensor.device), tensor)
+        mine = self.team.shard_like(whole.to(tensor.device), tensor)
         tensor.add_(mine) if add else tensor.copy_(mine)
 
     def clear(self) -> None:
@@ -164,6 +171,20 @@ class Checkpoints:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint, a file or a folder of parts.  Raises ValueError for one that is not whole."""
+    file = path / STATE if path.is_dir() else path
+    try:
+        state = torch.load(file, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        empty = file.is_file() and file.stat().st_size == 0
+        reason = "is empty" if empty else (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not a whole checkpoint: {reason}") from None
+    if not isinstance(state, dict) or not {"identity", "cursor", "generators"} <= state.keys():
+        raise ValueError(f"{path}: not a checkpoint of a run")
+    return state
 
 
 def _save_cut(tensors: dict[str, Tensor], folder: Path) -> None:

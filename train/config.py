@@ -1,22 +1,28 @@
 """A training run as a TOML file: six tables, every key known or refused."""
 
 import math
-import tomllib
+import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from lowrank.adapters import check_range, resolve_targets
+from lowrank.adapters.files import read_adapter
+from lowrank.checkpoints.load import DEQUANT, WEIGHTS
 from lowrank.data.encoding.template import TEMPLATES
+from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
+from lowrank.layers.lora import AdapterConfig
 from lowrank.model.config import PRESETS
 
 from .adam_state import StateKind
 from .optim import LRSchedule
-from .toml_tables import known, read_table, toml_value
+from .toml_tables import key_of, known, read_table, read_toml, toml_value
 
 RECIPES = Path(__file__).parent / "recipes"
 Recompute = Literal["none", "selective", "full"]
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class BaseConfig:
 
 @dataclass(frozen=True)
 class AdapterTable:
-    """The hat: see `lowrank.add_adapter`."""
+    """The hat: see `lowrank.add_adapter`. from: the folder of a hat to start from, whose shape it then has."""
 
     name: str = "hat"
     rank: int = 8
@@ -44,6 +50,7 @@ class AdapterTable:
     dropout: float = 0.0
     rslora: bool = False
     dora: bool = False
+    from_: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,9 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """lr: peak rate. schedule: "constant" or "cosine". warmup: steps. clip: largest gradient norm.
+    """lr: peak rate. schedule: "constant", "linear" or "cosine", the last two down to floor * lr.
 
+    warmup: steps; warmup_ratio: the same as a share of all steps, rounded up. clip: largest gradient norm, 0 = none.
     lora_plus: the rate of lora_B over that of lora_A. states: where and how the moments are kept (`states`).
     max_skipped: steps in a row that may be skipped because loss or gradient is not finite.
     """
@@ -91,7 +99,9 @@ class OptimizerConfig:
     lr: float = 2e-4
     lora_plus: float = 1.0
     schedule: LRSchedule = "constant"
+    floor: float = 0.0
     warmup: int = 0
+    warmup_ratio: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     weight_decay: float = 0.0
     clip: float = 0.3
@@ -103,13 +113,15 @@ class OptimizerConfig:
 class RunConfig:
     """A step takes `accumulate` batches of `batch` rows, over all processes together.
 
+    epochs: 0.5 ends in the middle of the first. max_steps: the run ends after so many steps at the latest, 0 = off.
     checkpoint_every: in steps; checkpoint_minutes: also when so long has passed, after any batch (0 = off); the end is
     always kept. keep: of the newest checkpoints, the best beside them. recompute: what of the forward pass is computed
     again backward. parallel: what several processes have of the model, a whole each or a part.
     """
 
     out: str = "runs/hat"
-    epochs: int = 3
+    epochs: int | float = 3
+    max_steps: int = 0
     batch: int = 8
     accumulate: int = 1
     seed: int = 0
@@ -124,11 +136,13 @@ class RunConfig:
 class WatchConfig:
     """held_out: entries that are never trained on, a file, "documents" or "" for none; every: in steps, 0 = off.
 
+    patience: measurements without a better held-out loss after which the run ends, 0 = off.
     samples: how many of them are written out by the model each time. trackers: "tensorboard", "wandb", "trackio".
     """
 
     held_out: str = ""
     every: int = 0
+    patience: int = 0
     samples: int = 2
     trackers: list[str] = field(default_factory=list)
 
@@ -151,46 +165,49 @@ class TrainConfig:
         Raises ValueError naming file (or override), table and key for what is unknown or of another type.
         """
         path = recipe_path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path}: not TOML: {error}") from None
+        values = read_toml(path)
         for override in overrides:
             name, equals, text = override.partition("=")
-            table, dot, key = name.partition(".")
+            table, dot, key = name.strip().partition(".")
             if not (equals and dot):
                 raise ValueError(f"{override!r}: an override is table.key=value, such as run.epochs=3")
-            values.setdefault(table, {})[key] = toml_value(text)
+            if isinstance(own := values.setdefault(table, {}), dict):  # another is refused below
+                own[key] = toml_value(text.strip())
         return cls.from_dict(values, str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "config") -> Self:
         """The config of plain values, checked like a file."""
         tables = typing.get_type_hints(cls)
-        known(values, tables, where)
+        fields = {f"{table}.{key_of(name)}" for table, kind in tables.items() for name in typing.get_type_hints(kind)}
+        known(values, tables, where, fields)
+        if (
+            isinstance(adapter := values.get("adapter"), dict)
+            and isinstance(adapter.get("from"), str)
+            and adapter["from"]
+        ):
+            values = {**values, "adapter": shape_of_start(adapter, where)}
         config = cls(**{name: read_table(tables[name], table, f"{where}: {name}") for name, table in values.items()})
         config.check(where)
         return config
 
     def to_dict(self) -> dict[str, Any]:
         """Tables of plain values: the inverse of `from_dict`."""
-        return asdict(self)
+        return {
+            table: {key_of(name): value for name, value in values.items()} for table, values in asdict(self).items()
+        }
 
     def check(self, where: str) -> None:
-        """Raises ValueError for a number out of range, naming table and key."""
-        for name, least in MINIMUM.items():
+        """Raises ValueError for a value out of range, naming table and key."""
+        for name, (rule, is_valid) in RULES.items():
             table, key = name.split(".")
             value = getattr(getattr(self, table), key)
-            if not (value >= least and math.isfinite(value)):
-                raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
-        for name in ("optimizer.lr", "optimizer.lora_plus", "optimizer.clip"):
-            table, key = name.split(".")
-            value = getattr(getattr(self, table), key)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{where}: {name} must be above 0, got {value}")
-        data, betas = self.data, self.optimizer.betas
+            if not (math.isfinite(value) and is_valid(value)):
+                raise ValueError(f"{where}: {name} must be {rule}, got {value}")
+        data, optimizer, betas = self.data, self.optimizer, self.optimizer.betas
+        self._check_base(where)
+        self._check_adapter(where)
         _one_of(data.template, TEMPLATES, f"{where}: data.template")
-        _one_of(self.base.shape, ("", *PRESETS), f"{where}: base.shape")
         for tracker in self.watch.trackers:
             _one_of(tracker, TRACKERS, f"{where}: watch.trackers")
         if data.pack and data.pack < data.max_tokens:
@@ -203,6 +220,13 @@ class TrainConfig:
             )
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{where}: optimizer.betas must be two numbers in [0, 1), got {betas}")
+        if optimizer.warmup and optimizer.warmup_ratio:
+            raise ValueError(
+                f"{where}: optimizer.warmup_ratio must be 0 beside optimizer.warmup = {optimizer.warmup}: both say how "
+                f"long the warm-up is, got {optimizer.warmup_ratio}"
+            )
+        if not self.run.out.strip():
+            raise ValueError(f"{where}: run.out must name a folder, got {self.run.out!r}")
         if self.adapter.dora and self.run.parallel == "shards":
             raise ValueError(
                 f"{where}: adapter.dora must be false with run.parallel = 'shards': its norms need all of W"
@@ -214,22 +238,59 @@ class TrainConfig:
             )
         if data.validation and (self.watch.held_out or not self.watch.every):
             raise ValueError(f"{where}: data.validation needs watch.every, and no watch.held_out beside it")
+        if self.watch.patience and not self.watch.every:
+            raise ValueError(f"{where}: watch.patience needs watch.every: the steps after which the loss is measured")
+
+    def _check_base(self, where: str) -> None:
+        base = self.base
+        _one_of(base.shape, ("", *PRESETS), f"{where}: base.shape")
+        _one_of(base.dtype, ("", *DENSE_DTYPES), f"{where}: base.dtype")
+        formats = ("", *WEIGHTS, *(DEQUANT + name for name in QUANTIZED_NAMES))
+        _one_of(base.weights, formats, f"{where}: base.weights")
+        if not re.fullmatch(r"cpu(:\d+)?|cuda(:\d+)?", base.device):
+            raise ValueError(f"{where}: base.device must be cpu, cuda or cuda:NUMBER, got {base.device!r}")
+
+    def _check_adapter(self, where: str) -> None:
+        table = self.adapter
+        try:
+            targets = resolve_targets(table.targets)
+        except ValueError as error:
+            raise ValueError(f"{where}: adapter.{error}") from None
+        adapter = AdapterConfig(table.rank, table.alpha, targets, table.dropout, table.rslora, table.dora)
+        check_range(adapter, where, {key: f"adapter.{key}" for key in ("rank", "alpha", "dropout", "rslora", "dora")})
 
 
-MINIMUM = {
-    "run.epochs": 1,
-    "run.batch": 1,
-    "run.accumulate": 1,
-    "run.checkpoint_every": 1,
-    "run.checkpoint_minutes": 0,
-    "run.keep": 1,
-    "data.max_tokens": 2,
-    "data.validation": 0,
-    "optimizer.warmup": 0,
-    "optimizer.weight_decay": 0,
-    "optimizer.max_skipped": 0,
-    "watch.every": 0,
-    "watch.samples": 0,
+Rule = tuple[str, Callable[[float], bool]]
+
+
+def _at_least(least: int) -> Rule:
+    return f"at least {least}", lambda value: value >= least
+
+
+ABOVE_0: Rule = ("above 0", lambda value: value > 0)
+SHARE: Rule = ("in [0, 1)", lambda value: 0 <= value < 1)
+RULES: dict[str, Rule] = {
+    "run.epochs": ABOVE_0,
+    "run.max_steps": _at_least(0),
+    "run.batch": _at_least(1),
+    "run.accumulate": _at_least(1),
+    "run.seed": ("from 0 to 2^63 - 1", lambda value: 0 <= value <= MAX_SEED),
+    "run.checkpoint_every": _at_least(1),
+    "run.checkpoint_minutes": _at_least(0),
+    "run.keep": _at_least(1),
+    "data.max_tokens": _at_least(2),
+    "data.validation": _at_least(0),
+    "optimizer.lr": ABOVE_0,
+    "optimizer.lora_plus": ABOVE_0,
+    "optimizer.floor": ("in [0, 1]", lambda value: 0 <= value <= 1),
+    "optimizer.warmup": _at_least(0),
+    "optimizer.warmup_ratio": SHARE,
+    "optimizer.weight_decay": _at_least(0),
+    "optimizer.clip": ("finite and at least 0, where 0 is no clipping", lambda value: value >= 0),
+    "optimizer.max_skipped": _at_least(0),
+    "watch.every": _at_least(0),
+    "watch.patience": _at_least(0),
+    "watch.samples": _at_least(0),
 }
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
@@ -266,6 +327,37 @@ def _check_sources(data: DataConfig, where: str) -> None:
 
 def _is_positive(value: Any) -> bool:
     return type(value) in (int, float) and value > 0 and math.isfinite(value)
+
+
+def shape_of_start(table: dict[str, Any], where: str) -> dict[str, Any]:
+    """An adapter's table with the shape of the hat that it starts from.
+
+    Where its linears differ, the largest rank.  Raises ValueError for a key that is given otherwise.
+    """
+    try:
+        configs = list(read_adapter(table["from"]).configs.values())
+    except ValueError as error:
+        raise ValueError(f"{where}: adapter.from: {error}") from None
+    largest = max(configs, key=lambda config: config.rank)
+    shape = {
+        "rank": largest.rank,
+        "alpha": float(largest.alpha),
+        "targets": list(largest.targets),
+        "rslora": largest.rslora,
+        "dora": largest.dora,
+    }
+    for key, value in shape.items():
+        given = table.get(key, value)
+        if key == "targets" and given != value:
+            try:
+                given = list(resolve_targets(given))
+            except ValueError:
+                continue  # refused below, with its place
+        if given != value:
+            raise ValueError(
+                f"{where}: adapter.{key} must be left out or {value!r}, that of adapter.from, got {given!r}"
+            )
+    return {"dropout": largest.dropout, **table, **shape}
 
 
 def _one_of(value: str, names: Any, where: str) -> None:

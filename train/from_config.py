@@ -3,24 +3,30 @@
 import hashlib
 import json
 import os
+import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lowrank.adapters import adapter_parameters
+from lowrank.adapters.files import read_adapter
 from lowrank.atomic_io import sha256_of
 from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.load import load, load_tokenizer
 from lowrank.data.encoding.template import find
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 
+from .batch_schedule import BatchSchedule
 from .config import TrainConfig
-from .data import read_run_data, tell_difference
+from .data import RunData, read_run_data, tell_difference
 from .monitor import HeldOut
+from .notes import odd_settings
 from .parallel.single import SingleProcess
 from .plan.plan import shape_of
+from .resume.folder import HAT, Resume, going_on, locked
 from .trackers import find_tracker
-from .trainer import HAT, train
+from .trainer import train
 
 
 @dataclass(frozen=True)
@@ -35,23 +41,24 @@ class Result:
 def train_from_config(
     config: TrainConfig,
     *,
-    resume: bool = False,
+    data: RunData | None = None,
+    resume: Resume = False,
     overwrite: bool = False,
     progress: bool = True,
     limit_tflops: float | None = None,
 ) -> Result:
     """Trains the hat that `config` describes; entries that cannot be learned are left out and told (see `data`).
 
+    data: of `read_run_data`, where that has been called already.
     Raises ValueError for a base, data file or checkpoint that does not fit.
     """
     shape_of(config)
-    dtype = config.base.dtype
-    if dtype and dtype not in DENSE_DTYPES:
-        raise ValueError(f"base.dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
     for name in config.watch.trackers:
         find_tracker(name)
-    with join(config) as team:
-        return _train(config, team, resume, overwrite, progress and team.first, limit_tflops)
+    out = Path(config.run.out)
+    with join(config) as team, locked(out) if team.first else nullcontext():
+        going_on(out, resume, overwrite)
+        return _train(config, data, team, resume, overwrite, progress and team.first, limit_tflops)
 
 
 def join(config: TrainConfig) -> SingleProcess:
@@ -73,23 +80,33 @@ def started() -> bool:
 
 
 def _train(
-    config: TrainConfig, team: SingleProcess, resume: bool, overwrite: bool, progress: bool, limit_tflops: float | None
+    config: TrainConfig,
+    data: RunData | None,
+    team: SingleProcess,
+    resume: Resume,
+    overwrite: bool,
+    progress: bool,
+    limit_tflops: float | None,
 ) -> Result:
     folder, dtype = base_folder(config.base.path), DENSE_DTYPES.get(config.base.dtype)
     tokenizer = load_tokenizer(folder)
-    data = read_run_data(config, tokenizer)
+    data = data or read_run_data(config, tokenizer)
     if team.first:
+        steps = BatchSchedule.of(data.examples, config).steps
         for line in (*data.told, *tell_difference(config, data.examples)):
             print(line)
+        for note in odd_settings(config, shape_of(config), steps):
+            warnings.warn(note, stacklevel=2)
         data.write_skipped(Path(config.run.out))
     weights, device = config.base.weights or None, config.base.device
-    model = load(folder, weights, dtype, device, progress=progress, keep=team.keep)
+    model = load(folder, weights, dtype, device, progress=progress, keep=team.keep_shard)
     notes = {
         "template": find(config.data.template).to_json(),
         "data": data.origin,
         **({"kinds": data.kinds} if data.kinds else {}),
         "tokenizer_sha256": sha256_of(tokenizer.path),
         "seed": config.run.seed,
+        **({"started_from": start_of(config)} if config.adapter.from_ else {}),
         "config_sha256": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
     }
     held_out = None
@@ -106,6 +123,17 @@ def _train(
         progress=progress,
         limit_tflops=None if limit_tflops is None else limit_tflops * team.size,
         team=team,
+        is_locked=True,
     )
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
     return Result(Path(config.run.out) / HAT, rows, count)
+
+
+def start_of(config: TrainConfig) -> dict[str, Any]:
+    """Provenance of the hat that a run starts from: its folder, the hash of its weights, and its own record."""
+    stored = read_adapter(config.adapter.from_)
+    return {
+        "folder": str(stored.folder),
+        "weights_sha256": stored.record.get("weights_sha256"),
+        "record": stored.record,
+    }

@@ -17,16 +17,14 @@ from lowrank.model.loss import IGNORED
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.progress import ProgressBar
 
-from .batch_schedule import BatchSchedule
 from .config import TrainConfig
 from .parallel.single import SingleProcess
 from .plan.flops import peak_bytes, training_flops
+from .resume.folder import HELD_OUT, LOG
 from .step import batch_loss
 from .trackers import find_tracker
 
 BATCH = 8  # held-out rows at a time
-LOG, HELD_OUT = "train.jsonl", "held_out.jsonl"
-
 TRACKED = ("loss", "grad_norm", "lr", "tokens", "seconds", "held_out_loss")
 
 Row = dict[str, Any]
@@ -78,7 +76,7 @@ class HeldOut:
 
         def ends(row: int, token: int) -> bool:
             texts[row].append(token)
-            return team.agreed(token in self.tokenizer.eos_ids or len(texts[row]) == most[row])
+            return team.broadcast_bool(token in self.tokenizer.eos_ids or len(texts[row]) == most[row])
 
         prompts = [example.tokens[:begin] for example, begin in zip(examples, asked, strict=True)]
         shapes = False if team.shards else None  # a graph would hold what is gathered for a moment only
@@ -103,7 +101,7 @@ class Watch:
         self,
         out: Path,
         config: TrainConfig,
-        schedule: BatchSchedule,
+        steps: int,
         model: ModelConfig,
         log: Sequence[Row],
         progress: bool,
@@ -116,7 +114,7 @@ class Watch:
         self._log = (out / LOG).open("w", encoding="utf-8")
         self._log.writelines(json.dumps(row) + "\n" for row in log)
         self._bar = ProgressBar(
-            total=schedule.steps,
+            total=steps,
             initial=len(log),
             desc=f"train {config.adapter.name}",
             unit="step",
@@ -153,8 +151,9 @@ class Watch:
         shown = {"loss": loss, "tok/s": f"{row['tokens'] / row['seconds']:,.0f}"}
         if self._limit:
             counts = (row["positions"], row["pairs"], row["supervised_tokens"])
-            flops = training_flops(self._model, self._config, *counts)
-            shown["of limit"] = f"{flops / row['seconds'] / (self._limit * 1e12):.0%}"
+            tflops = training_flops(self._model, self._config, *counts) / row["seconds"] / 1e12
+            self._limit = max(self._limit, tflops)  # of a machine that others had a part of while it was measured
+            shown["of limit"] = f"{tflops / self._limit:.0%}"
         if "held_out_loss" in row:
             shown["held out"] = f"{row['held_out_loss']:.3f}"
         return {**shown, "GB": f"{peak_bytes(self._device) / 1e9:.2f}"}
@@ -180,11 +179,19 @@ class NullMonitor:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a log, also of one that is being written: a last line that is not whole is left out."""
+    """The rows of a log, also of one that is being written: a last line that is not whole is left out.
+
+    Raises ValueError with file and line for another that is not.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: not a row of a log: {error}") from None
+    return rows
 
 
 def _reopened(path: Path, steps: int) -> TextIO:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .adam_state import Part, StateKind, new_moment
 
-LRSchedule = Literal["constant", "cosine"]
+LRSchedule = Literal["constant", "linear", "cosine"]
 
 
 class AdamW:
@@ -108,6 +108,7 @@ def local(tensor: Tensor) -> Tensor:
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor | None = None) -> Tensor:
     """g = g min(1, max_norm / |g|), |g| the 2-norm over all parameters together; returns |g| as it was, float32 []
 
+    max_norm: infinity for no clipping, which leaves every bit.
     norm: |g| where it is known already, as it is of gradients that are cut over several processes.
     Gradients whose norm is not finite are left as they are: they tell where that came from.
     """
@@ -122,13 +123,24 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Te
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, schedule: LRSchedule, floor: float = 0.0) -> float:
-    """The rate of step 0 .. steps - 1: linear from peak / warmup over `warmup` steps, then constant or half a cosine
+    """The rate of step 0 .. steps - 1: linear from peak / warmup over `warmup` steps, then by its share d of the rest
 
-    "cosine" falls from `peak` to `floor * peak` at the last step.
+        d = (step - warmup) / (steps - 1 - warmup)
+        constant    peak
+        linear      peak (floor + (1 - floor) (1 - d))
+        cosine      peak (floor + (1 - floor) (1 + cos(pi d)) / 2)
+
+    The last two come to `floor * peak` at the last step.
     """
     if step < warmup:
         return peak * (step + 1) / warmup
     if schedule == "constant":
         return peak
     done = (step - warmup) / max(1, steps - 1 - warmup)
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+    left = 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return peak * (floor + (1 - floor) * left)
+
+
+def warmup_steps(steps: int, warmup: int, ratio: float) -> int:
+    """warmup, or ceil(ratio steps) if that is 0"""
+    return warmup or math.ceil(ratio * steps)

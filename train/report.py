@@ -12,9 +12,8 @@ from lowrank.eval.html.plots import CURVE_STYLE, loss_curve
 from lowrank.eval.html.sections import training_section
 from lowrank.model.config import read_json
 
-from .monitor import HELD_OUT, LOG, read_rows
-
-FILENAME = "report.html"
+from .monitor import read_rows
+from .resume.folder import CONFIG, HELD_OUT, LOG, REPORT
 
 Row = dict[str, Any]
 
@@ -34,12 +33,12 @@ _STYLE = (
 def write_report(run: Path) -> Path:
     """RUN/report.html.  Raises ValueError if the folder holds no run."""
     rows, held_out = read_rows(run / LOG), read_rows(run / HELD_OUT)
-    if not (run / "config.json").is_file():
-        raise ValueError(f"{run}: holds no run: config.json is missing")
+    if not (run / CONFIG).is_file():
+        raise ValueError(f"{run}: holds no run: {CONFIG} is missing")
     if not rows:
         raise ValueError(f"{run}: {LOG} holds no step yet")
-    write_text(run / FILENAME, render(run.name, read_json(run / "config.json"), rows, held_out))
-    return run / FILENAME
+    write_text(run / REPORT, render(run.name, read_json(run / CONFIG), rows, held_out))
+    return run / REPORT
 
 
 def render(name: str, config: dict[str, Any], rows: Sequence[Row], held_out: Sequence[Row]) -> str:

@@ -77,13 +77,13 @@ def finish(
     """The update, and what the step measured: nats a supervised token, gradient norm before clipping, tokens, seconds.
 
     `positions` are those computed, filling among them: the share of filling is 1 - tokens / positions; `pairs` are the
-    sum of T^2 over rows of T positions. A step that is
-    not finite is "skipped": its row says so, and nothing has changed.
+    sum of T^2 over rows of T positions. clip: 0 for none. A step that is not finite is "skipped": its row says so, and
+    nothing has changed.
     """
     started = time.perf_counter()
     supervised = sum(row.supervised for batch in batches for row in batch)
     whole = under_way.summed(team)
-    norm = team.clip(optimizer.parameters.values(), clip)
+    norm = team.clip(optimizer.parameters.values(), clip or math.inf)
     finite = math.isfinite(whole.nats) and math.isfinite(norm)
     if finite:
         optimizer.step(rate)

@@ -1,45 +1,47 @@
-"""One training run: a base, a new hat, entries to learn, and a folder with the hat, the log and the checkpoints."""
+"""One training run: a base, a hat, entries to learn, and a folder with the hat, the log and the checkpoints.
 
-import hashlib
-import json
+It has two phases: `Trainer` sets up everything, new or from a checkpoint; `Trainer.run` trains and writes.
+"""
+
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lowrank.adapters import adapter_parameters, add_adapter, lora_layer, lora_layers, use_adapter
-from lowrank.adapters.files import save_adapter
+from lowrank.adapters import adapter_parameters, layer_configs, lora_layers
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
 from lowrank.kernels.cpu import library
-from lowrank.kernels.dispatch.explain import paths_in_use
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
-from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
-from lowrank.layers.quant_linear import QuantLinear
 from lowrank.layers.recompute import SelectiveOps, use_ops
 from lowrank.model.llama import Llama
 
+from .assemble import (
+    new_adapter,
+    new_optimizer,
+    parameters_sha256,
+    path_differences,
+    products_of,
+    save_trained_adapter,
+)
 from .batch_schedule import BatchSchedule, StepBatches
 from .checkpoint import Checkpoints, Cursor
 from .config import TrainConfig
 from .monitor import HeldOut, NullMonitor, Watch
-from .optim import AdamW, learning_rate
 from .parallel.single import SingleProcess
+from .resume.folder import BEST, CONFIG, HAT, Resume, clear, going_on, is_asked_to_stop, locked
+from .resume.identity import check_same_run, identity
+from .resume.phases import Phase, phases_from, settings_of
+from .resume.signals import RunStopped, StopSignals
 from .step import StepState, accumulate, finish, first_non_finite
 
-HAT, BEST = "hat", "hat-best"
-
 Row = dict[str, Any]
-
-# What may differ between a run and the one that goes on with it: nothing that is computed depends on it.
-NOT_IN_IDENTITY = (
-    *("run.out", "run.checkpoint_every", "run.checkpoint_minutes", "run.keep", "run.parallel"),
-    *("base.path", "base.shape", "watch.trackers", "data.entries", "data.tokens", "data.supervised", "data.estimated"),
-)
+Monitor = Watch | NullMonitor
 
 
 def train(
@@ -47,35 +49,56 @@ def train(
     examples: Sequence[Example],
     config: TrainConfig,
     *,
-    resume: bool = False,
+    resume: Resume = False,
     overwrite: bool = False,
     notes: dict[str, Any] | None = None,
     held_out: HeldOut | None = None,
     progress: bool = True,
     limit_tflops: float | None = None,
     team: SingleProcess | None = None,
+    is_locked: bool = False,
 ) -> list[Row]:
     """Trains the hat that `config` describes on a frozen base, and leaves it in use; returns the rows of the log.
 
     Writes OUT/train.jsonl, OUT/checkpoints/, OUT/config.json and the hat in OUT/hat, with `notes` in its provenance;
     where something is held out, also OUT/held_out.jsonl and the best hat in OUT/hat-best. `resume` goes on from the
-    newest checkpoint: losses and weights are bit for bit those of a run that was not stopped.
-    limit_tflops: of this machine, for the share of it that is shown. team: the processes that train together.
-    Raises ValueError for nothing to resume, or a run in OUT that is neither to be resumed nor overwritten;
-    FloatingPointError naming the layer where too many steps in a row were not finite; OSError for a full disk.
+    newest checkpoint: losses and weights are bit for bit those of a run that was not stopped; "auto" begins where there
+    is none. limit_tflops: of this machine, for the share of it that is shown. team: the processes that train together.
+    is_locked: the caller has the lock of the folder (`resume.folder.locked`).
+    Raises ValueError for nothing to resume, a run in OUT that is neither to be resumed nor overwritten, or another
+    process that trains into it; FloatingPointError naming the layer where too many steps in a row were not finite;
+    OSError for a full disk; RunStopped after a signal, with a checkpoint of that moment.
     """
-    run = Trainer(model, examples, config, notes=notes, held_out=held_out, team=team)
-    run.begin(resume, overwrite)
-    watching = Watch if run.team.first else NullMonitor
-    with watching(run.out, config, run.schedule, model.config, run.log, progress, limit_tflops) as watch:
-        for number, batches in run.schedule.from_step(run.cursor.step):
-            run.step(number, batches, watch)
-    run.end()
+    team, out = team or SingleProcess(), Path(config.run.out)
+    with nullcontext() if is_locked or not team.first else locked(out):
+        resumed = going_on(out, resume, overwrite)
+        run = Trainer(
+            model,
+            examples,
+            config,
+            resume="auto" if resume == "auto" and resumed else resumed,
+            notes=notes,
+            held_out=held_out,
+            team=team,
+        )
+        run.begin()
+        watching = Watch if team.first else NullMonitor
+        with (
+            StopSignals() as signals,
+            run.prepared(),
+            watching(out, config, run.steps, model.config, run.log, progress, limit_tflops) as watch,
+        ):
+            run.run(watch, signals)
+        run.save_hat(HAT)
     return run.log
 
 
 class Trainer:
-    """The state of a run: what a checkpoint holds, and the objects that it is put back into."""
+    """A run, set up: what a checkpoint holds, and the objects that it is put back into.
+
+    resume: True or "auto" for its newest checkpoint, of which "auto" passes over those that are damaged.
+    Raises ValueError for a checkpoint that is damaged or of another run.
+    """
 
     def __init__(
         self,
@@ -83,6 +106,7 @@ class Trainer:
         examples: Sequence[Example],
         config: TrainConfig,
         *,
+        resume: Resume = False,
         notes: dict[str, Any] | None = None,
         held_out: HeldOut | None = None,
         team: SingleProcess | None = None,
@@ -90,134 +114,119 @@ class Trainer:
         self.model, self.config, self.held_out = model, config, held_out
         self.notes = notes or {}
         self.out = Path(config.run.out)
-        self.schedule = BatchSchedule.of(examples, config)
         self.team = team or SingleProcess()
+        self.schedule = BatchSchedule.of(examples, config)
+        self.phases = [Phase.of(config, 0, self.schedule.steps)]
         self.checkpoints = Checkpoints(self.out, config.run.keep, self.team)
+        self.is_resumed = bool(resume)
+        torch.manual_seed(config.run.seed)
+        self.paths = products_of(model)
         self.identity = identity(model, examples, config)
+        self.counter = new_adapter(model, config)
+        if config.adapter.from_:
+            self.identity["adapter.from"] = parameters_sha256(adapter_parameters(model, config.adapter.name))
+        self.team.shard_model(model)
+        self.parameters = adapter_parameters(model, config.adapter.name)
+        self.optimizer = new_optimizer(self.parameters, config, self.team)
         self.log: list[Row] = []
         self.cursor, self.under_way = Cursor(), StepState()
         self.skipped = 0  # steps in a row
         self.best: tuple[float, int] | None = None  # held-out loss, and after how many steps
         self.saved = time.monotonic()
-
-    def begin(self, resume: bool, overwrite: bool) -> None:
-        """The hat, new or as the newest checkpoint has it."""
-        if self.checkpoints.cursors() and not (resume or overwrite):
-            raise ValueError(f"{self.out}: holds a run already: resume it, overwrite it, or name another run.out")
-        torch.manual_seed(self.config.run.seed)
-        self.paths = products_of(self.model)
-        self.counter = new_adapter(self.model, self.config)
-        self.team.place(self.model)
-        self.parameters = adapter_parameters(self.model, self.config.adapter.name)
-        self.optimizer = new_optimizer(self.parameters, self.config, self.team)
+        self.early_reason = ""  # of an end before the last step
         if resume:
-            self._restore(*self.checkpoints.load(self.identity))
-        elif self.team.first:
-            self.checkpoints.clear()
+            self._restore(*self.checkpoints.load(pass_over_damaged=resume == "auto"))
+
+    @property
+    def steps(self) -> int:
+        """Steps after which the run ends, unless it is ended before."""
+        return self.phases[-1].end
+
+    # Training
+
+    def prepared(self) -> "PreparedModel":
+        """The model as it trains, for a `with` block."""
+        return PreparedModel(self.model, self.config.run.recompute)
+
+    def run(self, watch: Monitor, signals: StopSignals) -> None:
+        """Trains to the end, or until it is asked to stop, after `begin`; the model must be `prepared`.
+
+        Raises RunStopped after a signal.
+        """
+        if self.cursor.step:
+            self.early_reason = self._find_early_reason()
+        for number, batches in self.schedule.from_step(self.cursor.step):
+            if self._is_ended():
+                break
+            self.step(number, batches, watch, signals)
+        if self.early_reason and self.team.first:
+            print(f"{self.out}: ends after {self.cursor.step:,} of {self.steps:,} steps: {self.early_reason}")
+
+    def begin(self) -> None:
+        """Clears the folder for a run that begins, and writes its config."""
+        self.team.wait()  # all have seen what was there
         if self.team.first:
+            if not self.is_resumed:
+                clear(self.out)
             self.out.mkdir(parents=True, exist_ok=True)
-            write_json(self.out / "config.json", self.config.to_dict())
+            write_json(self.out / CONFIG, self.config.to_dict())
         self.team.wait()
-        self._prepare()
 
-    def _prepare(self) -> None:
-        """The model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
-        self.model.gradient_checkpointing = self.config.run.recompute == "full"
-        self._ops = self.model.norm.ops
-        ops = self._ops
-        if self.model.tok_embeddings.weight.device.type == "cpu":
-            ops = CPU_OPS
-            library.keep_freed_memory(True)  # every step asks for the same again
-        if self.config.run.recompute == "selective":
-            ops = SelectiveOps(ops)
-        use_ops(self.model, ops)
-        self.kept = ops.hooks if isinstance(ops, SelectiveOps) else nullcontext
-        self.model.train()
-
-    def step(self, number: int, batches: StepBatches, watch: "Watch | NullMonitor") -> None:
+    def step(self, number: int, batches: StepBatches, watch: Monitor, signals: StopSignals | None = None) -> None:
         """One step, from where it is under way."""
         run = self.config.run
+        signals = signals or StopSignals()
         supervised = sum(row.supervised for batch in batches for row in batch)
+        recompute = self.model.norm.ops
+        kept = recompute.hooks if isinstance(recompute, SelectiveOps) else nullcontext
         while self.under_way.batch < len(batches):
             batch = self.under_way.batch
             self.counter.batch = (number * run.accumulate + batch) * self.team.size + self.team.rank
-            with self.kept():
+            with kept():
                 accumulate(self.model, batches[batch], supervised, self.under_way, self.team)
-            if self.under_way.batch < len(batches) and self._overdue():
-                self.save()
-        optimizer = self.config.optimizer
-        rate = learning_rate(number, self.schedule.steps, optimizer.lr, optimizer.warmup, optimizer.schedule)
-        measured = finish(batches, self.under_way, self.optimizer, rate, optimizer.clip, self.team)
+            if self.under_way.batch < len(batches):
+                self._pause(signals, is_due=False)
+        rate = self.phases[-1].rate(number)
+        measured = finish(batches, self.under_way, self.optimizer, rate, self.config.optimizer.clip, self.team)
         self.log.append({"step": number + 1, "lr": rate, **measured})
         self._skip(batches, measured)
         self.cursor, self.under_way = Cursor(number + 1), StepState()
         improved = self._measure(watch)
         watch.step(self.log[-1])
-        last = number + 1 == self.schedule.steps
-        if last or improved or (number + 1) % run.checkpoint_every == 0 or self._overdue():
-            self.save()
+        self.early_reason = self._find_early_reason()
+        self._pause(signals, is_due=self._is_ended() or improved or (number + 1) % run.checkpoint_every == 0)
 
-    def save(self) -> None:
-        """A checkpoint of this moment."""
-        cursor = Cursor(self.cursor.step, self.under_way.batch)
-        best = None if self.best is None else Cursor(self.best[1])
-        self.checkpoints.save(cursor, self._state(), self._tensors(), self._gradients(), best)
-        self.saved = time.monotonic()
+    def _pause(self, signals: StopSignals, is_due: bool) -> None:
+        """Between two batches: a checkpoint if one is due, by the count, the clock, or a signal to any process.
 
-    def end(self) -> None:
-        """The hat, in files."""
-        self.model.eval()
-        self.model.gradient_checkpointing = False
-        use_ops(self.model, self._ops)
-        for layer in lora_layers(self.model).values():
-            layer.noise = None
-        library.keep_freed_memory(False)
-        self._save_hat(HAT)
-
-    def _state(self) -> dict[str, Any]:
-        half = self.under_way
-        return {
-            "identity": self.identity,
-            "paths": self.paths,
-            "optimizer_steps": self.optimizer.steps,
-            "under_way": {"seconds": half.seconds, "each": self.team.each([half.nats, half.positions, half.pairs])},
-            "log": self.log,
-            "skipped": self.skipped,
-            "best": self.best,
-        }
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Every tensor of a checkpoint as it is held, to be written, or to be written over."""
-        held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
-        kept = {name: self.team.like(*pair) for name, pair in self.optimizer.saved().items()}
-        return {**held, **kept}
-
-    def _gradients(self) -> dict[str, Tensor]:
-        """The gradients of a step that is half done: this process's own where each has the whole model."""
-        return {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
-
-    def _restore(self, state: dict[str, Any], path: Path) -> None:
-        """Half a step is saved as each process had it: as many go on bit for bit, others from sums of what there is."""
-        if self.team.first and (other := differences(state.get("paths", self.paths), self.paths)):
-            print(f"resume: {path.name} was computed on other paths, so bits will differ: {other}")
-        self.cursor = Cursor(state["cursor"][0])
-        mine = self.team.share(state["under_way"]["each"])
-        nats, positions, pairs = (sum(column) for column in zip([0.0, 0.0, 0.0], *mine, strict=True))
-        seconds = state["under_way"]["seconds"]
-        self.under_way = StepState(state["cursor"][1], nats, int(positions), int(pairs), seconds)
-        self.log, self.skipped, self.best = state["log"], state["skipped"], state["best"]
-        self.optimizer.steps = state["optimizer_steps"]
-        if self.under_way.batch:
-            for parameter in self.parameters.values():
-                parameter.grad = torch.zeros_like(parameter)
-        tensors = self._tensors()
-        self.checkpoints.fill(state, path, tensors, self._gradients())
-        self.optimizer.take(tensors)
-
-    def _overdue(self) -> bool:
-        """True if a checkpoint is due by the clock of the first process, so that all agree."""
+        Raises RunStopped after a signal, but for a run that is at its end.
+        """
         minutes = self.config.run.checkpoint_minutes
-        return minutes > 0 and self.team.agreed(time.monotonic() - self.saved >= 60 * minutes)
+        is_late = self.team.first and minutes > 0 and time.monotonic() - self.saved >= 60 * minutes
+        received, late = (count > 0 for count in self.team.sum([float(bool(signals.received)), float(is_late)]))
+        if is_due or received or late:
+            self.save()
+        if received and not self._is_ended():
+            batch = f" and {self.under_way.batch} batches" if self.under_way.batch else ""
+            raise RunStopped(
+                f"{self.out}: stopped by {signals.received or 'a signal to another process'} after "
+                f"{self.cursor.step:,} of {self.steps:,} steps{batch}, with a checkpoint"
+            )
+
+    def _is_ended(self) -> bool:
+        """True between steps if none follows: all are done, or the run is to end here with its hat."""
+        return not self.under_way.batch and (self.cursor.step >= self.steps or bool(self.early_reason))
+
+    def _find_early_reason(self) -> str:
+        """Why the run ends after this step, which is not its last; "" if it does not."""
+        if self.cursor.step >= self.steps:
+            return ""
+        patience = self.config.watch.patience
+        if patience and self.best is not None:
+            tried = sum("held_out_loss" in row for row in self.log[self.best[1] :])
+            if tried >= patience:
+                return f"no better held-out loss than after step {self.best[1]:,} (watch.patience = {patience})"
+        return "asked to stop" if self.team.broadcast_bool(is_asked_to_stop(self.out)) else ""
 
     def _skip(self, batches: StepBatches, measured: Row) -> None:
         """Counts a step that was skipped, and stops the run after too many in a row."""
@@ -234,9 +243,9 @@ class Trainer:
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def _measure(self, watch: "Watch | NullMonitor") -> bool:
+    def _measure(self, watch: Monitor) -> bool:
         """The held-out loss, where it is time; whether it is the best so far, whose hat is then kept."""
-        if self.held_out is None or not self.held_out.due(self.cursor.step, self.schedule.steps):
+        if self.held_out is None or not self.held_out.due(self.cursor.step, self.steps):
             return False
         row = self.held_out.measure(self.model, self.cursor.step, self.team)
         self.log[-1]["held_out_loss"] = row["loss"]
@@ -244,76 +253,119 @@ class Trainer:
         improved = self.best is None or row["loss"] < self.best[0]
         if improved:
             self.best = (row["loss"], self.cursor.step)
-            self._save_hat(BEST)
+            self.save_hat(BEST)
         return improved
 
-    def _save_hat(self, folder: str) -> None:
+    # Its files
+
+    def save_hat(self, folder: str) -> None:
+        """The hat as it is now, with its provenance, in a folder of the run."""
+        save_trained_adapter(self.model, self.config.adapter.name, self.out / folder, self._record(), self.team)
+
+    def _record(self) -> dict[str, Any]:
         notes = {**self.notes, "training": self.config.to_dict(), "steps": self.cursor.step}
-        save_trained_adapter(self.model, self.config.adapter.name, self.out / folder, notes, self.team)
+        if len(self.phases) > 1:
+            notes["phases"] = [phase.to_json() for phase in self.phases]
+        if self.early_reason:
+            notes["ended_early"] = {"of_steps": self.steps, "reason": self.early_reason}
+        return notes
+
+    def save(self) -> None:
+        """A checkpoint of this moment."""
+        cursor = Cursor(self.cursor.step, self.under_way.batch)
+        best = None if self.best is None else Cursor(self.best[1])
+        self.checkpoints.save(cursor, self._state(), self._tensors(), self._gradients(), best)
+        self.saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        half = self.under_way
+        sums = [half.nats, half.positions, half.pairs]
+        options = layer_configs(self.model, self.config.adapter.name)
+        return {
+            "identity": self.identity,
+            "phases": [phase.to_json() for phase in self.phases],
+            "paths": self.paths,
+            "optimizer_steps": self.optimizer.steps,
+            "under_way": {"seconds": half.seconds, "each": self.team.all_gather(sums)},
+            "log": self.log,
+            "skipped": self.skipped,
+            "best": self.best,
+            "config": self.config.to_dict(),
+            "source": self.model.source,
+            "layers": {path: asdict(one) for path, one in options.items()},
+            "notes": self._record(),
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every tensor of a checkpoint as it is held, to be written, or to be written over."""
+        held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        kept = {name: self.team.as_sharded(*pair) for name, pair in self.optimizer.saved().items()}
+        return {**held, **kept}
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """The gradients of a step that is half done: this process's own where each has the whole model."""
+        return {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
+
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
+        """Half a step is saved as each process had it: as many go on bit for bit, others from sums of what there is."""
+        check_same_run(state["identity"], self.identity, path)
+        self.cursor = Cursor(state["cursor"][0])
+        self._restore_phases(state, path)
+        if self.team.first and (other := path_differences(state.get("paths", self.paths), self.paths)):
+            print(f"resume: {path.name} was computed on other paths, so bits will differ: {other}")
+        mine = self.team.share(state["under_way"]["each"])
+        nats, positions, pairs = (sum(column) for column in zip([0.0, 0.0, 0.0], *mine, strict=True))
+        seconds = state["under_way"]["seconds"]
+        self.under_way = StepState(state["cursor"][1], nats, int(positions), int(pairs), seconds)
+        self.log, self.skipped, self.best = state["log"], state["skipped"], state["best"]
+        self.optimizer.steps = state["optimizer_steps"]
+        if self.under_way.batch:
+            for parameter in self.parameters.values():
+                parameter.grad = torch.zeros_like(parameter)
+        tensors = self._tensors()
+        self.checkpoints.fill(state, path, tensors, self._gradients())
+        self.optimizer.take(tensors)
+
+    def _restore_phases(self, state: dict[str, Any], path: Path) -> None:
+        """The schedule goes on, or a new one begins where the length of the run is another than it was."""
+        (planned,) = self.phases
+        if "phases" in state:
+            stored = [Phase(**phase) for phase in state["phases"]]
+        else:  # of an earlier version, whose schedule was that of one config
+            defaults = settings_of(TrainConfig().to_dict())
+            stored = [Phase(0, planned.end, {key: state["identity"].get(key, defaults[key]) for key in defaults})]
+        self.phases = phases_from(stored, planned, self.cursor.step, str(path))
+        if self.team.first and len(self.phases) > len(stored):
+            new = self.phases[-1]
+            schedule, lr = new.settings["optimizer.schedule"], new.settings["optimizer.lr"]
+            print(
+                f"resume: steps {new.start + 1:,} to {new.end:,} have a schedule of their own, {schedule} from {lr:g}: "
+                "the run will not be one that had this length from its beginning"
+            )
 
 
-def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
-    """Puts the hat that a config describes on a base, in use; returns the clock of its dropout."""
-    table, counter = config.adapter, BatchCounter(config.run.seed)
-    add_adapter(
-        model,
-        table.name,
-        rank=table.rank,
-        alpha=table.alpha,
-        targets=table.targets,
-        dropout=table.dropout,
-        rslora=table.rslora,
-        dora=table.dora,
-        seed=config.run.seed,
-    )
-    use_adapter(model, table.name)
-    for number, layer in enumerate(lora_layers(model).values()):
-        layer.noise = DropoutSeed(counter, number)
-    return counter
+class PreparedModel:
+    """A model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
 
+    def __init__(self, model: Llama, recompute: str) -> None:
+        self._model, self._recompute = model, recompute
+        self._before = model.norm.ops
 
-def save_trained_adapter(model: Llama, name: str, folder: Path, notes: dict[str, Any], team: SingleProcess) -> None:
-    """The hat's files, from the first process; one that is cut is put together on a base that holds nothing else."""
-    if team.shards:
-        with torch.device("meta"):
-            holder = Llama(model.config)
-        holder.source = model.source
-        for path, layer in lora_layers(model).items():
-            matrices = (team.whole(layer.lora_A[name].detach()).cpu(), team.whole(layer.lora_B[name].detach()).cpu())
-            lora_layer(holder, path).add(name, layer.configs[name], *matrices, trainable=False)
-        model = holder
-    if team.first:
-        save_adapter(model, name, folder, notes=notes)
-    team.wait()
+    def __enter__(self) -> None:
+        self._model.gradient_checkpointing = self._recompute == "full"
+        ops = self._before
+        if self._model.tok_embeddings.weight.device.type == "cpu":
+            ops = CPU_OPS
+            library.keep_freed_memory(True)  # every step asks for the same again
+        if self._recompute == "selective":
+            ops = SelectiveOps(ops)
+        use_ops(self._model, ops)
+        self._model.train()
 
-
-def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team: SingleProcess) -> AdamW:
-    """AdamW as the config has it; with LoRA+ lora_B has a rate of its own."""
-    table = config.optimizer
-    b1, b2 = table.betas
-    rates = {name: table.lora_plus for name in parameters if name.endswith(".lora_B")}
-    parts = {name: team.part(parameter) for name, parameter in parameters.items()}
-    return AdamW(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts)
-
-
-def products_of(model: Llama) -> dict[str, str]:
-    """The paths of products with the model's quantized weights (`paths_in_use`)."""
-    weights = [module.quantized for module in model.modules() if isinstance(module, QuantLinear)]
-    return paths_in_use(weights, model.norm.weight.dtype)
-
-
-def differences(before: dict[str, str], now: dict[str, str]) -> str:
-    """The paths that changed, in one line; empty if none did."""
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return "; ".join(f"{name}: {before.get(name, 'none')}, now {now.get(name, 'none')}" for name in names)
-
-
-def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:
-    """The identity of a run: the config's keys that a result depends on, the base's fingerprint, the data's sha256."""
-    keys = {f"{table}.{key}": value for table, values in config.to_dict().items() for key, value in values.items()}
-    data = hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode())
-    return {
-        **{key: value for key, value in keys.items() if key not in NOT_IN_IDENTITY},
-        "base.fingerprint": model.source.get("fingerprint"),
-        "data.sha256": data.hexdigest(),
-    }
+    def __exit__(self, *_: object) -> None:
+        self._model.eval()
+        self._model.gradient_checkpointing = False
+        use_ops(self._model, self._before)
+        for layer in lora_layers(self._model).values():
+            layer.noise = None
+        library.keep_freed_memory(False)

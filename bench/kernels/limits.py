@@ -1,5 +1,7 @@
 """The limits of a machine, measured in the run whose figures are compared with them."""
 
+import time
+
 import torch
 
 from ..timing import Call, Rotation, event_stopwatch, interleave, wall_stopwatch
@@ -25,6 +27,15 @@ def measure_product(device: torch.device, dtype: torch.dtype, repetitions: int =
     side = GPU_SIDE if device.type == "cuda" else CPU_SIDE
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / _least_ms(lambda: left @ right.T, device, repetitions) / 1e9
+
+
+def share_of_cores(repetitions: int = 3) -> float:
+    """CPU time of a large product over elapsed time, a thread: near 1 where nothing else has the cores."""
+    left = torch.ones(CPU_SIDE, CPU_SIDE)
+    started, spent = time.perf_counter(), time.process_time()
+    for _ in range(repetitions):
+        left @ left
+    return (time.process_time() - spent) / (time.perf_counter() - started) / torch.get_num_threads()
 
 
 def _least_ms(call: Call, device: torch.device, repetitions: int = 10) -> float:

@@ -35,7 +35,7 @@ def ours(folder: Path) -> StepBatches:
     )
     tokens = torch.load(folder / "tokens.pt", weights_only=True)[0]
     run = Trainer(model, _examples(tokens, Example), config)
-    run.begin(resume=False, overwrite=True)
+    run.prepared().__enter__()  # until the process ends
     with torch.no_grad():
         for path in stored.pairs:
             pair = stored.reorder_rope_rows(path, model.config)

@@ -5,7 +5,6 @@ Only `run` imports torch, so that `lowrank --help` answers at once.
 Exit status: 0 done, 1 a check failed or a run could not finish, 2 the caller's mistake, told in one line.
 """
 
-import argparse
 import io
 import logging
 import os
@@ -32,6 +31,7 @@ from . import (
     reproduce,
     train,
 )
+from .arguments import AnyOrderParser
 from .flags import in_flags
 
 VERBS = (
@@ -40,7 +40,7 @@ VERBS = (
 )
 
 
-class OneLineParser(argparse.ArgumentParser):
+class OneLineParser(AnyOrderParser):
     """Tells a mistake in one line, with the place to look."""
 
     def error(self, message: str) -> NoReturn:
@@ -77,8 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status: int = args.run(args)
         return status
-    except KeyboardInterrupt:
-        print("lowrank: interrupted: what was finished is whole, and nothing is half-written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        said = str(stop) or "interrupted: what was finished is whole, and nothing is half-written"
+        print(f"lowrank: {said}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

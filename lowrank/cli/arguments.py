@@ -1,6 +1,10 @@
 """Arguments that several verbs share, and how their values are read."""
 
 import argparse
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +14,29 @@ if TYPE_CHECKING:
 WEIGHTS_HELP = "fp32, bf16, fp16, int8, nf4, nf4-dq, fp4, fp4-dq, or dequant:FORMAT"
 
 
-def add_verb(verbs: Any, name: str, help: str, example: str) -> argparse.ArgumentParser:
+class AnyOrderParser(argparse.ArgumentParser):
+    """Takes what `add_recipe_words` is for also behind options, where argparse would leave it over.
+
+    bare: the value of options that may stand without one, as `--resume` does beside `--resume=auto`; argparse would
+    take the next word for it.
+    """
+
+    bare: Mapping[str, str] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """argparse's; a parser without such words leaves over what it does."""
+        words = sys.argv[1:] if args is None else list(args)
+        words = [f"{word}={self.bare[word]}" if word in self.bare else word for word in words]
+        found, rest = super().parse_known_args(words, namespace)
+        if any(action.dest == "words" for action in self._actions):
+            found.words = [*(found.words or []), *(word for word in rest if not word.startswith("-"))]
+            rest = [word for word in rest if word.startswith("-")]
+        return found, rest
+
+
+def add_verb(verbs: Any, name: str, help: str, example: str) -> AnyOrderParser:
     """A verb with its help line, an example, and --debug."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
+    parser: AnyOrderParser = verbs.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
@@ -42,6 +66,20 @@ def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="take a hat although it was made for another base")
 
 
+def add_recipe_words(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+    """One word and "table.key=value" overrides, before, between and behind options: `recipe_words` tells them apart."""
+    parser.add_argument("words", nargs="*", metavar=metavar, help=help)
+
+
+def recipe_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """(the word that is no override, or None, and the others) of the words of a command line"""
+    named = next((word for word in words if not re.match(r"\w+\.\w+\s*=", word)), None)
+    rest = list(words)
+    if named is not None:
+        rest.remove(named)
+    return named, rest
+
+
 def named_folder(text: str) -> tuple[str, Path]:
     """ "finance=runs/hat" -> ("finance", Path("runs/hat"))"""
     name, equals, folder = text.partition("=")
@@ -57,12 +95,36 @@ def compute_dtype(name: str | None) -> "torch.dtype | None":
     return None if name is None else DENSE_DTYPES[name]
 
 
+def file_to_write(text: str) -> Path:
+    """A file in a folder that is there: a page or rows of long work must not come to nothing by a slip of the hand."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file, {text!r} is a folder")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be in a folder that is there, got {text!r}")
+    return path
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """--overwrite, for `refuse_existing`."""
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+
+
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """Raises ValueError for something that is there and not to be overwritten."""
+    if not overwrite and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise ValueError(f"{out}: is there already: name another, or --overwrite it")
+
+
 def read_bytes(text: str) -> float:
-    """ "80MB" -> 80e6; kB, MB, GB are decimal, KiB, MiB, GiB binary, a bare number is bytes."""
+    """ "80MB" -> 80e6; kB, MB, GB are decimal, KiB, MiB, GiB binary, a bare number is bytes; one at least."""
     units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "b": 1, "": 1}
     number = text.rstrip("kKmMgGiIbB ")
     unit = text[len(number) :].strip().lower()
     try:
-        return float(number) * units[unit]
+        size = float(number) * units[unit]
     except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"must be a size such as 80MB, got {text!r}") from None
+        size = math.nan
+    if not 1 <= size < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a size such as 80MB, got {text!r}")
+    return size

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_force, add_verb
+from .arguments import add_force, add_overwrite, add_verb, refuse_existing
 
 
 def add(verbs: Any) -> None:
@@ -25,6 +25,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--base-name", help='of a hat for PEFT: what it is to load, e.g. "meta-llama/Llama-2-7b-hf"')
     parser.add_argument("--template", default="", help="of a base in gguf: its chat template, e.g. alpaca")
     add_force(parser)
+    add_overwrite(parser)
     parser.set_defaults(run=run)
 
 
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes what was asked for, which is read back and compared, and says how large it is."""
     from ..adapters.peft_config import CONFIG_FILE
 
+    refuse_existing(args.out, args.overwrite)
     hat = (Path(args.source) / CONFIG_FILE).is_file()
     if args.format == "peft":
         from ..adapters.export import export_peft

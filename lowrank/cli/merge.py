@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..text_table import table
-from .arguments import add_force, add_verb
+from .arguments import add_force, add_overwrite, add_verb, refuse_existing
 
 if TYPE_CHECKING:
     from ..adapters.merge import Merged, Survival
@@ -43,6 +43,7 @@ def add(verbs: Any) -> None:
         "--n", type=int, default=4, help="documents to measure the change in logits and loss on; 0: do not (default: 4)"
     )
     add_force(parser)
+    add_overwrite(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(run=run)
 
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.n < 0:
         raise ValueError(f"--n must be at least 0, got {args.n}")
+    refuse_existing(args.out, args.overwrite)
     base = base_folder(args.base)
     if args.data:
         conversations = read_conversations(args.data)[: args.n]

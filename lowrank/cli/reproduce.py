@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text_table import table
-from .arguments import add_verb
+from .arguments import add_recipe_words, add_verb, recipe_words
 from .flags import flags_in_errors
 
 
@@ -18,8 +18,11 @@ def add(verbs: Any) -> None:
         "the write-up in one command: both hats, on 4 bit and on full precision, its claims beside ours",
         "lowrank reproduce llama-2-7b --mixture data/mixture/train.jsonl --from data/mixture --device cuda",
     )
-    parser.add_argument("base", metavar="BASE", help='folder of full-precision weights, or "embedded"')
-    parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="put over both training runs")
+    add_recipe_words(
+        parser,
+        "BASE|table.key=value",
+        'folder of full-precision weights, or "embedded"; overrides are put over both training runs',
+    )
     parser.add_argument(
         "--mixture",
         type=Path,
@@ -47,16 +50,19 @@ def run(args: argparse.Namespace) -> int:
 
     if args.n < 1:
         raise ValueError(f"--n must be at least 1, got {args.n}")
+    base, overrides = recipe_words(args.words)
+    if base is None:
+        raise ValueError('name the base: a folder of full-precision weights, or "embedded"')
     with flags_in_errors(
         {"mixture: ": "--mixture: ", "public sets in ": "--from ", "name another state folder": "name a new --out"}
     ):
         found = reproduce(
-            args.base,
+            base,
             args.mixture,
             args.out,
             public_sets=args.public,
             full=args.full,
-            overrides=args.overrides,
+            overrides=overrides,
             n=args.n,
             device=args.device,
             progress=not args.json,

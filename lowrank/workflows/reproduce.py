@@ -21,6 +21,7 @@ from .. import __version__
 from ..adapters.accounting import base_items
 from ..atomic_io import write_json, write_text
 from ..checkpoints.embedded import EMBEDDED, base_folder
+from ..checkpoints.load import load_tokenizer
 from ..checkpoints.open_base import open_base
 from ..data.documents.document import make_documents
 from ..eval.grid.cache import base_sha256
@@ -33,9 +34,8 @@ from ..eval.tasks.documents import Documents
 from ..eval.tasks.entities import Entities
 from ..eval.tasks.sentiment import Sentiment
 from ..eval.tasks.task import Task
-from ..train.checkpoint import Checkpoints
 from ..train.config import TrainConfig
-from ..train.data import DOCUMENTS_SEED
+from ..train.data import DOCUMENTS_SEED, RunData, read_run_data
 from ..train.from_config import Result, train_from_config
 from .writeup_claims import Claim, claims
 
@@ -103,7 +103,9 @@ def reproduce(
     full = full or ("fp32" if base == EMBEDDED else "bf16")
     tasks = _tasks(n, public_sets)
     configs = {name: _config(name, base, mixture, out, overrides, device) for name in RECIPES}
-    trained = {name: _train(config, progress) for name, config in configs.items()}
+    tokenizer = load_tokenizer(folder)
+    data = {name: read_run_data(config, tokenizer) for name, config in configs.items()}
+    trained = {name: _train(config, data[name], progress) for name, config in configs.items()}
     hats = {name: result.hat for name, result in trained.items()}
     cells = evaluate_grid(folder, hats, (FOUR_BIT, full), tasks, device=device, state=out / "cells", progress=progress)
     found = [*claims(open_base(folder).config, _measured(folder, trained)), *_results(compare(cells))]
@@ -145,8 +147,8 @@ def _toml(table: str, values: Mapping[str, Any]) -> str:
     return f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
-def _train(config: TrainConfig, progress: bool) -> Result:
-    return train_from_config(config, resume=bool(Checkpoints(Path(config.run.out), 1).cursors()), progress=progress)
+def _train(config: TrainConfig, data: RunData, progress: bool) -> Result:
+    return train_from_config(config, data=data, resume="auto", progress=progress)
 
 
 def _results(comparisons: Sequence[Comparison]) -> list[Claim]:
@@ -189,7 +191,7 @@ def _about(
     device: str,
 ) -> dict[str, str]:
     tested = "not at hand: sentiment and entities were not evaluated" if public_sets is None else str(public_sets)
-    rates = ", ".join(f"{name} {c.optimizer.lr:g} for {c.run.epochs} epochs" for name, c in configs.items())
+    rates = ", ".join(f"{name} {c.optimizer.lr:g} for {c.run.epochs:g} epochs" for name, c in configs.items())
     return {
         "base": base,
         "base, SHA-256": base_sha256(folder)[:16],

@@ -24,7 +24,7 @@ def test_the_newest_are_kept_in_the_order_of_steps_and_batches(tmp_path: Path) -
     assert checkpoints.cursors() == [Cursor(2), Cursor(10)]
     checkpoints.save(Cursor(10, 4), STATE, TENSORS, {})
     assert names(checkpoints) == ["step-00000010-batch-0004.pt", "step-00000010.pt"]
-    assert checkpoints.load({})[0]["cursor"] == (10, 4)
+    assert checkpoints.load()[0]["cursor"] == (10, 4)
 
 
 @pytest.mark.parametrize("begin", [lambda checkpoints: checkpoints.load({}), Checkpoints.clear], ids=["resume", "anew"])
@@ -49,7 +49,7 @@ def test_the_generators_go_on_from_where_they_were(tmp_path: Path) -> None:
     checkpoints.save(Cursor(1), STATE, TENSORS, {})
     drawn = torch.rand(3)
     torch.manual_seed(5)
-    checkpoints.load({})
+    checkpoints.load()
     assert torch.equal(torch.rand(3), drawn)
 
 

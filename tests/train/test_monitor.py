@@ -77,11 +77,8 @@ def test_rows_that_a_resumed_run_will_write_again_are_dropped(tmp_path: Path, ou
     held = [{"step": step, "loss": 1.0, "samples": []} for step in (2, 4, 6)]
     (tmp_path / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held))
 
-    class Steps:
-        steps = 9
-
     log = [{**ROWS[0], "step": step} for step in range(1, 5)]
-    with Watch(tmp_path, config(tmp_path), Steps(), None, log, False, None):
+    with Watch(tmp_path, config(tmp_path), 9, None, log, False, None):
         pass
     assert [row["step"] for row in read_rows(tmp_path / "held_out.jsonl")] == [2, 4]
     assert len(read_rows(tmp_path / "train.jsonl")) == 4
@@ -154,11 +151,8 @@ def test_tensorboard_takes_the_figures(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_stands_behind_the_bar(tmp_path: Path, embedded: Path) -> None:
     from lowrank.model.config import read_config
 
-    class Steps:
-        steps = 9
-
     row = {"loss": 1.25, "tokens": 500, "seconds": 0.5, "positions": 600, "pairs": 60_000, "supervised_tokens": 300}
-    with Watch(tmp_path, config(tmp_path), Steps(), read_config(embedded), [], False, 1.0) as watch:
+    with Watch(tmp_path, config(tmp_path), 9, read_config(embedded), [], False, 1.0) as watch:
         shown = watch.shown({**row, "step": 1, "held_out_loss": 1.5})
         assert {key: shown[key] for key in ("loss", "tok/s", "held out")} == {
             "loss": "1.250",

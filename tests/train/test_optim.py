@@ -13,7 +13,7 @@ from lowrank.adapters.files import load_adapter, save_adapter
 from lowrank.checkpoints.load import load
 from lowrank.kernels.llama_ops.linear_cross_entropy import linear_cross_entropy
 from lowrank.model.loss import HeadLoss, full_logits_loss, next_token_loss
-from lowrank.train.optim import AdamW, clip_gradients, learning_rate
+from lowrank.train.optim import AdamW, clip_gradients, learning_rate, warmup_steps
 
 
 def parameters(seed: int = 0) -> dict[str, nn.Parameter]:
@@ -124,6 +124,19 @@ def test_clipping_leaves_a_gradient_of_zero_alone() -> None:
     assert w.grad.tolist() == [0.0] * 3
 
 
+def test_no_clipping_leaves_every_bit() -> None:
+    w = nn.Parameter(torch.ones(3))
+    w.grad = torch.tensor([3.0e8, -1e-8, 4.0e8])
+    before = w.grad.clone()
+    assert clip_gradients([w], math.inf).item() == pytest.approx(5e8)
+    assert torch.equal(w.grad, before)
+
+
+@pytest.mark.parametrize(("warmup", "ratio", "steps"), [(0, 0.0, 0), (7, 0.0, 7), (0, 0.03, 2), (0, 0.5, 20)])
+def test_a_warm_up_is_steps_or_a_share_of_them_rounded_up(warmup: int, ratio: float, steps: int) -> None:
+    assert warmup_steps(39, warmup, ratio) == steps
+
+
 @pytest.mark.parametrize(
     ("arguments", "rates"),
     [
@@ -134,6 +147,10 @@ def test_clipping_leaves_a_gradient_of_zero_alone() -> None:
         ({"steps": 5, "warmup": 2, "schedule": "cosine"}, [1, 2, 2, 1, 0]),
         ({"steps": 5, "warmup": 2, "schedule": "cosine", "floor": 0.1}, [1, 2, 2, 1.1, 0.2]),
         ({"steps": 1, "warmup": 0, "schedule": "cosine"}, [2]),
+        ({"steps": 5, "warmup": 0, "schedule": "linear"}, [2, 1.5, 1, 0.5, 0]),
+        ({"steps": 5, "warmup": 2, "schedule": "linear"}, [1, 2, 2, 1, 0]),
+        ({"steps": 5, "warmup": 0, "schedule": "linear", "floor": 0.5}, [2, 1.75, 1.5, 1.25, 1]),
+        ({"steps": 3, "warmup": 5, "schedule": "linear"}, [0.4, 0.8, 1.2]),
         ({"steps": 2, "warmup": 2, "schedule": "cosine"}, [1, 2]),
     ],
     ids=str,

@@ -262,11 +262,11 @@ def test_a_gradient_that_is_not_finite_names_its_layer(base, examples, tmp_path)
     settings = config(tmp_path).to_dict()
     settings["optimizer"]["max_skipped"] = 0
     run = trainer.Trainer(model, examples, TrainConfig.from_dict(settings))
-    run.begin(resume=False, overwrite=False)
     run.parameters["layers.0.attention.wo.lora_B"].register_hook(lambda gradient: gradient * float("inf"))
     with (
         pytest.raises(FloatingPointError, match=r"step 1: the gradient of layers\.0\.attention\.wo\.lora_B is not"),
-        Watch(tmp_path, run.config, run.schedule, model.config, [], False, None) as watch,
+        run.prepared(),
+        Watch(tmp_path, run.config, run.steps, model.config, [], False, None) as watch,
     ):
         run.step(*next(run.schedule.from_step(0)), watch)
 

@@ -36,11 +36,11 @@ class SingleProcess:
         """The sum over all processes."""
         return values
 
-    def each(self, values: Sequence[float]) -> list[list[float]]:
+    def all_gather(self, values: Sequence[float]) -> list[list[float]]:
         """The values of every process."""
         return [[float(value) for value in values]]
 
-    def agreed(self, answer: bool) -> bool:
+    def broadcast_bool(self, answer: bool) -> bool:
         """The boolean of the first process, broadcast to all."""
         return answer
 
@@ -48,25 +48,25 @@ class SingleProcess:
         """Sums the gradients over all processes, and clips them; returns their norm as it was."""
         return clip_gradients(parameters, max_norm).item()
 
-    def keep(self, layer: nn.Module) -> None:
+    def keep_shard(self, layer: nn.Module) -> None:
         """Drops the shards of a newly loaded linear that belong to other ranks."""
 
-    def place(self, model: Llama) -> None:
+    def shard_model(self, model: Llama) -> None:
         """Shards the model over the processes, if the config asks for it."""
 
-    def like(self, parameter: Tensor, value: Tensor) -> Tensor:
+    def as_sharded(self, parameter: Tensor, value: Tensor) -> Tensor:
         """A local value, such as a moment, as a tensor sharded like its parameter."""
         return value
 
-    def part(self, parameter: Tensor) -> Part:
+    def shard_of(self, parameter: Tensor) -> Part:
         """The part of a parameter that this process stores."""
         return Part(parameter.numel())
 
-    def cut(self, whole: Tensor, like: Tensor) -> Tensor:
+    def shard_like(self, whole: Tensor, like: Tensor) -> Tensor:
         """The local shard of a full tensor, sharded like another."""
         return whole
 
-    def whole(self, tensor: Tensor) -> Tensor:
+    def gather(self, tensor: Tensor) -> Tensor:
         """The full tensor, gathered from all processes."""
         return tensor
 

@@ -55,13 +55,13 @@ class TorchrunGroup(SingleProcess):
         dist.all_reduce(total)
         return [float(value) for value in total]
 
-    def each(self, values: Sequence[float]) -> list[list[float]]:
+    def all_gather(self, values: Sequence[float]) -> list[list[float]]:
         rows = torch.zeros(self.size, len(values), dtype=torch.float64)
         rows[self.rank] = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(rows)
         return [list(map(float, row)) for row in rows]
 
-    def agreed(self, answer: bool) -> bool:
+    def broadcast_bool(self, answer: bool) -> bool:
         return self.sum([float(answer and self.first)]) != [0.0]
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
@@ -74,8 +74,8 @@ class TorchrunGroup(SingleProcess):
         (total,) = self.sum([float(square)])
         return clip_gradients(held, max_norm, norm=torch.tensor(total).sqrt().float()).item()
 
-    def keep(self, layer: nn.Module) -> None:
-        """Keeps this process's part of every tensor, until `place`; the layer is left with shapes without data."""
+    def keep_shard(self, layer: nn.Module) -> None:
+        """Keeps this process's part of every tensor, until `shard_model`; leaves shapes without data."""
         if not self.shards:
             return
         _as_parameters(layer)
@@ -89,7 +89,7 @@ class TorchrunGroup(SingleProcess):
         del whole, cut
         _give_back_memory()
 
-    def place(self, model: Llama) -> None:
+    def shard_model(self, model: Llama) -> None:
         """Shards the model over the processes, if the config asks for it."""
         if not self.shards:
             return
@@ -109,7 +109,7 @@ class TorchrunGroup(SingleProcess):
                 module.set_gradient_divide_factor(1.0)  # the loss has been divided by the tokens of all
                 module.set_force_sum_reduction_for_comms(True)  # gloo knows the plain sum alone
 
-    def like(self, parameter: Tensor, value: Tensor) -> Tensor:
+    def as_sharded(self, parameter: Tensor, value: Tensor) -> Tensor:
         """A local value, such as a moment, as a tensor sharded like its parameter."""
         if not isinstance(parameter, DTensor):
             return value
@@ -119,7 +119,7 @@ class TorchrunGroup(SingleProcess):
         shape, stride = parameter.shape, parameter.stride()
         return DTensor.from_local(value, mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
 
-    def part(self, parameter: Tensor) -> Part:
+    def shard_of(self, parameter: Tensor) -> Part:
         """Rows are cut as `torch.chunk` cuts them: the last process may have fewer, or none."""
         if not isinstance(parameter, DTensor):
             return Part(parameter.numel())
@@ -128,10 +128,10 @@ class TorchrunGroup(SingleProcess):
         columns = parameter.numel() // rows
         return Part(parameter.numel(), tuple(begin * columns for begin in begins), self.rank, _largest)
 
-    def cut(self, whole: Tensor, like: Tensor) -> Tensor:
+    def shard_like(self, whole: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
 
-    def whole(self, tensor: Tensor) -> Tensor:
+    def gather(self, tensor: Tensor) -> Tensor:
         """The full tensor, gathered from all processes."""
         full: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         return full

@@ -4,6 +4,7 @@ P weights of the linears of all blocks, p those of the hat, V vocabulary, D mode
 """
 
 import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -44,6 +45,7 @@ def resident_bytes() -> int:
 def _resident(key: str) -> int:
     status = Path("/proc/self/status")
     if not status.exists():  # elsewhere than on Linux the system tells the peak alone
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes in macOS's getrusage(2), kilobytes in others'
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     line = next(line for line in status.read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) * 1024

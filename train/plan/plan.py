@@ -18,7 +18,7 @@ from lowrank.data.encoding.packing import Row
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 from lowrank.model.config import PRESETS, ModelConfig
 
-from ..batch_schedule import BatchSchedule
+from ..batch_schedule import BatchSchedule, run_steps, steps_of_rows
 from ..config import TrainConfig
 from .flops import training_flops
 from .memory import BatchShape, compute_dtype, host_bytes, parts, stored_weights
@@ -119,17 +119,17 @@ Counts = tuple[int, int, int, int, int, int]
 def _counted(config: TrainConfig, examples: Sequence[Example]) -> tuple[Counts, BatchShape]:
     """Counts of exactly the batches that the run will take, and the largest of them."""
     schedule = BatchSchedule.of(examples, config)
-    positions = pairs = 0
+    positions = pairs = tokens = supervised = 0
     largest = BatchShape(0, 0, 0)
     for _, batches in schedule.from_step(0):
         for batch in batches:
             shape = _shape(batch)
             positions += shape.tokens
             pairs += shape.rows * shape.positions**2
+            tokens += sum(map(len, batch))
+            supervised += shape.supervised
             largest = max(largest, shape, key=lambda one: (one.tokens, one.supervised))
-    epochs = config.run.epochs
-    tokens, supervised = sum(map(len, examples)), sum(example.supervised for example in examples)
-    return (len(examples), epochs * tokens, epochs * supervised, positions, pairs, schedule.steps), largest
+    return (len(examples), tokens, supervised, positions, pairs, schedule.steps), largest
 
 
 def _shape(batch: Sequence[Row]) -> BatchShape:
@@ -144,8 +144,9 @@ def _stated(config: TrainConfig) -> tuple[Counts, BatchShape]:
             "data.supervised, so there is nothing to plan with"
         )
     rows = math.ceil(data.tokens / data.pack) if data.pack else data.entries
-    steps = run.epochs * math.ceil(math.ceil(rows / run.batch) / run.accumulate)
-    positions, supervised = run.epochs * data.tokens, run.epochs * data.supervised
+    steps_per_epoch = steps_of_rows(rows, run)
+    steps = run_steps(steps_per_epoch, run)
+    positions, supervised = (round(steps / steps_per_epoch * count) for count in (data.tokens, data.supervised))
     mean = data.tokens / rows
     longest = data.pack or data.max_tokens
     learned = math.ceil(run.batch * longest * data.supervised / data.tokens)

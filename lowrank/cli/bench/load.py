@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...text_table import table
-from ..arguments import add_verb
+from ..arguments import add_verb, file_to_write
 from .sides import rows_of
 
 
@@ -21,7 +21,7 @@ def add(benches: Any) -> None:
     parser.add_argument("--shape", default="tiny", help="tiny (default), 7b, 13b or 70b")
     parser.add_argument("--scratch", type=Path, help="folder for the weights, emptied again: 7b needs 17.5 GB")
     parser.add_argument("--threads", type=int, help="of torch (as many as it takes)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="append the rows, one JSON object a line")
+    parser.add_argument("--out", type=file_to_write, metavar="FILE", help="append the rows, one JSON object a line")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.set_defaults(run=run)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..arguments import file_to_write
+
 
 def add_arguments(parser: argparse.ArgumentParser, turn: str) -> None:
     """--peers, --shape, --turns, --threads, --scratch, --out, --json; `turn` says what one is."""
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser, turn: str) -> None:
     parser.add_argument("--turns", type=int, default=5, help=f"{turn} (5)")
     parser.add_argument("--threads", type=int, help="of torch (as many as there are cores)")
     parser.add_argument("--scratch", type=Path, help="folder for the weights, emptied again: 1 GB")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="append the rows, one JSON object a line")
+    parser.add_argument("--out", type=file_to_write, metavar="FILE", help="append the rows, one JSON object a line")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...data.encoding.template import DEFAULT, TEMPLATES
-from ..arguments import add_verb
+from ..arguments import add_verb, file_to_write
 
 if TYPE_CHECKING:
     from ...data.encoding.batching import Example
@@ -46,7 +46,7 @@ def add(kinds: Any) -> None:
         "--max-tokens", type=int, metavar="N", help=f"longer entries are left out (default: --pack, or {MAX_TOKENS})"
     )
     parser.add_argument("--pack", type=int, metavar="LENGTH", help="show packed rows of that many tokens")
-    parser.add_argument("--html", type=Path, metavar="OUT.html", help="write the tokens as a page instead")
+    parser.add_argument("--html", type=file_to_write, metavar="OUT.html", help="write the tokens as a page instead")
     parser.add_argument("--json", action="store_true", help="print tokens and totals as JSON")
     parser.set_defaults(run=run)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...data.documents.derived import RULES
 from ...data.encoding.template import TEMPLATES
-from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
+from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype, file_to_write
 from ..kinds import chosen_kind
 from .session import FactsRecord, GenerationSession, Use, read_one, shown, side_by_side
 
@@ -57,7 +57,9 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--template", choices=TEMPLATES, help="of --facts (default: that of the hats in use; another is refused)"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with every figure linked to its fact")
+    parser.add_argument(
+        "--html", type=file_to_write, metavar="FILE", help="a page with every figure linked to its fact"
+    )
     parser.add_argument("--json", action="store_true", help="the texts, and with --facts their figures, as JSON")
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from ...text_table import table
-from ..arguments import add_verb
+from ..arguments import add_verb, file_to_write
 
 
 def add(what: Any) -> None:
@@ -23,7 +22,7 @@ def add(what: Any) -> None:
     )
     parser.add_argument("--tensors", action="store_true", help="print a row a tensor")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+    parser.add_argument("--html", metavar="FILE", type=file_to_write, help="write a page with plots")
     parser.set_defaults(run=run)
 
 

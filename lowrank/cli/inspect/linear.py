@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...text_table import table
-from ..arguments import add_force, add_verb
+from ..arguments import add_force, add_verb, file_to_write
 from ..flags import flags_in_errors
 
 
@@ -31,7 +31,7 @@ def add(what: Any) -> None:
     parser.add_argument("--weights", help="int8, nf4, nf4-dq, fp4, fp4-dq (default: nf4-dq, or as stored)")
     add_force(parser)
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+    parser.add_argument("--html", metavar="FILE", type=file_to_write, help="write a page with plots")
     parser.set_defaults(run=run)
 
 

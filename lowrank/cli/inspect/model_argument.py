@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments import file_to_write
+
 if TYPE_CHECKING:
     from ...model.config import ModelConfig
 
@@ -17,7 +19,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="7b (default), 13b, 70b, embedded, a folder, a GGUF file, a params.json or config.json",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots")
+    parser.add_argument("--html", metavar="FILE", type=file_to_write, help="write a page with plots")
 
 
 def config_of(name: str) -> "ModelConfig":

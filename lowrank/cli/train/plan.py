@@ -1,6 +1,7 @@
 """lowrank train RECIPE --plan"""
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from ...text_table import table
@@ -8,6 +9,9 @@ from ...text_table import table
 if TYPE_CHECKING:
     from ...train.config import TrainConfig
     from ...train.plan.plan import RunPlan
+
+
+LOADED = 0.75  # of the cores' time: with less, other work has the rest
 
 
 def show(config: "TrainConfig", as_json: bool) -> int:
@@ -33,14 +37,26 @@ def show(config: "TrainConfig", as_json: bool) -> int:
 
 
 def limit_tflops(config: "TrainConfig") -> float:
-    """10^12 multiplications and additions a second of a large product in the run's compute type, measured now."""
+    """10^12 multiplications and additions a second of a large product, measured now; says if others have the cores.
+
+    On a CPU the better of the run's compute type and float32, in which it may compute as well.
+    """
     import torch
 
-    from ...bench.kernels.limits import measure_product
+    from ...bench.kernels.limits import measure_product, share_of_cores
     from ...train.plan.memory import compute_dtype
 
     device = torch.device(config.base.device if torch.cuda.is_available() else "cpu")
-    return measure_product(device, compute_dtype(config))
+    if device.type != "cpu":
+        return measure_product(device, compute_dtype(config))
+    limit = max(measure_product(device, dtype, 3) for dtype in {compute_dtype(config), torch.float32})
+    if (share := share_of_cores()) < LOADED:
+        print(
+            f"note: other work has a part of the cores (a product had {share:.0%} of them): the limit of this machine "
+            "was measured beside it, and is higher",
+            file=sys.stderr,
+        )
+    return limit
 
 
 def machine_name(device: "object") -> str:
@@ -74,7 +90,7 @@ def _text(config: "TrainConfig", plan: "RunPlan", runtime: int, limits: dict[str
     lines = [
         f"trains {plan.trainable:,} of {plan.parameters + plan.trainable:,} parameters "
         f"({plan.trainable / plan.parameters:.4%} of the base)",
-        f"{run.epochs} x {plan.entries:,} entries in {plan.steps:,} steps of {run.batch * run.accumulate} rows: "
+        f"{run.epochs:g} x {plan.entries:,} entries in {plan.steps:,} steps of {run.batch * run.accumulate} rows: "
         f"{plan.tokens:,} tokens, {plan.supervised:,} of them supervised ({counted})",
         f"{plan.flops:.4g} multiplications and additions, {plan.flops / plan.tokens / 1e9:.2f} GFLOP a token",
         "",

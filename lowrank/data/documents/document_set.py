@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ...atomic_io import sha256_of, write_json
+from ...model.config import read_json
 from .document import LICENSE, Entry, known, make_documents, write_jsonl
 from .kinds import KINDS
 from .splits import SPLITS
 
 VALIDATION_DOCUMENTS, TEST_DOCUMENTS = 50, 200
 MANIFEST = "manifest.json"
+MADE_BY = "lowrank data documents"
 
 
 def document_splits(n: int, *, seed: int, hold_out: str | None = None) -> dict[str, list[Entry]]:
@@ -37,11 +39,18 @@ def document_splits(n: int, *, seed: int, hold_out: str | None = None) -> dict[s
 def write_document_set(
     out: Path, splits: Mapping[str, Sequence[Entry]], *, seed: int, hold_out: str | None = None
 ) -> dict[str, Any]:
-    """Writes the entries of `document_splits` and their manifest into the folder `out`; returns the manifest."""
+    """Writes the entries of `document_splits` and their manifest into the folder `out`; returns the manifest.
+
+    Raises ValueError for a file of one of these names in a folder that holds no set of ours: it is somebody's own.
+    """
+    if found := [f"{split}.jsonl" for split in splits if (out / f"{split}.jsonl").exists()]:
+        own = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else {}
+        if own.get("made_by") != MADE_BY:
+            raise ValueError(f"{out / found[0]}: is there already and not of `{MADE_BY}`: name another folder")
     for split, entries in splits.items():
         write_jsonl(out / f"{split}.jsonl", entries)
     manifest = {
-        "made_by": "lowrank data documents",
+        "made_by": MADE_BY,
         "seed": seed,
         "hold_out": hold_out,
         "licence": LICENSE,

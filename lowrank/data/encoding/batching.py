@@ -105,7 +105,7 @@ def epoch_batches(
     rows, so that a batch holds rows of much the same length but not the same ones each epoch. The batches are then
     shuffled, or every megabatch would run from long to short.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64)
     shuffled = [rows[index] for index in _permutation(len(rows), generator)]
     if group_by_length:
         size = batch_size * max(1, min(MEGABATCH, len(rows) // (4 * batch_size)))

@@ -63,7 +63,7 @@ def run(name, team, resume=False, stop=None, **options):
     try:
         held_out = HeldOut(examples[:3], Words(), 2, 2)
         how = {"resume": resume, "overwrite": not resume, "progress": False, "held_out": held_out}
-        model = lowrank.load(base, "nf4-dq", keep=team.keep)
+        model = lowrank.load(base, "nf4-dq", keep=team.keep_shard)
         trainer.train(model, examples, config(name, **options), team=team, **how)
     except KeyboardInterrupt:
         pass
@@ -92,14 +92,14 @@ def check_moments_in_8_bits(team, rows, columns):
     whole = nn.Parameter(torch.randn(rows, columns, generator=draw))
     held = nn.Parameter(distribute_tensor(whole.detach().clone(), mesh, [Shard(0)], src_data_rank=None))
     alone = AdamW({"w": whole}, states="8bit")
-    several = AdamW({"w": held}, states="paged-8bit", parts={"w": team.part(held)})
+    several = AdamW({"w": held}, states="paged-8bit", parts={"w": team.shard_of(held)})
     for _ in range(3):
         whole.grad = torch.randn(rows, columns, generator=draw)
-        held.grad = team.cut(whole.grad.clone(), like=held)
+        held.grad = team.shard_like(whole.grad.clone(), like=held)
         alone.step(1e-2), several.step(1e-2)
-    assert torch.equal(team.whole(held.detach()), whole)
+    assert torch.equal(team.gather(held.detach()), whole)
     for name, (parameter, tensor) in several.saved().items():
-        assert torch.equal(team.whole(team.like(parameter, tensor)), alone.saved()[name][1]), name
+        assert torch.equal(team.gather(team.as_sharded(parameter, tensor)), alone.saved()[name][1]), name
 
 class Loss(nn.Module):
     def __init__(self, model):
@@ -136,7 +136,7 @@ class Counting(TorchDispatchMode):
 def check_traffic_is_that_of_the_plan(team):
     settings, counting = config("counted", epochs=1, parallel="shards"), Counting()
     settings = replace(settings, base=replace(settings.base, path=base), watch=type(settings.watch)())
-    model = lowrank.load(base, "nf4-dq", keep=team.keep)
+    model = lowrank.load(base, "nf4-dq", keep=team.keep_shard)
     with counting:
         trainer.train(model, examples, settings, team=team, progress=False)
     received = counting.bytes * (team.size - 1) / team.size / 2  # in one of two steps

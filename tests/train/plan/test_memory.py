@@ -78,12 +78,12 @@ import lowrank
 from lowrank.train.config import TrainConfig
 from lowrank.train.plan.flops import peak_bytes, resident_bytes
 from lowrank.train.parallel.torchrun import TorchrunGroup
-from lowrank.train.trainer import new_adapter
+from lowrank.train.assemble import new_adapter
 
 def place(base):
-    model = lowrank.load(base, "nf4-dq", keep=team.keep)
+    model = lowrank.load(base, "nf4-dq", keep=team.keep_shard)
     new_adapter(model, TrainConfig.from_dict({"adapter": {"rank": 1}}))
-    team.place(model)
+    team.shard_model(model)
     return model
 
 with TorchrunGroup(shards=True) as team:
@@ -91,7 +91,7 @@ with TorchrunGroup(shards=True) as team:
     before = resident_bytes()
     Path("/proc/self/clear_refs").write_text("5")
     model = place(sys.argv[2])
-    peaks = team.each([peak_bytes(torch.device("cpu")) - before])
+    peaks = team.all_gather([peak_bytes(torch.device("cpu")) - before])
     if team.first:
         print(*peaks)
 """

@@ -1,0 +1,114 @@
+"""The parts of a run, out of its config: the hat on its base, the optimizer, and the hat's files."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lowrank.adapters import add_adapter, layer_configs, lora_layer, lora_layers, use_adapter
+from lowrank.adapters.files import load_adapter, save_adapter
+from lowrank.kernels.dispatch.explain import paths_in_use
+from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
+from lowrank.layers.lora import AdapterConfig
+from lowrank.layers.quant_linear import QuantLinear
+from lowrank.model.config import ModelConfig
+from lowrank.model.llama import Llama
+
+from .config import TrainConfig
+from .optim import AdamW
+from .parallel.single import SingleProcess
+
+
+def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
+    """Puts the hat that a config describes on a base, new or as `adapter.from` has it; returns its dropout's clock."""
+    table, counter = config.adapter, BatchCounter(config.run.seed)
+    if table.from_:
+        load_adapter(model, table.name, table.from_, trainable=True)
+        for path, options in layer_configs(model, table.name).items():
+            lora_layers(model)[path].configs[table.name] = replace(options, dropout=table.dropout)
+    else:
+        add_adapter(
+            model,
+            table.name,
+            rank=table.rank,
+            alpha=table.alpha,
+            targets=table.targets,
+            dropout=table.dropout,
+            rslora=table.rslora,
+            dora=table.dora,
+            seed=config.run.seed,
+        )
+    use_adapter(model, table.name)
+    for number, layer in enumerate(lora_layers(model).values()):
+        layer.noise = DropoutSeed(counter, number)
+    return counter
+
+
+def parameters_sha256(parameters: Mapping[str, Tensor]) -> str:
+    """SHA-256 of an adapter's numbers in the order of their names."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(parameters.items()):
+        digest.update(name.encode() + parameter.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_trained_adapter(model: Llama, name: str, folder: Path, notes: dict[str, Any], team: SingleProcess) -> None:
+    """The hat's files, from the first process; one that is sharded is gathered on a base that holds nothing else."""
+    if team.shards:
+        layers = {
+            path: (
+                layer.configs[name],
+                team.gather(layer.lora_A[name].detach()).cpu(),
+                team.gather(layer.lora_B[name].detach()).cpu(),
+                None,
+            )
+            for path, layer in lora_layers(model).items()
+        }
+        model = only_adapter(model.config, model.source, name, layers)
+    if team.first:
+        save_adapter(model, name, folder, notes=notes)
+    team.wait()
+
+
+def only_adapter(
+    config: ModelConfig,
+    source: dict[str, str],
+    name: str,
+    layers: Mapping[str, tuple[AdapterConfig, Tensor, Tensor, Tensor | None]],
+) -> Llama:
+    """A model of shapes without data that holds one adapter, for `save_adapter`.
+
+    source  of the base that it was trained on (`Llama.source`)
+    layers  options, lora_A, lora_B, and the magnitude of a DoRA, by the path of each linear
+    """
+    with torch.device("meta"):
+        model = Llama(config)
+    model.source = source
+    for path, (options, lora_A, lora_B, magnitude) in layers.items():
+        lora_layer(model, path).add(name, options, lora_A, lora_B, trainable=False, magnitude=magnitude)
+    return model
+
+
+def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team: SingleProcess) -> AdamW:
+    """AdamW as the config has it; with LoRA+ lora_B has a rate of its own."""
+    table = config.optimizer
+    b1, b2 = table.betas
+    rates = {name: table.lora_plus for name in parameters if name.endswith(".lora_B")}
+    parts = {name: team.shard_of(parameter) for name, parameter in parameters.items()}
+    return AdamW(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts)
+
+
+def products_of(model: Llama) -> dict[str, str]:
+    """The paths of products with the model's quantized weights (`paths_in_use`)."""
+    weights = [module.quantized for module in model.modules() if isinstance(module, QuantLinear)]
+    return paths_in_use(weights, model.norm.weight.dtype)
+
+
+def path_differences(before: dict[str, str], now: dict[str, str]) -> str:
+    """The paths that changed, in one line; empty if none did."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return "; ".join(f"{name}: {before.get(name, 'none')}, now {now.get(name, 'none')}" for name in names)
