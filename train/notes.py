@@ -11,7 +11,7 @@ from .optim import warmup_steps
 
 def odd_settings(config: TrainConfig, model: ModelConfig, steps: int) -> Iterator[str]:
     """A line for each; steps: of the run."""
-    adapter, optimizer, watch = config.adapter, config.optimizer, config.watch
+    adapter, optimizer = config.adapter, config.optimizer
     warmup = warmup_steps(steps, optimizer.warmup, optimizer.warmup_ratio)
     if warmup >= steps:
         yield (
@@ -27,5 +27,3 @@ def odd_settings(config: TrainConfig, model: ModelConfig, steps: int) -> Iterato
         )
     if adapter.alpha == 0:
         yield "adapter.alpha = 0 scales the hat to nothing: it will not learn"
-    if watch.held_out and not watch.every:
-        yield "watch.held_out is never measured: watch.every = 0"

@@ -19,7 +19,6 @@ def notes(**tables: dict[str, object]) -> list[str]:
         ({"optimizer": {"warmup": 10}}, "the warm-up takes 10 steps and the run 10"),
         ({"adapter": {"rank": 193}}, "adapter.rank = 193 is more than 192, the smaller side of attention.wq"),
         ({"adapter": {"alpha": 0}}, "adapter.alpha = 0 scales the hat to nothing"),
-        ({"watch": {"held_out": "documents"}}, "watch.held_out is never measured: watch.every = 0"),
     ],
 )
 def test_each_is_told(tables: dict[str, dict[str, object]], said: str) -> None:
