@@ -4,7 +4,7 @@ A folder is read as one of
     params.json  + consolidated.00.pth, .01.pth ...      Meta's, any number of model-parallel shards
     params.json  + model.safetensors [or shards]         the same names, quantized by `lowrank quantize`
     config.json  + model.safetensors [or shards]         Hugging Face's; a weight may be bitsandbytes' 4-bit
-    config.json  + pytorch_model.bin [or shards]         the same, as torch's own files of tensors
+    config.json  + pytorch_model.bin [or shards]         the same, as torch's own files, where there are no safetensors
 What else is there is told where it may have been meant, and refused where it cannot be known which of two was.
 """
 
@@ -33,6 +33,8 @@ def find_weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
         raise ValueError(f"{folder}: holds neither params.json (Meta) nor config.json (Hugging Face){_instead(folder)}")
     meta = _meta_shards(folder)
     files = _hf_files(folder, is_needed=not meta)
+    if meta and files and files[0].suffix == ".bin" and not config.exists():  # torch's files are no model by themselves
+        files = ()
     if meta and files and params.exists():
         raise ValueError(
             f"{folder}: holds {meta[0].name} and {files[0].name}, which may be two models: keep one of them"
@@ -84,8 +86,6 @@ def _hf_files(folder: Path, is_needed: bool) -> tuple[Path, ...]:
         raise ValueError(f"{folder}: weights file {absent[0] if absent else HF_FILES[0][0]} is missing{holds}")
     if found and absent:
         warnings.warn(f"{folder}: {absent[0]} of an index is missing, and {found[0][0]} is read", stacklevel=4)
-    if len(found) > 1:
-        warnings.warn(f"{folder}: holds {found[0][0]} and {found[1][0]}: the first is read", stacklevel=4)
     return tuple(folder / name for name in found[0]) if found else ()
 
 

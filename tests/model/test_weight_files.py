@@ -109,11 +109,10 @@ def test_an_index_that_names_the_single_file_alone_changes_nothing(folder, tenso
     assert torch.equal(embedding_of(folder), tensors[EMBEDDING])
 
 
-def test_safetensors_are_read_where_torch_s_file_is_there_too_and_this_is_told(folder, tensors) -> None:
+def test_safetensors_are_read_where_torch_s_file_is_there_too(folder, tensors) -> None:
     save(tensors, folder / SAFETENSORS)
     save(other(tensors), folder / BIN)
-    with pytest.warns(UserWarning, match=r"holds model.safetensors and pytorch_model.bin: the first is read"):
-        assert torch.equal(embedding_of(folder), tensors[EMBEDDING])
+    assert torch.equal(embedding_of(folder), tensors[EMBEDDING])
 
 
 def test_shards_of_two_counts_without_an_index_are_refused(folder, tensors) -> None:
