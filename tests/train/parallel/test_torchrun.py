@@ -40,7 +40,7 @@ for number in range(13):  # batches of 4, so that the last has one row: with 2 o
     examples.append(Example(str(number), tokens, (-100, *tokens[1:])))
 
 class Words:
-    eos_id = 2
+    eos_ids = (2,)
     def decode(self, tokens):
         return " ".join(map(str, tokens))
 
