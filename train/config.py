@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from lowrank.adapters import check_range, resolve_targets
 from lowrank.adapters.files import read_adapter
 from lowrank.checkpoints.load import DEQUANT, WEIGHTS
-from lowrank.data.encoding.template import TEMPLATES
+from lowrank.data.encoding.template import NAMES
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from lowrank.layers.lora import AdapterConfig
 from lowrank.model.config import PRESETS
@@ -207,7 +207,7 @@ class TrainConfig:
         data, optimizer, betas = self.data, self.optimizer, self.optimizer.betas
         self._check_base(where)
         self._check_adapter(where)
-        _one_of(data.template, TEMPLATES, f"{where}: data.template")
+        _one_of(data.template, NAMES, f"{where}: data.template")
         for tracker in self.watch.trackers:
             _one_of(tracker, TRACKERS, f"{where}: watch.trackers")
         if data.pack and data.pack < data.max_tokens:

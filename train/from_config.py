@@ -14,7 +14,7 @@ from lowrank.adapters.files import read_adapter
 from lowrank.atomic_io import sha256_of
 from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.load import load, load_tokenizer
-from lowrank.data.encoding.template import find
+from lowrank.data.encoding.template import template_entry
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 
 from .batch_schedule import BatchSchedule
@@ -101,7 +101,7 @@ def _train(
     weights, device = config.base.weights or None, config.base.device
     model = load(folder, weights, dtype, device, progress=progress, keep=team.keep_shard)
     notes = {
-        "template": find(config.data.template).to_json(),
+        "template": template_entry(config.data.template, tokenizer),
         "data": data.origin,
         **({"kinds": data.kinds} if data.kinds else {}),
         "tokenizer_sha256": sha256_of(tokenizer.path),

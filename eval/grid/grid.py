@@ -17,8 +17,8 @@ from lowrank.adapters import use_adapter
 from lowrank.checkpoints.fingerprint import read_record
 from lowrank.checkpoints.load import find_device, load_tokenizer
 from lowrank.checkpoints.open_base import open_base
-from lowrank.data.encoding.batching import Example, encode
-from lowrank.data.encoding.template import find, render, template_for
+from lowrank.data.encoding.batching import Example, encode, encode_prompt
+from lowrank.data.encoding.template import template_entry, template_for
 from lowrank.grounding.decoding import Grounding, Vocabulary
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
@@ -107,7 +107,8 @@ def evaluate_grid(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     tokenizer = load_tokenizer(base)
-    trained_with = template_for({str(path): read_record(path) for path in adapters.values()}, template)
+    records = {str(path): read_record(path) for path in adapters.values()}
+    trained_with = template_for(records, template, tokenizer=tokenizer)
     context = open_base(base).config.max_seq_len
     plans = [_Plan.of(task, tokenizer, trained_with, context, batch) for task in tasks]
     if grounded:
@@ -198,11 +199,15 @@ class _LazyModel:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """An item with its index in the task, its prompt, and its reference behind that as tokens."""
+    """An item with its index in the task, the tokens of its prompt, and those with its reference behind them.
+
+    answer  the value of `answer` that `generate` takes the prompt with
+    """
 
     index: int
     item: Item
-    text: str
+    tokens: list[int]
+    answer: bool
     example: Example
 
 
@@ -211,7 +216,7 @@ class _Plan:
     """The items of a task in batches, longest first so that the rows of a batch are of similar length."""
 
     task: Task
-    template: str
+    template: Mapping[str, Any]
     batches: tuple[tuple[_Prompt, ...], ...]
     most_tokens: int
     left_out: tuple[str, ...]
@@ -229,13 +234,13 @@ class _Plan:
         task = task.without(too_long)
         examples = [example for example in examples if len(example) <= context]
         prompts = [
-            _Prompt(index, item, render(template, item.instruction, item.input), example)
+            _Prompt(index, item, *encode_prompt(template, tokenizer, item.instruction, item.input), example)
             for index, (item, example) in enumerate(zip(task.items, examples, strict=True))
         ]
         prompts.sort(key=lambda prompt: prompt.example.supervised - len(prompt.example))  # the longest prompts first
         batches = tuple(tuple(prompts[start : start + batch]) for start in range(0, len(prompts), batch))
         most = task.most_tokens(max(example.supervised for example in examples))
-        return cls(task, template, batches, most, left_out)
+        return cls(task, template_entry(template, tokenizer), batches, most, left_out)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -243,7 +248,7 @@ class _Plan:
         return {
             "task": self.task.name,
             "items": self.task.sha256,
-            "template": find(self.template).to_json(),
+            "template": self.template,
             "most_tokens": self.most_tokens,
             "batch": len(self.batches[0]),
             "grounded": self.vocabulary is not None,
@@ -255,7 +260,9 @@ class _Plan:
         if self.vocabulary is not None:
             assert isinstance(self.task, Documents)
             constraints = [Grounding(self.task.entries[prompt.index].facts, self.vocabulary) for prompt in prompts]
-        outputs = write(model, tokenizer, [prompt.text for prompt in prompts], self.most_tokens, constraints)
+        answer = all(prompt.answer for prompt in prompts)
+        asked = [prompt.tokens for prompt in prompts]
+        outputs = write(model, tokenizer, asked, self.most_tokens, constraints, answer=answer)
         losses = completion_losses(model, [prompt.example for prompt in prompts])
         return [
             {

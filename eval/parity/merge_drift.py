@@ -38,9 +38,10 @@ def measure_drift(base: Path, adapter: Path, merged: Merged, conversations: Sequ
     The base is in the form that was merged into: `merged.unmerged`. Whether the hat belongs to it was asked then.
     Raises ValueError for a base without a tokenizer, or documents none of which fits into the context.
     """
-    template = template_for({str(adapter): read_record(adapter)})
+    tokenizer = load_tokenizer(base)
+    template = template_for({str(adapter): read_record(adapter)}, tokenizer=tokenizer)
     model = load(base, merged.unmerged, torch.float32)
-    examples, _ = encode_all(conversations, load_tokenizer(base), template, model.config.max_seq_len)
+    examples, _ = encode_all(conversations, tokenizer, template, model.config.max_seq_len)
     loss_base = completion_loss(model, examples)
     load_adapter(model, "hat", adapter, force=True)
     use_adapter(model, "hat")

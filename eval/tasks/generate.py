@@ -28,13 +28,16 @@ def write(
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     constraints: Sequence[Constraint | None] | None = None,
+    *,
+    answer: bool = True,
 ) -> list[Output]:
     """The likeliest token each time, of those that a row's constraint permits, all prompts as one batch; each gives
     what it gives alone.
 
+    answer  as in `generate`
     Raises ValueError for a prompt that leaves no room in the context.
     """
     completions = complete(
-        model, tokenizer, prompts, max_new_tokens=max_new_tokens, constraints=constraints, answer=True
+        model, tokenizer, prompts, max_new_tokens=max_new_tokens, constraints=constraints, answer=answer
     )
     return [Output(one.text, len(one.tokens), one.end == "end of text") for one in completions]

@@ -23,7 +23,7 @@ from ..checkpoints.load import load_tokenizer
 from ..checkpoints.open_base import no_tokenizer_reason, open_base
 from ..checkpoints.stored_weight import from_stored
 from ..data.encoding.jinja_form import jinja_form
-from ..data.encoding.template import Template, find, recorded
+from ..data.encoding.template import CHAT, ModelChat, Template, find, recorded
 from ..kernels import ops
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
 from ..model.checkpoint import Checkpoint, QuantizedParts
@@ -85,7 +85,7 @@ def export_base_gguf(
     _check_dtype(dtype)
     checkpoint = open_base(base)
     config, folder = checkpoint.config, checkpoint.folder
-    form = find(template) if template else _template_of_merged(checkpoint)
+    form = None if template == CHAT else find(template) if template else _template_of_merged(checkpoint)
     writer = model_writer(folder.resolve().name, config, DTYPES[dtype])
     reason = no_tokenizer_reason(folder)
     if not reason:
@@ -95,7 +95,9 @@ def export_base_gguf(
         except ValueError as error:
             reason = str(error)
         else:
-            chat = jinja_form(form, begins=tokenizer.bos_id is not None) if form else tokenizer.chat_template
+            if template == CHAT:
+                form = ModelChat.of(tokenizer)
+            chat = _jinja(form, begins=tokenizer.bos_id is not None) if form else tokenizer.chat_template
             if chat:
                 writer.add_chat_template(chat)
     if reason:
@@ -113,7 +115,11 @@ def export_base_gguf(
     return Path(out)
 
 
-def _template_of_merged(checkpoint: Checkpoint) -> Template | None:
+def _jinja(template: Template | ModelChat, *, begins: bool = True) -> str:
+    return template.text if isinstance(template, ModelChat) else jinja_form(template, begins=begins)
+
+
+def _template_of_merged(checkpoint: Checkpoint) -> Template | ModelChat | None:
     """The template of the hat that was merged into a base; None if there is none."""
     merged = fingerprint.read_record(checkpoint.folder).get("merged", {})
     return recorded(merged.get("hat", {}), str(checkpoint.folder))
@@ -125,9 +131,12 @@ def _said_of(record: Mapping[str, Any], where: str) -> dict[str, str]:
         return {}
     values = {RECORD_KEY: json.dumps(record)}
     if template := recorded(record, where):
-        prefix, _, _ = template.render("\0", "").partition("\0")
-        values |= {"adapter.lora.task_name": template.name, "adapter.lora.prompt_prefix": prefix}
-        values |= {"tokenizer.chat_template": jinja_form(template)}
+        if isinstance(template, ModelChat):
+            values |= {"adapter.lora.task_name": CHAT}
+        else:
+            prefix, _, _ = template.render("\0", "").partition("\0")
+            values |= {"adapter.lora.task_name": template.name, "adapter.lora.prompt_prefix": prefix}
+        values |= {"tokenizer.chat_template": _jinja(template)}
     return values
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...data.encoding.template import DEFAULT, TEMPLATES
+from ...data.encoding.template import DEFAULT, NAMES
 from ...data.imports.formats import FORMATS
 from ..arguments import add_verb
 from .show import MAX_TOKENS, find_tokenizer
@@ -29,7 +29,7 @@ def add(sets: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]  # 
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="JSONL, JSON, CSV, XLSX or Parquet")
     parser.add_argument("--format", choices=list(FORMATS), help="default: told by the keys that most rows have")
-    parser.add_argument("--template", default=DEFAULT, choices=TEMPLATES, help="default: %(default)s")
+    parser.add_argument("--template", default=DEFAULT, choices=NAMES, help="default: %(default)s")
     parser.add_argument(
         "--tokenizer", default="embedded", metavar="T", help='tokenizer.model, its folder, or "embedded" (default)'
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data.encoding.template import DEFAULT, TEMPLATES
+from ...data.encoding.template import DEFAULT, NAMES, template_entry
 from ..arguments import add_verb, file_to_write
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add(kinds: Any) -> None:
         metavar="T",
         help='tokenizer.model, tokenizer.json, a folder of one, a GGUF file, or "embedded" (default)',
     )
-    parser.add_argument("--template", default=DEFAULT, choices=TEMPLATES, help="default: %(default)s")
+    parser.add_argument("--template", default=DEFAULT, choices=NAMES, help="default: %(default)s")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--n", type=int, default=3, help="how many entries, or packed rows, to show (default: 3)")
     shown.add_argument("--id", metavar="ID", help="show this entry, or the packed row that it is in")
@@ -65,15 +65,15 @@ def run(args: argparse.Namespace) -> int:
     totals = count(examples, max_tokens, row_length)
     rows = choose(examples, tokenizer, max_tokens, args)
     if args.html:
-        template = TEMPLATES[args.template]
+        template = template_entry(args.template, tokenizer)
         about = {
             "file": args.file.name,
             "tokenizer": args.tokenizer,
-            "template": f"{template.name}, version {template.version}",
+            "template": f"{template['name']}, version {template['version']}",
         }
         write_text(args.html, render(TokenPage(about, totals, rows)))
     if args.json:
-        print(json.dumps(to_json(args, totals, rows), indent=2))
+        print(json.dumps(to_json(args, template_entry(args.template, tokenizer), totals, rows), indent=2))
         return 0
     if not args.html:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -85,12 +85,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def to_json(args: argparse.Namespace, totals: "Totals", rows: "Sequence[Shown]") -> dict[str, Any]:
+def to_json(
+    args: argparse.Namespace, template: dict[str, Any], totals: "Totals", rows: "Sequence[Shown]"
+) -> dict[str, Any]:
     """The object that --json prints."""
     return {
         "file": str(args.file),
         "tokenizer": args.tokenizer,
-        "template": TEMPLATES[args.template].to_json(),
+        "template": template,
         "totals": totals.to_json(),
         "shown": [asdict(row) for row in rows],
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data.encoding.template import TEMPLATES
+from ...data.encoding.template import NAMES
 from ...text_table import table
 from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype
 from ..flags import flags_in_errors
@@ -61,7 +61,7 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--grounded", action="store_true", help="documents: each a second time, no figure but what the facts allow"
     )
-    parser.add_argument("--template", choices=TEMPLATES, help="default: that of the hats; another is refused")
+    parser.add_argument("--template", choices=NAMES, help="default: that of the hats; another is refused")
     parser.add_argument("--batch", type=int, default=25, help="items written at a time (default: %(default)s)")
     parser.add_argument(
         "--out",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...data.documents.derived import RULES
-from ...data.encoding.template import TEMPLATES
+from ...data.encoding.template import NAMES
 from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype, file_to_write
 from ..kinds import chosen_kind
 from .session import FactsRecord, GenerationSession, Use, read_one, shown, side_by_side
@@ -55,7 +55,7 @@ def add(verbs: Any) -> None:
         help=f"what else follows from --facts: {', '.join(RULES)}, of all figures or as in 'ratio(debt, ebitda)'",
     )
     parser.add_argument(
-        "--template", choices=TEMPLATES, help="of --facts (default: that of the hats in use; another is refused)"
+        "--template", choices=NAMES, help="of --facts (default: that of the hats in use; another is refused)"
     )
     parser.add_argument(
         "--html", type=file_to_write, metavar="FILE", help="a page with every figure linked to its fact"

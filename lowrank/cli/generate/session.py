@@ -14,13 +14,14 @@ from ...data.documents.fact_files import read_fact_file
 from ...data.documents.kind import Kind
 from ...data.documents.kinds import find_kind
 from ...data.documents.reading import read_raw
-from ...data.encoding.template import render, template_for
+from ...data.encoding.batching import encode_prompt
+from ...data.encoding.template import template_for
 from ...data.facts.fact import Facts, render_input
 from ...data.facts.numerals import Convention
 
 if TYPE_CHECKING:
     from ...grounding.decoding import Grounding, Vocabulary
-    from ...model.generate import End
+    from ...model.generate import End, Prompt
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
@@ -147,18 +148,22 @@ class GenerationSession:
         """The adapters of the next texts: one text each."""
         return self.compare or [self.use]
 
-    def prompt(self, text: str | None) -> str:
-        """A text as it is, or for None the task of writing the subject's document, in the template of the hats."""
+    def prompt(self, text: str | None) -> "tuple[Prompt, bool]":
+        """A text as it is, or for None the task of writing the subject's document, in the template of the hats.
+
+        With it the value of `answer` that `generate` takes it with.
+        """
         if text is not None:
-            return text
+            return text, False
         if self.subject is None:
             raise ValueError("there is nothing to write: give a text, or a record")
         worn = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
         if unknown := sorted(worn - self.hats.keys()):
             raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.hats) or 'none'}")
         hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in worn}
-        template = template_for(hats, self.template)
-        return render(template, known_kind(self.subject.kind).instruction(), self.subject.text)
+        template = template_for(hats, self.template, tokenizer=self.tokenizer)
+        instruction = known_kind(self.subject.kind).instruction()
+        return encode_prompt(template, self.tokenizer, instruction, self.subject.text)
 
     def constraint(self) -> "Grounding | None":
         """The constraint of the next text; None if it is not grounded.  Raises ValueError if it has no facts."""
@@ -175,15 +180,16 @@ class GenerationSession:
         from ...adapters import using_adapter
         from ...model.generate import stream
 
+        prompt, answer = self.prompt(text)
         with using_adapter(self.model, self.use):
             completion = yield from stream(
                 self.model,
                 self.tokenizer,
-                self.prompt(text),
+                prompt,
                 max_new_tokens=self.max_new_tokens,
                 stop=self.stop,
                 constraint=self.constraint(),
-                answer=text is None,
+                answer=answer,
                 **self.sampling,
             )
         self.ends = [completion.end]
@@ -193,15 +199,16 @@ class GenerationSession:
         from ...adapters import using_adapter
         from ...model.generate import complete
 
+        prompt, answer = self.prompt(text)
         with using_adapter(self.model, self.uses):
             completions = complete(
                 self.model,
                 self.tokenizer,
-                [self.prompt(text)] * len(self.uses),
+                [prompt] * len(self.uses),
                 max_new_tokens=self.max_new_tokens,
                 stop=self.stop,
                 constraints=[self.constraint() for _ in self.uses],
-                answer=text is None,
+                answer=answer,
                 **self.sampling,
             )
         self.ends = [completion.end for completion in completions]

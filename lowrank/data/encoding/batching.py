@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...model.loss import IGNORED
 from ...model.tokenizer import Tokenizer
-from .template import Conversation, learnable_parts
+from .chat_template import ChatTemplate
+from .template import CHAT, DEFAULT, Conversation, Turn, check_learnable, find, learnable_parts
 
 MEGABATCH = 50  # batches that are sorted together, at most
 
@@ -39,11 +40,17 @@ class Example:
 def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> Example:
     """The parts of a conversation, each tokenized separately as in generation.
 
-    What is asked stands behind begin-of-text, an answer before end-of-text. Raises ValueError naming the conversation
-    that has nothing to learn, or a text that the template refuses.
+    What is asked stands behind begin-of-text, an answer before end-of-text; with the model's own chat template, as
+    `ChatTemplate` has it. Raises ValueError naming the conversation that has nothing to learn, or a text that the
+    template refuses.
     """
     try:
-        parts = learnable_parts(conversation, template)
+        if template == CHAT and not conversation.is_text:
+            check_learnable(conversation, template)
+            ids, learned = ChatTemplate(tokenizer).learnable(conversation)
+            chosen = (token if is_learned else IGNORED for token, is_learned in zip(ids, learned, strict=True))
+            return Example(conversation.id, tuple(ids), tuple(chosen))
+        parts = learnable_parts(conversation, DEFAULT if template == CHAT else template)
     except ValueError as error:
         raise ValueError(f"entry {conversation.id}: {error}") from None
     tokens: list[int] = []
@@ -53,6 +60,16 @@ def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> E
         tokens += ids
         labels += ids if part.learned else [IGNORED] * len(ids)
     return Example(conversation.id, tuple(tokens), tuple(labels))
+
+
+def encode_prompt(template: str, tokenizer: Tokenizer, instruction: str, input: str) -> tuple[list[int], bool]:
+    """The tokens that a model answers to, and the value of `answer` that `generate` takes them with.
+
+    Raises ValueError for a text that the template refuses.
+    """
+    if template == CHAT:
+        return ChatTemplate(tokenizer).asked(Conversation("", (Turn(instruction, input),)))
+    return tokenizer.encode(find(template).render(instruction, input), bos=True), True
 
 
 def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[Example], list[Example]]:

@@ -8,6 +8,7 @@ A conversation becomes parts, each tokenized separately, which is what generatio
 An answer of weight 0 is given too. A text without a prompt is begin-of-text, given, and the text, answered.
 
 The texts of a name and version never change; a test holds them. A better text is a new version, or another name.
+One name more, CHAT, is the model's own chat template: its text comes with the tokenizer (`chat_template`).
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from ...model.tokenizer import Tokenizer
+
 DEFAULT = "alpaca"
+CHAT = "chat"
 
 INSTRUCTION, ANSWER = "[INST]", "[/INST]"
 SYSTEM, SYSTEM_END = "<<SYS>>", "<</SYS>>"
@@ -161,27 +165,57 @@ _ALL = (
     ),
 )
 TEMPLATES: Mapping[str, Template] = MappingProxyType({template.name: template for template in _ALL})
+NAMES = (*TEMPLATES, CHAT)
+
+
+@dataclass(frozen=True)
+class ModelChat:
+    """The model's own chat template, as an adapter's provenance holds it: the whole text (jinja2)."""
+
+    text: str
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "ModelChat":
+        """That of a tokenizer.  Raises ValueError if it has none."""
+        if not tokenizer.chat_template:
+            raise ValueError(f"template chat is the model's own chat template: {tokenizer.path.parent} has none")
+        return cls(tokenizer.chat_template)
+
+    def to_json(self) -> dict[str, Any]:
+        """The template's entry in an adapter's provenance; `recorded` is the inverse."""
+        return {"name": CHAT, "version": 1, "text": self.text}
 
 
 def find(name: str) -> Template:
     """The template of a name.  Raises ValueError for one that is not in TEMPLATES."""
     if name not in TEMPLATES:
-        raise ValueError(f"template must be one of {', '.join(TEMPLATES)}, got {name!r}")
+        raise ValueError(f"template must be one of {', '.join(NAMES)}, got {name!r}")
     return TEMPLATES[name]
 
 
-def learnable_parts(conversation: Conversation, template: str) -> list[Part]:
-    """The parts of a conversation, at least one of which is learned.
+def template_entry(name: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The entry in an adapter's provenance of a template that is used with a tokenizer."""
+    return (ModelChat.of(tokenizer) if name == CHAT else find(name)).to_json()
 
-    Raises ValueError for an empty answer, if no answer is learned, and for a text that the template refuses.
+
+def check_learnable(conversation: Conversation, template: str) -> None:
+    """Raises ValueError for an empty answer, if no answer is learned, and for a text that the template refuses.
+
+    What the model's own refuses shows when it is used.
     """
     answers = [turn.output for turn in conversation.turns if turn.output is not None]
     if not answers or not all(answer.strip() for answer in answers):
         raise ValueError("output must not be empty: there is nothing to learn")
-    parts = find(template).parts(conversation)
-    if not any(part.learned for part in parts):
+    if template != CHAT:
+        find(template).parts(conversation)
+    if not conversation.is_text and not any(turn.learned for turn in conversation.turns if turn.output is not None):
         raise ValueError("weight must be 1 for at least one answer: there is nothing to learn")
-    return parts
+
+
+def learnable_parts(conversation: Conversation, template: str) -> list[Part]:
+    """The parts of a conversation, at least one of which is learned.  Raises ValueError as `check_learnable` does."""
+    check_learnable(conversation, template)
+    return find(template).parts(conversation)
 
 
 def render(name: str, instruction: str, input: str) -> str:
@@ -189,10 +223,10 @@ def render(name: str, instruction: str, input: str) -> str:
     return find(name).render(instruction, input)
 
 
-def recorded(provenance: Mapping[str, Any], where: str) -> Template | None:
+def recorded(provenance: Mapping[str, Any], where: str) -> Template | ModelChat | None:
     """The template that an adapter was trained with; None if its provenance names none. A bare name is version 1.
 
-    Raises ValueError for an unknown name or version.
+    Raises ValueError for an unknown name or version, and a chat template without its text.
     """
     entry = provenance.get("template")
     if entry is None:
@@ -203,26 +237,46 @@ def recorded(provenance: Mapping[str, Any], where: str) -> Template | None:
         name, version = entry["name"], entry["version"]
     else:
         raise ValueError(f"{where}: template: must be a name, or a name and a version, got {entry!r}")
-    if name not in TEMPLATES:
-        raise ValueError(f"{where}: trained with the template {name!r}, known are {', '.join(TEMPLATES)}")
-    if version != TEMPLATES[name].version:
-        ours = TEMPLATES[name].version
+    if name not in NAMES:
+        raise ValueError(f"{where}: trained with the template {name!r}, known are {', '.join(NAMES)}")
+    ours = 1 if name == CHAT else TEMPLATES[name].version
+    if version != ours:
         raise ValueError(f"{where}: trained with version {version} of the template {name!r}, this is version {ours}")
-    return TEMPLATES[name]
+    if name != CHAT:
+        return TEMPLATES[name]
+    text = entry.get("text") if isinstance(entry, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: template: must have the text of the chat template, got {text!r}")
+    return ModelChat(text)
 
 
-def template_for(provenances: Mapping[str, Mapping[str, Any]], asked: str | None = None) -> str:
+def template_for(
+    provenances: Mapping[str, Mapping[str, Any]], asked: str | None = None, *, tokenizer: Tokenizer
+) -> str:
     """The one template to use adapters with: theirs, or if they record none, the one asked for, or the default.
 
     provenances  where an adapter came from -> its provenance
-    Raises ValueError naming both if an adapter was trained with another than is asked for, or than another adapter.
+    tokenizer    of the base that they are used on
+    Raises ValueError naming both if an adapter was trained with another than is asked for, or than another adapter, or
+    with a chat template that is not the base's.
     """
-    chosen, chooser = (None, "") if asked is None else (find(asked).name, "asked for")
+    if asked is not None and asked not in NAMES:
+        find(asked)
+    chosen, chooser = asked, "" if asked is None else "asked for"
     for where, provenance in provenances.items():
         trained = recorded(provenance, where)
         if trained is None:
             continue
-        if chosen is not None and trained.name != chosen:
-            raise ValueError(f"{where}: trained with the template {trained.name!r}, {chooser} {chosen!r}")
-        chosen, chooser = trained.name, chooser or f"{where} with"
+        name = CHAT if isinstance(trained, ModelChat) else trained.name
+        if chosen is not None and name != chosen:
+            raise ValueError(f"{where}: trained with the template {name!r}, {chooser} {chosen!r}")
+        if isinstance(trained, ModelChat) and trained.text != tokenizer.chat_template:
+            theirs = "another" if tokenizer.chat_template else "none"
+            raise ValueError(
+                f"{where}: trained with the template 'chat', the chat template of its base: "
+                f"{tokenizer.path.parent} has {theirs}"
+            )
+        chosen, chooser = name, chooser or f"{where} with"
+    if chosen == CHAT:
+        ModelChat.of(tokenizer)
     return chosen or DEFAULT

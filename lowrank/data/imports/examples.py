@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..documents.document import Entry
-from ..encoding.template import Conversation, learnable_parts
+from ..encoding.template import Conversation, check_learnable
 from .files import read_items
 from .formats import conversation, detect, fits, format_of, unread_keys, unwrap
 from .item import Item
@@ -138,7 +138,7 @@ def _learnable(read: Examples, item: Item, template: str) -> Conversation:
         *(text for t in said.turns for text in (t.instruction, t.input, t.output or "")),
     ):
         text.encode()
-    learnable_parts(said, template)
+    check_learnable(said, template)
     if read.format == "entry":
         read.entries[item.place] = entry
     return said

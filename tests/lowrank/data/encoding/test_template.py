@@ -221,8 +221,8 @@ HATS = {"a": {"template": {"name": "fingpt", "version": 1}}, "b": {}, "c": {"tem
     ],
     ids=["nothing", "asked", "recorded", "both", "not-recorded"],
 )
-def test_hats_are_used_with_their_own_template(hats, asked, chosen):
-    assert template_for({name: HATS[name] for name in hats}, asked) == chosen
+def test_hats_are_used_with_their_own_template(hats, asked, chosen, tokenizer):
+    assert template_for({name: HATS[name] for name in hats}, asked, tokenizer=tokenizer) == chosen
 
 
 @pytest.mark.parametrize(
@@ -230,11 +230,11 @@ def test_hats_are_used_with_their_own_template(hats, asked, chosen):
     [
         ("ba", "alpaca", "a: trained with the template 'fingpt', asked for 'alpaca'"),
         ("abc", None, "c: trained with the template 'alpaca', a with 'fingpt'"),
-        ("b", "chatml", "template must be one of alpaca, fingpt, llama2-chat, plain, got 'chatml'"),
+        ("b", "chatml", "template must be one of alpaca, fingpt, llama2-chat, plain, chat, got 'chatml'"),
     ],
     ids=["asked", "hats", "unknown"],
 )
-def test_another_template_is_refused_naming_both(hats, asked, message):
+def test_another_template_is_refused_naming_both(hats, asked, message, tokenizer):
     with pytest.raises(ValueError) as caught:
-        template_for({name: HATS[name] for name in hats}, asked)
+        template_for({name: HATS[name] for name in hats}, asked, tokenizer=tokenizer)
     assert str(caught.value) == message
