@@ -33,8 +33,8 @@ class Tokens(Protocol):
     vocab_size: int
 
     @property
-    def eos_id(self) -> int:
-        """The token that ends a text."""
+    def eos_ids(self) -> tuple[int, ...]:
+        """The tokens that end a text, any of them."""
 
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that a token adds to a text; none for a token without text."""
@@ -71,7 +71,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokens) -> None:
         self.size = tokenizer.vocab_size
-        self.eos_id = tokenizer.eos_id
+        self.eos_ids = list(tokenizer.eos_ids)
         self.spelled = [tokenizer.token_bytes(token) for token in range(self.size)]
         self.root = Node()
         self.parts: dict[bytes, list[int]] = {}
@@ -138,7 +138,7 @@ class Grounding:
 
     def take(self, token: int) -> None:
         """The text goes on with an allowed token."""
-        if token == self.vocabulary.eos_id:
+        if token in self.vocabulary.eos_ids:
             return
         text, self.partial, _ = _decoded(self.partial + self.vocabulary.spelled[token])
         for letter in text:
@@ -170,7 +170,7 @@ class Grounding:
                 self._try(letter, branch, state, allowed)
         else:
             self._walk(vocabulary.root, state, allowed)
-            allowed[vocabulary.eos_id] = self.rules.may_end(state)
+            allowed[vocabulary.eos_ids] = self.rules.may_end(state)
         return torch.from_numpy(self._allow_parts(allowed))
 
     def _walk(self, node: Node, state: State, allowed: Mask) -> None:

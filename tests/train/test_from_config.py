@@ -1,6 +1,7 @@
 """From a config to a hat: which files of entries a run takes, and what it says of them."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from lowrank.atomic_io import sha256_of
 from lowrank.checkpoints.load import load
 from lowrank.checkpoints.sidecar_files import RECORD_FILE
+from lowrank.cli import main
 from lowrank.data.documents.document import make_documents, write_jsonl
 from lowrank.data.mixture.rows import MixtureRow, write_rows
 from lowrank.train.config import TrainConfig
@@ -52,6 +54,34 @@ def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None
     changed = train_from_config(run, overwrite=True, progress=False)
     fewer = json.loads((changed.hat / RECORD_FILE).read_text())["data"]
     assert fewer["examples_sha256"] != record["data"]["examples_sha256"]
+
+
+@pytest.mark.slow
+def test_a_hat_of_the_models_own_chat_template_is_worn_with_it_alone(tmp_path: Path, embedded, capsys) -> None:
+    base, facts = tmp_path / "base", tmp_path / "facts.txt"
+    shutil.copytree(embedded, base)
+    (base / "chat_template.jinja").write_text(
+        "{% for message in messages %}{% if message.role == 'user' %}{{ bos_token ~ '[INST] ' ~ message.content ~ ' [/INST]' }}"
+        "{% else %}{{ ' ' ~ message.content ~ ' ' ~ eos_token }}{% endif %}{% endfor %}"
+    )
+    facts.write_text("company: Acme Ltd\nrevenue: $12.5 million\n")
+    write_rows(tmp_path / "data.jsonl", ROWS)
+    run = config(tmp_path / "data.jsonl", tmp_path / "out").to_dict()
+    run["base"]["path"], run["data"]["template"] = str(base), "chat"
+    hat = train_from_config(TrainConfig.from_dict(run), progress=False).hat
+    record = json.loads((hat / RECORD_FILE).read_text())
+    assert record["template"]["text"] == (base / "chat_template.jinja").read_text()
+    about = ["--adapter", f"hat={hat}", "--facts", str(facts), "--kind", "earnings_summary", "--max-new-tokens", "3"]
+    assert main(["generate", str(base), *about, "--grounded"]) == 0
+    assert (
+        main(["eval", str(base), *about[:2], "--weights", "nf4-dq", "--n", "1", "--out", str(tmp_path / "eval")]) == 0
+    )
+    capsys.readouterr()
+    assert main(["generate", "embedded", *about]) == 2
+    told = capsys.readouterr().err
+    assert "trained with the template 'chat', the chat template of its base" in told and told.count("\n") == 1
+    assert main(["generate", "embedded", *about[2:], "--template", "chat"]) == 2
+    assert "template chat is the model's own chat template" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
