@@ -77,8 +77,8 @@ def export_base_gguf(
 
     base      a folder of weights; quantized ones are dequantized. Its tokenizer goes along
     dtype     "fp16" or "fp32"; norms are float32 in either
-    template  the name of one of our templates, which becomes the file's chat template. Left out: that of the hat that
-              was merged in, or else the base's own, which is "chat". Without one llama.cpp chats in ChatML, learned or not
+    template  the name of one of our templates, which becomes the file's chat template; "chat" is the base's own. Left
+              out: that of the hat that was merged in, or else the base's. Without one llama.cpp chats in ChatML
     Tensors are read, converted and written one at a time.
     Raises ValueError for another dtype, and a number that it cannot hold.
     """

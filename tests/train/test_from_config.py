@@ -61,7 +61,8 @@ def test_a_hat_of_the_models_own_chat_template_is_worn_with_it_alone(tmp_path: P
     base, facts = tmp_path / "base", tmp_path / "facts.txt"
     shutil.copytree(embedded, base)
     (base / "chat_template.jinja").write_text(
-        "{% for message in messages %}{% if message.role == 'user' %}{{ bos_token ~ '[INST] ' ~ message.content ~ ' [/INST]' }}"
+        "{% for message in messages %}{% if message.role == 'user' %}"
+        "{{ bos_token ~ '[INST] ' ~ message.content ~ ' [/INST]' }}"
         "{% else %}{{ ' ' ~ message.content ~ ' ' ~ eos_token }}{% endif %}{% endfor %}"
     )
     facts.write_text("company: Acme Ltd\nrevenue: $12.5 million\n")

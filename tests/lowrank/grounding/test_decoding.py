@@ -25,6 +25,7 @@ class Pieces:
     """A tokenizer of chosen pieces; id 0 ends a text."""
 
     eos_id = 0
+    eos_ids: tuple[int, ...] = (0,)
 
     def __init__(self, *pieces: str | bytes) -> None:
         letters = "0123456789.,%$() abcdefghijklmnopqrstuvwxyzM-\n"
@@ -56,6 +57,15 @@ def test_a_digit_keeps_its_probability_only_where_a_figure_may_begin_or_go_on() 
     assert not grounding(tokens, "$", "8", "1", "2").allowed()[tokens.eos_id]
     assert grounding(tokens, *"$812 million").allowed()[tokens.eos_id]
     assert grounding(tokens, *"the year ").allowed().sum() == tokens.vocab_size - 10 + len("0138")
+
+
+def test_any_of_several_end_tokens_ends_a_text_where_a_figure_may_end() -> None:
+    tokens = Pieces(b"")
+    tokens.eos_ids = (0, tokens.vocab_size - 1)
+    for written, may_end in (("$812", False), ("$812 million", True), ("the", True)):
+        row = grounding(tokens, *written)
+        assert [bool(row.allowed()[end]) for end in tokens.eos_ids] == [may_end, may_end]
+        row.take(tokens.eos_ids[1])
 
 
 def test_pieces_of_several_characters_are_looked_through() -> None:
