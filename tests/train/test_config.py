@@ -67,7 +67,7 @@ def test_a_config_survives_its_own_dict():
         ("[run]\nkeep = 0", r"run\.keep must be at least 1, got 0"),
         ("[watch]\nevery = 5", r"watch\.every needs data\.validation, or watch\.held_out"),
         ("[watch]\ntrackers = ['mlflow']", r"watch\.trackers must be one of tensorboard, wandb, trackio, got 'mlflow'"),
-        ("[data]\ntemplate = 'chatml'", r"data\.template must be one of alpaca, .*, plain, got 'chatml'"),
+        ("[data]\ntemplate = 'chatml'", r"data\.template must be one of alpaca, .*, plain, chat, got 'chatml'"),
         ("[data]\npack = 512", r"data\.pack must be 0 or at least data\.max_tokens, got 512 and 1024"),
         ("[data]\npack = -1", r"data\.pack must be 0 or at least data\.max_tokens, got -1 and 1024"),
         ("[data]\npack = 1024\ngroup_by_length = true", r"data\.group_by_length must be false with data\.pack"),
