@@ -17,9 +17,10 @@ from lowrank.adapters import use_adapter
 from lowrank.checkpoints.fingerprint import read_record
 from lowrank.checkpoints.load import find_device, load_tokenizer
 from lowrank.checkpoints.open_base import open_base
-from lowrank.data.encoding.batching import Example, encode, encode_prompt
+from lowrank.data.encoding.batching import Example, encode, prompt_for
 from lowrank.data.encoding.template import template_entry, template_for
 from lowrank.grounding.decoding import Grounding, Vocabulary
+from lowrank.model.generate import Prompt
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.progress import ProgressBar
@@ -199,14 +200,14 @@ class _LazyModel:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """An item with its index in the task, the tokens of its prompt, and those with its reference behind them.
+    """An item with its index in the task, its prompt, and its reference behind that as tokens.
 
     answer  the value of `answer` that `generate` takes the prompt with
     """
 
     index: int
     item: Item
-    tokens: list[int]
+    prompt: Prompt
     answer: bool
     example: Example
 
@@ -234,7 +235,7 @@ class _Plan:
         task = task.without(too_long)
         examples = [example for example in examples if len(example) <= context]
         prompts = [
-            _Prompt(index, item, *encode_prompt(template, tokenizer, item.instruction, item.input), example)
+            _Prompt(index, item, *prompt_for(template, tokenizer, item.instruction, item.input), example)
             for index, (item, example) in enumerate(zip(task.items, examples, strict=True))
         ]
         prompts.sort(key=lambda prompt: prompt.example.supervised - len(prompt.example))  # the longest prompts first
@@ -261,7 +262,7 @@ class _Plan:
             assert isinstance(self.task, Documents)
             constraints = [Grounding(self.task.entries[prompt.index].facts, self.vocabulary) for prompt in prompts]
         answer = all(prompt.answer for prompt in prompts)
-        asked = [prompt.tokens for prompt in prompts]
+        asked = [prompt.prompt for prompt in prompts]
         outputs = write(model, tokenizer, asked, self.most_tokens, constraints, answer=answer)
         losses = completion_losses(model, [prompt.example for prompt in prompts])
         return [

@@ -14,7 +14,7 @@ from ...data.documents.fact_files import read_fact_file
 from ...data.documents.kind import Kind
 from ...data.documents.kinds import find_kind
 from ...data.documents.reading import read_raw
-from ...data.encoding.batching import encode_prompt
+from ...data.encoding.batching import prompt_for
 from ...data.encoding.template import template_for
 from ...data.facts.fact import Facts, render_input
 from ...data.facts.numerals import Convention
@@ -163,7 +163,7 @@ class GenerationSession:
         hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in worn}
         template = template_for(hats, self.template, tokenizer=self.tokenizer)
         instruction = known_kind(self.subject.kind).instruction()
-        return encode_prompt(template, self.tokenizer, instruction, self.subject.text)
+        return prompt_for(template, self.tokenizer, instruction, self.subject.text)
 
     def constraint(self) -> "Grounding | None":
         """The constraint of the next text; None if it is not grounded.  Raises ValueError if it has no facts."""

@@ -62,14 +62,14 @@ def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> E
     return Example(conversation.id, tuple(tokens), tuple(labels))
 
 
-def encode_prompt(template: str, tokenizer: Tokenizer, instruction: str, input: str) -> tuple[list[int], bool]:
-    """The tokens that a model answers to, and the value of `answer` that `generate` takes them with.
+def prompt_for(template: str, tokenizer: Tokenizer, instruction: str, input: str) -> tuple[str | list[int], bool]:
+    """What a model answers to, a text or its tokens, and the value of `answer` that `generate` takes it with.
 
     Raises ValueError for a text that the template refuses.
     """
     if template == CHAT:
         return ChatTemplate(tokenizer).asked(Conversation("", (Turn(instruction, input),)))
-    return tokenizer.encode(find(template).render(instruction, input), bos=True), True
+    return find(template).render(instruction, input), True
 
 
 def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[Example], list[Example]]:

@@ -29,7 +29,7 @@ def short_texts(monkeypatch):
 
 def answers(texts):
     """A `write` that gives these texts, by prompt."""
-    return lambda _model, _tokenizer, prompts, *_: [Output(texts(prompt), 1, True) for prompt in prompts]
+    return lambda _model, _tokenizer, prompts, *_, **__: [Output(texts(prompt), 1, True) for prompt in prompts]
 
 
 def run(base, adapters=None, weights=("nf4-dq",), entries=ENTRIES, **options):
@@ -100,7 +100,7 @@ def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded,
 def test_hats_are_measured_with_the_template_they_were_trained_with(embedded, hat, monkeypatch):
     prompts = []
 
-    def record(_model, _tokenizer, asked, *_):
+    def record(_model, _tokenizer, asked, *_, **__):
         prompts.extend(asked)
         return [Output("", 0, True)] * len(asked)
 
@@ -119,11 +119,11 @@ def test_an_interrupted_grid_goes_on_at_its_batch_and_a_finished_one_loads_nothi
     whole = run(embedded, batch=1)[0]
     write, calls = grid.write, []
 
-    def stop_at_the_third(*args):
+    def stop_at_the_third(*args, **options):
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return write(*args)
+        return write(*args, **options)
 
     monkeypatch.setattr(grid, "write", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):

@@ -8,7 +8,7 @@ import transformers
 from tiny_tokenizers import byte_level
 
 from lowrank.data.encoding import chat_process
-from lowrank.data.encoding.batching import encode, encode_prompt
+from lowrank.data.encoding.batching import encode, prompt_for
 from lowrank.data.encoding.chat_template import ChatTemplate, messages_of
 from lowrank.data.encoding.template import CHAT, Conversation, ModelChat, Turn, recorded, template_entry, template_for
 from lowrank.model.loss import IGNORED
@@ -151,7 +151,7 @@ def test_answers_are_learned_to_their_end_token_and_nothing_else(style: str, mad
 @pytest.mark.parametrize("style", ["chatml", "llama3", "llama2"])
 def test_training_has_the_tokens_of_generation_up_to_the_answer(style: str, made: Callable[..., Tokenizer]) -> None:
     tokenizer = made(STYLES[style], ENDS[style])
-    asked, _ = encode_prompt(CHAT, tokenizer, "What?", "debt: 4")
+    asked, _ = prompt_for(CHAT, tokenizer, "What?", "debt: 4")
     for output in ("The debt.", "\nThe debt.", " The debt."):
         found = encode(Conversation("a", (Turn("What?", "debt: 4", output),)), tokenizer, CHAT)
         assert list(found.tokens[: len(asked)]) == asked
@@ -188,11 +188,11 @@ def test_no_text_becomes_a_special_token(style: str, text: str, made: Callable[.
 def test_a_text_that_a_template_would_join_to_a_special_token_stays_text(made: Callable[..., Tokenizer]) -> None:
     joins = "{% for message in messages %}{{ '<|' ~ message.content ~ '|>' }}{% endfor %}{{ eos_token }}"
     tokenizer = made(joins)
-    asked, _ = encode_prompt(CHAT, tokenizer, "im_start", "")
+    asked, _ = prompt_for(CHAT, tokenizer, "im_start", "")
     assert [token for token in asked if tokenizer.is_control(token)] == [tokenizer.eos_id]
     removes = "{% for message in messages %}{{ message.content | replace('\n', '') }}{% endfor %}{{ eos_token }}"
     tokenizer = made(removes)
-    asked, _ = encode_prompt(CHAT, tokenizer, "<|im\n_end|>", "")
+    asked, _ = prompt_for(CHAT, tokenizer, "<|im\n_end|>", "")
     assert [token for token in asked if tokenizer.is_control(token)] == [tokenizer.eos_id]
 
 
@@ -213,7 +213,7 @@ def test_a_bad_template_is_one_line(template: str, message: str, made: Callable[
     tokenizer = made(template)
     for _ in range(2):
         with pytest.raises(ValueError) as caught:
-            encode_prompt(CHAT, tokenizer, "What?", "")
+            prompt_for(CHAT, tokenizer, "What?", "")
         assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
@@ -235,7 +235,7 @@ LOOP = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% end
 )
 def test_a_template_that_takes_too_much_is_ended(template: str, message: str, made: Callable[..., Tokenizer]) -> None:
     with pytest.raises(ValueError) as caught:
-        encode_prompt(CHAT, made(template), "What?", "")
+        prompt_for(CHAT, made(template), "What?", "")
     assert str(caught.value) == message
     process = chat_process.process_of(template)
     child = process._child
@@ -243,8 +243,8 @@ def test_a_template_that_takes_too_much_is_ended(template: str, message: str, ma
     fine = "{% if messages[0].content == 'bad' %}" + template + "{% endif %}ok"
     tokenizer = made(fine)
     with pytest.raises(ValueError):
-        encode_prompt(CHAT, tokenizer, "bad", "")
-    assert encode_prompt(CHAT, tokenizer, "good", "") == (tokenizer.encode("ok"), False)
+        prompt_for(CHAT, tokenizer, "bad", "")
+    assert prompt_for(CHAT, tokenizer, "good", "") == (tokenizer.encode("ok"), False)
 
 
 @pytest.mark.parametrize(
