@@ -14,7 +14,6 @@ from ...data.documents.fact_files import read_fact_file
 from ...data.documents.kind import Kind
 from ...data.documents.kinds import find_kind
 from ...data.documents.reading import read_raw
-from ...data.encoding.batching import prompt_for
 from ...data.encoding.template import template_for
 from ...data.facts.fact import Facts, render_input
 from ...data.facts.numerals import Convention
@@ -153,6 +152,8 @@ class GenerationSession:
 
         With it the value of `answer` that `generate` takes it with.
         """
+        from ...data.encoding.batching import prompt_for
+
         if text is not None:
             return text, False
         if self.subject is None:

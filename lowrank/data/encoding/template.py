@@ -14,9 +14,10 @@ One name more, CHAT, is the model's own chat template: its text comes with the t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...model.tokenizer import Tokenizer
+if TYPE_CHECKING:
+    from ...model.tokenizer import Tokenizer
 
 DEFAULT = "alpaca"
 CHAT = "chat"
@@ -175,7 +176,7 @@ class ModelChat:
     text: str
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "ModelChat":
+    def of(cls, tokenizer: "Tokenizer") -> "ModelChat":
         """That of a tokenizer.  Raises ValueError if it has none."""
         if not tokenizer.chat_template:
             raise ValueError(f"template chat is the model's own chat template: {tokenizer.path.parent} has none")
@@ -193,7 +194,7 @@ def find(name: str) -> Template:
     return TEMPLATES[name]
 
 
-def template_entry(name: str, tokenizer: Tokenizer) -> dict[str, Any]:
+def template_entry(name: str, tokenizer: "Tokenizer") -> dict[str, Any]:
     """The entry in an adapter's provenance of a template that is used with a tokenizer."""
     return (ModelChat.of(tokenizer) if name == CHAT else find(name)).to_json()
 
@@ -251,7 +252,7 @@ def recorded(provenance: Mapping[str, Any], where: str) -> Template | ModelChat 
 
 
 def template_for(
-    provenances: Mapping[str, Mapping[str, Any]], asked: str | None = None, *, tokenizer: Tokenizer
+    provenances: Mapping[str, Mapping[str, Any]], asked: str | None = None, *, tokenizer: "Tokenizer"
 ) -> str:
     """The one template to use adapters with: theirs, or if they record none, the one asked for, or the default.
 
