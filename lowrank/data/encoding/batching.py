@@ -63,7 +63,7 @@ def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> E
 
 
 def prompt_for(template: str, tokenizer: Tokenizer, instruction: str, input: str) -> tuple[str | list[int], bool]:
-    """What a model answers to, a text or its tokens, and the value of `answer` that `generate` takes it with.
+    """The prompt of a task, a text or its tokens, and the value of `answer` that `generate` takes it with.
 
     Raises ValueError for a text that the template refuses.
     """
