@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains, and says where the hat is."""
     from ...train.config import TrainConfig
     from ...train.from_config import train_from_config
+    from ...train.resume.folder import going_on
     from ...train.resume.signals import RunStopped
 
     if args.report or args.stop or args.hat_from:
@@ -68,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
     config = TrainConfig.read(recipe, [*overrides, *(["data.skip_bad=true"] if args.skip_bad else [])])
     if args.plan:
         return plan.show(config, args.json)
-    limit = plan.limit_tflops(config)
     resume: Any = {"newest": True, "auto": "auto"}.get(args.resume, False)
+    going_on(Path(config.run.out), resume, args.overwrite)  # before the limit is measured
+    limit = plan.limit_tflops(config)
     try:
         result = train_from_config(config, resume=resume, overwrite=args.overwrite, limit_tflops=limit)
     except RunStopped as stopped:
