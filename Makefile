@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test check test-machines test-emulated test-python sanitize lint types docs wheel bench-gpu base clean test-llamacpp real
+.PHONY: quickstart test check test-machines test-emulated test-python fuzz sanitize lint types docs wheel bench-gpu base clean test-llamacpp real
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -49,6 +49,11 @@ test-machines: $(VENV)/installed-test
 EMULATED ?= ci
 test-emulated: $(VENV)/installed-test
 	$(BIN)/python tests/emulated.py $(EMULATED)
+
+# Grounded decoding under random logits, on every tokenizer at hand; Llama 2's is named by LOWRANK_LLAMA2_TOKENIZER.
+FUZZ ?= 10000
+fuzz: $(VENV)/installed-test
+	PYTHONSAFEPATH= $(BIN)/python tests/helpers/grounding_fuzz.py $(FUZZ)
 
 # The same tests and the quickstart under other Pythons, each in an environment of its own in build/; torch comes from
 # the package index, CUDA included: some 4.5 GB each, and a triton of its own choice. Last results: docs/pythons.md.

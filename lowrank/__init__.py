@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .adapters import add_adapter, drop_adapter, use_adapter, using_adapter
     from .adapters.files import load_adapter, save_adapter
     from .checkpoints.load import load, load_tokenizer
-    from .grounding.decoding import Grounding, Vocabulary
+    from .grounding.decoding import Grounding
+    from .grounding.vocabulary import Vocabulary
     from .layers.quant_linear import quantize
     from .model.generate import generate
     from .model.tokenizer import Tokenizer
@@ -48,7 +49,7 @@ __all__ = [
 _ROOMS = {
     "Grounding": "grounding.decoding",
     "Tokenizer": "model.tokenizer",
-    "Vocabulary": "grounding.decoding",
+    "Vocabulary": "grounding.vocabulary",
     "add_adapter": "adapters",
     "drop_adapter": "adapters",
     "generate": "model.generate",

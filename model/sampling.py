@@ -62,8 +62,11 @@ class Sampling:
 class Constraint(Protocol):
     """The tokens that one row may write: `allowed` is called before each token, `take` with each one chosen."""
 
-    def allowed(self) -> Tensor | None:
-        """bool [V] on the CPU: which tokens may come next, at least one of them; None for all."""
+    def allowed(self, logits: Tensor) -> Tensor | None:
+        """bool [V] on the CPU: which tokens may come next, at least one of them; None for all.
+
+        logits  float32 [V], of the model, on its device
+        """
 
     def take(self, token: int) -> None:
         """The row continues with an allowed token."""
@@ -103,8 +106,8 @@ class Sampler:
         """logits float32 [B, V] -> int64 [B]; what stands for a row that has ended does not matter."""
         options = self.sampling
         bounds = [
-            None if end or constraint is None else constraint.allowed()
-            for end, constraint in zip(ended, self.constraints, strict=True)
+            None if end or constraint is None else constraint.allowed(row)
+            for row, end, constraint in zip(logits, ended, self.constraints, strict=True)
         ]
         if any(bound is not None for bound in bounds) or self.never is not None or options.repetition_penalty != 1:
             logits = logits.clone()

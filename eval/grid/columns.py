@@ -16,17 +16,20 @@ from lowrank.model.llama import Llama
 class Column:
     """The setting of a cell: a hat (None: the base alone) on a precision, with free or grounded figures.
 
+    temperature  of the draws; 0 takes the likeliest token
     Another axis is another field.
     """
 
     adapter: str | None
     weights: str
     grounded: bool = False
+    temperature: float = 0.0
 
     @property
     def setting(self) -> str:
-        """All but the hat: "nf4-dq", or "nf4-dq, grounded"."""
-        return f"{self.weights}, grounded" if self.grounded else self.weights
+        """All but the hat: "nf4-dq", or "nf4-dq, temperature 0.8, grounded"."""
+        drawn = f", temperature {self.temperature:g}" if self.temperature else ""
+        return self.weights + drawn + ", grounded" * self.grounded
 
     @property
     def name(self) -> str:

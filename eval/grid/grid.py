@@ -19,7 +19,9 @@ from lowrank.checkpoints.load import find_device, load_tokenizer
 from lowrank.checkpoints.open_base import open_base
 from lowrank.data.encoding.batching import Example, encode, prompt_for
 from lowrank.data.encoding.template import template_entry, template_for
-from lowrank.grounding.decoding import Grounding, Vocabulary
+from lowrank.grounding.decoding import Grounding
+from lowrank.grounding.names import phrases_of
+from lowrank.grounding.vocabulary import Vocabulary
 from lowrank.model.generate import Prompt
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
@@ -90,6 +92,7 @@ def evaluate_grid(
     force: bool = False,
     batch: int = BATCH,
     grounded: bool = False,
+    temperatures: Sequence[float] = (0.0,),
     state: Path | None = None,
     progress: bool = True,
 ) -> list[Cell]:
@@ -97,7 +100,8 @@ def evaluate_grid(
 
     template  left out, the one that the hats were trained with
     batch     items that are written at a time
-    grounded  documents are written a second time, with figures that the facts allow only (`lowrank.Grounding`)
+    grounded  documents are written a second time, each figure one of the facts under its own name (`lowrank.Grounding`)
+    temperatures  documents are written at each; an item draws the same numbers in every cell
     state     a folder where finished batches are kept, and looked for first; without it nothing is kept
     Raises ValueError for a hat made for another base (unless `force`), or trained with another template than asked
     for, or than another hat: a grid compares hats on the same prompts; for an entry of ours that does not fit into the
@@ -105,13 +109,18 @@ def evaluate_grid(
     """
     _check_named_once("weights", weights)
     _check_named_once("tasks", [task.name for task in tasks])
+    _check_temperatures(temperatures)
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     tokenizer = load_tokenizer(base)
     records = {str(path): read_record(path) for path in adapters.values()}
     trained_with = template_for(records, template, tokenizer=tokenizer)
     context = open_base(base).config.max_seq_len
-    plans = [_Plan.of(task, tokenizer, trained_with, context, batch) for task in tasks]
+    plans = [
+        replace(plan, temperature=temperature)
+        for plan in (_Plan.of(task, tokenizer, trained_with, context, batch) for task in tasks)
+        for temperature in (temperatures if isinstance(plan.task, Documents) else (0.0,))
+    ]
     if grounded:
         vocabulary = Vocabulary(tokenizer)
         plans += [replace(plan, vocabulary=vocabulary) for plan in plans if isinstance(plan.task, Documents)]
@@ -127,6 +136,13 @@ def evaluate_grid(
 def _check_named_once(parameter: str, names: Sequence[str]) -> None:
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{parameter}: {doubled[0]} is named twice")
+
+
+def _check_temperatures(temperatures: Sequence[float]) -> None:
+    if odd := [value for value in temperatures if not 0 <= value < math.inf]:
+        raise ValueError(f"temperature must be 0 or more, got {odd[0]:g}")
+    if len(set(temperatures)) < len(temperatures) or not temperatures:
+        raise ValueError(f"temperatures must be different ones, at least one, got {[*temperatures]}")
 
 
 @dataclass(frozen=True)
@@ -149,7 +165,7 @@ class _Runner:
         for plan in plans:
             for adapter in (None, *self.adapters):
                 bar.set_postfix(task=plan.task.name, weights=precision, adapter=adapter or "none")
-                column = Column(adapter, precision, plan.vocabulary is not None)
+                column = Column(adapter, precision, plan.vocabulary is not None, plan.temperature)
                 yield plan.cell(column, list(self._rows(column, plan, model, bar)))
 
     def _rows(self, column: Column, plan: "_Plan", model: "_LazyModel", bar: ProgressBar) -> Iterator[dict[str, Any]]:
@@ -222,6 +238,7 @@ class _Plan:
     most_tokens: int
     left_out: tuple[str, ...]
     vocabulary: Vocabulary | None = None  # with which documents are grounded
+    temperature: float = 0.0
 
     @classmethod
     def of(cls, task: Task, tokenizer: Tokenizer, template: str, context: int, batch: int) -> "_Plan":
@@ -253,6 +270,7 @@ class _Plan:
             "most_tokens": self.most_tokens,
             "batch": len(self.batches[0]),
             "grounded": self.vocabulary is not None,
+            "temperature": self.temperature,
         }
 
     def run(self, model: Llama, tokenizer: Tokenizer, prompts: Sequence[_Prompt]) -> list[dict[str, Any]]:
@@ -260,10 +278,18 @@ class _Plan:
         constraints = None
         if self.vocabulary is not None:
             assert isinstance(self.task, Documents)
-            constraints = [Grounding(self.task.entries[prompt.index].facts, self.vocabulary) for prompt in prompts]
-        answer = all(prompt.answer for prompt in prompts)
-        asked = [prompt.prompt for prompt in prompts]
-        outputs = write(model, tokenizer, asked, self.most_tokens, constraints, answer=answer)
+            entries = [self.task.entries[prompt.index] for prompt in prompts]
+            constraints = [Grounding(entry.facts, self.vocabulary, phrases_of(entry.kind)) for entry in entries]
+        outputs = write(
+            model,
+            tokenizer,
+            [prompt.prompt for prompt in prompts],
+            self.most_tokens,
+            constraints,
+            answer=all(prompt.answer for prompt in prompts),
+            temperature=self.temperature,
+            seeds=[prompt.index for prompt in prompts],
+        )
         losses = completion_losses(model, [prompt.example for prompt in prompts])
         return [
             {

@@ -30,14 +30,25 @@ def write(
     constraints: Sequence[Constraint | None] | None = None,
     *,
     answer: bool = True,
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
 ) -> list[Output]:
-    """The likeliest token each time, of those that a row's constraint permits, all prompts as one batch; each gives
-    what it gives alone.
+    """A text behind each prompt, all of them as one batch; each gives what it gives alone.
 
-    answer  as in `generate`
+    answer       as in `generate`
+    constraints  the tokens that a row may write; a text that is cut loses what its constraint calls unfinished
+    temperature  0 takes the likeliest token
+    seeds        of the draws, one a row
     Raises ValueError for a prompt that leaves no room in the context.
     """
     completions = complete(
-        model, tokenizer, prompts, max_new_tokens=max_new_tokens, constraints=constraints, answer=answer
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        constraints=constraints,
+        answer=answer,
+        temperature=temperature,
+        seed=list(seeds) if seeds is not None else 0,
     )
     return [Output(one.text, len(one.tokens), one.end == "end of text") for one in completions]

@@ -1,7 +1,10 @@
-"""Grounded decoding: no figure is written that is not in the facts.
+"""Grounded decoding: no figure is written that is not in the facts, nor under another name than its own.
 
 decoding      the mask over tokens, for `generate`
+vocabulary    a tokenizer's tokens by their characters and words
 automaton     the characters that may follow a text
-number_forms  the written forms of the facts of a record
-old_figures, old_matching  figures in dollars alone, which the three above still read by
+names         which fact the words before a figure are about
+directions    the words of rising and falling that the record contradicts
+number_forms  the written forms of a fact's figure
+words         scales, units, and words that make another name of a name
 """

@@ -1,62 +1,84 @@
-"""An automaton over characters: it lets through the texts of which every figure states a fact of the record.
+"""An automaton over characters: it lets through the texts of which every figure states a fact under its own name.
 
-The judge is `data.facts.figure_matching`, of figures as it reads them. What is added here is foresight: while a figure
-is being written, only what can still become a right one may follow, of the forms in `number_forms`; and none begins
-in a word.
+A digit, a currency's sign or a per cent sign is written only as a part of
 
-A state is a set of readings of what was written, one of which the checker will take: a figure that has begun, a name
-or date of the record that has a digit in it, the number of a list item, or nothing that is open.
+    a figure   one of the written forms (`number_forms`) of the fact that the words before it name (`names`)
+    a text     one of the record's names, dates and texts, or the period in a label: "Q3 2024", "31 March 2025"
+    an ordinal the number of a list item or heading
+
+and of words, those are not written that make a figure another one (a scale, a currency or a unit beside it), are
+figures themselves ("a million", "doubled"), or contradict the record (`directions`).
+
+A state is the line so far, and a set of readings of its end, one of which will turn out right: what has begun and is
+not over, and `free` if a reading has nothing open.
 """
 
 import re
-from enum import Enum
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from .number_forms import (
-    BEHIND_NUMBER,
-    BEHIND_SCALE,
-    NUMBER,
-    WORD_BEGINNINGS,
-    WORDS_BESIDE,
-    Forms,
-    begins_one,
-    is_more,
-    next_letters,
-)
-from .old_figures import FIGURE, NUMBER_WORDS
-from .old_matching import FALLING, Record, read_number, sentence
+from ..data.facts.fact import Facts
+from ..data.facts.figure_matching import Record
+from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
+from .names import PERIOD, Names, Phrases
+from .number_forms import NumberForms
+from .words import CURRENCIES, QUANTITIES, SCALES, SMALL_NUMBERS, UNITS, is_marked, is_unit_like, is_word, words
 
-_PREFIX = re.compile(r"\(?[-−]?(?:(?:us)?\$|usd ?)?[-−]?\(?", re.IGNORECASE)
 _LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
-_MARKS = frozenset("0123456789 .,()%$-−\n\t")
-_FIRST_LETTERS = frozenset(word[0] for word in NUMBER_WORDS)
+_SENTENCE_END = re.compile(r"[.;!?](?=\s)")
+_WORD_AT_END = re.compile(r"[^\W\d_]*$")
+_BESIDE_FIGURE = re.compile(r"[ \u00a0\u202f-]?[^\W\d_]*")
+_BEFORE_FIGURE = frozenset(" \t\u00a0\u202f(*_|\"'“‘[:=~≈—/")  # what may stand right before one
+_TIME_WORDS = words(
+    "in for during by until till since from to through of year fiscal fy end ended ending quarter half q1 q2 q3 "
+    "q4 h1 h2 on at as and january february march april may june july august september october november december"
+)
+_ALSO_ELSE = words("of from to through on at as and by for")  # words of time that stand before figures too
+_BARE_NUMBER = re.compile(r"\d+")
 
 
-class Phase(Enum):
-    """Progress of a figure at its last character.
+class FormNode:
+    """A beginning of written forms, of which the next characters are found when they are asked for.
 
-    GOING   it must go on                               ENOUGH  it is right as it stands, and may go on
-    HELD    its last letter must turn out a word's      OVER    it is right, or none, and the last character behind it
-    WRONG   it cannot become right
+    keys  the facts of the forms that end here
     """
 
-    GOING = 1
-    ENOUGH = 2
-    HELD = 3
-    OVER = 4
-    WRONG = 5
+    __slots__ = ("_branches", "_depth", "_forms", "keys")
+
+    def __init__(self, forms: list[tuple[str, str]], depth: int = 0) -> None:
+        self._forms = forms
+        self._depth = depth
+        self._branches: dict[str, FormNode] | None = None
+        self.keys = frozenset(key for form, key in forms if len(form) == depth)
+
+    @property
+    def branches(self) -> "dict[str, FormNode]":
+        """By the next character."""
+        if self._branches is None:
+            groups: dict[str, list[tuple[str, str]]] = {}
+            for form, key in self._forms:
+                if len(form) > self._depth:
+                    groups.setdefault(form[self._depth], []).append((form, key))
+            self._branches = {letter: FormNode(forms, self._depth + 1) for letter, forms in groups.items()}
+        return self._branches
 
 
 class Figure(NamedTuple):
-    """A figure that has begun, from its sign or currency on; `falling` tells of a word of falling before it."""
+    """A figure that has begun: its place in the written forms, and its characters so far."""
 
-    text: str
-    falling: bool
-    spelled: bool
+    node: FormNode
+    size: int
 
 
 class Text(NamedTuple):
-    """The first `size` characters of one of the record's texts; a digit is among them."""
+    """The first `size` characters of a text that is written whole."""
+
+    text: str
+    size: int
+
+
+class Lead(NamedTuple):
+    """The first `size` characters of what is written before a figure: a name, and the word that joins them."""
 
     text: str
     size: int
@@ -68,267 +90,375 @@ class Ordinal(NamedTuple):
     text: str
 
 
-Reading = Figure | Text | Ordinal
+Reading = Figure | Text | Lead | Ordinal
 
 
 class State(NamedTuple):
-    """State behind a text: its last line, the open readings, and `free`: True if a reading has nothing open."""
+    """State behind a text.
+
+    line  its last line
+    mark  the offset behind the last figure in it, -1 for none
+    told  the facts that this figure states
+    open  what has begun
+    free  True if a reading has nothing open
+    """
 
     line: str
+    mark: int
+    told: frozenset[str]
     open: frozenset[Reading]
     free: bool
 
 
-START = State("", frozenset(), True)
+NONE: frozenset[str] = frozenset()
+START = State("", -1, NONE, frozenset(), True)
+
+
+class Context(NamedTuple):
+    """All that the end of a line decides.
+
+    keys      the facts that a figure may state here
+    falling   True if a word of falling stands before it
+    starts    True if a figure may stand right behind the last character
+    beside    True if the last word, or the next one, stands right behind a figure
+    word      the letters at the end of the line
+    wrong     True if this word must not end here
+    denied    words that may not be written here, in lower case
+    units     words that the last word may not be, or become
+    close     True if the last character is a figure's
+    texts     texts that have begun before their first digit, with the number of characters
+    heads     True if the number of a list item may stand here
+    stops     True if a space would end the sentence
+    """
+
+    keys: tuple[str, ...]
+    falling: bool
+    starts: bool
+    beside: bool
+    word: str
+    wrong: bool
+    denied: frozenset[str]
+    units: frozenset[str]
+    close: bool
+    texts: tuple[tuple[str, int], ...]
+    heads: bool
+    stops: bool
 
 
 class Rules:
-    """Which characters may follow, for one record."""
+    """Which characters may follow, for one record.
 
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.texts = [text.lower() for text in record.texts]
-        self.initials = {text[0] for text in self.texts}
-        self.dated = [
-            (low, next(place for place, letter in enumerate(low) if letter.isdecimal()))
-            for low in self.texts
-            if any(map(str.isdecimal, low))
+    phrases   key -> names of a fact besides its label
+    writable  characters that can be written: a form or text with another one is never begun
+    """
+
+    def __init__(self, facts: Facts, phrases: Phrases | None = None, writable: "Writable | None" = None) -> None:
+        self.facts = facts
+        self.record = Record(facts)
+        self.numbers = NumberForms(self.record)
+        known = "|".join(_spaced(text) for text in self.record.texts)
+        self.known = re.compile(rf"(?<!\w)(?:{known})(?!\w)", re.IGNORECASE) if known else None
+        self.names = Names(facts, phrases or {})
+        self.directions = Directions(facts, self.names)
+        self.writable = writable or Writable()
+        periods = {match[0] for fact in facts.values() for match in PERIOD.finditer(fact.label)}
+        labels = {name for name in self.names.owners if any(map(is_marked, name))}
+        texts = {text for text in (*self.record.texts, *periods, *labels) if any(map(is_marked, text))}
+        self.texts = [
+            (text, next(place for place, letter in enumerate(text) if is_marked(letter)))
+            for text in sorted(texts)
+            if self.writable.has(text) and not any(map(is_marked, self.record.mask(text)))
         ]
-        self.phases: dict[Figure, tuple[Phase, int]] = {}
-        self.opened: tuple[str, tuple[str, bool]] = ("", self._context(""))
-        self.forms = Forms(record)
+        self.whole = frozenset(self.record.texts)
+        own = {word for text in self.record.texts for word in re.findall(r"[^\W\d_]+", text.lower())}
+        own |= {word for name in self.names.owners for word in re.findall(r"[^\W\d_]+", name)}
+        self.own = frozenset(own)
+        self.quantities = QUANTITIES - own
+        self.codes = frozenset(word for word in CURRENCIES if len(word) == 3) - own
+        # word -> the texts that it is a part of, and what stands before it there
+        self.values = [
+            (f"{fold(fact.label)}: ", fact.print) for fact in facts.values() if not fact.is_figure and fact.print
+        ]
+        self.inside: dict[str, list[tuple[str, str]]] = {}
+        for text in self.record.texts:
+            for found in re.finditer(r"[^\W\d_]+", text):
+                self.inside.setdefault(fold(found[0]), []).append((text, text[: found.start()]))
+        self.forms: dict[tuple[tuple[str, ...], bool], FormNode] = {}
+        prints = (fact.print for key, fact in facts.items() if fact.is_figure)
+        self.letters = {letter for text in (*prints, "USD") for letter in text if letter.isalpha()}
+        self.deniable = [
+            (word, [fold(start) for _, start in places])
+            for word, places in self.inside.items()
+            if word in self.quantities | _KNOWN_UNITS | UP | DOWN | IN_FRONT | BEHIND
+        ]
+        self.unions: dict[tuple[frozenset[str], bool], frozenset[str]] = {}
+        self.last: tuple[tuple[str, int, frozenset[str]], Context] | None = None
 
     def step(self, state: State, letter: str) -> State | None:
         """The state behind one more character, None if it must not be written."""
-        line = state.line + letter
-        readings: set[Reading] = set()
-        free = state.free
+        line, mark, told, free = state.line, state.mark, state.told, state.free
+        if free and not state.open and letter.isalpha() and letter not in self.letters and not is_marked(letter):
+            return State(line + letter, mark, told, state.open, True)  # a word goes on, and no figure begins
+        after: set[Reading] = set()
+        led = False
         for reading in state.open:
             match reading:
-                case Figure(text, falling, spelled):
-                    figure = Figure(text + letter, falling, spelled)
-                    phase, end = self.phase(figure)
-                    if phase is Phase.OVER:
-                        after = self._again(line, len(line) - (len(figure.text) - end))
-                        if after is not None:
-                            readings |= after.open
-                            free = free or (after.free and not letter.isdecimal())
-                    elif phase is not Phase.WRONG:
-                        readings.add(figure)
+                case Figure(node, size):
+                    if letter in node.branches:
+                        after.add(Figure(node.branches[letter], size + 1))
+                    if node.keys and may_stand_behind(letter):
+                        free, mark, told = True, len(line), node.keys
                 case Text(text, size) if size < len(text):
-                    if letter.lower() == text[size]:
-                        readings.add(Text(text, size + 1))
+                    if fold(letter) == fold(text[size]):
+                        after.add(Text(text, size + 1))
+                case Lead(text, size):
+                    if fold(letter) == fold(text[size]):
+                        led = led or size + 1 == len(text)
+                        after.update([Lead(text, size + 1)] if size + 1 < len(text) else [])
                 case Text():
-                    free = free or not is_word(letter)
+                    free = free or not (is_word(letter) or is_marked(letter))
                 case Ordinal(text):
                     if text[-1] in ".)":
                         free = free or letter in " \t"
                     elif letter in ".)" or (letter.isdecimal() and len(text) == 1):
-                        readings.add(Ordinal(text + letter))
-        if free and letter.isdecimal():
-            readings |= self._begun(state.line, letter)
-            free = False
-        elif free and letter.lower() in _FIRST_LETTERS and not (state.line and is_word(state.line[-1])):
-            prefix, falling = self.context(state.line)
-            readings.add(Figure(prefix + letter, falling, True))
-            free = False
-        if not (free or readings):
+                        after.add(Ordinal(text + letter))
+        if free:
+            context = self.context(line, mark, told)
+            after.update(self._begun(context, letter))
+            free = not is_marked(letter) and (letter.isalpha() or not context.wrong)
+            if context.wrong and not letter.isalpha():
+                after.update(self._goes_on(line, context.word, letter))
+                free = free or (not is_marked(letter) and self._ends_text(line, context.word))
+        free = free or led
+        if not (free or after):
             return None
-        return State("" if letter == "\n" else line, frozenset(readings), free)
-
-    def quiet(self, state: State) -> bool:
-        """True if no figure is near: nothing is open but a word that may become that of a number."""
-        return all(
-            isinstance(reading, Figure) and reading.spelled and _last_word(reading.text) not in NUMBER_WORDS
-            for reading in state.open
-        )
-
-    def telling(self, state: State) -> frozenset[str]:
-        """The characters that may mean something to what is open; of others, any letter, or mark, stands for all."""
-        found: set[str] = set()
-        for reading in state.open:
-            match reading:
-                case Text(text, size):
-                    found.update(text[size : size + 1])
-                case Figure(text, _, True):
-                    found.update(next_letters(_words(text)[-1], spelled=True))
-                case Figure(text, _, False):
-                    low = text.lower()
-                    number = NUMBER.search(low)
-                    found.update(next_letters(low[number.end() :].lstrip(")") if number else "", spelled=False))
-                    for place in range(1, len(low)):
-                        found.update(name[len(low) - place] for name in self.texts if is_more(name, low[place:]))
-        return _MARKS.union(found, map(str.upper, found))
+        if letter == "\n":
+            return State("", -1, NONE, frozenset(after), free)
+        return State(line + letter, mark, told, frozenset(after), free)
 
     def may_end(self, state: State) -> bool:
         """True if the text may end in this state."""
         after = self.step(state, "\n")
         return after is not None and after.free
 
-    def begins(self, line: str) -> tuple[object, ...]:
-        """All that decides which digit may follow a line with nothing open."""
-        low = line.lower()
-        texts = tuple(text for text, size in self.dated if _ends_with(low, text[:size]))
-        return (*self.context(line), texts, _LINE_START.fullmatch(line) is not None, line[-1:].isalpha())
+    def expected(self, state: State) -> set[str]:
+        """The characters with which something open goes on."""
+        found: set[str] = set()
+        for reading in state.open:
+            match reading:
+                case Figure(node, _):
+                    found.update(node.branches)
+                case Text(text, size) if size < len(text):
+                    found.add(text[size])
+                    if size == 0:
+                        found.update(form for form in (text[0].upper(), text[0].lower()) if len(form) == 1)
+                case Lead(text, size):
+                    found.add(text[size])
+                case Ordinal(text):
+                    found.update(" \t" if text[-1] in ".)" else "0123456789.)" if len(text) == 1 else ".)")
+        return found
 
-    def _begun(self, line: str, digit: str) -> set[Reading]:
-        """The readings of a line's next character, a digit, if nothing is open before it."""
-        prefix, falling = self.context(line)
-        figure, low = Figure(prefix + digit, falling, False), line.lower()
-        in_a_word = not prefix and line[-1:].isalpha()
-        readings: set[Reading] = set() if in_a_word or self.phase(figure)[0] is Phase.WRONG else {figure}
-        readings |= {
-            Text(text, size + 1) for text, size in self.dated if text[size] == digit and _ends_with(low, text[:size])
+    def openers(self, context: Context) -> set[str]:
+        """The characters with which something begins."""
+        found = {form for text, size in context.texts for form in (text[size], text[size].upper(), text[size].lower())}
+        if context.heads:
+            found.update("0123456789")
+        if context.keys and context.starts:
+            found.update(self._node(context).branches)
+        return found
+
+    def possible(self, context: Context) -> set[str]:
+        """The characters of figures with which something could begin behind one more character."""
+        found = {form for text, size in self.texts for form in (text[size], text[size].upper(), text[size].lower())}
+        return found.union(self._node(context).branches) if context.keys else found
+
+    def wants_date(self, line: str) -> bool:
+        """True if a number behind a line would be of a date, or of one of the record's texts."""
+        word = re.search(r"(\w+)\W*$", line)
+        return word is not None and (word[1].lower() in _TIME_WORDS - _ALSO_ELSE or word[1].lower() in self.inside)
+
+    def closes(self, state: State) -> bool:
+        """True if something open is over if the next character is none of it."""
+        return any(
+            bool(reading.node.keys) if isinstance(reading, Figure) else reading.size == len(reading.text)
+            for reading in state.open
+            if isinstance(reading, Figure | Text)
+        )
+
+    def context(self, line: str, mark: int, told: frozenset[str]) -> Context:
+        """The context behind a line whose last figure, of the facts `told`, ends at `mark`."""
+        if self.last is None or self.last[0] != (line, mark, told):
+            self.last = (line, mark, told), self._context(line, mark, told)
+        return self.last[1]
+
+    def _context(self, line: str, mark: int, told: frozenset[str]) -> Context:
+        masked = self._blank(line)
+        start = 0
+        for end in _SENTENCE_END.finditer(masked):
+            start = end.end()
+        sentence = masked[start:]
+        names = self.names.find(sentence)
+        window = max(mark - start, 0)
+        keys = self.names.about(sentence, names, window)
+        word = _WORD_AT_END.search(line, max(mark, 0))
+        assert word is not None, "it matches nothing, too"
+        beside = mark >= 0 and _BESIDE_FIGURE.fullmatch(line, mark) is not None
+        before = line[: word.start()].rstrip(" \u00a0\u202f-")
+        counted = _WORD_AT_END.search(before)
+        spelled = counted is not None and counted[0].lower() in _SPELLED and before != line[: word.start()]
+        denied = self._denied(self.directions.denied_in(sentence, names), bool(keys))
+        units = NONE
+        if beside or spelled:  # "3 percent", "three percent"
+            units = _KNOWN_UNITS - (self._units_of(told) if beside else _PLAIN_UNITS)
+        low = fold(line)
+        before = low[: word.start()]
+        wrong = denied
+        inner = [word for word, starts in self.deniable if any(before.endswith(start) for start in starts)]
+        if inner:
+            denied = denied.difference(inner)
+        return Context(
+            keys,
+            FALLING.search(sentence, window) is not None,
+            self._starts(line, is_named=bool(names) and names[-1].end == len(sentence.rstrip())),
+            beside,
+            word[0],
+            bool(word[0])
+            and (word[0].lower() in wrong or word[0].lower() in units or (beside and self._is_unit(word[0], told))),
+            denied,
+            units,
+            beside and mark == len(line),
+            tuple((text, size) for text, size in self.texts if self._has_begun(line, low, text, size, keys)),
+            _LINE_START.fullmatch(line) is not None,
+            line[-1:] in (".", ";", "!", "?"),
+        )
+
+    def _blank(self, line: str) -> str:
+        """A line with the record's texts blanked out: same length."""
+        return line if self.known is None else self.known.sub(lambda found: "_" * len(found[0]), line)
+
+    def _denied(self, against: frozenset[str], is_named: bool) -> frozenset[str]:
+        key = against, is_named
+        if key not in self.unions:
+            self.unions[key] = against | self.quantities | (NONE if is_named else self.codes)
+        return self.unions[key]
+
+    def _starts(self, line: str, *, is_named: bool) -> bool:
+        """True if a figure may stand right behind a line: nothing before it makes it another one."""
+        if line and line[-1] not in _BEFORE_FIGURE:
+            return False
+        bare = line.rstrip(" \t\u00a0\u202f(*_|\"'“‘[")
+        if bare[-1:] in ("-", "−", "–", "+", "±") and bare.strip(" \t|-*") != "":
+            return False
+        if bare[-1:] and is_marked(bare[-1]) and not bare[-1].isdecimal():
+            return False
+        word = re.search(r"([^\W\d_]+)\.?$", bare)
+        if word is None or is_named:
+            return True
+        low = word[1].lower()
+        return low not in ("minus", "plus", "no", "nr") and low not in (CURRENCIES | SCALES | SMALL_NUMBERS) - {
+            "a",
+            "an",
+            "one",
         }
-        if _LINE_START.fullmatch(line):
-            readings.add(Ordinal(digit))
-        return readings
 
-    def _again(self, line: str, end: int) -> State | None:
-        """The state behind a line, of which a figure took what is before `end`: what is behind it is read anew."""
-        state: State | None = State(line[:end], frozenset(), True)
-        for letter in line[end:]:
-            state = self.step(state, letter) if state is not None else None
-        return state
-
-    def context(self, line: str) -> tuple[str, bool]:
-        """The sign, currency and parenthesis that a figure behind a line has, and whether a word of falling is near."""
-        if self.opened[0] != line:
-            self.opened = line, self._context(line)
-        return self.opened[1]
-
-    def _context(self, line: str) -> tuple[str, bool]:
-        masked = self.record.mask(f"{line}0)")  # a digit, and what encloses it if a parenthesis is open
-        *_, match = FIGURE.finditer(masked)
-        start = match.start() - masked[: match.start()].endswith("(")
-        first, _ = sentence(masked, match.start())
-        return masked[start : len(line)], FALLING.search(masked[first:start]) is not None
-
-    # Figures
-
-    def phase(self, figure: Figure) -> tuple[Phase, int]:
-        """Phase of a figure, and the offset of its end if it is over."""
-        if figure not in self.phases:
-            self.phases[figure] = self._spelled_phase(figure) if figure.spelled else self._phase(figure)
-        return self.phases[figure]
-
-    def _phase(self, figure: Figure) -> tuple[Phase, int]:
-        text = figure.text
-        leads_on = self._leads_on(figure)
-        if not leads_on and self.phases.get(figure._replace(text=text[:-1]), (None, 0))[0] is Phase.GOING:
-            return Phase.WRONG, 0
-        match = FIGURE.search(text)
-        assert match is not None, "it begins with a digit"
-        right, rest = self._right(match, figure), text[match.end() :].lower()
-        if leads_on:
-            return (Phase.ENOUGH if right else Phase.GOING), 0
-        if rest and not self._extends(match, rest):
-            over = right and not self._cut(text, match, begun=True)
-            return (Phase.OVER if over else Phase.WRONG), match.end()
-        if right and not self._cut(text, match, begun=False):
-            return Phase.ENOUGH, 0
-        return (Phase.HELD if not rest and self._may_be_a_word(figure) else Phase.WRONG), 0
-
-    def _extends(self, match: re.Match[str], rest: str) -> bool:
-        """True if the characters behind a figure may be the beginning of its decimals, its scale or its unit."""
-        if match["unit"]:
+    def _has_begun(self, line: str, low: str, text: str, size: int, keys: tuple[str, ...]) -> bool:
+        """True if a line ends with a text's characters before its first digit. A bare number needs a word of time."""
+        if not low.endswith(fold(text[:size])) or (size < len(low) and is_word(low[len(low) - size - 1])):
             return False
-        if match["scale"]:
-            return rest in BEHIND_SCALE
-        return rest in BEHIND_NUMBER or (rest in (".", ",") and not match["open"])
-
-    def _right(self, match: re.Match[str], figure: Figure) -> bool:
-        before = "fell " * figure.falling + figure.text[: match.start()]
-        return bool(self.record.stated(read_number(match, before, figure.text[match.end() :])))
-
-    def _may_be_a_word(self, figure: Figure) -> bool:
-        """True if the last letter, which reads as a scale or unit, may begin a word behind a right figure: "12 m"."""
-        text = figure.text
-        before = text[:-1]
-        if text[-1].lower() not in "kmbx" or not before.endswith(" "):
-            return False
-        return self.phase(figure._replace(text=before))[0] is Phase.ENOUGH
-
-    def _cut(self, text: str, match: re.Match[str], *, begun: bool) -> bool:
-        """True if one of the record's texts covers a part of a figure, or has begun to; it may cover all of it."""
-        low = text.lower()
-        first, last = match.span("number" if match["number"] else "words")
-        for place in range(match.end()):
-            if low[place] not in self.initials or (place and is_word(low[place - 1])):
-                continue
-            rest = low[place:]
-            for name in self.texts:
-                end = place + len(name)
-                whole = rest.startswith(name) and not is_word(low[end : end + 1] or " ")
-                if whole and end > match.start() and not (place <= first and last <= end):
-                    return True
-                if begun and place > first and name.startswith(rest):
-                    return True
-        return False
-
-    def _leads_on(self, figure: Figure) -> bool:
-        """True if a figure so far is the beginning, or all, of one that states a fact."""
-        head = _head(figure.text).lower()
-        body = figure.text[len(head) :]
-        usd, minus = "$" in head or "usd" in head, "-" in head or "−" in head
-        bare = (-1,) if minus else (1, -1) if figure.falling else (1,)
-        enclosed = (-1,) if minus else (1, -1)
-        inner, outer = head.endswith("("), head.startswith("(")
-        if self.forms.fits(body, usd and not (inner and not outer), bare):
+        if not size and line and line[-1] not in _BEFORE_FIGURE:
+            return False  # a point or comma before a number makes another number
+        whole = line[: len(line) - size] + text
+        if text in self.whole and any(map(is_marked, self._blank(whole)[len(line) - size :])):
+            return False  # another text has taken a part of it
+        if size or not keys or not _BARE_NUMBER.fullmatch(text):
             return True
-        if outer and self.forms.fits(body, usd, enclosed, behind=")"):
-            return True
-        return inner and self.forms.fits(body, usd, enclosed, between=")")
+        word = re.search(r"(\w+)\W*$", low)
+        return word is not None and word[1] in _TIME_WORDS
 
-    # Figures in words
+    def _begun(self, context: Context, letter: str) -> Iterator[Reading]:
+        """The readings that begin with a character."""
+        if context.keys and context.starts:
+            branch = self._node(context).branches.get(letter)
+            if branch is not None:
+                yield Figure(branch, 1)
+        for text, size in context.texts:
+            if fold(letter) == fold(text[size]):
+                yield Text(text, size + 1)
+        if context.heads and letter.isdecimal() and letter.isascii():
+            yield Ordinal(letter)
 
-    def _spelled_phase(self, figure: Figure) -> tuple[Phase, int]:
-        text = figure.text
-        words = _words(text)
-        matches = list(FIGURE.finditer(f"{text[:-1]}_" if text[-1].isdecimal() else text))  # a digit is the next one's
-        wrong = [match for match in matches if not self._right(match, figure)]
-        if all(word in NUMBER_WORDS or word in WORDS_BESIDE for word in words[:-1]) and (
-            not words[-1] or words[-1] in WORD_BEGINNINGS
-        ):
-            if not wrong:
-                return Phase.ENOUGH, 0
-            if wrong[0] is not matches[-1]:
-                return Phase.WRONG, 0
-            start = text[matches[-1].start() :].lower()
-            head = _head(start)
-            minus = "-" in head or "−" in head
-            spoken = self.forms.spoken[(-1,) if minus else (1, -1) if figure.falling else (1,)]
-            if begins_one(spoken, start[len(head) :]):
-                return Phase.GOING, 0
-            return (Phase.HELD if self._may_be_a_word(figure) else Phase.WRONG), 0
-        if wrong or any(self._cut(text, match, begun=True) for match in matches):
-            return Phase.WRONG, 0
-        return Phase.OVER, len(text) - 1
+    def _goes_on(self, line: str, word: str, letter: str) -> Iterator[Text]:
+        """The texts of the record that a word which must not stand alone is a part of, and goes on with."""
+        low = fold(line)
+        for text, before in self.inside.get(fold(word), ()):
+            size = len(before) + len(word)
+            if size < len(text) and low.endswith(fold(text[:size])) and fold(letter) == fold(text[size]):
+                yield Text(text, size + 1)
+
+    def _ends_text(self, line: str, word: str) -> bool:
+        """True if a word which must not stand alone is the last of a text of the record."""
+        low = fold(line)
+        return any(
+            len(before) + len(word) == len(text) and low.endswith(fold(text))
+            for text, before in self.inside.get(fold(word), ())
+        )
+
+    def _is_unit(self, word: str, told: frozenset[str]) -> bool:
+        low = word.lower()
+        known = low in SCALES or low in CURRENCIES or low in UNITS
+        return is_unit_like(word) and low not in self._units_of(told) and (known or low not in self.own)
+
+    def _units_of(self, told: frozenset[str]) -> frozenset[str]:
+        """Words that may stand behind a count: those of its label, "24 months" for "term in months"."""
+        counts = (self.facts[key].label for key in told if self.facts[key].type == "count")
+        return frozenset(word for label in counts for word in re.findall(r"[^\W\d_]+", label.lower()))
+
+    def _is_whole(self, form: str) -> bool:
+        """True if none of the record's texts is a part of a form."""
+        return self.known is None or all(found.span() == (0, len(form)) for found in self.known.finditer(form))
+
+    def _node(self, context: Context) -> FormNode:
+        """The written forms of the facts that a context names."""
+        if (context.keys, context.falling) not in self.forms:
+            self.forms[context.keys, context.falling] = FormNode(
+                [
+                    (form, key)
+                    for key in context.keys
+                    for form in self.numbers.texts(key, falling=context.falling)
+                    if self.writable.has(form) and self._is_whole(form)
+                ]
+            )
+        return self.forms[context.keys, context.falling]
 
 
-def _last_word(text: str) -> str:
-    """The word of a text that is one word, behind its sign and currency; of another, a number word."""
-    *others, word = _words(text)
-    return "one" if others else word
+class Writable:
+    """The characters that a tokenizer can write; of none in particular, all."""
+
+    def __init__(self, letters: frozenset[str] | None = None) -> None:
+        self.letters = letters
+
+    def has(self, text: str) -> bool:
+        """True if a text can be written."""
+        return self.letters is None or self.letters.issuperset(text)
 
 
-def _words(text: str) -> list[str]:
-    """The words behind a figure's sign and currency, in lower case; the last one may be a part, or empty."""
-    return re.split(r"[ ,-]+", text[len(_head(text)) :].lower())
+def may_stand_behind(letter: str) -> bool:
+    """True for a character that leaves the figure before it as it is."""
+    return not (is_word(letter) or is_marked(letter) or letter in "'’^+")
 
 
-def _head(text: str) -> str:
-    """The sign, currency and parenthesis that a figure begins with."""
-    match = _PREFIX.match(text)
-    assert match is not None, "it matches nothing, too"
-    return match[0]
+_SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
+_PLAIN_UNITS = frozenset({"times"}) | {
+    word for word in UNITS if word[:3] in ("day", "wee", "mon", "qua", "yea", "hou", "min", "poi")
+}
+_KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)
 
 
-def is_word(letter: str) -> bool:
-    """True for a character of a word (\\w of a regular expression)."""
-    return letter == "_" or letter.isalnum()
+def _spaced(text: str) -> str:
+    return r"[ \u00a0]".join(map(re.escape, re.split(r"[ \u00a0]", text)))
 
 
-def _ends_with(line: str, text: str) -> bool:
-    """True if a line ends with a text that begins at a word's beginning."""
-    return line.endswith(text) and (len(line) == len(text) or not is_word(line[-len(text) - 1] if text else line[-1]))
+def fold(text: str) -> str:
+    """In lower case, character by character, so that places stay what they are."""
+    low = text.lower()
+    return low if len(low) == len(text) else "".join(of if len(of := one.lower()) == 1 else one for one in text)

@@ -1,116 +1,26 @@
-"""Grounded decoding: while a figure is being written, only what can become a figure of the facts keeps probability.
+"""Grounded decoding: of a figure, only what can become a right one under its own name keeps probability.
 
-    p(token | text) = 0 if no text that begins with text + token has only right figures, else what the model says
+    p(token | text) = 0 if no text that begins with text + token has only right figures under their names, else what the
+                      model says
 
-`automaton` decides it for characters. A tokenizer's tokens are walked as a tree of their characters: a branch is
-skipped where its first character must not be written, and allowed as a whole where no figure is near. Outside of
-figures only the digits that may begin one are checked.
+`automaton` decides it for characters, `vocabulary` has a tokenizer's tokens by theirs. **Leading**: where the likeliest
+token begins a figure, and nothing says of what, a name is written first: that of a fact which the text has not stated
+yet. Which of them is the model's choice.
 
 V vocabulary.
 """
 
-import re
-from typing import Protocol
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.facts.fact import Facts
-from .automaton import START, Rules, State, Text, is_word
-from .old_matching import Record
+from .automaton import START, Context, Figure, Lead, Ordinal, Rules, State, Text, fold
+from .names import Phrases
+from .vocabulary import NOTHING, Mask, Node, Vocabulary, completions, last_byte, whole_characters
+from .words import BEGINNINGS, is_marked
 
-Ids = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-
-_SEVERAL_WORDS = re.compile(r"[^\W\d]\W+[^\W\d]|[^\W\d]\W*%")
-
-
-class Tokens(Protocol):
-    """The part of a tokenizer that grounding uses."""
-
-    vocab_size: int
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """The tokens that end a text, any of them."""
-
-    def token_bytes(self, token: int) -> bytes:
-        """The UTF-8 bytes that a token adds to a text; none for a token without text."""
-
-
-class Node:
-    """The tokens that begin with the same characters.
-
-    exact   those of exactly these characters
-    apart   the branches that go on with a digit, or are not plain
-    all     int64: all of them, as every other array of tokens
-    plain   True if none of them has a digit behind these characters, nor two words
-    under   those that go on with a mark, and those that go on with a word's character, without those set apart
-    """
-
-    __slots__ = ("all", "apart", "branches", "exact", "plain", "under")
-
-    def __init__(self) -> None:
-        self.branches: dict[str, Node] = {}
-        self.exact: list[int] = []
-        self.apart: list[str] = []
-        self.plain = True
-        self.all: Ids
-        self.under: tuple[Ids, Ids]
-
-
-class Vocabulary:
-    """The tokens of a tokenizer by their characters.
-
-    parts   tokens that are a part of a character, by their bytes
-    lined   True if some token has a digit behind other characters, so that what is allowed follows from a whole line
-    Raises ValueError for a tokenizer that cannot write a digit, or another character of a figure, on its own.
-    """
-
-    def __init__(self, tokenizer: Tokens) -> None:
-        self.size = tokenizer.vocab_size
-        self.eos_ids = list(tokenizer.eos_ids)
-        self.spelled = [tokenizer.token_bytes(token) for token in range(self.size)]
-        self.root = Node()
-        self.parts: dict[bytes, list[int]] = {}
-        self.lined = False
-        for token, spelled in enumerate(self.spelled):
-            try:
-                self._add(spelled.decode(), token)
-            except UnicodeDecodeError:
-                self.parts.setdefault(spelled, []).append(token)
-        self._close(self.root)
-        for letter in "0123456789.,%$() abcdefghijklmnopqrstuvwxyz":
-            if letter not in self.root.branches or not self.root.branches[letter].exact:
-                raise ValueError(f"grounding: this tokenizer has no token that is {letter!r} alone")
-
-    def _add(self, text: str, token: int) -> None:
-        words = _SEVERAL_WORDS.search(text) is not None
-        digits = [place for place, letter in enumerate(text) if letter.isdecimal()]
-        self.lined = self.lined or words or any(not text[place - 1].isdecimal() for place in digits if place)
-        node = self.root
-        for place, letter in enumerate(text):
-            node = node.branches.setdefault(letter, Node())
-            node.plain = node.plain and not words and not any(digit > place for digit in digits)
-        if text:
-            node.exact.append(token)
-
-    def _close(self, node: Node) -> list[int]:
-        """Fills in `under`; the tokens of a node."""
-        under: tuple[list[int], list[int]] = ([], [])
-        tokens = list(node.exact)
-        for letter, branch in node.branches.items():
-            below = self._close(branch)
-            tokens += below
-            if letter.isdecimal() or not branch.plain:
-                node.apart.append(letter)
-            else:
-                under[is_word(letter)].extend(below)
-        node.under = np.array(under[0], dtype=np.int64), np.array(under[1], dtype=np.int64)
-        node.all = np.array(tokens, dtype=np.int64)
-        return tokens
+KEPT_MASKS = 4096
 
 
 class Grounding:
@@ -118,98 +28,219 @@ class Grounding:
 
     facts       the facts that its figures may state
     vocabulary  of the tokenizer that writes it; may be shared between texts
+    phrases     key -> names that a fact has besides its label: those of its kind of document, and the user's
+    stated      the facts that a figure of the text states, so far
     """
 
-    def __init__(self, facts: Facts, vocabulary: Vocabulary) -> None:
+    def __init__(self, facts: Facts, vocabulary: Vocabulary, phrases: Phrases | None = None) -> None:
         self.vocabulary = vocabulary
-        self.rules = Rules(Record(facts))
+        spoken = [*(fact.print for fact in facts.values()), *(fact.label for fact in facts.values())]
+        self.rules = Rules(
+            facts, phrases, vocabulary.writable([*spoken, "$−-0123456789.,()%USDx thousandmilbkMBpercentps"])
+        )
         self.state = START
         self.partial = b""  # the first bytes of a character
+        self.stated: set[str] = set()
         self.masks: dict[object, Tensor] = {}
+        self.cleared: dict[frozenset[str], Mask] = {}
 
-    def allowed(self) -> Tensor:
-        """bool [V]: the tokens behind which every figure is right, or can become so."""
+    def allowed(self, logits: Tensor | None = None) -> Tensor:
+        """bool [V]: the tokens behind which every figure is right under its name, or can become so.
+
+        logits  float32 [V] of the model, for leading
+        """
         if self.partial:
             return torch.from_numpy(self._allow_parts(np.zeros(self.vocabulary.size, dtype=np.bool_)))
-        key = self._key()
+        context = self._context()
+        if logits is not None and context is not None and not context.keys and self._wants_figure(logits):
+            self._lead()
+            context = self._context()
+        key = self._key(context)
         if key not in self.masks:
-            self.masks[key] = self._mask()
+            if len(self.masks) >= KEPT_MASKS:
+                self.masks.clear()
+            self.masks[key] = torch.from_numpy(self._mask(context))
         return self.masks[key]
 
     def take(self, token: int) -> None:
         """The text goes on with an allowed token."""
         if token in self.vocabulary.eos_ids:
             return
-        text, self.partial, _ = _decoded(self.partial + self.vocabulary.spelled[token])
+        text, self.partial, _ = whole_characters(self.partial + self.vocabulary.spelled[token])
         for letter in text:
             after = self.rules.step(self.state, letter)
             assert after is not None, f"{letter!r} must not follow {self.state.line!r}"
             self.state = after
+            self.stated |= after.told
 
     @property
     def unfinished(self) -> int:
-        """Number of characters at the end that belong to a figure that is not right yet."""
+        """Number of characters at the end that belong to something that is not right yet."""
         if self.rules.may_end(self.state):
             return 0
-        return max(reading.size if isinstance(reading, Text) else len(reading.text) for reading in self.state.open)
+        return max((_size(reading) for reading in self.state.open), default=0)
 
-    def _key(self) -> object:
-        """The cache key of a mask: everything in the state that it depends on."""
+    # Leading
+
+    def _wants_figure(self, logits: Tensor) -> bool:
+        """True if the likeliest token begins a figure that must not begin here."""
+        likeliest = int(logits.argmax())
+        if likeliest >= self.vocabulary.size or not self.state.free or self.state.open:
+            return False
+        text, _, _ = whole_characters(self.vocabulary.spelled[likeliest])
+        text = text.lstrip(" ")
+        return bool(text) and (is_marked(text[0]) or text.lower() in self.rules.codes)
+
+    def _lead(self) -> None:
+        """From here, the name of a fact that is not stated yet is written; behind a text's label, that text."""
+        line = self.state.line
+        if (line and line[-1] not in " (*|:\"'“[") or self.rules.wants_date(line):
+            return
+        joined = ": " if line.endswith(": ") else " of "
+        led = [
+            Lead(text, 0) for label, text in self.rules.values if fold(line).endswith(label) and self._can_lead(text)
+        ]
+        if not led:
+            led = [
+                Lead(names[0] + joined, 0)
+                for key, names in self.rules.names.labelled.items()
+                if key not in self.stated and self.rules.facts[key].required and self._can_lead(names[0])
+            ]
+        if led:
+            self.state = self.state._replace(open=frozenset(led), free=False)
+
+    def _can_lead(self, name: str) -> bool:
+        return self.rules.writable.has(name) and not any(map(is_marked, name))
+
+    # Masks
+
+    def _context(self) -> Context | None:
+        """The context behind the text, None if something is open and cannot be over."""
         state = self.state
-        near = self.rules.begins(state.line) if self.rules.quiet(state) else None
-        return state.open, state.free, near, state.line if self.vocabulary.lined else ""
+        if state.free:
+            return self.rules.context(state.line, state.mark, state.told)
+        if not self.rules.closes(state):
+            return None
+        mark, told = state.mark, state.told
+        for reading in state.open:
+            if isinstance(reading, Figure) and reading.node.keys:
+                mark, told = len(state.line), reading.node.keys
+        return self.rules.context(state.line, mark, told)
 
-    def _mask(self) -> Tensor:
+    def _key(self, context: Context | None) -> object:
+        """The cache key of a mask: everything that it depends on."""
+        if context is None:
+            return self.state.open
+        word = context.word.lower()
+        if word and not any(denied.startswith(word) for denied in context.denied | context.units):
+            context = context._replace(word="_")
+        return context, self.state.open, self.state.free
+
+    def _mask(self, context: Context | None) -> Mask:
         vocabulary, state = self.vocabulary, self.state
-        quiet = self.rules.quiet(state)
-        allowed = np.full(vocabulary.size, quiet)
-        if quiet:
-            for letter in vocabulary.root.apart:
-                branch = vocabulary.root.branches[letter]
-                allowed[branch.all] = False
-                self._try(letter, branch, state, allowed)
+        if context is None:
+            allowed = np.zeros(vocabulary.size, dtype=np.bool_)
         else:
-            self._walk(vocabulary.root, state, allowed)
-            allowed[vocabulary.eos_ids] = self.rules.may_end(state)
-        return torch.from_numpy(self._allow_parts(allowed))
+            allowed = self._free(context)
+            if not state.free:
+                allowed[vocabulary.joined] = False
+                allowed[vocabulary.first_parts] = False
+            self._begin(context, allowed)
+        self._go_on(vocabulary.root, state, allowed)
+        for token in vocabulary.eos_ids:
+            allowed[token] = self.rules.may_end(state)
+        if any(not letter.isascii() for letter in self.rules.expected(state)):
+            self._allow_parts(allowed)
+        return allowed
+
+    def _free(self, context: Context) -> Mask:
+        """The tokens without a figure's character that may follow, for their words."""
+        vocabulary = self.vocabulary
+        word = context.word.lower()
+        if context.denied not in self.cleared:
+            self.cleared[context.denied] = self._cleared(context.denied)
+        allowed = self.cleared[context.denied].copy()
+        if not word:
+            removed = [vocabulary.words.get(denied) for denied in context.denied - BEGINNINGS]
+            removed += [(vocabulary.spaced if context.close else vocabulary.words).get(unit) for unit in context.units]
+        else:
+            heard = (*(context.denied - BEGINNINGS), *context.units)
+            begun = [denied for denied in heard if denied.startswith(word)]
+            removed = [vocabulary.words.get(denied[len(word) :]) for denied in begun]
+        for tokens in removed:
+            if tokens is not None:
+                allowed[tokens] = False
+        if context.wrong:
+            allowed[vocabulary.apart] = False
+            allowed[vocabulary.first_parts] = False
+        return allowed
+
+    def _cleared(self, denied: frozenset[str]) -> Mask:
+        """All tokens without a figure's character, but those that have a denied word behind another character."""
+        allowed = self.vocabulary.plain.copy()
+        for word in denied - BEGINNINGS:
+            allowed[self.vocabulary.spaced.get(word, NOTHING)] = False
+        for token, words in self.vocabulary.several:
+            if words & denied:
+                allowed[token] = False
+        return allowed
+
+    def _begin(self, context: Context, allowed: Mask) -> None:
+        """Allows the tokens with a figure's character in which something begins."""
+        openers, possible = self.rules.openers(context), self.rules.possible(context)
+        for letter, branch in self.vocabulary.marked.branches.items():
+            if letter in openers if is_marked(letter) else not possible.isdisjoint(branch.letters):
+                after = self.rules.step(self.state, letter)
+                if after is not None:
+                    allowed[branch.exact] = True
+                    self._walk(branch, after, allowed)
 
     def _walk(self, node: Node, state: State, allowed: Mask) -> None:
-        """Allows what may be written of the tokens below a node, behind the state that the node's characters led to."""
-        for letter, under in zip(("|", "q"), node.under, strict=True):
-            after = self.rules.step(state, letter) if len(under) else None
-            if after is not None and self.rules.quiet(after):
-                allowed[under] = True
-        for letter in self.rules.telling(state).union(node.apart):
-            if letter in node.branches:
-                branch = node.branches[letter]
-                allowed[branch.all] = False
-                self._try(letter, branch, state, allowed)
+        """Allows the tokens below a node, as far as they may be written behind the state that it led to."""
+        for letter, branch in node.branches.items():
+            after = self.rules.step(state, letter)
+            if after is not None:
+                allowed[branch.exact] = True
+                self._walk(branch, after, allowed)
 
-    def _try(self, letter: str, branch: Node, state: State, allowed: Mask) -> None:
-        after = self.rules.step(state, letter)
-        if after is None:
-            return
-        if branch.plain and self.rules.quiet(after):
-            allowed[branch.all] = True
-        else:
+    def _go_on(self, node: Node, state: State, allowed: Mask) -> None:
+        """Allows the tokens that go on with what is open."""
+        for letter in self.rules.expected(state):
+            branch = node.branches.get(letter)
+            after = self.rules.step(state, letter) if branch is not None else None
+            if branch is None or after is None:
+                continue
             allowed[branch.exact] = True
-            self._walk(branch, after, allowed)
+            if branch.branches:
+                self._go_on(branch, after, allowed)
+                if self.rules.closes(after):
+                    self._close(branch, after, allowed)
+
+    def _close(self, node: Node, state: State, allowed: Mask) -> None:
+        """Allows the tokens in which something open is over, and other characters follow."""
+        expected = self.rules.expected(state)
+        for letter, branch in node.branches.items():
+            after = self.rules.step(state, letter) if letter not in expected else None
+            if after is not None:
+                allowed[branch.exact] = True
+                self._walk(branch, after, allowed)
 
     def _allow_parts(self, allowed: Mask) -> Mask:
-        """Bytes that are no whole characters may begin one where nothing is open, and complete one that may follow."""
+        """Bytes that are no whole characters may begin one that may follow, and complete it."""
         for part, tokens in self.vocabulary.parts.items():
-            text, rest, complete = _decoded(self.partial + part)
+            text, rest, complete = whole_characters(self.partial + part)
             state: State | None = self.state
             for letter in text:
                 state = self.rules.step(state, letter) if state is not None else None
-            allowed[tokens] = complete and state is not None and (not rest or state.free)
+            allowed[tokens] = complete and state is not None and (not rest or self._may_begin(state, rest))
         return allowed
 
+    def _may_begin(self, state: State, rest: bytes) -> bool:
+        """True if a character that begins with some bytes may follow."""
+        if state.free and not self.rules.context(state.line, state.mark, state.told).wrong:
+            return len(rest) < last_byte(rest) or any(self.rules.step(state, letter) for letter in completions(rest))
+        return any(letter.encode("utf-8", "surrogatepass").startswith(rest) for letter in self.rules.expected(state))
 
-def _decoded(written: bytes) -> tuple[str, bytes, bool]:
-    """The whole characters of some bytes, the first bytes of one more, and whether there is nothing else."""
-    try:
-        return written.decode(), b"", True
-    except UnicodeDecodeError as error:
-        rest = written[error.start :]
-        return written[: error.start].decode(), rest, error.reason == "unexpected end of data"
+
+def _size(reading: Figure | Text | Lead | Ordinal) -> int:
+    return len(reading.text) if isinstance(reading, Ordinal) else reading.size

@@ -1,8 +1,8 @@
-"""A second reader of documents: it shares no line with `lowrank.data` or `lowrank.grounding`, and judges what they wrote.
+"""A second reader of documents: it shares no line with `lowrank.data` or `lowrank.grounding`, and judges their texts.
 
-    read(kind, record, text)  ->  for every figure "r" right under its own name, "l" a figure of the record under another
-                                  name or under none, "w" no figure of the record; for every statement of a direction
-                                  "+" if it fits the record and "-" if it contradicts it
+    read(kind, record, text)  ->  for every figure "r" right under its own name, "l" a figure of the record under
+                                  another name or under none, "w" no figure of the record; for every statement of a
+                                  direction "+" if it fits the record and "-" if it contradicts it
 
 It reads words, not grammars: a figure's name is the last name between it and the figure before it in its sentence; two
 names in a row ("leverage and coverage were") are none. It is held to 200 sentences that were labelled by hand,
@@ -107,18 +107,21 @@ SIGNED = {
 SPEAKS_OF = {  # the figures of which rising and falling is the signed figure's sign
     "earnings_summary": {"change", "revenue", "prior"},
     "mdna_section": {"operating"},
-    "covenant_certificate": {"headroom", "limit"},
-    "fund_fact_sheet": {"excess", "return", "benchmark"},
+    "covenant_certificate": {"headroom"},
+    "fund_fact_sheet": {"excess", "return"},
     "investment_thesis": {"upside", "target", "price"},
 }
-UP = set(
-    "rose rise rises rising grew grow grows increase increased increases climbed gained gain up higher stronger "
-    "expanded improved advanced advance better ahead led beat favourable positive exceeds front outperformed".split()
-)
-DOWN = set(
-    "fell fall falls falling shrank shrink decrease decreased decreases dropped drop down lower weaker slower contracted "
-    "declined decline worse behind lagged trailed negative loss short underperformed reduced".split()
-)
+UP = {
+    "rose", "rise", "rises", "rising", "grew", "grow", "grows", "increase", "increased", "increases", "climbed",
+    "gained", "gain", "up", "higher", "stronger", "expanded", "improved", "advanced", "advance", "better",
+    "ahead", "led", "beat", "favourable", "positive", "exceeds", "front", "outperformed",
+}  # fmt: skip
+DOWN = {
+    "fell", "fall", "falls", "falling", "shrank", "shrink", "decrease", "decreased", "decreases", "dropped",
+    "drop", "down", "lower", "weaker", "slower", "contracted", "declined", "decline", "worse", "behind",
+    "lagged", "trailed", "negative", "loss", "short", "underperformed", "reduced",
+}  # fmt: skip
+COMPARED = {"ahead", "led", "beat", "front", "outperformed", "behind", "lagged", "trailed", "underperformed"}
 ABOVE, BELOW = {"above", "over", "exceeding"}, {"below", "under"}
 UNJUDGED = re.compile(
     r"\b(?:expects?|will|would|may|might|could|should|plans?|next|looks for|board|sights|not|never|no|neither|each|none"
@@ -129,15 +132,51 @@ SCALES = {
     "thousand": 3, "k": 3, "million": 6, "m": 6, "mn": 6, "mln": 6, "mio": 6, "billion": 9, "bn": 9, "b": 9, "bln": 9,
     "trillion": 12, "tn": 12, "trn": 12, "t": 12, "lakh": 5, "crore": 7, "cr": 7, "mrd": 9, "milliard": 9,
 }  # fmt: skip
-SIGNS = {"$": "usd", "us$": "usd", "usd": "usd", "€": "eur", "eur": "eur", "£": "gbp", "gbp": "gbp", "¥": "jpy", "₹": "inr"}
-CURRENCY_WORDS = {"dollars": "usd", "dollar": "usd", "euros": "eur", "pounds": "gbp", "yen": "jpy", "rupees": "inr"}
+SIGNS = {
+    "$": "usd",
+    "us$": "usd",
+    "usd": "usd",
+    "€": "eur",
+    "eur": "eur",
+    "£": "gbp",
+    "gbp": "gbp",
+    "¥": "jpy",
+    "₹": "inr",
+}
+CURRENCY_WORDS = {
+    "dollars": "usd",
+    "dollar": "usd",
+    "us-dollar": "usd",
+    "us dollar": "usd",
+    "us dollars": "usd",
+    "us-dollars": "usd",
+    "u.s. dollar": "usd",
+    "u.s. dollars": "usd",
+    "euro": "eur",
+    "euros": "eur",
+    "pounds": "gbp",
+    "yen": "jpy",
+    "rupees": "inr",
+}
 UNITS = {
     "%": ("pct", 0), "percent": ("pct", 0), "per cent": ("pct", 0), "percentage points": ("pct", 0), "bps": ("pct", -2),
     "bp": ("pct", -2), "basis points": ("pct", -2), "basis point": ("pct", -2), "x": ("x", 0), "times": ("x", 0),
 }  # fmt: skip
-TIMES = {"days": "days", "weeks": "weeks", "quarters": "quarters", "years": "years", "months": "months", "hours": "hours"}
-ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+TIMES = {
+    "days": "days",
+    "weeks": "weeks",
+    "quarters": "quarters",
+    "years": "years",
+    "months": "months",
+    "hours": "hours",
+}
+ONES = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+TENS = [
+    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+]  # fmt: skip
 SPOKEN = {word: number for number, word in enumerate(ONES)} | {word: 10 * n for n, word in enumerate(TENS, start=2)}
 
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
@@ -147,16 +186,20 @@ FIGURE = re.compile(
     rf"""(?P<sign>(?<![\w)%])[-−–](?=[\d$€£¥₹(UE])|\bminus[ ])?
     (?P<currency>\b[A-Z]{{1,2}}\$|[$€£¥₹]|\b[A-Z]{{3}}[ ]?(?=[-−(]?\d)|\bRs\.?[ ]?(?=\d))?
     (?P<inner>[-−–])?(?P<open>\()?
-    (?:(?P<number>{NUMBER})|\b(?P<spoken>(?i:{SPOKEN_FIRST}|an?(?=[ ](?:hundred|thousand|million|billion|trillion)))(?i:[ -]{SPOKEN_WORD})*)\b)
+    (?:(?P<number>{NUMBER})
+      |\b(?P<spoken>(?i:{SPOKEN_FIRST}
+        |an?(?=[ ](?:hundred|thousand|million|billion|trillion)))(?i:[ -]{SPOKEN_WORD})*)\b)
     (?P<close>\))?""",
     re.VERBOSE,
 )  # fmt: skip
 SCALE = re.compile(
-    r"[ \u00a0]?(?P<scale>thousand|mi?llions?|billions?|trillions?|[a-z]+illions?|milliard|lakh|crore|mln|bln|mrd|mio|trn|mn|bn|tn|cr|[kmbt])\b",
+    r"[ \u00a0]?(?P<scale>thousand|mi?llions?|billions?|trillions?|[a-z]+illions?|milliard|lakh|crore|mln"
+    r"|bln|mrd|mio|trn|mn|bn|tn|cr|[kmbt])\b",
     re.IGNORECASE,
 )
 UNIT = re.compile(
-    r"[ \u00a0]?(?P<unit>%|percentage points|percent\b|per cent\b|bps\b|bp\b|basis points?\b|x\b|times\b|dollars?\b|euros\b|pounds\b"
+    r"[ \u00a0]?(?P<unit>%|percentage points|percent\b|per cent\b|bps\b|bp\b|basis points?\b|x\b|times\b"
+    r"|(?:(?:us|u\.s\.)[- ])?dollars?\b|euros?\b|pounds\b"
     r"|yen\b|rupees\b|[$€£¥₹](?![\d-])|[°‰²³½])|[ \u00a0](?P<code>[A-Z]{3})\b(?![ ]?[\d-])|(?P<glued>[a-z]+)",
     re.IGNORECASE,
 )
@@ -165,15 +208,18 @@ SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
 COUPLED = re.compile(r"\s*(?:,?\s*(?:and|or)|&)\s+(?:the\s+|its\s+)?")
 RESTATED = re.compile(r"[\s,(]*(?:or|i\.e\.|that is,?)\s*")
 OTHERWISE_NAMED = re.compile(  # words in front of a name that make it the name of something else
-    r"\b(?:deferred|unearned|cost of|costs of|share of|percentage of|growth in|change in|increase in|decrease in|decline in"
-    r"|rise in|fall in|prior|previous|earlier|last year's|gross|net|operating|adjusted|forecast|former|non-\w+|pre-tax)[ ]$"
+    r"\b(?:deferred|unearned|cost of|costs of|share of|percentage of|growth in|change in|increase in|decrease in"
+    r"|decline in|rise in|fall in|prior|previous|earlier|last year's|gross|net|operating|adjusted|forecast|former"
+    r"|non-\w+|pre-tax)[ ]$"
 )
 GOES_ON = re.compile(  # words behind a name that make it the name of something else
-    r"^[ -](?:growth|margin|ratio|per|rate|target|forecast|guidance|cost|costs|expenses?|increase|decrease|change|limit|"
-    r"before|after tax|excluding|coverage|multiple|limited|flow)\b"
+    r"^[ -](?:growth|margin|ratio|per|rate|target|forecast|guidance|cost|costs|expenses?|increase|decrease|change"
+    r"|limit|before|after tax|excluding|coverage|multiple|limited|flow)\b"
 )
 
-_NO_DIRECTION = re.compile(r"(?:\b(?:add|adds|added|made?|makes|set|sums?|drawn?) up|\b(?:lays|laid) down|\byear ahead)$")
+_NO_DIRECTION = re.compile(
+    r"(?:\b(?:add|adds|added|made?|makes|set|sums?|drawn?) up|\b(?:lays|laid) down|\byear ahead)$"
+)
 
 
 class Quantity(NamedTuple):
@@ -198,7 +244,9 @@ def read(kind: str, record: str, text: str) -> tuple[str, str]:
     for line in text.split("\n"):
         line = re.sub(r"^[ \t]*(?:#+[ \t]+)?\d{1,2}[.)][ \t]", lambda match: " " * len(match[0]), line)
         for known in sorted(texts, key=len, reverse=True):
-            line = re.sub(rf"(?<!\w){re.escape(known)}(?!\w)", lambda match: "§" * len(match[0]), line, flags=re.IGNORECASE)
+            line = re.sub(
+                rf"(?<!\w){re.escape(known)}(?!\w)", lambda match: "§" * len(match[0]), line, flags=re.IGNORECASE
+            )
         start = 0
         for end in [*(match.start() for match in SENTENCE_END.finditer(line)), len(line)]:
             if start < end:
@@ -278,7 +326,9 @@ def _quantities(text: str) -> list[Quantity]:
         elif behind and behind["glued"] and match["number"]:
             unit, end = "unknown", behind.end()
         at = max(end, match.end())
-        counted = match["number"] or exponent or spoken_scale or unit not in ("count", "x") or "hundred" in match["spoken"]
+        counted = (
+            match["number"] or exponent or spoken_scale or unit not in ("count", "x") or "hundred" in match["spoken"]
+        )
         if not counted:
             continue
         time = re.compile(r" (days|weeks|months|quarters|years|hours)\b").match(text, end)
@@ -289,7 +339,9 @@ def _quantities(text: str) -> list[Quantity]:
         enclosed = bool(opened and (match["close"] or text[end : end + 1] == ")"))
         quantum = Decimal((0, (1,), place + exponent))
         found.append(
-            Quantity(match.start(), end, None if value is None else value.scaleb(exponent), quantum, unit, negative, enclosed)
+            Quantity(
+                match.start(), end, None if value is None else value.scaleb(exponent), quantum, unit, negative, enclosed
+            )
         )
     taken = [(quantity.start, quantity.end) for quantity in found]
     for match in LOOSE.finditer(text):  # a scale or a digit that belongs to nothing
@@ -399,10 +451,11 @@ def _directions(
             polarity = objects.get(behind[0][2] or "") if near else None
             if polarity is not None:
                 judged += "+" if positive == ((word in ABOVE) == (polarity > 0)) else "-"
-        elif word in UP | DOWN:
+        elif word in UP | DOWN and not (kind == "earnings_summary" and word in COMPARED):
             ahead = [name[2] for name in names if name[1] <= match.start() and name[2]]
             behind = [name[2] for name in names if name[0] >= match.end() and name[2]]
-            about = ahead[-1] if ahead else behind[0] if behind else None
+            beside = next((name[2] for name in names if name[0] == match.end() + 1), None)  # "negative headroom"
+            about = beside or (ahead[-1] if ahead else behind[0] if behind else None)
             if about is None or about in speaks_of:
                 judged += "+" if positive == (word in UP) else "-"
     return judged

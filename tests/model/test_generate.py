@@ -254,7 +254,7 @@ class Forced:
     def __init__(self, tokens: list[int], size: int) -> None:
         self.tokens, self.size = iter(tokens), size
 
-    def allowed(self) -> Tensor:
+    def allowed(self, logits: Tensor) -> Tensor:
         return torch.arange(self.size) == next(self.tokens)
 
     def take(self, token: int) -> None:
@@ -313,7 +313,7 @@ class OnlyEven:
     def __init__(self) -> None:
         self.taken: list[int] = []
 
-    def allowed(self) -> Tensor:
+    def allowed(self, logits: Tensor) -> Tensor:
         return torch.arange(40) % 2 == 0
 
     def take(self, token: int) -> None:

@@ -21,6 +21,8 @@ _FLAGS = {
     "weights: ": "--weights: ",
     "tasks: ": "--tasks: ",
     "batch must": "--batch must",
+    "temperature must": "--temperature must",
+    "temperatures must": "--temperature must",
     "name another state folder": "name a new --out",
 }
 
@@ -60,6 +62,12 @@ def add(verbs: Any) -> None:
     parser.add_argument("--overlap", action="store_true", help="documents: ROUGE, chrF and self-BLEU too (extra eval)")
     parser.add_argument(
         "--grounded", action="store_true", help="documents: each a second time, no figure but what the facts allow"
+    )
+    parser.add_argument(
+        "--temperature",
+        default="0",
+        metavar="T,...",
+        help="documents: at each of these (default: 0, the likeliest token)",
     )
     parser.add_argument("--template", choices=NAMES, help="default: that of the hats; another is refused")
     parser.add_argument("--batch", type=int, default=25, help="items written at a time (default: %(default)s)")
@@ -105,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
             template=args.template,
             batch=args.batch,
             grounded=args.grounded,
+            temperatures=read_temperatures(args.temperature),
             state=args.out / "cells",
             **common,
         )
@@ -131,6 +140,14 @@ def run(args: argparse.Namespace) -> int:
             print(table(rows, ("task", "hat", "weights", "measure", "difference", "95 % interval", "")), end="\n\n")
     print(f"{args.out / 'grid.html'} has every difference and every document, side by side.")
     return 0
+
+
+def read_temperatures(text: str) -> list[float]:
+    """The numbers of --temperature.  Raises ValueError for what is none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--temperature must be numbers by commas, got {text!r}") from None
 
 
 def named_once(adapters: Sequence[tuple[str, Path]]) -> dict[str, Path]:
@@ -168,7 +185,7 @@ def _about(args: argparse.Namespace, base: Path) -> dict[str, str]:
         "hats": ", ".join(f"{name} ({path})" for name, path in args.adapter) or "none",
         "precisions": args.weights,
         "tasks": args.tasks,
-        "decoding": "greedy",
+        "decoding": "greedy" if args.temperature == "0" else f"at temperature {args.temperature}, a seed an item",
         "intervals": "95 %, paired bootstrap over items, 10,000 resamples",
         "machine": f"{platform.machine()}, {args.device}, {torch.get_num_threads()} threads",
         "versions": f"lowrank {__version__}, torch {torch.__version__}, Python {platform.python_version()}",

@@ -19,7 +19,8 @@ from ...data.facts.fact import Facts, render_input
 from ...data.facts.numerals import Convention
 
 if TYPE_CHECKING:
-    from ...grounding.decoding import Grounding, Vocabulary
+    from ...grounding.decoding import Grounding
+    from ...grounding.vocabulary import Vocabulary
     from ...model.generate import End, Prompt
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
@@ -138,7 +139,7 @@ class GenerationSession:
     @cached_property
     def vocabulary(self) -> "Vocabulary":
         """The tokens by their characters."""
-        from ...grounding.decoding import Vocabulary
+        from ...grounding.vocabulary import Vocabulary
 
         return Vocabulary(self.tokenizer)
 
@@ -173,8 +174,9 @@ class GenerationSession:
         if self.subject is None:
             raise ValueError("--grounded is of --facts: without a record there is nothing to ground a figure in")
         from ...grounding.decoding import Grounding
+        from ...grounding.names import phrases_of
 
-        return Grounding(self.subject.facts, self.vocabulary)
+        return Grounding(self.subject.facts, self.vocabulary, phrases_of(self.subject.kind))
 
     def stream(self, text: str | None) -> Iterator[str]:
         """One text, as it comes, in `use`."""

@@ -89,7 +89,7 @@ def test_without_full_precision_or_hats_nothing_is_compared():
 
 def test_a_row_of_json_holds_both_columns_and_null_for_what_is_no_number():
     row = asked("gain")["base, bf16", "a, bf16"].to_json()
-    assert row["before"] == {"adapter": None, "weights": "bf16", "grounded": False}
+    assert row["before"] == {"adapter": None, "weights": "bf16", "grounded": False, "temperature": 0.0}
     assert (row["low"], row["high"]) == pytest.approx((0.4, 0.4))
     assert (row["n"], row["verdict"], row["measure"]) == (12, "better", "share")
 

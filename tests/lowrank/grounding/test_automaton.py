@@ -1,16 +1,15 @@
-"""The automaton lets through the texts that are right by the checker's rule, and no others."""
-
-import random
+"""The automaton lets through what is right under its own name, and nothing else."""
 
 import pytest
+from second_reader import read
 
 from lowrank.data.documents.document import make_documents
+from lowrank.data.documents.kinds import KINDS
 from lowrank.data.documents.names import NAMES
 from lowrank.data.documents.reading import read_facts
-from lowrank.data.facts.fact import Fact, Facts, make_fact
+from lowrank.data.facts.fact import Facts, make_fact
 from lowrank.grounding.automaton import START, Rules, State
-from lowrank.grounding.old_figures import FIGURE
-from lowrank.grounding.old_matching import Record
+from lowrank.grounding.names import phrases_of
 
 FACTS = {
     "company": make_fact("company", "name", "Tarvane Foods Inc."),
@@ -19,50 +18,13 @@ FACTS = {
     "total_debt": make_fact("total debt", "usd_m", "812.4"),
     "ebitda": make_fact("EBITDA", "usd_m", "238.2"),
     "leverage": make_fact("leverage", "ratio", "3.41", "total_debt / ebitda"),
-    "headroom": make_fact("headroom", "ratio", "-0.16"),
+    "limit": make_fact("limit", "ratio", "3.25"),
+    "headroom": make_fact("headroom", "ratio", "-0.16", "limit - leverage"),
     "rate": make_fact("interest rate", "pct", "7.5"),
     "spread": make_fact("spread", "bps", "150"),
-    "fee": make_fact("fee", "usd", "12000000"),
     "stores": make_fact("stores", "count", "1204"),
+    "term": make_fact("term in months", "count", "58"),
 }
-
-# Fact files made to mislead: prefixes of one another, shared digits, texts that lie in figures, the odd and the huge.
-ADVERSARIAL: dict[str, Facts] = {
-    "prefixes": {f"n{value}": make_fact(value, "count", value) for value in ("1", "12", "120", "1204")},
-    "shared digits": {
-        "a": make_fact("a", "usd_m", "812.4"),
-        "b": make_fact("b", "usd_m", "812.5"),
-        "c": make_fact("c", "usd", "812.40"),
-        "d": make_fact("d", "pct", "81.2"),
-    },
-    "dates": {
-        "day": make_fact("day", "date", "2025-03-08"),
-        "count": make_fact("count", "count", "8"),
-        "year": make_fact("year", "period", "2024"),
-        "million": make_fact("million", "usd_m", "2024.5"),
-        "code": Fact("0.20", "text", "0.20", "code"),
-        "rate": make_fact("rate", "rate", "0.20"),
-    },
-    "texts in figures": {
-        "owner": make_fact("owner", "name", "Million Partners"),
-        "letter": make_fact("letter", "name", "X"),
-        "currency": make_fact("currency", "text", "USD"),
-        "square": make_fact("square", "text", "Times Square 5"),
-        "count": make_fact("count", "count", "5000000"),
-        "ratio": make_fact("ratio", "ratio", "5"),
-        "debt": make_fact("debt", "usd_m", "5"),
-    },
-    "negative zero": {"a": Fact("-0.0", "pct", "-0.0%", "a"), "b": make_fact("b", "usd", "0")},
-    "huge": {"a": make_fact("a", "usd_m", "9" * 40), "b": make_fact("b", "count", "1" + "0" * 50)},
-    "tiny": {"a": make_fact("a", "ratio", "0.01"), "b": make_fact("b", "bps", "1")},
-    "negative": {
-        "a": make_fact("a", "usd_m", "-3.1"),
-        "b": make_fact("b", "pct", "-8.4"),
-        "c": make_fact("c", "ratio", "-0.16"),
-    },
-    "no figures": {"company": FACTS["company"], "day": FACTS["test_date"]},
-    "nothing": {},
-}  # fmt: skip
 
 
 def after(rules: Rules, text: str) -> State | None:
@@ -72,8 +34,8 @@ def after(rules: Rules, text: str) -> State | None:
     return state
 
 
-def passes(facts: Facts, text: str) -> bool:
-    rules = Rules(Record(facts))
+def passes(facts: Facts, text: str, kind: str = "") -> bool:
+    rules = Rules(facts, phrases_of(kind))
     state = after(rules, text)
     return state is not None and rules.may_end(state)
 
@@ -81,134 +43,169 @@ def passes(facts: Facts, text: str) -> bool:
 @pytest.mark.parametrize("split", NAMES)
 def test_every_document_may_be_written(split: str) -> None:
     for entry in make_documents(30, seed=13, split=split):
-        assert passes(entry.facts, entry.output), entry.id
+        assert passes(entry.facts, entry.output, entry.kind), entry.id
 
 
 RIGHT = [
     "Total debt was $812.4 million.",
     "Total debt was $812,400,000.",
-    "Total debt was $812400000.",
     "Total debt was $812.4m.",
     "Total debt was $0.8124 billion.",
-    "Total debt was $0.81 billion.",
     "Total debt was $812 million.",
     "Total debt was $812.40 million.",
-    "Total debt was $812,400 thousand.",
     "Total debt was 812.4 million dollars.",
-    "Total debt was US$812.4 million.",
     "Total debt was USD 812.4 million.",
     "| Total debt | **$812.4 million** |",
-    "Eight hundred and twelve million dollars of debt.",
-    "The fee was twelve million dollars.",
-    "The fee was $12 million.",
-    "The interest rate was 7.5 percent, or 7.50%.",
-    "The interest rate was 750 basis points, 750 bps.",
-    "The spread was one hundred and fifty basis points, or 1.5%.",
-    "Leverage was 3.41 times, 3.4x or 3.411x.",
-    "Headroom was (0.16x), (0.16)x, -0.16x and −0.16x.",
+    "The interest rate was 7.5 percent.",
+    "The interest rate was 750 basis points.",
+    "The spread was 150 bps.",
+    "Leverage was 3.41 times.",
+    "Leverage was 3.411x.",
+    "Headroom was (0.16x).",
+    "Headroom was −0.16x.",
     "Headroom was short by 0.16x.",
-    "There were 1,204 stores, or 1204 of them, or 1.2 thousand.",
+    "There were stores in 1 place".replace("in 1 place", "of our own, 1,204 in all."),
+    "The term in months is 58 months.",
     "1. First\n2) Second\n## 3. Third\n",
     "On 31 March 2025, the end of Q3 2024, at TARVANE FOODS INC. all was well.",
     "One of two five-year plans was met three times.",
-    "Twelve months on, it was one of five.",
+    "Total debt was $812.4 million and EBITDA $238.2 million, so leverage was 3.41x.",
 ]
-WRONG = [
-    "Total debt was $812.4.",
-    "Total debt was $812.4 billion",
-    "Total debt was 812.4 million.",
-    "Total debt was $812.43",
-    "Total debt was $813",
-    "Total debt was -$8",
-    "Total debt was $0.8 billion",
-    "Seven hundred million",
-    "The fee was twelve million.",
-    "The fee was thirteen percent",
-    "The interest rate was 7.5x",
-    "The interest rate was 8",
-    "Leverage was 3.42",
-    "Headroom was 0.16x.",
-    "Headroom was (0.16x,",
-    "As of 2025.",
-    "As of Q3.",
-    "On 1 March",
-    "There were 4 lenders.",
-    "There were 1,204 times",
-    "1. First\n200. Second",
-    "On 31 March 2026",
-]
+WRONG = {
+    "another's figure": ["EBITDA was $812.4 million.", "Leverage was 3.25x.", "The limit and leverage were 3.41x."],
+    "no name": [
+        "It came to $812.4 million.",
+        "Total debt was $812.4 million, or $238.2 million.",
+        "Headroom. It is 3.41x.",
+    ],
+    "another name": [
+        "Total debt growth was $812.4 million.",
+        "Net leverage was 3.41x.",
+        "Total debt rose as costs hit $812.4 million.",
+    ],
+    "another number": ["Total debt was $813 million.", "Leverage was 3.42x.", "Total debt was $0.8 billion."],
+    "a scale": [
+        "Total debt was $812.4 trillion.",
+        "Total debt was $812.4 million million.",
+        "There were stores, 1,204 crore.",
+    ],
+    "a scale that nobody knows": [
+        "Total debt was $812.4 gazillion.",
+        "Leverage was 3.41x k.",
+        "There were stores, 1,204 zl.",
+    ],
+    "a currency": [
+        "Total debt was €812.4 million.",
+        "There were stores worth €1,204.",
+        "There were stores, EUR 1,204.",
+        "Stores: 1,204 CHF.",
+    ],
+    "a unit": [
+        "There were stores, 1,204%.",
+        "There were stores, 1,204°.",
+        "The term in months is 58 years.",
+        "Stores: 1,204 percent.",
+    ],
+    "a sign": ["Stores: -1,204.", "Headroom was 0.16x.", "Total debt was -$812.4 million.", "Stores: minus 1,204."],
+    "a digit more": ["Stores: 1,204.5", "Stores: 1,204,000.", "Stores: 1,204²", "Stores: 1,204e6", "Stores: 1,2041"],
+    "a number in words": [
+        "A million was lost.",
+        "There were twelve million stores.",
+        "Total debt doubled.",
+        "Three percent was paid.",
+    ],
+    "a numeral of another script": ["Stores: ４１２.", "Stores: ½.", "Stores: ٣."],
+    "a date": ["On 30 March 2025 all was well.", "As of 2025.", "In Q2 2024."],
+    "a direction": [
+        "Headroom rose to -0.16x.",
+        "Headroom is -0.16x below the limit of 3.25x.",
+        "A positive headroom of -0.16x.",
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("text", RIGHT)
 def test_what_is_right_passes(text: str) -> None:
-    assert Record(FACTS).wrong(text) == []
     assert passes(FACTS, text)
 
 
-@pytest.mark.parametrize("text", WRONG)
-def test_what_is_wrong_does_not(text: str) -> None:
-    assert Record(FACTS).wrong(text)
-    assert not passes(FACTS, text)
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_does_not(what: str) -> None:
+    assert [text for text in WRONG[what] if passes(FACTS, text)] == []
 
 
-def test_a_figure_that_is_cut_off_may_not_end_there_and_what_was_begun_may_go_on() -> None:
-    rules = Rules(Record(FACTS))
-    for begun in ("$8", "$812.4", "$812.4 mi", "Total debt was 812.4 million ", "on 31 Mar", "eight hundred", "(0.16x"):
+def test_a_direction_that_fits_passes() -> None:
+    for text in (
+        "Headroom fell to -0.16x.",
+        "Headroom is -0.16x above the limit of 3.25x.",
+        "A negative headroom of -0.16x.",
+        "Leverage is above the limit of 3.25x.",
+    ):
+        assert passes(FACTS, text), text
+
+
+def test_a_figure_that_is_cut_off_may_not_end_there() -> None:
+    rules = Rules(FACTS)
+    for begun in (
+        "Total debt was $8",
+        "Total debt was $812.4",
+        "Total debt was $812.4 mi",
+        "on 31 Mar",
+        "Headroom was (0.16x",
+    ):
         state = after(rules, begun)
-        assert state is not None, begun
-        assert not rules.may_end(state), begun
+        assert state is not None and not rules.may_end(state), begun
 
 
-def test_a_word_that_begins_like_a_scale_may_follow_a_right_figure() -> None:
-    assert passes(FACTS, "There were 1,204 members, 1,204 boats and 1,204 kinds.")
-    assert passes(FACTS, "The fee of $12,000,000 made it, and $12,000,000 below.")
-    assert not passes(FACTS, "There were 1,204 m.")
+# Records made to mislead.
+def record(text: str, kind: str = "earnings_summary") -> Facts:
+    return read_facts(text, KINDS[kind].fields)
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
-def test_whatever_the_rules_let_through_is_right_and_leads_somewhere(name: str) -> None:
-    facts, rng = ADVERSARIAL[name], random.Random(name)
-    rules = Rules(Record(facts))
-    letters = "0123456789" * 3 + " .,()$%-−\n" * 2 + "xkmbMSDt"
-    words = [
-        " million", "twelve", " hundred", " percent", " bps", " dollars", "USD ", "$", "(", ")", "fell ", " billion",
-        "#", "\n2. ", " basis points", " thousand", " times", "five ", *rules.record.texts,
-    ]  # fmt: skip
-    figures = 0
-    for _ in range(12):
-        state, text = START, ""
-        while len(text) < 150 or not rules.may_end(state):
-            piece = rng.choice(words) if rng.random() < 0.25 else rng.choice(letters)
-            kept = text
-            for letter in piece:
-                following = rules.step(state, letter)
-                if following is None:
-                    break
-                state, text = following, text + letter
-            if text == kept:  # at a loss: any character that may follow, of which there must be one
-                open = [letter for letter in map(chr, range(10, 123)) if rules.step(state, letter) is not None]
-                assert open, text
-                text += rng.choice(open)
-                following = rules.step(state, text[-1])
-                assert following is not None
-                state = following
-        assert rules.record.wrong(text) == [], text
-        figures += len(FIGURE.findall(rules.record.mask(text)))
-    assert figures > 0 or name in ("no figures", "nothing")
+MISLEADING = [
+    (
+        "revenue: $12.5 million\nprior revenue: $9.0 million\ncost of revenue: $3.0 million",
+        "Cost of revenue was $3.0 million.",
+        True,
+    ),
+    ("revenue: $12.5 million\nprior revenue: $9.0 million", "Prior revenue was $12.5 million.", False),
+    ("revenue: $12.5 million\nprior revenue: $9.0 million", "Revenue was $12.5 million.", True),
+    ("net income: $38.9 million\ncash: $38.9 million", "Cash was $38.9 million.", True),
+    ("net income: $38.9 million\ncash: $38.9 million", "Debt was $38.9 million.", False),
+    (
+        "revenue 2024: $12.5 million\nrevenue 2023: $9.0 million\nperiods: 2024 and 2023",
+        "Revenue was $9.0 million.",
+        False,
+    ),
+    (
+        "revenue in euros: €9.0 million\nrevenue in dollars: $12.5 million",
+        "Revenue in dollars was €9.0 million.",
+        False,
+    ),
+    ("revenue in euros: €9.0 million\nrevenue in dollars: $12.5 million", "Revenue in euros was €9.0 million.", True),
+    ("branches: 0\nlenders: 1\nstaff: 10", "Lenders: 1.", True),
+    ("branches: 0\nlenders: 1\nstaff: 10", "Lenders: 10.", False),
+    ("branches: 0\nlenders: 1\nstaff: 10", "Branches: 0.", True),
+    ("branches: 0\nlenders: 1\nstaff: 10", "Branches: 1.", False),
+    ("headcount: 2,024\nyear: 2024", "In 2024, headcount was 2,024.", True),
+    ("headcount: 2,024\nyear: 2024", "Headcount was 2,024 in 2024.", True),
+    ("headcount: 2,024\ncash: 7\nyear: 2024", "Cash was 2024.", False),
+    ("owner: Million Partners\ncount: 412", "The count was 412 Million.", False),
+    ("owner: Million Partners\ncount: 412", "The owner is Million Partners.", True),
+]  # fmt: skip
 
 
-def test_no_figure_begins_in_a_word() -> None:
-    assert not passes(FACTS, "The rate7.5% and more.")
-    assert passes(FACTS, "The debt of USD812.4 million and Q3 2024.")
+@pytest.mark.parametrize(("facts", "text", "right"), MISLEADING)
+def test_records_made_to_mislead(facts: str, text: str, right: bool) -> None:
+    assert passes(record(facts), text) is right
+
+
+def test_what_passes_is_right_by_the_second_reader() -> None:
+    lines = "\n".join(f"{fact.label}: {fact.print}" for fact in FACTS.values())
+    for text in (text for text in RIGHT if "months" not in text):  # of months, the reader knows a credit memo's
+        assert not read("covenant_certificate", lines, text)[0].strip("r"), text
 
 
 def test_without_facts_no_digit_may_be_written_but_a_lists() -> None:
     assert not passes({}, "There are 3 of them.")
     assert passes({}, "1. There are three of them.")
-
-
-def test_a_record_that_was_read_from_a_file_grounds_too() -> None:
-    facts = read_facts("account: 0044\nyear: 2024\nrevenue: $12.5 million\ncost: ($3.1 million)", {})
-    assert passes(facts, "In 2024, account 0044 made $12.5 million and lost -$3.1 million.")
-    assert not passes(facts, "In 2023")
-    assert not passes(facts, "account 44.")

@@ -1,0 +1,109 @@
+"""Names of the facts in a text: which fact the words before a figure are about.
+
+    the last name between the figure before and this place, in its sentence, names the fact
+
+A name is a fact's label, or another phrase for it. It does not count where the words beside it make it the name of
+something else ("deferred revenue", "revenue growth"), where another name is coupled to it ("leverage and coverage
+were"), or where a noun of another account stands behind it ("revenue rose while costs came to"). Labels that differ in
+their period alone, "revenue 2024" and "revenue 2023", share a name, and the period in the sentence decides.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ..data.documents.kinds import KINDS
+from ..data.facts.fact import Facts
+from .words import ACCOUNTS, BEFORE_NAME, BEHIND_NAME, COUPLING
+
+Phrases = Mapping[str, Sequence[str]]
+
+PERIOD = re.compile(r"\b(?:(?:fy|q[1-4]|h[12])[ \u00a0/'-]?(?:19|20)?\d\d|(?:19|20)\d\d|q[1-4]|h[12])\b", re.IGNORECASE)
+_BESIDE = re.compile(r"\([^()]*\)|\b(?:in|for|of|at)\s*$|[,;–-]\s*$")
+
+
+def phrases_of(kind: str) -> Phrases:
+    """The names that the fields of one of our kinds have; none for another kind."""
+    return {key: field.phrases for key, field in KINDS[kind].fields.items()} if kind in KINDS else {}
+
+
+class Name(NamedTuple):
+    """A name in a text, from `start` to `end`, and the facts that have it."""
+
+    start: int
+    end: int
+    keys: tuple[str, ...]
+
+
+class Names:
+    """The names of a record's figures.
+
+    phrases   key -> further names of its fact: those of its kind, and the user's
+    labelled  key -> its names, the label first
+    """
+
+    def __init__(self, facts: Facts, phrases: Phrases) -> None:
+        self.periods: dict[str, frozenset[str]] = {}
+        self.labelled: dict[str, tuple[str, ...]] = {}
+        owners: dict[str, dict[str, None]] = {}
+        own = {fact.label.casefold() for fact in facts.values()}
+        for key, fact in facts.items():
+            if not fact.is_figure or not fact.label:
+                continue
+            label = fact.label.casefold()
+            others = [phrase.casefold() for phrase in phrases.get(key, ()) if phrase.casefold() not in own]
+            bare = _without_period(label)
+            self.periods[key] = (
+                frozenset(match[0] for match in PERIOD.finditer(label)) if bare != label else frozenset()
+            )
+            self.labelled[key] = tuple(
+                dict.fromkeys((fact.label, *(p for p in phrases.get(key, ()) if p.casefold() in others)))
+            )
+            for name in (label, bare, *others):
+                if name:
+                    owners.setdefault(name, {})[key] = None
+        self.owners = {name: tuple(keys) for name, keys in owners.items()}
+        listed = "|".join(map(_spaced, sorted(self.owners, key=len, reverse=True)))
+        self._any = re.compile(rf"(?<![\w-])(?:{listed})(?![\w-])", re.IGNORECASE) if listed else None
+
+    def find(self, text: str) -> list[Name]:
+        """The names in a text, in order; of two that start together, the longer."""
+        if self._any is None:
+            return []
+        return [Name(match.start(), match.end(), self.owners[_plain(match[0])]) for match in self._any.finditer(text)]
+
+    def about(self, sentence: str, names: Sequence[Name], start: int) -> tuple[str, ...]:
+        """The facts that a figure behind a sentence so far may state, by the names from `start` on; none if unclear."""
+        window = [name for name in names if name.start >= start]
+        if not window:
+            return ()
+        last, low = window[-1], sentence.lower()
+        if BEFORE_NAME.search(low, 0, last.start) or BEHIND_NAME.match(low, last.end) or ACCOUNTS.search(low, last.end):
+            return ()
+        if len(window) > 1 and COUPLING.fullmatch(low, window[-2].end, last.start) and window[-2].keys != last.keys:
+            return ()
+        return self._of_period(last.keys, low)
+
+    def _of_period(self, keys: tuple[str, ...], sentence: str) -> tuple[str, ...]:
+        """Those of the period that the sentence names, of facts that share a name."""
+        if len({self.periods[key] for key in keys}) < 2:
+            return keys
+        told = {match[0] for match in PERIOD.finditer(sentence)}
+        fitting = tuple(key for key in keys if self.periods[key] and self.periods[key] <= told)
+        return fitting if len({self.periods[key] for key in fitting}) == 1 else ()
+
+
+def _without_period(label: str) -> str:
+    """ "revenue (usd m), fy 2024" is "revenue": a label without its parentheses and period."""
+    bare = PERIOD.sub("", _BESIDE.sub("", label))
+    while (shorter := _BESIDE.sub("", bare).strip()) != bare:
+        bare = shorter
+    return re.sub(r"\s+", " ", bare)
+
+
+def _spaced(name: str) -> str:
+    return r"[ \u00a0]".join(map(re.escape, name.split(" ")))
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("\u00a0", " ")

@@ -1,0 +1,85 @@
+"""Words that decide what a figure says: scales, units, number words, and those that make another name of a name.
+
+All are in lower case. Scales and units that are not listed are told by their form: see `is_unit_like`.
+"""
+
+import re
+import unicodedata
+
+
+def words(listed: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(listed.split())
+
+
+SCALES = words(
+    "hundred hundreds thousand thousands million millions billion billions trillion trillions quadrillion "
+    "milliard mln mio mrd mill bln trn tn mn bn mm lakh lakhs crore crores tsd"
+)
+CURRENCIES = words(
+    "dollar dollars cent cents euro euros pound pounds sterling pence yen yuan renminbi rupee rupees franc francs "
+    "rouble roubles ruble rubles krona kronor krone kroner zloty lira liras real reais rand won peso pesos dirham "
+    "dinar shekel shekels baht forint koruna usd eur gbp chf jpy cny inr rs cad aud nzd sek nok dkk pln"
+)
+UNITS = words(
+    "percent per-cent pct percentage points point bps bp basis times fold turns days day weeks week months month "
+    "quarters years year hours hour minutes tonnes tons kg km miles barrels"
+)
+# In free text these are always figures, so they are written as a part of one only.
+QUANTITIES = SCALES | words(
+    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty "
+    "sixty seventy eighty ninety dozen dozens score doubled doubling tripled tripling quadrupled halved twofold "
+    "threefold tenfold twice thrice"
+)
+# Words that must not stand alone, and that many others begin with: "ten" of "tenor", "grow" of "growing".
+BEGINNINGS = frozenset({"ten", "grow", "score"})
+SMALL_NUMBERS = words("one two three four five six seven eight nine a an half several")
+_SHORT_WORDS = words(
+    "a an the in on of at to by as is it if or so us we he no my up for and but nor yet its our was are has had "
+    "per due out off all any not who why how may can set net now new old one two six ten both her his she led via "
+    "put fed met cut ran hit won let saw use pay buy cap low top ago mid pre plus end"
+)
+# In front of a name, or behind it, these make the name of something else: "deferred revenue", "revenue growth".
+BEFORE_NAME = re.compile(
+    r"\b(?:deferred|unearned|costs? of|share of|part of|percentage of|proportion of"
+    r"|(?:growth|change|increase|decrease|decline|rise|fall|reduction|gain) in|prior|previous|earlier|gross|net"
+    r"|operating|adjusted|forecast|former|budgeted|pre-tax|non-\w+)[ \u00a0]$"
+)
+BEHIND_NAME = re.compile(
+    r"[ \u00a0-](?:growth|margin|ratio|per|rate|target|forecast|guidance|costs?|expenses?|increase|decrease|change"
+    r"|limit|before|after|excluding|coverage|multiple|flows?|tax|income|less|plus|minus)\b"
+)
+# Nouns of accounts: one that stands between a name and a figure is what the figure would be of.
+ACCOUNTS = re.compile(
+    r"\b(?:revenues?|sales|turnover|costs?|expenses?|income|profits?|loss(?:es)?|earnings|margins?|assets|liabilities|equity|debts?"
+    r"|borrowings|cash|capital|tax(?:es)?|interest|fees?|dividends?|prices?|returns?|yields?|shares?|loans?|deposits?|ratios?|value"
+    r"|spending|expenditure|exposure|benchmark|index|provisions?|reserves?|budget|forecast|guidance|ebitda|ebit|eps|nav)\b"
+)
+COUPLING = re.compile(r"[ \u00a0]*(?:,?[ \u00a0]*(?:and|or)|&|/)[ \u00a0]+(?:(?:the|its|our)[ \u00a0]+)?")
+
+
+def is_unit_like(word: str) -> bool:
+    """True if a word right behind a figure would be its scale, currency or unit, or an abbreviation of one.
+
+    Raises nothing: a word that is not known is one if it is short, in capitals, or ends like a scale.
+    """
+    low = word.lower()
+    if low in SCALES or low in CURRENCIES or low in UNITS:
+        return True
+    if low.rstrip("s").endswith(("illion", "illiard")):
+        return True
+    if len(word) <= 3:
+        return low not in _SHORT_WORDS
+    return len(word) <= 5 and word.isupper()
+
+
+def is_word(letter: str) -> bool:
+    """True for a character of a word (\\w of a regular expression)."""
+    return letter == "_" or letter.isalnum()
+
+
+def is_marked(letter: str) -> bool:
+    """True for a character that is a figure's: a digit or another numeral, a currency's sign, per cent, a degree."""
+    if letter.isascii():
+        return letter.isdigit() or letter in "$%"
+    return letter.isnumeric() or unicodedata.category(letter) == "Sc" or letter in "‰‱°￥"
