@@ -244,7 +244,8 @@ class Llama(nn.Module):
         """tokens int64 [B, T] -> logits float32 [B, T, V]
 
         With a cache the tokens continue what it holds. padding int64 [B] counts the filler tokens at the left of each
-        row: they are never looked at, and positions are counted from the first real token.
+        row: they are never looked at, and positions are counted from the first real token. With a cache they are all
+        fillers of the row, which may come in several calls.
         Raises ValueError if the cache has no room for T more, and for padding that leaves a row no token.
         """
         return self.logits(self.hidden(tokens, cache, padding))
@@ -267,11 +268,11 @@ class Llama(nn.Module):
         start, length = (0 if cache is None else cache.length), tokens.shape[1]
         if cache is not None and start + length > cache.capacity:
             raise ValueError(f"the cache holds {cache.capacity} positions, got {start} + {length}")
-        if padding is not None and (start == 0 or cache is None):
-            out_of_range = (padding < 0) | (padding >= length)
-            if padding.shape != tokens.shape[:1] or out_of_range.any():
+        if padding is not None and start == 0:  # not at every token: a GPU would be waited for
+            positions = length if cache is None else cache.capacity  # of a row: with a cache more parts of it may come
+            if padding.shape != tokens.shape[:1] or ((padding < 0) | (padding >= positions)).any():
                 rows = f"for each of {len(tokens)} rows"
-                raise ValueError(f"padding must be 0 to {length - 1} {rows}, got {padding.tolist()}")
+                raise ValueError(f"padding must be 0 to {positions - 1} {rows}, got {padding.tolist()}")
         if cache is None and segments is None and length > self.config.max_seq_len:
             warnings.warn(
                 f"this model was trained on {self.config.max_seq_len} positions, and is asked for more", stacklevel=2

@@ -21,7 +21,7 @@ again. Without dropout the products of all A_i are one: x [A_1; A_2; ...]^T.
 x [*, K], y_i [*, N_i], W_i [N_i, K] quantized or dense, A_i [r, K], B_i [N_i, r]; M rows of x flattened.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,15 +47,20 @@ def lora_linears(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, 
         x = autocast_input(x)
         with torch.autocast(x.device.type, enabled=False):
             return lora_linears(x, plan)
-    if not torch.is_grad_enabled():
-        if run.can_run_in_one_call(x, plan):
-            return _with_gains(c_linears(x, plan), plan)
+    ys: tuple[Tensor, ...]
+    if torch.is_grad_enabled():
+        matrices = [matrix for part in plan for matrix in (part.lora_A, part.lora_B)]
+        bare = tuple([part if part.gain is None else part._replace(gain=None) for part in plan])
+        ys = _LoRALinears.apply(x, bare, *matrices)  # type: ignore[no-untyped-call]
+    elif run.can_run_in_one_call(x, plan):
+        ys = c_linears(x, plan)
+    else:
         few = 0 < x.numel() <= run.FEW_ROWS * x.shape[-1]
-        return _with_gains(_forward(x, plan, wide_dtype(x) if few else x.dtype)[0], plan)
-    matrices = [matrix for part in plan for matrix in (part.lora_A, part.lora_B)]
-    bare = tuple([part if part.gain is None else part._replace(gain=None) for part in plan])
-    y: tuple[Tensor, ...] = _LoRALinears.apply(x, bare, *matrices)  # type: ignore[no-untyped-call]
-    return _with_gains(y, plan)
+        ys = _forward(x, plan, wide_dtype(x) if few else x.dtype)[0]
+    for part in plan:  # looked for here, because few plans have a gain, and calls of Python are most of a small product
+        if part.gain is not None:
+            return _with_gains(ys, plan)
+    return ys
 
 
 def with_gain(y: Tensor, gain: Tensor) -> Tensor:
@@ -63,15 +68,16 @@ def with_gain(y: Tensor, gain: Tensor) -> Tensor:
     return (y * gain).to(y.dtype)
 
 
-def _with_gains(ys: Iterable[Tensor], plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
+def _with_gains(ys: Sequence[Tensor], plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
     return tuple([y if part.gain is None else with_gain(y, part.gain) for y, part in zip(ys, plan, strict=True)])
 
 
 def autocast_input(x: Tensor) -> Tensor:
     """x as torch.autocast wants it of a linear: in the dtype of the region around this call, unless x is float64."""
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
+    kind = x.device.type  # "meta" has no autocast; `x.is_meta` would be a node of its own in compiled code
+    if kind == "meta" or not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
         return x
-    return x.to(torch.get_autocast_dtype(x.device.type))
+    return x.to(torch.get_autocast_dtype(kind))
 
 
 def lora_delta(

@@ -164,6 +164,13 @@ def test_a_row_padded_at_the_left_gives_what_it_gives_alone(cached: bool, ops: O
         torch.testing.assert_close(padded[-len(row) :], model(row[None])[0])
 
 
+@pytest.mark.parametrize("padding", [[-1, 0, 0], [9, 0, 0], [0, 0]])
+def test_padding_that_fills_a_row_of_the_cache_is_refused(padding: list[int], make_llama, random_tokens) -> None:
+    model = make_llama()
+    with pytest.raises(ValueError, match="padding must be 0 to 8 for each of 3 rows"):
+        model(random_tokens(3, 5), cache_for(model, 3, 9), torch.tensor(padding))
+
+
 def test_gradient_checkpointing_changes_no_gradient(make_llama, random_tokens) -> None:
     tokens, gradients = random_tokens(2, 7), []
     for checkpointing in (False, True):
