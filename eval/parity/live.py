@@ -115,15 +115,22 @@ def _forward(who: str, ours: Llama, theirs: Any, tokens: Tensor) -> list[Figure]
     states = _largest(f"{who}: hidden states", hidden, HIDDEN)
     if departed is not None:
         states = Figure(states.what, hidden[departed], HIDDEN, f"{departed} is the first to depart")
-    allowed = LOGITS * max(1.0, their_logits.abs().max().item() / LARGEST_STORED_LOGIT)
+    finite = their_logits.nan_to_num(0.0, 0.0, 0.0)  # an infinite logit makes no bound that every error keeps
+    allowed = LOGITS * max(1.0, finite.abs().max().item() / LARGEST_STORED_LOGIT)
     prompts, count = tokens[:, :16], 16
-    steps = list(generate_tokens(ours, prompts.tolist(), max_new_tokens=count))
-    greedy = _continued(theirs, prompts, count) != torch.tensor(steps, device=tokens.device).T
-    return [
-        states,
-        Figure(f"{who}: logits", difference(our_logits, their_logits).largest, allowed),
-        Figure(f"{who}: greedy tokens", greedy.float().mean().item(), 0.0),
-    ]
+    largest = difference(our_logits, their_logits).largest
+    return [states, Figure(f"{who}: logits", largest, allowed), _greedy(who, ours, theirs, prompts, count)]
+
+
+def _greedy(who: str, ours: Llama, theirs: Any, prompts: Tensor, count: int) -> Figure:
+    """The share of the tokens that differ; NaN, and the reason, if ours has logits to choose by that are not finite."""
+    what = f"{who}: greedy tokens"
+    try:
+        steps = list(generate_tokens(ours, prompts.tolist(), max_new_tokens=count))
+    except FloatingPointError as error:
+        return Figure(what, float("nan"), 0.0, str(error))
+    differ = _continued(theirs, prompts, count) != torch.tensor(steps, device=prompts.device).T
+    return Figure(what, differ.float().mean().item(), 0.0)
 
 
 def _continued(theirs: Any, prompts: Tensor, count: int) -> Tensor:

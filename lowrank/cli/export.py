@@ -38,10 +38,12 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "peft":
         from ..adapters.export import export_peft
         from ..adapters.files import WEIGHTS_FILE
+        from ..checkpoints.embedded import base_folder
 
         if args.base:
             raise ValueError("--base is of a hat in gguf: PEFT's files are the same for every layout")
-        written = export_peft(args.source, args.out, dtype=args.dtype or "fp32", base_name=args.base_name)
+        source = args.source if hat else base_folder(args.source)  # to be told that it is a base
+        written = export_peft(source, args.out, dtype=args.dtype or "fp32", base_name=args.base_name)
         written = written / WEIGHTS_FILE
     else:
         written = _export_gguf(args, hat)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,11 @@ def _run_live(args: argparse.Namespace) -> int:
         figures = live_parity(base_folder(args.base), args.weights, args.adapter, device=args.device)
     passed = all(figure.passed for figure in figures)
     if args.json:
-        rows = [{**asdict(figure), "passed": figure.passed} for figure in figures]
-        print(json.dumps({"weights": args.weights, "passed": passed, "figures": rows}, indent=2))
+        rows = [
+            {**asdict(figure), "error": figure.error if math.isfinite(figure.error) else None, "passed": figure.passed}
+            for figure in figures
+        ]
+        print(json.dumps({"weights": args.weights, "passed": passed, "figures": rows}, indent=2, allow_nan=False))
     else:
         told = [
             (figure.what, f"{figure.error:.2e}", f"{figure.bound:.0e}", "" if figure.passed else "OVER", figure.where)

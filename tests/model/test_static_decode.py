@@ -75,7 +75,10 @@ def test_each_row_may_wear_a_hat_of_its_own(hf_folder) -> None:
 
 def test_a_row_that_has_ended_and_the_last_place_of_the_cache(make_llama) -> None:
     model = make_llama(max_seq_len=16)
-    assert len(tokens_of(model, True, max_new_tokens=50)) == 8
+    tokens = tokens_of(model, True, max_new_tokens=50)
+    written = [sum(token is not None for token in row) for row in zip(*tokens, strict=True)]
+    assert written == [16 - len(prompt) for prompt in PROMPTS]
+    assert tokens == tokens_of(model, False, max_new_tokens=50)
     eos = tokens_of(model, False, max_new_tokens=8)[2][1]
     assert tokens_of(model, True, max_new_tokens=8, eos_id=eos) == tokens_of(model, False, max_new_tokens=8, eos_id=eos)
 

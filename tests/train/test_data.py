@@ -108,7 +108,7 @@ def test_held_out_entries_that_are_learned_or_never_measured_are_told(files: Pat
     ("tables", "message"),
     [
         ({"data": {"train": []}}, r"data\.train must be a file or a list of files, got \[\]"),
-        ({"data": {"train": ["a", 3]}}, r"data\.train must be a file or a list of files, got \['a', 3\]"),
+        ({"data": {"train": ["a", 3]}}, r"data\.train\[1\] must be of type str, got 3"),
         ({"data": {"train": ["a", "b"], "weights": [1.0]}}, r"data\.weights must be a number above 0 for each of 2 "),
         ({"data": {"train": "a", "weights": [-1]}}, r"data\.weights must be a number above 0 for each of 1 files, got"),
         ({"data": {"validation": -0.1}}, r"data\.validation must be at least 0, got -0\.1"),

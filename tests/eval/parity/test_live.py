@@ -226,11 +226,17 @@ def test_a_hat_with_another_scaling_is_noticed(bases: dict[str, Path], monkeypat
     assert not [what for what in found if what.startswith("base")]
 
 
-def test_an_error_that_is_no_number_does_not_pass(bases: dict[str, Path], damaged) -> None:
+def test_an_error_that_is_no_number_does_not_pass(bases: dict[str, Path], damaged, capsys) -> None:
     damaged(lambda model: model.norm.weight.fill_(float("nan")))
     figures = {figure.what: figure for figure in live_parity(bases["hf-mha"], "fp32")}
     assert figures["base: hidden states"].where == "norm is the first to depart"
-    assert {"base: logits", "hat: loss", "hat: gradients"} <= set(failed(list(figures.values())))
+    assert "norm is the first layer that gives NaN" in figures["base: greedy tokens"].where
+    both = {f"{who}: {what}" for who in ("base", "hat") for what in ("hidden states", "logits", "greedy tokens")}
+    assert set(failed(list(figures.values()))) == both | {"hat: loss", "hat: gradients"}
+    capsys.readouterr()
+    assert main(["parity", "--live", str(bases["hf-mha"]), "--weights", "fp32", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert {figure["error"] for figure in told["figures"] if not figure["passed"]} == {None}
 
 
 # The command

@@ -307,8 +307,10 @@ def test_a_run_that_is_there_is_not_overwritten(mistake, trained):
 
 
 def test_a_broken_line_of_data(mistake, tmp_path):
-    (tmp_path / "data.jsonl").write_text('{"id": 3}\n')
-    assert "data.jsonl:1" in mistake("eval", "embedded", "--data", tmp_path / "data.jsonl")
+    (tmp_path / "data.jsonl").write_text('{"id": 3\n')
+    assert "data.jsonl:1: must be JSON" in mistake("eval", "embedded", "--data", tmp_path / "data.jsonl")
+    (tmp_path / "data.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"id": 3}\n')
+    assert "data.jsonl:2: instruction: must be" in mistake("eval", "embedded", "--data", tmp_path / "data.jsonl")
 
 
 def test_debug_shows_where_an_error_arose(tmp_path):

@@ -144,7 +144,7 @@ def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path):
     assert (status, json.loads(out)["cells"][0]["n"]) == (0, 2)
     (tmp_path / "empty.jsonl").write_text("")
     status, _, told = lowrank("eval", "embedded", "--data", tmp_path / "empty.jsonl", "--out", tmp_path / "out")
-    assert (status, "must hold at least one document" in told) == (2, True)
+    assert (status, "empty.jsonl: must hold at least one entry, got none" in told) == (2, True)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the harness's own libraries
