@@ -280,7 +280,7 @@ def test_a_tokenizer_of_another_size(mistake, meta, embedded):
 
 
 def test_a_folder_without_a_tokenizer(mistake, meta):
-    assert "tokenizer.model: no such tokenizer file" in mistake("generate", meta, "--prompt", "x")
+    assert "has no tokenizer: neither tokenizer.model nor tokenizer.json" in mistake("generate", meta, "--prompt", "x")
 
 
 def test_a_hat_for_another_base(mistake, trained, golden):
