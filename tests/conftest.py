@@ -5,6 +5,7 @@ The repository root is kept off sys.path, so that only the installed package `lo
 
 import lzma
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,10 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+# A shell's background job ignores SIGINT, and its children would: a run that is interrupted in a test must notice.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from lowrank.checkpoints.embedded import base_folder  # noqa: E402  (after the line above, on purpose)
 from lowrank.checkpoints.load import load_tokenizer  # noqa: E402

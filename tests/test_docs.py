@@ -54,6 +54,7 @@ NOT_RUN = (
     (r"\b(BASE|OUT|HAT|FILE|DIR|KIND|REPO|RUN)\b|\[|\.\.\.", "is a form, with names to fill in"),
     (r"^lowrank bench kernels( --peers| --device|$)", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/cli/test_data.py"),
+    (r"^lowrank data kind", "needs a reader's own documents; run by tests/lowrank/data/drafting/test_draft.py"),
     (r"^lowrank inspect", "run by tests/lowrank/cli/test_inspect.py"),
     (r"^torchrun", "needs several GPUs; on the CPU by tests/train/parallel/test_torchrun.py"),
     (r"^python -m lowrank\.bench", "measures for a minute or more; run by tests/bench"),
@@ -152,6 +153,7 @@ def workplace(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the warm-up takes")  # of a run that was made short
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_runs_from_top_to_bottom(page, workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
