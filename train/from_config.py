@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def _train(
     if team.first:
         steps = BatchSchedule.of(data.examples, config).steps
         for line in (*data.told, *tell_difference(config, data.examples)):
-            print(line)
+            print(line, file=sys.stderr)
         for note in odd_settings(config, shape_of(config), steps):
             warnings.warn(note, stacklevel=2)
         data.write_skipped(Path(config.run.out))

@@ -141,7 +141,7 @@ def test_a_run_on_a_table_with_a_split_measures_what_it_held_out(
         watch={"every": 1, "samples": 1},
     )
     hat = train_from_config(run, progress=False).hat
-    assert "1 of 7 rows cannot be learned" in capsys.readouterr().out
+    assert "1 of 7 rows cannot be learned" in capsys.readouterr().err
     assert json.loads(Path("out", SKIPPED).read_text())["place"] == "8"
     record = json.loads((hat / "lowrank.json").read_text())["data"]
     assert (record["entries"], record["skipped"], record["validation"]["entries"]) == (4, 1, 2)
