@@ -122,7 +122,7 @@ def test_the_public_sets_have_to_be_named_and_training_files_too(lowrank, raw, m
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--adapter", "a=x", "--adapter", "a=y"], "--adapter a=...: the name is given twice"),
         (["--adapter", "../a=x"], "a name must be letters, digits, _ and -, got '../a'"),
-        (["--adapter", "a=nowhere"], "nowhere: adapter_config.json is missing"),
+        (["--adapter", "a=nowhere"], "nowhere: no such folder"),
         (["--window", "8"], "--window and --stride are of --perplexity"),
         (["--limit", "8"], "--include-path and --limit are of --lm-eval"),
         (["--perplexity", "nowhere.txt"], "--perplexity: nowhere.txt: no such file"),
