@@ -19,8 +19,6 @@ Mask = NDArray[np.bool_]
 _LETTERS = re.compile(r"[^\W\d_]+")
 NOTHING = np.zeros(0, dtype=np.int64)
 
-BEGIN_WORDS = frozenset({"aud"})  # codes of currencies that a tokenizer may begin another word with: "audit"
-
 
 class Tokens(Protocol):
     """The part of a tokenizer that grounding uses."""
@@ -103,7 +101,7 @@ class Vocabulary:
             found = list(_LETTERS.finditer(text))
             if len(found) > 1:
                 self.several.append((token, frozenset(match[0].lower() for match in found[1:])))
-            if found and (found[0][0].isupper() or found[0][0].lower() not in BEGIN_WORDS):
+            if found:
                 (words if found[0].start() == 0 else spaced).setdefault(found[0][0].lower(), []).append(token)
         self.joined, self.apart = _array(joined), _array(apart)
         self.words, self.spaced = _arrays(words), _arrays(spaced)

@@ -31,8 +31,8 @@ QUANTITIES = SCALES | words(
     "sixty seventy eighty ninety dozen dozens score doubled doubling tripled tripling quadrupled halved twofold "
     "threefold tenfold twice thrice"
 )
-# Words that must not stand alone, and that many others begin with: "ten" of "tenor", "grow" of "growing".
-BEGINNINGS = frozenset({"ten", "grow", "score"})
+# Words that must not stand alone, and that many others begin with: "ten" of "tenor", "aud" of "audit".
+BEGINNINGS = frozenset({"ten", "grow", "score", "aud"})
 SMALL_NUMBERS = words("one two three four five six seven eight nine a an half several")
 _SHORT_WORDS = words(
     "a an the in on of at to by as is it if or so us we he no my up for and but nor yet its our was are has had "

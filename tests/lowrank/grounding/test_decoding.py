@@ -69,6 +69,13 @@ def test_a_digit_keeps_its_probability_only_where_a_figure_may_begin_or_go_on() 
     assert grounding(tokens, *"total debt of $812 million").allowed()[0]
 
 
+def test_the_code_of_a_currency_may_begin_a_word_and_not_stand_alone() -> None:
+    tokens = Pieces(" aud", "it")
+    row = grounding(tokens, *"the", " aud")
+    assert row.allowed()[tokens.id("it")] and not row.allowed()[tokens.id(" ")]
+    assert " aud" not in after(tokens, "stores: 1204")
+
+
 def test_any_of_several_end_tokens_ends_a_text_where_a_figure_may_end() -> None:
     tokens = Pieces(b"")
     tokens.eos_ids = (0, tokens.vocab_size - 1)
