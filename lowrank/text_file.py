@@ -13,14 +13,21 @@ _MARKS = {
 }
 
 
+def no_file_reason(path: Path) -> str:
+    """Why a path is no file that can be read, "" for one that is there."""
+    if path.is_file():
+        return ""
+    return "is a folder, a file is needed" if path.is_dir() else "no such file"
+
+
 def read_text(path: Path | str) -> str:
     r"""The text of a UTF-8 file, without its byte order mark; line ends stay as they are. NAME.gz is unpacked.
 
     Raises ValueError "FILE:LINE: must be UTF-8, ..." for another encoding, and for a path that is no file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
+    if reason := no_file_reason(path):
+        raise ValueError(f"{path}: {reason}")
     data = path.read_bytes()
     if path.suffix == ".gz":
         try:

@@ -8,4 +8,5 @@ mixture    the instruction set out of four public data sets
 encoding   templates, token ids, batches
 corpus     the training text of the embedded base
 jsonl      JSON, and files of JSON lines
+workbook   XLSX, opened if it does not unpack to too much
 """

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from ...data.documents.kinds import add_kind
     from ...data.imports.examples import Fault, summary
     from ...data.imports.importing import import_documents, read_documents
+    from ...eval.metrics.faithfulness import check
 
     kind, instruction = args.kind, args.instruction
     if kind is not None and kind.endswith(".toml"):
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     imported = import_documents(found, kind=kind, license=args.license)
     notes = list(imported.notes)
     for place, entry in zip(imported.places, imported.entries, strict=True):
-        notes += (Fault.of(place, ValueError(note)) for note in strange_figures(entry))
+        notes += (Fault.of(place, ValueError(note)) for note in strange_figures(check(entry, entry.output)))
     for line in (*summary(notes, "note: "), *summary(imported.faults, "left out: ")):
         print(f"{args.file}:{line}")
     if not imported.entries:

@@ -13,19 +13,17 @@ import csv
 import datetime
 import json
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ...extras import need
 from ..facts.figures import read_figure
+from ..workbook import NotAWorkbookError, open_workbook
 from .fact_lines import Line, Row, lines_of, lines_of_object, lines_of_rows, read_cells, read_delimited
 from .kind import Field
 
-MAX_UNPACKED = 200_000_000  # bytes of a spreadsheet
 MAX_CELLS = 1_000_000
 MAX_TEXT = 50_000_000  # bytes
 
@@ -208,17 +206,9 @@ def _name(lines: Sequence[Line]) -> str:
 def _workbook(path: Path, labels: frozenset[str]) -> Iterator[RawRecord]:
     """The records of a workbook: a sheet each, or of its only sheet as of a CSV."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile:
-        raise ValueError(f"{path}: must be a workbook (XLSX), is no ZIP archive") from None
-    if unpacked > MAX_UNPACKED:
-        raise ValueError(f"{path}: must unpack to at most {MAX_UNPACKED // 10**6} MB, would be {unpacked // 10**6} MB")
-    openpyxl = need("openpyxl", "reading a spreadsheet")
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (KeyError, OSError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
-        raise ValueError(f"{path}: must be a workbook (XLSX): {error}") from None
+        book = open_workbook(path, "reading a spreadsheet")
+    except NotAWorkbookError as error:
+        raise ValueError(f"{path}: must be a workbook (XLSX), {error}") from None
     try:
         sheets = [(sheet.title, list(_sheet_rows(path, sheet))) for sheet in book.worksheets]
     finally:

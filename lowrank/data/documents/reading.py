@@ -177,7 +177,7 @@ def read_fact(label: str, text: str, expected: str = "text", convention: Convent
 
 
 class _Reader:
-    """Notes on values of a record that tell of one another."""
+    """The reader of one record: each of its values is read by what the others tell."""
 
     def __init__(self, lines: Sequence[Line], convention: Convention | None) -> None:
         values = [line.value for line in lines]

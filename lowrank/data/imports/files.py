@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...text_file import read_text
+from ...text_file import no_file_reason, read_text
 from ..jsonl import SPACE, NotJSONError, parse_json, parse_json_at
 from .item import Item
 from .tables import read_csv, read_parquet, read_xlsx
@@ -26,8 +26,8 @@ def read_items(path: Path) -> list[Item]:
 
     Raises ValueError, one line with file and place, for a file that is missing, in another encoding or broken.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
+    if reason := no_file_reason(path):
+        raise ValueError(f"{path}: {reason}")
     table = TABLES.get(Path(path.name.removesuffix(".gz")).suffix.casefold())
     items = list(table(path) if table else _json(path, read_text(path)))
     if not items:

@@ -6,7 +6,6 @@ CSV is separated by commas, semicolons or tabs, whichever splits its header most
 import csv
 import io
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from ...extras import need
 from ...text_file import read_text
 from ..jsonl import parse_json
+from ..workbook import NotAWorkbookError, open_workbook
 from .item import Item
 
 SEPARATORS = (",", ";", "\t")
@@ -48,12 +48,11 @@ def read_csv(path: Path) -> Iterator[Item]:
 def read_xlsx(path: Path) -> Iterator[Item]:
     """The rows of the first sheet of a workbook.
 
-    Raises ValueError for a file that is none, and for a header with no or doubled names.
+    Raises ValueError for a file that is none or too large (`open_workbook`), and for a header with no or doubled names.
     """
-    openpyxl = need("openpyxl", "reading an XLSX file")
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
+        book = open_workbook(path, "reading an XLSX file")
+    except NotAWorkbookError as error:
         raise ValueError(f"{path}: must be an XLSX workbook: {error}") from None
     header: list[str] | None = None
     for number, cells in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lowrank.data.documents import fact_files
 from lowrank.data.documents.fact_files import FactFile, read_fact_file
 from lowrank.data.documents.kinds import KINDS
 from lowrank.data.documents.reading import Reading, read_raw, read_record
@@ -141,7 +140,7 @@ def test_sheets_are_records(tmp_path: Path) -> None:
 
 def test_a_workbook_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = workbook(tmp_path / "a.xlsx", {"A": [["revenue", "€5 million"]]})
-    monkeypatch.setattr(fact_files, "MAX_UNPACKED", 1000)
+    monkeypatch.setattr("lowrank.data.workbook.MAX_UNPACKED", 1000)
     with pytest.raises(ValueError, match=r"a\.xlsx: must unpack to at most 0 MB"):
         read_fact_file(path, FIELDS)
 

@@ -49,7 +49,7 @@ def test_a_parquet_file_has_the_rows_of_its_lines(tmp_path: Path) -> None:
     assert read_items(tmp_path / "a.parquet") == [Item(n, f"[{n}]", row) for n, row in enumerate(rows, start=1)]
 
 
-def test_a_workbook_has_the_rows_of_its_first_sheet(tmp_path: Path) -> None:
+def test_a_workbook_has_the_rows_of_its_first_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in (("instruction", "output"), ("a", "b"), (None, None), ("c", 5)):
@@ -59,6 +59,9 @@ def test_a_workbook_has_the_rows_of_its_first_sheet(tmp_path: Path) -> None:
         Item(2, "2", {"instruction": "a", "output": "b"}),
         Item(4, "4", {"instruction": "c", "output": 5}),
     ]
+    monkeypatch.setattr("lowrank.data.workbook.MAX_UNPACKED", 1000)
+    with pytest.raises(ValueError, match=r"a\.xlsx: must unpack to at most 0 MB"):
+        read_items(tmp_path / "a.xlsx")
 
 
 @pytest.mark.parametrize(("name", "library"), [("a.parquet", "pyarrow"), ("a.xlsx", "openpyxl")])

@@ -1,0 +1,33 @@
+"""Workbooks of spreadsheets (XLSX), which are ZIP archives: a small file may unpack to more than memory has."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ..extras import need
+
+MAX_UNPACKED = 200_000_000  # bytes
+
+
+class NotAWorkbookError(ValueError):
+    """A file that is no workbook; the text says why."""
+
+
+def open_workbook(path: Path, what: str) -> Any:
+    """openpyxl's workbook, for reading: of formulas the values that were last computed.
+
+    what  needs it, for the message if openpyxl is missing
+    Raises NotAWorkbookError, and ValueError for a file that unpacks to more than MAX_UNPACKED.
+    """
+    openpyxl = need("openpyxl", what)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        raise NotAWorkbookError("is no ZIP archive") from None
+    if unpacked > MAX_UNPACKED:
+        raise ValueError(f"{path}: must unpack to at most {MAX_UNPACKED // 10**6} MB, would be {unpacked // 10**6} MB")
+    try:
+        return openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
+        raise NotAWorkbookError(f"cannot be read: {error}") from None
