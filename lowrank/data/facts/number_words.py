@@ -55,22 +55,3 @@ def in_digits(words: str) -> tuple[Decimal, int, int]:
             group += Decimal(NUMBER_WORDS[word]).scaleb(-decimals)
             last = -decimals
     return total + group, last, scale
-
-
-def in_words(number: int) -> str:
-    """A whole number below 10^12 in words: 512 is "five hundred and twelve", 1200 "one thousand two hundred"."""
-    parts: list[str] = []
-    for name, size in (("billion", 10**9), ("million", 10**6), ("thousand", 10**3), ("", 1)):
-        group, number = divmod(number, size)
-        if group:
-            parts.append(f"{_below_1000(group)} {name}".strip())
-    return " ".join(parts) or "zero"
-
-
-def _below_1000(number: int) -> str:
-    hundreds, rest = divmod(number, 100)
-    tens, ones = divmod(rest, 10)
-    small = ("zero", *ONES, *_TEENS)[rest] if rest < 20 else "-".join((_TENS[tens - 2], *ONES[ones - 1 : ones]))
-    if not hundreds:
-        return small
-    return f"{ONES[hundreds - 1]} hundred" + (f" and {small}" if rest else "")

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from .currencies import currencies, is_name, names_of, owners, signs_of
 from .figure_matching import Record, Stated, rounds_to
 from .formula import ARITHMETIC
-from .number_words import in_words
 from .numerals import Convention, read_as
 from .units import SCALES
 
@@ -35,8 +34,6 @@ _UNITS = {
     "points": (" percentage points", " percentage point", " pp"),
     "multiple": ("x", " x", " times"),
 }
-_SPOKEN_UNITS = {"percent": " percent", "basis points": " basis points", "points": " percentage points"}
-_SPOKEN_SCALES = {0: "", 3: " thousand", 6: " million", 9: " billion", 12: " trillion"}
 
 
 class Form(NamedTuple):
@@ -74,24 +71,6 @@ def written_forms(record: Record) -> Iterator[Form]:
                     sign = (stated.value > 0) - (stated.value < 0)
                     for heads, tails in _surroundings(record, stated, kind, exponent):
                         yield Form(stated, sign, kind, exponent, heads, numbers, tails)
-
-
-def spoken_forms(record: Record) -> Iterator[tuple[Stated, str]]:
-    """The whole values of a record in words: "twelve million dollars", "one hundred and fifty basis points"."""
-    for form in written_forms(record):
-        whole = next((number for number in form.numbers if number.isdecimal()), None)
-        if whole is None or form.exponent not in (*_SPOKEN_SCALES, -2) or int(whole) >= 10**12:
-            continue
-        if form.exponent > 0 and int(whole) >= 1000:
-            continue
-        scale = _SPOKEN_SCALES.get(form.exponent, "")
-        if form.kind == "money":
-            if form.heads != ("",):
-                continue
-            names = [name for name in names_of(form.stated.currency) if record.currency(owners()[name]) is not None]
-            yield from ((form.stated, f"{in_words(int(whole))}{scale} {name}") for name in names[:2])
-        elif form.kind != "multiple":
-            yield form.stated, f"{in_words(int(whole))}{scale}{_SPOKEN_UNITS.get(form.kind, '')}"
 
 
 def _exponents(kind: str, currency: str) -> tuple[int, ...]:

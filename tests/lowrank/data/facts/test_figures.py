@@ -3,9 +3,9 @@
 from decimal import Decimal
 
 import pytest
+from spoken import in_words
 
 from lowrank.data.facts.figures import read_figure, read_figures
-from lowrank.data.facts.number_words import in_words
 
 DIMENSIONS = {"percent": "pct", "basis points": "pct", "multiple": "x", "count": "count"}
 

@@ -1,15 +1,18 @@
 """Reader and writer are inverses: every written form of a fact reads back as a figure that states it."""
 
 import random
+from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
+from spoken import in_words
 
 from lowrank.data.documents.reading import read_facts
+from lowrank.data.facts.currencies import names_of, owners
 from lowrank.data.facts.fact import Facts, make_fact
-from lowrank.data.facts.figure_matching import Record
+from lowrank.data.facts.figure_matching import Record, Stated
 from lowrank.data.facts.figures import read_figures
-from lowrank.data.facts.written_forms import spoken_forms, written_forms
+from lowrank.data.facts.written_forms import written_forms
 
 RECORDS: dict[str, Facts] = {
     "dollars": read_facts("debt: $812.4 million\nfee: $12,000,000\nloss: -$3.1 million\nprice: $1.20", {}),
@@ -41,6 +44,28 @@ def test_every_form_reads_back_as_the_fact_that_it_is_of(name: str) -> None:
             assert [figure.text for figure in figures] == [text]
             assert form.stated.key in record.keys(figures[0], (form.sign or 1,)), (text, figures[0])
             assert figures[0].kind == form.kind
+
+
+SPOKEN_UNITS = {"percent": " percent", "basis points": " basis points", "points": " percentage points"}
+SPOKEN_SCALES = {0: "", 3: " thousand", 6: " million", 9: " billion", 12: " trillion"}
+
+
+def spoken_forms(record: Record) -> Iterator[tuple[Stated, str]]:
+    """The whole values of a record in words: "twelve million dollars", "one hundred and fifty basis points"."""
+    for form in written_forms(record):
+        whole = next((number for number in form.numbers if number.isdecimal()), None)
+        if whole is None or form.exponent not in (*SPOKEN_SCALES, -2) or int(whole) >= 10**12:
+            continue
+        if form.exponent > 0 and int(whole) >= 1000:
+            continue
+        scale = SPOKEN_SCALES.get(form.exponent, "")
+        if form.kind == "money":
+            if form.heads != ("",):
+                continue
+            names = [name for name in names_of(form.stated.currency) if record.currency(owners()[name]) is not None]
+            yield from ((form.stated, f"{in_words(int(whole))}{scale} {name}") for name in names[:2])
+        elif form.kind != "multiple":
+            yield form.stated, f"{in_words(int(whole))}{scale}{SPOKEN_UNITS.get(form.kind, '')}"
 
 
 @pytest.mark.parametrize("name", RECORDS)
