@@ -22,7 +22,7 @@ from ..data.facts.figure_matching import Record
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
 from .names import PERIOD, Names, Phrases
 from .number_forms import NumberForms
-from .words import CURRENCIES, QUANTITIES, SCALES, SMALL_NUMBERS, UNITS, is_marked, is_unit_like, is_word, words
+from .words import CURRENCIES, QUANTITIES, SCALES, SMALL_NUMBERS, UNITS, is_marked, is_unit_like, is_word, spaced, words
 
 _LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s)")
@@ -156,7 +156,7 @@ class Rules:
         self.facts = facts
         self.record = Record(facts)
         self.numbers = NumberForms(self.record)
-        known = "|".join(_spaced(text) for text in self.record.texts)
+        known = "|".join(spaced(text) for text in self.record.texts)
         self.known = re.compile(rf"(?<!\w)(?:{known})(?!\w)", re.IGNORECASE) if known else None
         self.names = Names(facts, phrases or {})
         self.directions = Directions(facts, self.names)
@@ -452,10 +452,6 @@ _PLAIN_UNITS = frozenset({"times"}) | {
     word for word in UNITS if word[:3] in ("day", "wee", "mon", "qua", "yea", "hou", "min", "poi")
 }
 _KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)
-
-
-def _spaced(text: str) -> str:
-    return r"[ \u00a0]".join(map(re.escape, re.split(r"[ \u00a0]", text)))
 
 
 def fold(text: str) -> str:

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ..data.documents.kinds import KINDS
+from ..data.documents.kinds import find_kind
 from ..data.facts.fact import Facts
-from .words import ACCOUNTS, BEFORE_NAME, BEHIND_NAME, COUPLING
+from .words import ACCOUNTS, BEFORE_NAME, BEHIND_NAME, COUPLING, spaced
 
 Phrases = Mapping[str, Sequence[str]]
 
@@ -23,8 +23,9 @@ _BESIDE = re.compile(r"\([^()]*\)|\b(?:in|for|of|at)\s*$|[,;–-]\s*$")
 
 
 def phrases_of(kind: str) -> Phrases:
-    """The names that the fields of one of our kinds have; none for another kind."""
-    return {key: field.phrases for key, field in KINDS[kind].fields.items()} if kind in KINDS else {}
+    """The names that the fields of a kind have, ours or the user's; none for a kind that is not known."""
+    known = find_kind(kind)
+    return {key: field.phrases for key, field in known.fields.items()} if known else {}
 
 
 class Name(NamedTuple):
@@ -46,24 +47,24 @@ class Names:
         self.periods: dict[str, frozenset[str]] = {}
         self.labelled: dict[str, tuple[str, ...]] = {}
         owners: dict[str, dict[str, None]] = {}
-        own = {fact.label.casefold() for fact in facts.values()}
+        own = {_plain(fact.label) for fact in facts.values()}
         for key, fact in facts.items():
             if not fact.is_figure or not fact.label:
                 continue
-            label = fact.label.casefold()
-            others = [phrase.casefold() for phrase in phrases.get(key, ()) if phrase.casefold() not in own]
+            label = _plain(fact.label)
+            others = [_plain(phrase) for phrase in phrases.get(key, ()) if _plain(phrase) not in own]
             bare = _without_period(label)
             self.periods[key] = (
                 frozenset(match[0] for match in PERIOD.finditer(label)) if bare != label else frozenset()
             )
             self.labelled[key] = tuple(
-                dict.fromkeys((fact.label, *(p for p in phrases.get(key, ()) if p.casefold() in others)))
+                dict.fromkeys((fact.label, *(p for p in phrases.get(key, ()) if _plain(p) in others)))
             )
             for name in (label, bare, *others):
                 if name:
                     owners.setdefault(name, {})[key] = None
         self.owners = {name: tuple(keys) for name, keys in owners.items()}
-        listed = "|".join(map(_spaced, sorted(self.owners, key=len, reverse=True)))
+        listed = "|".join(map(spaced, sorted(self.owners, key=len, reverse=True)))
         self._any = re.compile(rf"(?<![\w-])(?:{listed})(?![\w-])", re.IGNORECASE) if listed else None
 
     def find(self, text: str) -> list[Name]:
@@ -99,10 +100,6 @@ def _without_period(label: str) -> str:
     while (shorter := _BESIDE.sub("", bare).strip()) != bare:
         bare = shorter
     return re.sub(r"\s+", " ", bare)
-
-
-def _spaced(name: str) -> str:
-    return r"[ \u00a0]".join(map(re.escape, name.split(" ")))
 
 
 def _plain(name: str) -> str:

@@ -73,6 +73,11 @@ def is_unit_like(word: str) -> bool:
     return len(word) <= 5 and word.isupper()
 
 
+def spaced(text: str) -> str:
+    """The pattern of a text, of which any space may be a no-break one."""
+    return r"[ \u00a0]".join(map(re.escape, re.split(r"[ \u00a0]", text)))
+
+
 def is_word(letter: str) -> bool:
     """True for a character of a word (\\w of a regular expression)."""
     return letter == "_" or letter.isalnum()

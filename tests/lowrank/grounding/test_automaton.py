@@ -1,15 +1,18 @@
 """The automaton lets through what is right under its own name, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 from second_reader import read
 
+from lowrank.data.documents import kinds
 from lowrank.data.documents.document import make_documents
 from lowrank.data.documents.kinds import KINDS
 from lowrank.data.documents.names import NAMES
 from lowrank.data.documents.reading import read_facts
 from lowrank.data.facts.fact import Facts, make_fact
 from lowrank.grounding.automaton import START, Rules, State
-from lowrank.grounding.names import phrases_of
+from lowrank.grounding.names import Names, phrases_of
 
 FACTS = {
     "company": make_fact("company", "name", "Tarvane Foods Inc."),
@@ -209,3 +212,17 @@ def test_what_passes_is_right_by_the_second_reader() -> None:
 def test_without_facts_no_digit_may_be_written_but_a_lists() -> None:
     assert not passes({}, "There are 3 of them.")
     assert passes({}, "1. There are three of them.")
+
+
+def test_a_kind_of_ones_own_gives_its_names_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "_OWN", {})
+    kinds.add_kind(replace(KINDS["credit_memo"], name="own_memo"))
+    assert phrases_of("own_memo") == phrases_of("credit_memo") != {}
+    assert phrases_of("nobodys") == {}
+
+
+@pytest.mark.parametrize("written", ["net debt", "net\u00a0debt"])
+@pytest.mark.parametrize("phrase", ["net debt", "net\u00a0debt"])
+def test_a_name_may_have_a_no_break_space(phrase: str, written: str) -> None:
+    names = Names({"debt": make_fact("total borrowings", "usd_m", "12")}, {"debt": [phrase]})
+    assert [name.keys for name in names.find(f"the {written} of")] == [("debt",)]
