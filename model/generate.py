@@ -88,28 +88,10 @@ def complete(
 ) -> list[Completion]:
     """The texts of `generate`, each with its tokens and how each text ended; arguments as there."""
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
-    rows = [_ids(tokenizer, prompt) for prompt in asked]
-    bound = constraints or [None] * len(rows)
-    texts = [
-        _Text(tokenizer, stop, constraint, answer or prompt == "")
-        for prompt, constraint in zip(asked, bound, strict=False)  # `Sampler` tells another number of constraints
-    ]
-    ends: list[End] = ["max_new_tokens"] * len(rows)
-    steps = generate_tokens(
-        model,
-        rows,
-        max_new_tokens=max_new_tokens,
-        eos_id=tokenizer.eos_ids,
-        ends=lambda row, token: texts[row].add(token),
-        ended=ends.__setitem__,
-        constraints=constraints,
-        never=tokenizer.rows_without_piece(model.config.vocab_size),
-        fixed_shapes=fixed_shapes,
-        **sampling,
-    )
+    texts, steps = _begun(model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, sampling)
     for _ in steps:
         pass
-    return [Completion(text.final(), tuple(text.tokens), end) for text, end in zip(texts, ends, strict=True)]
+    return [text.completion() for text in texts]
 
 
 def stream(
@@ -127,30 +109,48 @@ def stream(
 
     Returns the whole of it (as the value of `yield from`).
     """
-    text, shown = _Text(tokenizer, stop, constraint, answer or prompt == ""), 0
-    ends: list[End] = ["max_new_tokens"]
-    steps = generate_tokens(
-        model,
-        [_ids(tokenizer, prompt)],
-        max_new_tokens=max_new_tokens,
-        eos_id=tokenizer.eos_ids,
-        ends=lambda row, token: text.add(token),
-        ended=ends.__setitem__,
-        constraints=[constraint],
-        never=tokenizer.rows_without_piece(model.config.vocab_size),
-        **sampling,
-    )
+    texts, steps = _begun(model, tokenizer, [prompt], max_new_tokens, stop, [constraint], answer, None, sampling)
+    (text,), shown = texts, 0
     for _ in steps:
         sure = text.sure()
         yield sure[shown:]
         shown = max(shown, len(sure))
-    whole = text.final()
-    yield whole[shown:]
-    return Completion(whole, tuple(text.tokens), ends[0])
+    completion = text.completion()
+    yield completion.text[shown:]
+    return completion
 
 
-def _ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    return tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else list(prompt)
+def _begun(
+    model: Llama,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    stop: str | Sequence[str],
+    constraints: Sequence[Constraint | None] | None,
+    answer: bool,
+    fixed_shapes: bool | None,
+    sampling: SamplingOptions,
+) -> tuple[list["_Text"], Iterator[list[int | None]]]:
+    """The texts behind the prompts, empty yet, and the steps that write them."""
+    rows = [tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    texts = [
+        _Text(tokenizer, stop, constraint, answer or prompt == "")
+        # `Sampler` tells another number of constraints
+        for prompt, constraint in zip(prompts, constraints or [None] * len(rows), strict=False)
+    ]
+    steps = generate_tokens(
+        model,
+        rows,
+        max_new_tokens=max_new_tokens,
+        eos_id=tokenizer.eos_ids,
+        ends=lambda row, token: texts[row].add(token),
+        ended=lambda row, end: texts[row].close(end),
+        constraints=constraints,
+        never=tokenizer.rows_without_piece(model.config.vocab_size),
+        fixed_shapes=fixed_shapes,
+        **sampling,
+    )
+    return texts, steps
 
 
 class _Text:
@@ -172,6 +172,7 @@ class _Text:
         self.text = ""  # whole characters: bytes of one that is not finished are still in the decoder
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.end: int | None = None
+        self.reason: End = "max_new_tokens"
 
     def add(self, token: int) -> bool:
         """Adds one more token; true if the row ends with it."""
@@ -195,13 +196,17 @@ class _Text:
             unsure = max(unsure, next(begun, 0))
         return self._shown(len(self.text) - unsure)
 
-    def final(self) -> str:
-        """The text, once the row has ended."""
+    def close(self, reason: End) -> None:
+        """Keeps why the row has ended."""
+        self.reason = reason
+
+    def completion(self) -> Completion:
+        """The whole, once the row has ended."""
         if self.end is None:
             self._extend(self.decoder.decode(b"", final=True))
-        if self.end is not None:
-            return self._shown(self.end)
-        return self._shown(len(self.text) - (self.constraint.unfinished if self.constraint else 0))
+        unfinished = self.constraint.unfinished if self.constraint else 0
+        end = len(self.text) - unfinished if self.end is None else self.end
+        return Completion(self._shown(end), tuple(self.tokens), self.reason)
 
     def _shown(self, end: int) -> str:
         text = self.text[: max(end, 0)]
