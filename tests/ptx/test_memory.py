@@ -1,4 +1,4 @@
-"""What a GPU does not forgive is seen: places outside, crooked ones, races, copies and products under way."""
+"""Faults that a GPU does not forgive are seen: places outside, crooked ones, races, copies and products under way."""
 
 import re
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptx.program import registers
+
 if TYPE_CHECKING:
     from ptx.block import Array, Block, Mask, Step
     from ptx.program import Instruction
@@ -169,14 +171,14 @@ def _move(instruction: Instruction) -> Step:
 
     def run(block: Block, mask: Mask) -> None:
         if source.startswith("{"):
-            parts = [part.strip() for part in source.strip("{} ").split(",")]
+            parts = registers(source)
             bits = int(type[1:]) // len(parts)
             whole = np.zeros(len(block.threads), f"u{int(type[1:]) // 8}")
             for place, part in enumerate(parts):
                 whole |= block.raw(part, bits).astype(whole.dtype) << whole.dtype.type(place * bits)
             block.put(target, whole, mask)
         elif target.startswith("{"):
-            parts = [part.strip() for part in target.strip("{} ").split(",")]
+            parts = registers(target)
             bits = int(type[1:]) // len(parts)
             whole = block.raw(source, int(type[1:]))
             for place, part in enumerate(parts):

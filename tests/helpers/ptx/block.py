@@ -146,11 +146,6 @@ class Block:
         return self.parameters[operand.strip("[] ").partition("+")[0].strip()]
 
 
-def vector(operand: str) -> list[str]:
-    """ "{ %r1, %r2 }" -> its registers; a single one -> itself."""
-    return [part.strip() for part in operand.strip("{} ").split(",")] if operand.startswith("{") else [operand]
-
-
 def _constant(operand: str) -> int:
     """A whole number, the bits of a float (0f3F800000), or global_smem with an offset."""
     if operand[:2] in ("0f", "0F", "0d", "0D"):
@@ -168,10 +163,9 @@ ROOMS = (arithmetic, transfers, tensor_cores)
 
 def _compiled(program: Program) -> list[tuple[Instruction, Step]]:
     """Each instruction with the function that runs it."""
-    if not hasattr(program, "steps"):
-        program.steps = [(instruction, _step(instruction)) for instruction in program.instructions]  # type: ignore[attr-defined]
-    steps: list[tuple[Instruction, Step]] = program.steps  # type: ignore[attr-defined]
-    return steps
+    if not program.steps:
+        program.steps = [(instruction, _step(instruction)) for instruction in program.instructions]
+    return program.steps
 
 
 def _step(instruction: Instruction) -> Step:

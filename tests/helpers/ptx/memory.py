@@ -182,7 +182,7 @@ class SharedMemory:
 
 
 class _Accesses:
-    """Of each byte: the thread that came last, or SEVERAL since the last barrier, their warp or SEVERAL, and when."""
+    """The last access to each byte: its thread, or SEVERAL since the last barrier, its warp or SEVERAL, and when."""
 
     def __init__(self, size: int) -> None:
         self.thread, self._warp = (np.full(size, NOBODY, np.int64) for _ in range(2))

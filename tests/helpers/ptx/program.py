@@ -5,6 +5,7 @@ Registers are numbered; each has the width in bits of its declaration, a predica
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _LINE_DIRECTIVE = re.compile(r"^\s*\.(loc|file)\b[^\n]*$", re.MULTILINE)
@@ -34,6 +35,7 @@ class Program:
     threads: int = field(init=False)
     instructions: list[Instruction] = field(init=False, default_factory=list)
     labels: dict[str, int] = field(init=False, default_factory=dict)
+    steps: list[Any] = field(init=False, default_factory=list)  # functions of the instructions, once a block has run
     _families: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,11 @@ class Program:
         width = self._families.get(register) or self._families.get(register.rstrip("0123456789"))
         assert width, f"{self.name}: register {register} is not declared"
         return width
+
+
+def registers(operand: str) -> list[str]:
+    """The registers of an operand: "{ %r1, %r2 }" has two, "%r1" is one."""
+    return [part.strip() for part in operand.strip("{} ").split(",")]
 
 
 def _split(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptx.arithmetic import halves, widen
+from ptx.program import registers
 
 if TYPE_CHECKING:
     from ptx.block import Array, Block, Mask, Step
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 _WGMMA_SHAPE = re.compile(r"m64n(\d+)k16")
 WARPS = 4  # of a wgmma
-
-
-def _registers(operand: str) -> list[str]:
-    return [part.strip() for part in operand.strip("{} ").split(",")]
 
 
 def _mma(instruction: Instruction) -> Step:
@@ -35,7 +32,7 @@ def _mma(instruction: Instruction) -> Step:
     """
     assert "m16n8k16" in instruction.parts and instruction.parts[-4] == instruction.parts[-1] == "f32", instruction.text
     type = instruction.parts[-3]
-    to, a, b, c = (_registers(operand) for operand in instruction.operands)
+    to, a, b, c = (registers(operand) for operand in instruction.operands)
 
     def run(block: Block, mask: Mask) -> None:
         assert mask.all(), instruction.text
@@ -74,7 +71,7 @@ def _wgmma(instruction: Instruction) -> Step:
         return lambda block, mask: _wait(block, unfinished)
     columns = next(int(match[1]) for part in instruction.parts if (match := _WGMMA_SHAPE.fullmatch(part)))
     assert instruction.parts[-3] == "f32", instruction.text
-    type, sums = instruction.parts[-1], _registers(instruction.operands[0])
+    type, sums = instruction.parts[-1], registers(instruction.operands[0])
     a, b, scale, *flags = instruction.operands[1:]
     signs, transposed = [int(flag, 0) for flag in flags[:2]], [flag != "0" for flag in flags[2:]]
     in_registers = a.startswith("{")
@@ -87,7 +84,7 @@ def _wgmma(instruction: Instruction) -> Step:
         groups = len(block.threads) // 128
         left = np.zeros((groups, 64, 16))
         if in_registers:
-            for place, register in enumerate(_registers(a)):
+            for place, register in enumerate(registers(a)):
                 at, column = row + 8 * (place & 1), 2 * t + 8 * (place >> 1)
                 left[group, at, column], left[group, at, column + 1] = halves(block.raw(register, 32), type)
         else:

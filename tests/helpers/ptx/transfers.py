@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptx.program import registers
+
 if TYPE_CHECKING:
     from ptx.block import Array, Block, Mask, Step
     from ptx.program import Instruction
@@ -28,15 +30,11 @@ def _bytes_each(instruction: Instruction) -> tuple[int, int]:
     return count, int(re.sub(r"\D+", "", instruction.parts[-1])) // 8
 
 
-def _registers(operand: str) -> list[str]:
-    return [part.strip() for part in operand.strip("{} ").split(",")] if operand.startswith("{") else [operand]
-
-
 def _load(instruction: Instruction) -> Step:
     space, (target, source) = _space(instruction), instruction.operands
     count, size = _bytes_each(instruction)
-    registers, type = _registers(target), f"{instruction.parts[-1][0]}{8 * size}"
-    assert len(registers) == count, instruction.text
+    names, type = registers(target), f"{instruction.parts[-1][0]}{8 * size}"
+    assert len(names) == count, instruction.text
 
     def run(block: Block, mask: Mask) -> None:
         if space == "param":
@@ -50,7 +48,7 @@ def _load(instruction: Instruction) -> Step:
         else:
             data[mask] = block.shared.read(addresses, count * size, block.threads[mask])
         words = data.view(f"{'i' if type[0] == 's' else 'u'}{size}")
-        for place, register in enumerate(registers):
+        for place, register in enumerate(names):
             block.put(register, words[:, place], mask)
 
     return run
@@ -59,11 +57,11 @@ def _load(instruction: Instruction) -> Step:
 def _store(instruction: Instruction) -> Step:
     space, (target, source) = _space(instruction), instruction.operands
     count, size = _bytes_each(instruction)
-    registers = _registers(source)
-    assert len(registers) == count and space != "param", instruction.text
+    names = registers(source)
+    assert len(names) == count and space != "param", instruction.text
 
     def run(block: Block, mask: Mask) -> None:
-        words = np.stack([block.raw(register, 8 * size) for register in registers], axis=1)
+        words = np.stack([block.raw(register, 8 * size) for register in names], axis=1)
         data, addresses = np.ascontiguousarray(words[mask]).view(np.uint8), block.address(target)[mask]
         if space == "global":
             block.memory.write(addresses, data)
@@ -118,7 +116,7 @@ def _matrices(instruction: Instruction) -> tuple[int, bool]:
 def _load_matrix(instruction: Instruction) -> Step:
     """ldmatrix: lane 8 i + r names row r of matrix i; lane 4 g + t gets of each the numbers 2 t and 2 t + 1 of row g"""
     (count, is_transposed), (target, source) = _matrices(instruction), instruction.operands
-    registers = _registers(target)
+    names = registers(target)
 
     def run(block: Block, mask: Mask) -> None:
         assert mask.all(), instruction.text
@@ -128,7 +126,7 @@ def _load_matrix(instruction: Instruction) -> Step:
         if is_transposed:
             numbers = numbers.swapaxes(2, 3)
         warp = block.threads >> 5
-        for place, register in enumerate(registers):
+        for place, register in enumerate(names):
             low, high = (numbers[warp, place, lane >> 2, 2 * (lane & 3) + side].astype(np.uint32) for side in (0, 1))
             block.put(register, low | high << np.uint32(16), mask)
 
@@ -138,13 +136,13 @@ def _load_matrix(instruction: Instruction) -> Step:
 def _store_matrix(instruction: Instruction) -> Step:
     """stmatrix: the inverse of ldmatrix"""
     (count, is_transposed), (target, source) = _matrices(instruction), instruction.operands
-    registers = _registers(source)
+    names = registers(source)
 
     def run(block: Block, mask: Mask) -> None:
         assert mask.all(), instruction.text
         rows, lane, warp = _rows(block, target, count), block.threads & 31, block.threads >> 5
         numbers = np.zeros((len(rows), count, 8, 8), np.uint16)
-        for place, register in enumerate(registers):
+        for place, register in enumerate(names):
             word = block.raw(register, 32)
             for side in (0, 1):
                 numbers[warp, place, lane >> 2, 2 * (lane & 3) + side] = word >> np.uint32(16 * side) & np.uint32(
