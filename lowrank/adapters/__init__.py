@@ -268,11 +268,6 @@ def layer_configs(model: Llama, name: str) -> dict[str, AdapterConfig]:
     return configs
 
 
-def target_paths(model: Llama, targets: Sequence[str]) -> list[str]:
-    """The path of every target in every layer: "layers.0.attention.wq" ..."""
-    return [f"layers.{layer}.{target}" for layer in range(model.config.n_layers) for target in targets]
-
-
 def lora_layer(model: Llama, path: str) -> LoRALinear:
     """The LoRA layer at a path; for the first adapter there, a new one around the linear."""
     module = model.get_submodule(path)

@@ -1,4 +1,4 @@
-"""llama.cpp's names of tensors and Meta's: "blk.0.attn_q.weight", "layers.0.attention.wq.weight"."""
+"""Meta's names of llama.cpp's tensors. `writer.tensor_name` is the way back, by the table of the gguf package."""
 
 import re
 
@@ -22,16 +22,3 @@ def to_meta(name: str) -> str | None:
         return f"layers.{match[1]}.{_BLOCK[match[2]]}.weight" if match[2] in _BLOCK else None
     stem = name.removesuffix(".weight")
     return f"{_OUTSIDE[stem]}.weight" if stem in _OUTSIDE and stem != name else None
-
-
-def to_gguf(name: str) -> str:
-    """ "layers.0.attention.wq" -> "blk.0.attn_q", with or without ".weight".  Raises KeyError for no such name."""
-    stem = name.removesuffix(".weight")
-    suffix = name[len(stem) :]
-    if match := re.fullmatch(r"layers\.(\d+)\.(.+)", stem):
-        return f"blk.{match[1]}.{_TO_BLOCK[match[2]]}{suffix}"
-    return f"{_TO_OUTSIDE[stem]}{suffix}"
-
-
-_TO_BLOCK = {meta: name for name, meta in _BLOCK.items()}
-_TO_OUTSIDE = {meta: name for name, meta in _OUTSIDE.items()}

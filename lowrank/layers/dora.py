@@ -25,9 +25,14 @@ WORN_ALONE = "it is worn alone, at weight 1, by all rows of a batch"
 ROWS = 1024  # of W that are added to and squared at a time
 
 
+def _uncompiled(base: nn.Module) -> nn.Module:
+    """A linear, out of the wrapper that torch.compile may have put around it."""
+    return base._modules.get("_orig_mod") or base
+
+
 def frozen_weight(base: nn.Module) -> Tensor:
     """W [N, K] of a linear, dequantized; float32 or wider.  Raises ValueError for a layer that has none, or a bias."""
-    layer = base._modules.get("_orig_mod") or base
+    layer = _uncompiled(base)
     if isinstance(layer, QuantLinear):
         return layer.dequantize(torch.float32)
     if not isinstance(layer, nn.Linear) or layer.bias is not None:
@@ -38,7 +43,7 @@ def frozen_weight(base: nn.Module) -> Tensor:
 
 def product_with(x: Tensor, base: nn.Module) -> Tensor:
     """x W^T, past the hooks of the linear;  [*, K] -> [*, N]"""
-    layer = base._modules.get("_orig_mod") or base
+    layer = _uncompiled(base)
     if isinstance(layer, QuantLinear):
         return ops.linear(x, layer.quantized)
     assert isinstance(layer, nn.Linear), layer

@@ -15,12 +15,12 @@ import pytest
 import torch
 from error_bounds import assert_logits_are_equal
 from gguf_files import Type
+from random_hat import make_hat
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
-from lowrank.adapters.files import save_adapter
+from lowrank.adapters import use_adapter
 from lowrank.adapters.merge import merge_folder
 from lowrank.checkpoints.config_files import hf_config
 from lowrank.checkpoints.load import load, load_tokenizer
@@ -68,18 +68,6 @@ def shape_folder(make_llama: Any, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def make_hat(base: Path, folder: Path, **options: Any) -> Llama:
-    model = load(base, "fp32")
-    add_adapter(model, "hat", **{"rank": 4, "alpha": 8, **options})
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in adapter_parameters(model, "hat").values():
-            parameter.normal_(std=0.05, generator=generator)
-    save_adapter(model, "hat", folder, notes={"template": find("alpaca").to_json()})
-    use_adapter(model, "hat")
-    return model
-
-
 SHAPES: dict[str, dict[str, Any]] = {
     "mha": {"n_kv_heads": 4},
     "gqa": {"n_kv_heads": 2},
@@ -96,7 +84,7 @@ def test_a_base_and_a_hat_of_each_shape(shape: str, make_llama, random_tokens, t
     tokens = random_tokens(LENGTH)
     path = export_base_gguf(base, tmp_path / "base.gguf", dtype="fp32")
     assert_logits_are_equal(our_logits(load(base, "fp32"), tokens), their_logits(path, tokens, tmp_path))
-    model = make_hat(base, tmp_path / "hat")
+    model = make_hat(base, tmp_path / "hat", notes={"template": find("alpaca").to_json()})
     hat = export_adapter_gguf(tmp_path / "hat", base, tmp_path / "hat.gguf")
     assert_logits_are_equal(our_logits(model, tokens), their_logits(path, tokens, tmp_path, hat, 1))
     use_adapter(model, {"hat": 0.5})
@@ -106,7 +94,7 @@ def test_a_base_and_a_hat_of_each_shape(shape: str, make_llama, random_tokens, t
 @pytest.mark.parametrize("options", [{"rslora": True}, {"targets": ["wq", "wv"]}, {"rank": 1}], ids=str)
 def test_hats_of_other_options(options: dict[str, Any], make_llama, random_tokens, tmp_path: Path) -> None:
     base, tokens = shape_folder(make_llama, tmp_path / "base"), random_tokens(LENGTH)
-    model = make_hat(base, tmp_path / "hat", **options)
+    model = make_hat(base, tmp_path / "hat", notes={"template": find("alpaca").to_json()}, **options)
     path = export_base_gguf(base, tmp_path / "base.gguf", dtype="fp32")
     hat = export_adapter_gguf(tmp_path / "hat", base, tmp_path / "hat.gguf")
     assert_logits_are_equal(our_logits(model, tokens), their_logits(path, tokens, tmp_path, hat, 1))
@@ -115,7 +103,7 @@ def test_hats_of_other_options(options: dict[str, Any], make_llama, random_token
 def test_the_embedded_base_merged_and_in_four_bits(embedded: Path, tmp_path: Path) -> None:
     text = make_documents(1, seed=3, split="test")[0].output
     tokens = torch.tensor(load_tokenizer(embedded).encode(text, bos=True)[:LENGTH])
-    model = make_hat(embedded, tmp_path / "hat", alpha=2)
+    model = make_hat(embedded, tmp_path / "hat", notes={"template": find("alpaca").to_json()}, alpha=2)
     merged = merge_folder(embedded, tmp_path / "hat", tmp_path / "merged", "fp32").folder
     path = export_base_gguf(merged, tmp_path / "merged.gguf", dtype="fp32")
     assert_logits_are_equal(our_logits(model, tokens), their_logits(path, tokens, tmp_path))

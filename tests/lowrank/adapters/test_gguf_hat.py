@@ -7,10 +7,11 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from random_hat import make_hat
 
-from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
+from lowrank.adapters import use_adapter
 from lowrank.adapters.export import export_peft
-from lowrank.adapters.files import load_adapter, read_adapter, save_adapter
+from lowrank.adapters.files import load_adapter, read_adapter
 from lowrank.checkpoints.fingerprint import read_record
 from lowrank.checkpoints.load import load
 from lowrank.gguf.export import export_adapter_gguf
@@ -19,21 +20,11 @@ from lowrank.model.checkpoint import open_checkpoint
 BASES = ("meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
 
 
-def make_hat(base: Path, folder: Path, **options: Any) -> None:
-    model = load(base, "fp32")
-    add_adapter(model, "hat", **{"rank": 4, "alpha": 8.0, **options})
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in adapter_parameters(model, "hat").values():
-            parameter.normal_(std=0.05, generator=generator)
-    save_adapter(model, "hat", folder, notes={"template": {"name": "alpaca", "version": 1}})
-
-
 @pytest.mark.parametrize("options", [{}, {"targets": ["wk", "w2"]}], ids=str)
 @pytest.mark.parametrize("name", BASES)
 def test_an_exported_hat_comes_back_to_the_bit(name: str, options: dict[str, Any], golden, tmp_path: Path) -> None:
     base = golden / name
-    make_hat(base, tmp_path / "hat", **options)
+    make_hat(base, tmp_path / "hat", notes={"template": {"name": "alpaca", "version": 1}}, **options)
     path = export_adapter_gguf(tmp_path / "hat", base, tmp_path / "hat.gguf")
     ours, theirs = (read_adapter(hat, open_checkpoint(base).config) for hat in (path, tmp_path / "hat"))
     assert ours.pairs.keys() == theirs.pairs.keys()

@@ -8,10 +8,11 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from random_hat import make_hat
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lowrank.adapters import adapter_parameters, add_adapter, lora_layers, use_adapter
+from lowrank.adapters import add_adapter, lora_layers, use_adapter
 from lowrank.adapters.files import load_adapter, save_adapter
 from lowrank.adapters.merge import merge_folder
 from lowrank.checkpoints.config_files import hf_config
@@ -73,18 +74,6 @@ def logits_with(path: Path, hat: Path, tokens: Tensor) -> Tensor:
             model.get_parameter(name).add_(values["adapter.lora.alpha"] / b.shape[1] * (b @ a))
     logits: Tensor = model(tokens)
     return logits
-
-
-def make_hat(base: Path, folder: Path, **options: Any) -> Llama:
-    model = load(base, "fp32")
-    add_adapter(model, "hat", **{"rank": 4, "alpha": 8, **options})
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in adapter_parameters(model, "hat").values():
-            parameter.normal_(std=0.05, generator=generator)
-    save_adapter(model, "hat", folder)
-    use_adapter(model, "hat")
-    return model
 
 
 def test_a_base_has_its_logits(base: Path, hf_reference, tmp_path: Path, assert_logits_equal) -> None:
