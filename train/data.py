@@ -21,7 +21,7 @@ from lowrank.data.imports.examples import Examples, first_fault, read_examples
 from lowrank.data.imports.turns import shown
 from lowrank.data.jsonl import write_lines
 from lowrank.model.tokenizer import Tokenizer
-from lowrank.text_file import read_text
+from lowrank.text_file import no_file_reason, read_text
 
 from .config import DataConfig, TrainConfig
 from .plan.plan import DOCUMENTS, missing_reason
@@ -135,8 +135,8 @@ def _conversations(run: RunData, data: DataConfig, source: str, key: str) -> tup
         entries = make_documents(n, seed=DOCUMENTS_SEED, split=split)
         return [entry.conversation for entry in entries], {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
     path = Path(source)
-    if not path.is_file():
-        raise ValueError(f"{key}: {path}: {'is a folder, a file is needed' if path.is_dir() else 'no such file'}")
+    if reason := no_file_reason(path):
+        raise ValueError(f"{key}: {path}: {reason}")
     read = read_examples(path, data.template)
     if read.faults and not data.skip_bad:
         raise ValueError(f"{key}: {first_fault(read)}; data.skip_bad = true leaves such rows out")

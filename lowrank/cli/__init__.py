@@ -60,17 +60,14 @@ def build_parser() -> OneLineParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
-            stream.reconfigure(errors="replace")  # a character that a terminal cannot show must not end a run
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal has not must end no run
+        sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr
     args = build_parser().parse_args(arguments)
     warnings.showwarning = _tell
     notes = logging.getLogger("lowrank")
     if not any(isinstance(handler, _Notes) for handler in notes.handlers):
         notes.addHandler(_Notes())
     _tell_once.cache_clear()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal has not must end no run
-        sys.stdout.reconfigure(errors="backslashreplace")
     if reason := refusal(args.verb):
         print(f"lowrank: {reason}", file=sys.stderr)
         return 1

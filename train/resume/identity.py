@@ -1,7 +1,5 @@
 """The settings that must be the same for a run to go on: everything that its losses and weights depend on."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 from lowrank.model.llama import Llama
 
 from ..config import TrainConfig
+from ..data import examples_sha256
 from .phases import LENGTH, RATE
 
 # May differ between a run and the one that goes on with it: docs/training.md has the list. Data and base are the same
@@ -29,13 +28,12 @@ MAY_CHANGE_TABLE = "watch"
 
 def identity(model: Llama, examples: Sequence[Example], config: TrainConfig) -> dict[str, Any]:
     """The config's keys that a result depends on, each in one form, the base's fingerprint, the data's SHA-256."""
-    data = hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode())
     names = {dtype: name for name, dtype in DENSE_DTYPES.items()}
     found = {
         **_fixed(config.to_dict()),
         "base.dtype": names[model.norm.weight.dtype],
         "base.fingerprint": model.source.get("fingerprint"),
-        "data.sha256": data.hexdigest(),
+        "data.sha256": examples_sha256(examples),
     }
     if not config.base.weights and "weights" in model.source:
         found["base.weights"] = model.source["weights"]

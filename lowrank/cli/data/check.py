@@ -16,6 +16,7 @@ from .show import MAX_TOKENS, find_tokenizer
 if TYPE_CHECKING:
     from ...data.documents.document import Entry
     from ...data.imports.examples import Examples, Fault
+    from ...eval.metrics.faithfulness import Check
     from ...model.tokenizer import Tokenizer
 
 
@@ -114,7 +115,7 @@ def entry_notes(entry: "Entry") -> Iterator[str]:
     marks = check(entry, entry.output)
     if marks.sections not in (None, 1.0):
         yield f"output: must have each of its required sections, with a text, got {marks.sections:.0%} of them"
-    yield from strange_figures(entry)
+    yield from strange_figures(marks)
     if unbound := [f"{figure.text} ({figure.fact})" for figure in marks.figures if figure.right and not figure.bound]:
         yield f"output: each figure must stand under its own label, got {', '.join(unbound)}"
     stated = {figure.fact for figure in marks.figures}
@@ -122,10 +123,8 @@ def entry_notes(entry: "Entry") -> Iterator[str]:
         yield f"output: each figure of the facts must be stated, got none for {', '.join(missing)}"
 
 
-def strange_figures(entry: "Entry") -> Iterator[str]:
-    """The figures of an entry's document that state none of its facts, in one line, if there are any."""
-    from ...eval.metrics.faithfulness import check
-
-    strange = [figure.text for figure in check(entry, entry.output).figures if not figure.right]
+def strange_figures(marks: "Check") -> Iterator[str]:
+    """The figures of a checked document that state none of its facts, in one line, if there are any."""
+    strange = [figure.text for figure in marks.figures if not figure.right]
     if strange:
         yield f"output: each figure must be in the facts, got {', '.join(strange)}"
