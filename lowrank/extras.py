@@ -25,6 +25,10 @@ EXTRAS = {
         Library("openpyxl", "openpyxl", f"XLSX files for {_TRAIN}, and of facts for `lowrank generate`"),
         Library("docx", "python-docx", "letters in DOCX for `lowrank data import` and `lowrank data kind new`"),
     ),
+    "documents": (
+        Library("markdown_it", "markdown-it-py", "HTML and DOCX files, and pages of `lowrank generate --out`"),
+        Library("docx", "python-docx", "DOCX files of `lowrank generate --out`"),
+    ),
     "gguf": (Library("gguf", "gguf", "`lowrank export --format gguf`"),),
     "tokenizers": (
         Library("tokenizers", "tokenizers", "bases whose tokenizer is a tokenizer.json: SmolLM2, Llama 3"),

@@ -17,6 +17,7 @@ FLOORS = (
     ("lowrank.cli",),
     ("lowrank.workflows",),
     ("lowrank.bench",),
+    ("lowrank.writing",),
     ("lowrank.train",),
     ("lowrank.eval",),
     ("lowrank.gguf.export",),

@@ -94,13 +94,18 @@ th { font-weight: 600; } tbody th { font-weight: 400; }
 )
 
 
-def escape(text: str) -> str:
-    """The text as HTML shows it, also inside a quoted attribute.
+def visible(text: str) -> str:
+    """The text as any file can hold it, whatever a model wrote.
 
-    Control characters become their pictures (U+2400 on) and code points that UTF-8 cannot encode the replacement
-    character, so the page can be written and parsed whatever a model wrote.
+    Control characters become their pictures (U+2400 on), and code points that UTF-8 cannot encode the replacement
+    character; so do those that XML has not.
     """
-    return html.escape(text.translate(_VISIBLE), quote=True)
+    return text.translate(_VISIBLE)
+
+
+def escape(text: str) -> str:
+    """The text as HTML shows it, also inside a quoted attribute; what no file can hold is made `visible`."""
+    return html.escape(visible(text), quote=True)
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:

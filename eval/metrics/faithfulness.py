@@ -81,8 +81,9 @@ def check(entry: Entry, text: str) -> Check:
     required = [key for key, fact in entry.facts.items() if fact.required and fact.is_figure]
     stated = {figure.fact for figure in figures}
     unbound = {figure.fact for figure in figures if not figure.bound}
+    sections = len(entry.required_sections)
     return Check(
-        sections=_sections(entry.required_sections, text),
+        sections=_share(sections - len(missing_sections(entry.required_sections, text)), sections),
         precision=_share(sum(figure.right for figure in figures), len(figures)),
         recall=_share(sum(key in stated for key in required), len(required)),
         binding=_share(sum(key in stated and key not in unbound for key in required), len(required)),
@@ -94,16 +95,17 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _sections(required: tuple[str, ...], text: str) -> float | None:
-    """Each heading is looked for behind the one found last, and counts if words follow it before the next heading."""
+def missing_sections(required: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """The headings that a text lacks: each is looked for behind the one found last, and needs words below it."""
     parts = _HEADING.split(text)
     written = [title.casefold() for title, body in zip(parts[1::2], parts[2::2], strict=True) if re.search(r"\w", body)]
-    found = 0
-    for title in map(str.casefold, required):
-        if title in written:
-            found += 1
-            written = written[written.index(title) + 1 :]
-    return _share(found, len(required))
+    missing = []
+    for title in required:
+        if title.casefold() in written:
+            written = written[written.index(title.casefold()) + 1 :]
+        else:
+            missing.append(title)
+    return tuple(missing)
 
 
 def _figures(entry: Entry, text: str) -> Iterator[Figure]:

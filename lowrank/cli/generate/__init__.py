@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...data.documents.derived import RULES
+from ...data.documents.facts_record import FactsRecord
 from ...data.encoding.template import NAMES
 from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype, file_to_write
 from ..kinds import chosen_kind
-from .session import FactsRecord, GenerationSession, Use, read_one, shown, side_by_side
+from .session import GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
     from ...model.sampling import SamplingOptions

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
+from ...data.documents.facts_record import FactsRecord
 from ..kinds import chosen_kind
-from .session import FactsRecord, GenerationSession, Use, read_one, shown, side_by_side
+from .session import GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
     from ...model.sampling import SamplingOptions

@@ -8,15 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data.documents.derived import derive, disagreements, with_formulas
-from ...data.documents.document import Entry
-from ...data.documents.fact_files import read_fact_file
-from ...data.documents.kind import Kind
-from ...data.documents.kinds import find_kind
-from ...data.documents.reading import read_raw
+from ...data.documents.facts_record import FactsRecord, known_kind
 from ...data.encoding.template import template_for
-from ...data.facts.fact import Facts, render_input
-from ...data.facts.numerals import Convention
 
 if TYPE_CHECKING:
     from ...grounding.decoding import Grounding
@@ -29,86 +22,6 @@ if TYPE_CHECKING:
 Use = str | Mapping[str, float] | None
 
 NARROWEST = 28  # characters of a column, below which texts are put one under another
-
-
-@dataclass(frozen=True)
-class FactsRecord:
-    """A record to write a document of: its facts, with those that declared rules give, and the text that says them.
-
-    summary  "8 facts, 5 figures; line 7 not read"
-    notes    what has to be known of it, a line each
-    unread   the number of amounts that were not understood
-    """
-
-    name: str
-    kind: str
-    text: str
-    facts: Facts
-    summary: str = ""
-    notes: tuple[str, ...] = ()
-    unread: int = 0
-
-    @classmethod
-    def read(
-        cls,
-        path: Path,
-        kind: str,
-        rules: Sequence[str] = (),
-        *,
-        record: str | None = None,
-        locale: str | None = None,
-    ) -> "FactsRecord":
-        """The facts of a file: lines, a table, CSV, XLSX or JSON (`fact_files`).
-
-        kind    the name of one that is known
-        record  the name of one of several in the file, or its number from 1
-        locale  how its numbers and dates are written; None: as they tell themselves
-        Raises ValueError for a file that is not there or without a fact, and a rule that does not fit.
-        """
-        fields = known_kind(kind).fields
-        try:
-            file = read_fact_file(path, fields)
-            raw = file.choose(record)
-        except ValueError as error:
-            raise ValueError(f"--facts: {error}") from None
-        convention = None if locale is None else Convention.of_locale(locale)
-        reading = read_raw(raw, fields, convention)
-        if not reading.facts:
-            raise ValueError(f"--facts: {path}: must hold facts such as `revenue: $5 million`, got {reading.summary()}")
-        facts = with_formulas(reading.facts, fields)
-        told = [f"{path}: {line}" for line in (*file.told, *map(str, reading.notes), *disagreements(facts, fields))]
-        return cls(
-            name=raw.name or path.stem,
-            kind=kind,
-            text=file.text.strip() if reading.is_as_written and file.text else render_input(reading.facts),
-            facts=derive(facts, rules),
-            summary=f"{path}: {reading.summary()}",
-            notes=tuple(told),
-            unread=sum(note.fault == "not understood" for note in reading.notes),
-        )
-
-    def entry(self) -> Entry:
-        """The record as an entry without a document, to check one against."""
-        kind = known_kind(self.kind)
-        return Entry(
-            id=self.name,
-            kind=self.kind,
-            split="test",
-            seed=0,
-            instruction=kind.instruction(),
-            facts=self.facts,
-            required_sections=kind.required_sections,
-            identities=(),
-            input=self.text,
-            output="",
-        )
-
-
-def known_kind(name: str) -> Kind:
-    """The kind of a name that was found to be known when it was asked for."""
-    kind = find_kind(name)
-    assert kind is not None, name
-    return kind
 
 
 @dataclass

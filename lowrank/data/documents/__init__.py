@@ -9,6 +9,7 @@ draws         rules by which fields draw their values
 splits, names ranges and names by which training and test differ
 derived       figures that follow from a record by a rule
 reading       records that others wrote
+facts_record  one of them, or a table of them, to write documents of
 fact_lines    labels with values: lines, tables, CSV, JSON
 consistency   checks of an entry against its own facts
 """

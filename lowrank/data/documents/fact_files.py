@@ -21,7 +21,7 @@ from typing import Any
 
 from ..facts.figures import read_figure
 from ..workbook import NotAWorkbookError, open_workbook
-from .fact_lines import Line, Row, lines_of, lines_of_object, lines_of_rows, read_cells, read_delimited
+from .fact_lines import Line, Locate, Row, lines_of, lines_of_object, lines_of_rows, read_cells, read_delimited
 from .kind import Field
 
 MAX_CELLS = 1_000_000
@@ -169,20 +169,23 @@ def _delimiter(path: Path, text: str) -> str | None:
     return None
 
 
-def _records(rows: Sequence[Row], labels: frozenset[str]) -> Iterator[RawRecord]:
-    """The record of rows of labels with values, or those of rows under a head."""
+def _records(rows: Sequence[Row], labels: frozenset[str], locate: Locate | None = None) -> Iterator[RawRecord]:
+    """The record of rows of labels with values, or those of rows under a head.
+
+    locate  says where a cell is; None: "line 4, revenue" under a head, else "line 4"
+    """
     if rows and len(rows) > 1 and _is_head(rows[0][1], labels):
         head = rows[0][1]
         for place, cells in rows[1:]:
             lines = [
-                Line(f"{place}, {label}" if " " in place or "!" not in place else place, label, cell)
-                for label, cell in zip(head, cells, strict=False)
+                Line(locate(place, number) if locate else f"{place}, {label}", label, cell)
+                for number, (label, cell) in enumerate(zip(head, cells, strict=False))
                 if label and cell
             ]
             spare = [cell for cell in cells[len(head) :] if cell]
             yield RawRecord(_name(lines), tuple(lines), tuple((place, cell) for cell in spare))
         return
-    lines, not_read = lines_of_rows(rows)
+    lines, not_read = lines_of_rows(rows, locate)
     yield RawRecord("", tuple(lines), tuple(not_read))
 
 
@@ -226,16 +229,7 @@ def _sheet_records(rows: list[tuple[str, list[tuple[str, str]]]], labels: frozen
     """The records of a sheet, each value at its own cell."""
     places = {(place, column): cell for place, cells in rows for column, (cell, _) in enumerate(cells)}
     plain = [(place, [text for _, text in cells]) for place, cells in rows]
-    for record in _records(plain, labels):
-        located = []
-        for line in record.lines:
-            row = line.place.partition(", ")[0]
-            cells = next(cells for place, cells in plain if place == row)
-            column = next((n for n, text in enumerate(cells) if n and text == line.value), 0)
-            if column == 0 and cells[0] != line.value:
-                column = 1
-            located.append(line._replace(place=places[row, column]))
-        yield RawRecord(record.name, tuple(located), record.not_read)
+    return _records(plain, labels, lambda place, column: places[place, column])
 
 
 def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[str, list[tuple[str, str]]]]:

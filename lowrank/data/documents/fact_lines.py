@@ -9,11 +9,12 @@ label,value           CSV, with commas, semicolons or tabs, if every line is
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 MAX_LABEL = 300
 Row = tuple[str, list[str]]  # its place, its cells
+Locate = Callable[[str, int], str]  # the place of a row, the number of a column -> the place of the cell
 
 
 class Line(NamedTuple):
@@ -157,8 +158,11 @@ def read_delimited(text: str, delimiter: str) -> list[Row]:
     return [(f"line {number}", row) for number, row in rows if any(row)]
 
 
-def lines_of_rows(rows: Sequence[Row]) -> tuple[list[Line], list[tuple[str, str]]]:
-    """A label in the first column with its value in the second; with more columns, a value a column, by its head."""
+def lines_of_rows(rows: Sequence[Row], locate: Locate | None = None) -> tuple[list[Line], list[tuple[str, str]]]:
+    """A label in the first column with its value in the second; with more columns, a value a column, by its head.
+
+    locate  says where a cell is; None: where its row is
+    """
     lines: list[Line] = []
     not_read: list[tuple[str, str]] = []
     if not rows:
@@ -182,5 +186,5 @@ def lines_of_rows(rows: Sequence[Row]) -> tuple[list[Line], list[tuple[str, str]
         for number, value in values:
             heading = head[number] if number < len(head) else ""
             named = label if width == 2 or not heading or _HEADS.fullmatch(heading) else f"{label}, {heading}"
-            lines.append(Line(place, named, value))
+            lines.append(Line(locate(place, number) if locate else place, named, value))
     return lines, not_read

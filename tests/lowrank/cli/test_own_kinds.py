@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lowrank.cli import main
-from lowrank.cli.generate.session import FactsRecord, known_kind
 from lowrank.cli.kinds import chosen_kind
+from lowrank.data.documents.facts_record import FactsRecord, known_kind
 from lowrank.data.documents.kinds import add_kind, find_kind
 from lowrank.train.config import TrainConfig
 from lowrank.train.from_config import train_from_config
