@@ -60,13 +60,20 @@ class Sampling:
 
 
 class Constraint(Protocol):
-    """The tokens that one row may write: `allowed` is called before each token, `take` with each one chosen."""
+    """The tokens that one row may write.
 
-    def allowed(self, logits: Tensor) -> Tensor | None:
-        """bool [V] on the CPU: which tokens may come next, at least one of them; None for all.
+        x ~ p                        drawn as if there were no constraint
+        y ~ p restricted to A(x)     if x may not come next: drawn once more, of the tokens that may in its place
 
-        logits  float32 [V], of the model, on its device
-        """
+    So a token keeps the share that the model gives it, and one that may not be written hands its share to what the
+    constraint has in its place, not to every other token alike.
+    """
+
+    def allows(self, token: int) -> bool:
+        """True if a token may come next."""
+
+    def instead(self, token: int) -> Tensor:
+        """bool [V] on the CPU: A(x), the tokens that may come next in the place of one that may not; at least one."""
 
     def take(self, token: int) -> None:
         """The row continues with an allowed token."""
@@ -105,29 +112,40 @@ class Sampler:
     def choose(self, logits: Tensor, ended: Sequence[bool]) -> Tensor:
         """logits float32 [B, V] -> int64 [B]; what stands for a row that has ended does not matter."""
         options = self.sampling
-        bounds = [
-            None if end or constraint is None else constraint.allowed(row)
-            for row, end, constraint in zip(logits, ended, self.constraints, strict=True)
-        ]
-        if any(bound is not None for bound in bounds) or self.never is not None or options.repetition_penalty != 1:
+        if self.never is not None or options.repetition_penalty != 1:
             logits = logits.clone()
         if self.never is not None:
             logits[:, self.never] = float("-inf")
-        for row, bound in enumerate(bounds):
-            if bound is not None:
-                assert bound.any(), "a constraint must leave a token"
-                logits[row, : len(bound)].masked_fill_(~bound.to(logits.device), float("-inf"))
-                logits[row, len(bound) :] = float("-inf")
         if (penalty := options.repetition_penalty) != 1:
             for row, tokens in zip(logits, self.row_tokens, strict=True):
                 values = row[tokens]
                 # A tiny penalty must not make infinities, between which there is no choice.
                 most = torch.finfo(values.dtype).max
                 row[tokens] = torch.where(values > 0, values / penalty, values * penalty).clamp(max=most)
-        if options.temperature == 0:
+        chosen = self._draw(logits, range(len(logits)))
+        refused, places = [], []
+        for row, constraint in enumerate(self.constraints):
+            if constraint is None or ended[row]:
+                continue
+            token = int(chosen[row])
+            if not constraint.allows(token):
+                places.append(constraint.instead(token))
+                refused.append(row)
+        if refused:
+            bounds = torch.zeros(len(refused), logits.shape[-1], dtype=torch.bool)
+            for bound, place in zip(bounds, places, strict=True):
+                bound[: len(place)] = place
+            left = logits[refused].masked_fill(~bounds.to(logits.device), float("-inf"))
+            assert left.isfinite().any(-1).all(), "a constraint must leave a token"
+            chosen[refused] = self._draw(left, refused)
+        return chosen
+
+    def _draw(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
+        """A token for each of some rows, by their own generators;  float32 [rows, V] -> int64 [rows]"""
+        if self.sampling.temperature == 0:
             return logits.argmax(-1)
-        uniform = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators])
-        return draw(logits, options, uniform.to(logits.device))
+        uniform = [torch.rand(1, generator=self.generators[row], dtype=torch.float64) for row in rows]
+        return draw(logits, self.sampling, torch.cat(uniform).to(logits.device))
 
     def take(self, tokens: Sequence[int | None]) -> None:
         """Every row continues with its token; None for one that has ended."""

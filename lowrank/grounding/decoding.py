@@ -3,9 +3,10 @@
     p(token | text) = 0 if no text that begins with text + token has only right figures under their names, else what the
                       model says
 
-`automaton` decides it for characters, `vocabulary` has a tokenizer's tokens by theirs. **Leading**: where the likeliest
-token begins a figure, and nothing says of what, a name is written first: that of a fact which the text has not stated
-yet. Which of them is the model's choice.
+`automaton` decides it for characters, `vocabulary` has a tokenizer's tokens by theirs. Most tokens that a model draws
+are right, and are looked at alone; all others are only where one has been refused. **Leading**: where a token that was
+drawn begins a figure, and nothing says of what, a name is written first: that of a fact which the text has not stated
+yet. Which of them is the model's choice. So a figure that may not be written becomes another one, and not silence.
 
 V vocabulary.
 """
@@ -17,7 +18,7 @@ from torch import Tensor
 from ..data.facts.fact import Facts
 from .automaton import START, Context, Figure, Lead, Ordinal, Rules, State, Text, fold
 from .names import Phrases
-from .vocabulary import NOTHING, Mask, Node, Vocabulary, completions, last_byte, whole_characters
+from .vocabulary import NOTHING, Mask, Node, Spelling, Vocabulary, completions, last_byte, whole_characters
 from .words import BEGINNINGS, is_marked
 
 KEPT_MASKS = 4096
@@ -44,23 +45,49 @@ class Grounding:
         self.masks: dict[object, Tensor] = {}
         self.cleared: dict[frozenset[str], Mask] = {}
 
-    def allowed(self, logits: Tensor | None = None) -> Tensor:
-        """bool [V]: the tokens behind which every figure is right under its name, or can become so.
+    def allows(self, token: int) -> bool:
+        """True if every figure is right under its name behind a token, or can become so."""
+        vocabulary = self.vocabulary
+        if token in vocabulary.eos_ids:
+            return not self.partial and self.rules.may_end(self.state)
+        spelling = vocabulary.spellings.get(token)
+        context = None if self.partial else self._context()
+        if spelling is not None and context is not None and (self.state.free or not spelling.is_joined):
+            if _is_free(spelling, context):
+                return True
+            if not self.state.open:
+                return False
+        return token < vocabulary.size and bool(self.allowed()[token])
 
-        logits  float32 [V] of the model, for leading
-        """
+    def allowed(self) -> Tensor:
+        """bool [V]: all the tokens of which `allows` is true."""
         if self.partial:
             return torch.from_numpy(self._allow_parts(np.zeros(self.vocabulary.size, dtype=np.bool_)))
         context = self._context()
-        if logits is not None and context is not None and not context.keys and self._wants_figure(logits):
-            self._lead()
-            context = self._context()
         key = self._key(context)
         if key not in self.masks:
             if len(self.masks) >= KEPT_MASKS:
                 self.masks.clear()
             self.masks[key] = torch.from_numpy(self._mask(context))
         return self.masks[key]
+
+    def instead(self, token: int) -> Tensor:
+        """bool [V]: what may be written in the place of a token that may not.
+
+        A figure where nothing says of what: the names of facts, one of which is written first. Another figure: those
+        that may begin here, if any may. A word: the words.
+        """
+        figures = self.vocabulary.figures
+        wants_figure = self._wants_figure(token)
+        if wants_figure:
+            context = self._context()
+            if context is not None and not context.keys:
+                self._lead()
+        allowed = self.allowed()
+        if self.state.open:
+            return allowed
+        alike = allowed & torch.from_numpy(figures if wants_figure else ~figures)
+        return alike if alike.any() else allowed
 
     def take(self, token: int) -> None:
         """The text goes on with an allowed token."""
@@ -82,14 +109,13 @@ class Grounding:
 
     # Leading
 
-    def _wants_figure(self, logits: Tensor) -> bool:
-        """True if the likeliest token begins a figure that must not begin here."""
-        likeliest = int(logits.argmax())
-        if likeliest >= self.vocabulary.size or not self.state.free or self.state.open:
+    def _wants_figure(self, token: int) -> bool:
+        """True if a token begins a figure, where nothing is open."""
+        if token >= self.vocabulary.size or self.partial or not self.state.free or self.state.open:
             return False
-        text, _, _ = whole_characters(self.vocabulary.spelled[likeliest])
-        text = text.lstrip(" ")
-        return bool(text) and (is_marked(text[0]) or text.lower() in self.rules.codes)
+        spelling = self.vocabulary.spellings.get(token)
+        is_code = spelling is not None and (spelling.head or spelling.spaced) in self.rules.codes
+        return bool(self.vocabulary.figures[token]) or (is_code and not spelling.others)
 
     def _lead(self) -> None:
         """From here, the name of a fact that is not stated yet is written; behind a text's label, that text."""
@@ -240,6 +266,21 @@ class Grounding:
         if state.free and not self.rules.context(state.line, state.mark, state.told).wrong:
             return len(rest) < last_byte(rest) or any(self.rules.step(state, letter) for letter in completions(rest))
         return any(letter.encode("utf-8", "surrogatepass").startswith(rest) for letter in self.rules.expected(state))
+
+
+def _is_free(spelling: Spelling, context: Context) -> bool:
+    """True if the words of a token may stand in a context; what `Grounding._free` says of it."""
+    head, word, denied = spelling.head, context.word.lower(), context.denied
+    if (spelling.spaced in denied and spelling.spaced not in BEGINNINGS) or not denied.isdisjoint(spelling.others):
+        return False
+    if context.wrong and not spelling.is_joined:
+        return False
+    if word:
+        ended = word + head
+        return not head or not ((ended in denied and ended not in BEGINNINGS) or ended in context.units)
+    if head in denied and head not in BEGINNINGS:
+        return False
+    return (spelling.spaced if context.close else head) not in context.units
 
 
 def _size(reading: Figure | Text | Lead | Ordinal) -> int:

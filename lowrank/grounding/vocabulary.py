@@ -5,7 +5,7 @@ V vocabulary.
 
 import re
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,26 @@ class Node:
         self.exact: list[int] = []
 
 
+class Spelling(NamedTuple):
+    """The words of a token of whole characters without a figure's; in lower case.
+
+    head     the letters that it begins with, "" if it begins otherwise
+    spaced   its first word if another character stands before it, else ""
+    others   the words behind its first
+    is_joined  True if it goes on with a word, or may not stand right behind a figure
+    """
+
+    head: str
+    spaced: str
+    others: frozenset[str]
+    is_joined: bool
+
+
 class Vocabulary:
     """The tokens of a tokenizer by their characters. It may be shared between texts.
 
+    spellings  token -> its words; of those of whole characters without a figure's
+    figures   bool [V]: those that begin a figure: no letter stands before their first figure's character
     root      all of whole characters
     marked    those of them with a figure's character (`words.is_marked`): never free
     plain     bool [V]: those of whole characters without one, and the first bytes of a character
@@ -78,6 +95,8 @@ class Vocabulary:
         ]
         self.root, self.marked = Node(), Node()
         self.plain = np.zeros(self.size, dtype=np.bool_)
+        self.figures = np.zeros(self.size, dtype=np.bool_)
+        self.spellings: dict[int, Spelling] = {}
         self.parts: dict[bytes, list[int]] = {}
         self.several: list[tuple[int, frozenset[str]]] = []
         joined: list[int] = []
@@ -95,14 +114,22 @@ class Vocabulary:
             _add(self.root, text, token)
             if any(map(is_marked, text)):
                 _add(self.marked, text, token)
+                self.figures[token] = is_marked(
+                    next(letter for letter in text if letter.isalpha() or is_marked(letter))
+                )
                 continue
             self.plain[token] = True
-            (joined if is_word(text[0]) or text[0] in "'’^+" else apart).append(token)
+            is_joined = is_word(text[0]) or text[0] in "'’^+"
+            (joined if is_joined else apart).append(token)
             found = list(_LETTERS.finditer(text))
-            if len(found) > 1:
-                self.several.append((token, frozenset(match[0].lower() for match in found[1:])))
+            others = frozenset(match[0].lower() for match in found[1:])
+            if others:
+                self.several.append((token, others))
+            first = found[0][0].lower() if found else ""
+            begins = bool(found) and found[0].start() == 0
             if found:
-                (words if found[0].start() == 0 else spaced).setdefault(found[0][0].lower(), []).append(token)
+                (words if begins else spaced).setdefault(first, []).append(token)
+            self.spellings[token] = Spelling(first if begins else "", "" if begins else first, others, is_joined)
         self.joined, self.apart = _array(joined), _array(apart)
         self.words, self.spaced = _arrays(words), _arrays(spaced)
         self.letters = _array(token for of in words.values() for token in of)

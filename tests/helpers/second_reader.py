@@ -184,7 +184,7 @@ SPOKEN_FIRST = rf"(?:{'|'.join(sorted(SPOKEN, key=len, reverse=True))})"
 SPOKEN_WORD = rf"(?:{SPOKEN_FIRST}|hundred|and(?=[ ]{SPOKEN_FIRST})|point)"
 FIGURE = re.compile(
     rf"""(?P<sign>(?<![\w)%])[-−–](?=[\d$€£¥₹(UE])|\bminus[ ])?
-    (?P<currency>\b[A-Z]{{1,2}}\$|[$€£¥₹]|\b[A-Z]{{3}}[ ]?(?=[-−(]?\d)|\bRs\.?[ ]?(?=\d))?
+    (?P<currency>(?:\b[A-Z]{{1,2}}\$|[$€£¥₹])[ ]?(?=[-−–(\d])|\b[A-Z]{{3}}[ ]?(?=[-−(]?\d)|\bRs\.?[ ]?(?=\d))?
     (?P<inner>[-−–])?(?P<open>\()?
     (?:(?P<number>{NUMBER})
       |\b(?P<spoken>(?i:{SPOKEN_FIRST}

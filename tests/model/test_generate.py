@@ -254,7 +254,10 @@ class Forced:
     def __init__(self, tokens: list[int], size: int) -> None:
         self.tokens, self.size = iter(tokens), size
 
-    def allowed(self, logits: Tensor) -> Tensor:
+    def allows(self, token: int) -> bool:
+        return False
+
+    def instead(self, token: int) -> Tensor:
         return torch.arange(self.size) == next(self.tokens)
 
     def take(self, token: int) -> None:
@@ -313,7 +316,10 @@ class OnlyEven:
     def __init__(self) -> None:
         self.taken: list[int] = []
 
-    def allowed(self, logits: Tensor) -> Tensor:
+    def allows(self, token: int) -> bool:
+        return token < 40 and token % 2 == 0
+
+    def instead(self, token: int) -> Tensor:
         return torch.arange(40) % 2 == 0
 
     def take(self, token: int) -> None:

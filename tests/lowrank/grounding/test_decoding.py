@@ -125,16 +125,26 @@ def test_what_is_unfinished_is_counted_from_the_figures_beginning() -> None:
 def test_where_a_figure_is_wanted_and_nothing_says_of_what_a_name_comes_first() -> None:
     tokens = Pieces(" total", "total")
     row = grounding(tokens, *"it came to ")
-    logits = torch.zeros(tokens.vocab_size)
-    logits[tokens.id("8")] = 9.0
-    allowed = row.allowed(logits)
+    eight = tokens.id("8")
+    assert not row.allows(eight)
+    allowed = row.instead(eight)
     assert {tokens.pieces[token].decode() for token in allowed.nonzero().flatten().tolist()} == {"t", "total", "e", "s"}
-    assert row.allowed(logits)[tokens.id("total")]
     row.take(tokens.id("total"))
     for letter in " debt of ":
-        assert {tokens.pieces[token].decode() for token in row.allowed(logits).nonzero().flatten()} == {letter}
+        assert {tokens.pieces[token].decode() for token in row.instead(eight).nonzero().flatten()} == {letter}
         row.take(tokens.id(letter))
-    assert row.allowed(logits)[tokens.id("8")]
+    assert row.allows(eight)
+
+
+def test_a_wrong_figure_becomes_another_one_and_a_wrong_word_a_word() -> None:
+    tokens = Pieces("$8", "$9", "crore", "x")
+    row = grounding(tokens, *"total debt was ")
+    assert not row.allows(tokens.id("$9"))
+    begins = {tokens.pieces[token].decode() for token in row.instead(tokens.id("$9")).nonzero().flatten()}
+    assert begins == {"$8", "$", "8", "0", "3"}  # $812.4 million, 0.8124 billion US dollars, 31 March 2025
+    row = grounding(tokens, *"total debt was $812.4 million ")
+    words = row.instead(tokens.id("crore"))
+    assert words[tokens.id("x")] and not words[tokens.id("1")] and not words[tokens.id("crore")]
 
 
 def test_a_tokenizer_that_cannot_write_a_digit_alone_is_refused() -> None:
@@ -148,8 +158,11 @@ def every_document_passes(tokenizer: Tokenizer) -> None:
     vocabulary = Vocabulary(tokenizer)
     for entry in make_documents(10, seed=5, split="test"):
         row = Grounding(entry.facts, vocabulary, phrases_of(entry.kind))
-        for token in tokenizer.encode(entry.output, bos=False, eos=True):
-            assert row.allowed()[token], (row.state.line, tokenizer.piece(token))
+        for count, token in enumerate(tokenizer.encode(entry.output, bos=False, eos=True)):
+            assert row.allows(token), (row.state.line, tokenizer.piece(token))
+            if count % 5 == 0:
+                allowed = row.allowed().tolist()
+                assert [row.allows(other) for other in range(tokenizer.vocab_size)] == allowed, row.state.line
             row.take(token)
 
 
