@@ -10,7 +10,8 @@ without a figure has no precision, and a record without one no recall and no bin
 
 **When it is bound.** In its sentence, the last key phrase before it is one of the fact's (with none before, the first
 one after). Its key phrases are its label and, for one of our kinds, every label and phrase of the field; of two that
-start together, the longer counts.
+start together, the longer counts. Facts whose labels differ in their period alone share a phrase, and the period that
+stands right behind the figure decides, else the one before it, else one in its sentence.
 """
 
 import re
@@ -22,6 +23,7 @@ from lowrank.data.documents.document import Entry
 from lowrank.data.documents.kinds import find_kind
 from lowrank.data.facts import figures as reader
 from lowrank.data.facts.figure_matching import Record
+from lowrank.data.facts.label_periods import named_periods, of_period, period_keys, without_period
 
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?:\d{1,2}[.)][ \t]+)?\**(.*?)[ \t#:*]*$", re.MULTILINE)
 
@@ -110,12 +112,21 @@ def missing_sections(required: tuple[str, ...], text: str) -> tuple[str, ...]:
 
 def _figures(entry: Entry, text: str) -> Iterator[Figure]:
     record = Record(entry.facts)
-    phrases = _phrases(entry, record.mask(text))
+    phrases = _phrases(entry, record.without_texts(text))
+    periods = {key: period_keys(fact.label) for key, fact in entry.facts.items()}
+    bare = {key: without_period(fact.label).casefold() for key, fact in entry.facts.items()}
+    families = {key: [other for other in bare if bare[other] == bare[key]] for key in bare}
+    end = 0
     for claim in record.claims(text):
         read, stating = claim.figure, claim.keys
+        since, end = max(claim.first, end), read.end
         ahead = [keys for offset, keys in phrases if claim.first <= offset < read.start]
         behind = [keys for offset, keys in phrases if read.end <= offset < claim.last]
         under = ahead[-1] if ahead else behind[0] if behind else ()
+        behind_it = _period_behind(text[read.end : claim.last])
+        if behind_it:  # "revenue 2024 was $412.5 million, against $380.1 million in 2023"
+            under = tuple(other for key in under for other in families[key]) or under
+        under = of_period(under, periods, behind_it, text[since : read.start], text[claim.first : claim.last])
         label = next((key for key in under if key in stating), under[0] if under else None)
         bound = label in stating
         yield Figure(
@@ -131,6 +142,13 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
         )
 
 
+def _period_behind(text: str) -> str:
+    """The period that a text begins with: " in 2023, ..." """
+    behind = re.match(r"\s*\(?(?:(?:in|for|at)\s+)?", text)
+    assert behind is not None, "it matches nothing, too"
+    return next((text[start:end] for start, end, _ in named_periods(text) if start == behind.end()), "")
+
+
 def _phrases(entry: Entry, text: str) -> list[tuple[int, tuple[str, ...]]]:
     """(offset, keys) of every key phrase of a figure in the text, in order: of a label that is there twice, both."""
     kind = find_kind(entry.kind)
@@ -143,9 +161,13 @@ def _phrases(entry: Entry, text: str) -> list[tuple[int, tuple[str, ...]]]:
     for key, label in figures.items():
         own[label.casefold()] = (*own.get(label.casefold(), ()), key)
     owners |= own
+    shared: dict[str, tuple[str, ...]] = {}
     for key, label in figures.items():
         for shorter in _shorter(label):
             owners.setdefault(shorter.casefold(), (key,))
+        if (bare := without_period(label)) and period_keys(label):
+            shared[bare.casefold()] = (*shared.get(bare.casefold(), ()), key)
+    owners = shared | own | {phrase: keys for phrase, keys in owners.items() if phrase not in shared}
     if not owners:
         return []
     longest_first = "|".join(map(_spaced, sorted(owners, key=len, reverse=True)))

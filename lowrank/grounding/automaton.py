@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from ..data.facts.fact import Facts
 from ..data.facts.figure_matching import Record
+from ..data.facts.label_periods import named_periods
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
-from .names import PERIOD, Names, Phrases
+from .names import Names, Phrases
 from .number_forms import NumberForms
 from .words import CURRENCIES, QUANTITIES, SCALES, SMALL_NUMBERS, UNITS, is_marked, is_unit_like, is_word, spaced, words
 
@@ -161,7 +162,8 @@ class Rules:
         self.names = Names(facts, phrases or {})
         self.directions = Directions(facts, self.names)
         self.writable = writable or Writable()
-        periods = {match[0] for fact in facts.values() for match in PERIOD.finditer(fact.label)}
+        labelled = [fact.label for fact in facts.values()]
+        periods = {label[start:end] for label in labelled for start, end, _ in named_periods(label)}
         labels = {name for name in self.names.owners if any(map(is_marked, name))}
         texts = {text for text in (*self.record.texts, *periods, *labels) if any(map(is_marked, text))}
         self.texts = [
@@ -299,7 +301,7 @@ class Rules:
         sentence = masked[start:]
         names = self.names.find(sentence)
         window = max(mark - start, 0)
-        keys = self.names.about(sentence, names, window)
+        keys = self.names.about(sentence, names, window, line[start:])
         word = _WORD_AT_END.search(line, max(mark, 0))
         assert word is not None, "it matches nothing, too"
         beside = mark >= 0 and _BESIDE_FIGURE.fullmatch(line, mark) is not None

@@ -136,7 +136,7 @@ class Grounding:
             self.state = self.state._replace(open=frozenset(led), free=False)
 
     def _can_lead(self, name: str) -> bool:
-        return self.rules.writable.has(name) and not any(map(is_marked, name))
+        return self.rules.writable.has(name) and not any(map(is_marked, self.rules.record.mask(name)))
 
     # Masks
 
@@ -197,7 +197,7 @@ class Grounding:
             if tokens is not None:
                 allowed[tokens] = False
         if context.wrong:
-            allowed[vocabulary.apart] = False
+            allowed[vocabulary.headless] = False
             allowed[vocabulary.first_parts] = False
         return allowed
 
@@ -273,7 +273,7 @@ def _is_free(spelling: Spelling, context: Context) -> bool:
     head, word, denied = spelling.head, context.word.lower(), context.denied
     if (spelling.spaced in denied and spelling.spaced not in BEGINNINGS) or not denied.isdisjoint(spelling.others):
         return False
-    if context.wrong and not spelling.is_joined:
+    if context.wrong and not head:
         return False
     if word:
         ended = word + head

@@ -14,12 +14,10 @@ from typing import NamedTuple
 
 from ..data.documents.kinds import find_kind
 from ..data.facts.fact import Facts
+from ..data.facts.label_periods import of_period, period_keys, without_period
 from .words import ACCOUNTS, BEFORE_NAME, BEHIND_NAME, COUPLING, spaced
 
 Phrases = Mapping[str, Sequence[str]]
-
-PERIOD = re.compile(r"\b(?:(?:fy|q[1-4]|h[12])[ \u00a0/'-]?(?:19|20)?\d\d|(?:19|20)\d\d|q[1-4]|h[12])\b", re.IGNORECASE)
-_BESIDE = re.compile(r"\([^()]*\)|\b(?:in|for|of|at)\s*$|[,;–-]\s*$")
 
 
 def phrases_of(kind: str) -> Phrases:
@@ -49,19 +47,17 @@ class Names:
         owners: dict[str, dict[str, None]] = {}
         own = {_plain(fact.label) for fact in facts.values()}
         for key, fact in facts.items():
-            if not fact.is_figure or not fact.label:
+            if not fact.is_figure or not any(map(str.isalnum, fact.label)):  # a bracket names nothing
                 continue
             label = _plain(fact.label)
             others = [_plain(phrase) for phrase in phrases.get(key, ()) if _plain(phrase) not in own]
-            bare = _without_period(label)
-            self.periods[key] = (
-                frozenset(match[0] for match in PERIOD.finditer(label)) if bare != label else frozenset()
-            )
+            bare = without_period(label)
+            self.periods[key] = period_keys(label)
             self.labelled[key] = tuple(
                 dict.fromkeys((fact.label, *(p for p in phrases.get(key, ()) if _plain(p) in others)))
             )
             for name in (label, bare, *others):
-                if name:
+                if any(map(str.isalnum, name)):
                     owners.setdefault(name, {})[key] = None
         self.owners = {name: tuple(keys) for name, keys in owners.items()}
         listed = "|".join(map(spaced, sorted(self.owners, key=len, reverse=True)))
@@ -73,8 +69,11 @@ class Names:
             return []
         return [Name(match.start(), match.end(), self.owners[_plain(match[0])]) for match in self._any.finditer(text)]
 
-    def about(self, sentence: str, names: Sequence[Name], start: int) -> tuple[str, ...]:
-        """The facts that a figure behind a sentence so far may state, by the names from `start` on; none if unclear."""
+    def about(self, sentence: str, names: Sequence[Name], start: int, periods: str = "") -> tuple[str, ...]:
+        """The facts that a figure behind a sentence so far may state, by the names from `start` on; none if unclear.
+
+        periods  the sentence as it is written, where the record's texts are blanked out in `sentence`
+        """
         window = [name for name in names if name.start >= start]
         if not window:
             return ()
@@ -83,23 +82,8 @@ class Names:
             return ()
         if len(window) > 1 and COUPLING.fullmatch(low, window[-2].end, last.start) and window[-2].keys != last.keys:
             return ()
-        return self._of_period(last.keys, low)
-
-    def _of_period(self, keys: tuple[str, ...], sentence: str) -> tuple[str, ...]:
-        """Those of the period that the sentence names, of facts that share a name."""
-        if len({self.periods[key] for key in keys}) < 2:
-            return keys
-        told = {match[0] for match in PERIOD.finditer(sentence)}
-        fitting = tuple(key for key in keys if self.periods[key] and self.periods[key] <= told)
-        return fitting if len({self.periods[key] for key in fitting}) == 1 else ()
-
-
-def _without_period(label: str) -> str:
-    """ "revenue (usd m), fy 2024" is "revenue": a label without its parentheses and period."""
-    bare = PERIOD.sub("", _BESIDE.sub("", label))
-    while (shorter := _BESIDE.sub("", bare).strip()) != bare:
-        bare = shorter
-    return re.sub(r"\s+", " ", bare)
+        told = periods or sentence
+        return of_period(last.keys, self.periods, told[start:], told)
 
 
 def _plain(name: str) -> str:

@@ -77,7 +77,7 @@ class Vocabulary:
     marked    those of them with a figure's character (`words.is_marked`): never free
     plain     bool [V]: those of whole characters without one, and the first bytes of a character
     joined    int64: of these, those that begin with a word's character, or one that may not stand behind a figure
-    apart     int64: of these, those that begin with another
+    headless  int64: of these, those that begin with no letter
     words     letters -> those that begin with them; the letters end there
     spaced    letters -> those that have another character before them
     several   those of two words and more, with these words
@@ -100,7 +100,7 @@ class Vocabulary:
         self.parts: dict[bytes, list[int]] = {}
         self.several: list[tuple[int, frozenset[str]]] = []
         joined: list[int] = []
-        apart: list[int] = []
+        headless: list[int] = []
         words: dict[str, list[int]] = {}
         spaced: dict[str, list[int]] = {}
         for token, spelled in enumerate(self.spelled):
@@ -120,17 +120,20 @@ class Vocabulary:
                 continue
             self.plain[token] = True
             is_joined = is_word(text[0]) or text[0] in "'’^+"
-            (joined if is_joined else apart).append(token)
+            if is_joined:
+                joined.append(token)
             found = list(_LETTERS.finditer(text))
             others = frozenset(match[0].lower() for match in found[1:])
             if others:
                 self.several.append((token, others))
             first = found[0][0].lower() if found else ""
             begins = bool(found) and found[0].start() == 0
+            if not begins:
+                headless.append(token)
             if found:
                 (words if begins else spaced).setdefault(first, []).append(token)
             self.spellings[token] = Spelling(first if begins else "", "" if begins else first, others, is_joined)
-        self.joined, self.apart = _array(joined), _array(apart)
+        self.joined, self.headless = _array(joined), _array(headless)
         self.words, self.spaced = _arrays(words), _arrays(spaced)
         self.letters = _array(token for of in words.values() for token in of)
         self.first_parts = _array(token for part, of in self.parts.items() if begins_character(part) for token in of)

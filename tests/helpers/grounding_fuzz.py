@@ -31,6 +31,7 @@ LETTERS = (
 )
 LABELS = (
     "revenue", "net revenue", "prior revenue", "cost of revenue", "cash", "cash flow", "headcount", "term in months",
+    "revenue 2024", "revenue 2023", "EBITDA FY25", "S&P 500 level",
     "margin", "gross margin", "net income", "income", "rate", "tax", "tax rate", "limit", "change", "資産", "Umsatz",
     "résultat net", "выручка",
 )  # fmt: skip

@@ -204,6 +204,7 @@ UNIT = re.compile(
     re.IGNORECASE,
 )
 LOOSE = re.compile(r"\b(?:hundreds|thousands?|millions?|billions?|trillions?|crore|lakh)\b|[0-9½²³]")
+PERIOD = re.compile(r"\b(?:FY ?\d\d(?:\d\d)?|[QH]\d(?: ?\d{4})?|(?:19|20)\d\d)\b", re.IGNORECASE)  # in a label
 SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
 COUPLED = re.compile(r"\s*(?:,?\s*(?:and|or)|&)\s+(?:the\s+|its\s+)?")
 RESTATED = re.compile(r"[\s,(]*(?:or|i\.e\.|that is,?)\s*")
@@ -257,7 +258,7 @@ def read(kind: str, record: str, text: str) -> tuple[str, str]:
 
 
 def _facts(kind: str, record: str) -> tuple[dict[str, Quantity], list[str], dict[str, str]]:
-    """The figures by key, the other values, and name -> key."""
+    """The figures by key, the other values, and name -> key; a name of several facts -> their keys, a line each."""
     names = {name: key for key, listed in NAMES.get(kind, {}).items() for name in listed.split("|")}
     facts: dict[str, Quantity] = {}
     texts: list[str] = []
@@ -270,7 +271,11 @@ def _facts(kind: str, record: str) -> tuple[dict[str, Quantity], list[str], dict
             facts[key] = quantities[0]
         else:
             texts.append(value)
-    return facts, texts, {name: key for name, key in names.items() if key in facts}
+    labels = {name: key for name, key in names.items() if key in facts and re.search(r"\w", name)}
+    families: dict[str, list[str]] = {}
+    for label in [label for label in labels if PERIOD.search(label)]:
+        families.setdefault(" ".join(PERIOD.sub("", label).strip(" ,()").split()), []).append(labels[label])
+    return facts, texts, {name: "\n".join(keys) for name, keys in families.items() if name} | labels
 
 
 def _quantities(text: str) -> list[Quantity]:
@@ -369,8 +374,13 @@ def _spoken(words: str) -> tuple[Decimal, int]:
 
 
 def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], text: str) -> tuple[str, str]:
-    quantities = _quantities(text)
     names = _names(labels, text)
+    periods = {period.lower() for label in labels for period in PERIOD.findall(label)}
+    digits = text
+    for start, end, _ in names:
+        digits = digits[:start] + "§" * (end - start) + digits[end:]
+    digits = PERIOD.sub(lambda match: "§" * len(match[0]) if match[0].lower() in periods else match[0], digits)
+    quantities = _quantities(digits)
     verdicts, before, inherited = "", 0, None
     for number, quantity in enumerate(quantities):
         window = [name for name in names if before <= name[0] and name[1] <= quantity.start]
@@ -380,11 +390,24 @@ def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], tex
         elif not window and number == 0:
             limit = quantities[1].start if len(quantities) > 1 else len(text)
             key = next((name[2] for name in names if quantity.end <= name[0] and name[1] <= limit), None)
+        key = _of_period(key, labels, text, before, quantity)
         falling = bool(set(re.findall(r"[a-z]+", text[before : quantity.start].lower())) & DOWN)
         stating = [fact for fact, of in facts.items() if _states(quantity, of, fact, falling)]
         verdicts += "r" if key in stating else "l" if stating else "w"
         before, inherited = quantity.end, key
     return verdicts, _directions(kind, facts, names, quantities, text)
+
+
+def _of_period(key: str | None, labels: dict[str, str], text: str, before: int, quantity: Quantity) -> str | None:
+    """Of facts that share a name but for the period in it, the one of the period beside the figure."""
+    if key is None or "\n" not in key:
+        return key
+    beside = re.match(rf"\s*\(?(?:(?:in|for)\s+)?({PERIOD.pattern})", text[quantity.end :], re.IGNORECASE)
+    ahead = PERIOD.findall(text[before : quantity.start]) or PERIOD.findall(text[: quantity.start])
+    named = beside[1] if beside else ahead[-1] if ahead else ""
+    of_it = {of for label, of in labels.items() if named.lower() in map(str.lower, PERIOD.findall(label))}
+    fitting = [of for of in key.split("\n") if of in of_it]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _names(labels: dict[str, str], text: str) -> list[tuple[int, int, str | None]]:
@@ -445,10 +468,10 @@ def _directions(
         if _NO_DIRECTION.search(text[: match.end()].lower()):
             continue
         if word in ABOVE | BELOW:
-            behind = [name for name in names if name[0] >= match.end()]
+            following = [name for name in names if name[0] >= match.end()]
             figure = next((q.start for q in quantities if q.start >= match.end()), len(text))
-            near = behind and behind[0][0] - match.end() < 12 and behind[0][0] < figure
-            polarity = objects.get(behind[0][2] or "") if near else None
+            near = following and following[0][0] - match.end() < 12 and following[0][0] < figure
+            polarity = objects.get(following[0][2] or "") if near else None
             if polarity is not None:
                 judged += "+" if positive == ((word in ABOVE) == (polarity > 0)) else "-"
         elif word in UP | DOWN and not (kind == "earnings_summary" and word in COMPARED):

@@ -1,9 +1,9 @@
 """When a figure of a text states a fact of a record: the one rule for whoever checks a text and whoever writes one.
 
 **What a figure is.** Every digit of the text belongs to a figure (`figures`), with three exceptions: the record's own
-names and texts wherever the document repeats them ("account 4471"), its dates and periods in any way of writing them
-("Q3 2024", "31/03/2025" for 31 March 2025), and the number that opens a list item or a heading ("2. "). A date or a
-year that is in no fact is therefore a figure, and a wrong one.
+names, texts and labels wherever the document repeats them ("account 4471", "S&P 500"), its dates and periods, those in
+labels too ("revenue 2024"), in any way of writing them ("Q3 2024", "31/03/2025" for 31 March 2025), and the number that
+opens a list item or a heading ("2. "). A date or a year that is in no fact is therefore a figure, and a wrong one.
 
 **When it is right.** It is of the kind of a fact, in its currency and unit (per cent with basis points), and equals it
 at the figure's own decimals, rounded half up, after rescaling: $0.8124 billion is $812.4 million. A derived fact may
@@ -23,6 +23,7 @@ from .dates import find_dates, find_periods, settle_dates
 from .fact import Fact, Facts, evaluate
 from .figures import Figure, read_figure, read_figures
 from .formula import ARITHMETIC, parse
+from .label_periods import named_periods
 from .numerals import Convention, convention_of, read_as
 from .units import units_of_label
 
@@ -138,10 +139,13 @@ class Record:
         self.texts = sorted(
             {fact.print for fact in facts.values() if not fact.is_figure and fact.print}, key=len, reverse=True
         )
-        known = "|".join(re.escape(read_as(text)).replace("\\ ", " ").replace(" ", "[ \u00a0]") for text in self.texts)
-        self._known = re.compile(rf"(?<!\w)(?:{known})(?!\w)", re.IGNORECASE) if known else None
+        labels = [fact.label for fact in facts.values() if fact.is_figure and any(map(str.isdecimal, fact.label))]
+        periods = {label[start:end] for label in labels for start, end, _ in named_periods(label)}
+        self._printed = _any_of(self.texts)
+        self._known = _any_of([*self.texts, *labels, *periods])
         self._dates = {fact.value for fact in facts.values() if fact.type == "date"}
-        self._periods = {key for fact in facts.values() if not fact.is_figure for _, _, key in find_periods(fact.print)}
+        said = [fact.label if fact.is_figure else fact.print for fact in facts.values()]
+        self._periods = {key for text in said for _, _, key in find_periods(text)}
         with localcontext(ARITHMETIC):
             self.stated = [
                 stated for key, fact in facts.items() if fact.is_figure for stated in self._stated(key, fact)
@@ -171,6 +175,13 @@ class Record:
         for start, end in self.known(text):
             masked = f"{masked[:start]}{'_' * (end - start)}{masked[end:]}"
         return _ORDINAL.sub(lambda match: re.sub(r"\d", "_", match[0]), masked)
+
+    def without_texts(self, text: str) -> str:
+        """The text as it is read, with the record's names and texts blanked out, but no labels: same length."""
+        masked = read_as(text)
+        if self._printed is None:
+            return masked
+        return self._printed.sub(lambda match: "_" * len(match[0]), masked)
 
     def known(self, text: str) -> list[tuple[int, int]]:
         """Where the record's names, dates and texts stand in a text, in order."""
@@ -252,6 +263,13 @@ class Record:
     def wrong(self, text: str) -> list[tuple[int, int]]:
         """Where the figures of a text stand that state no fact, in order."""
         return [(claim.figure.start, claim.figure.end) for claim in self.claims(text) if not claim.keys]
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    """The pattern of any of some texts, the longest first, each with any space; None for no text."""
+    longest_first = sorted({read_as(text) for text in texts}, key=len, reverse=True)
+    listed = "|".join(re.escape(text).replace("\\ ", " ").replace(" ", "[ \u00a0]") for text in longest_first)
+    return re.compile(rf"(?<!\w)(?:{listed})(?!\w)", re.IGNORECASE) if listed else None
 
 
 def kinds_of(fact: Fact) -> tuple[str, ...]:

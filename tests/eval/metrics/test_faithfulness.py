@@ -282,6 +282,29 @@ def test_a_label_that_is_there_twice_binds_both_its_figures() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("Revenue 2024 was $5.0 million.", [True]),
+        ("Revenue 2024 was $6.0 million.", [False]),
+        ("Revenue in 2023 was $6.0 million.", [True]),
+        ("In 2023, revenue was $5.0 million.", [False]),
+        ("Revenue was $5.0 million in 2024, against $6.0 million in 2023.", [True, True]),
+        ("Revenue 2024 was $5.0 million, against $6.0 million in 2023.", [True, True]),
+        ("Revenue was $5.0 million.", [False]),
+    ],
+)
+def test_of_labels_that_differ_in_their_period_the_sentence_says_which(text: str, bound: list[bool]) -> None:
+    years = entry_of({"a": make_fact("revenue 2024", "usd_m", "5.0"), "b": make_fact("revenue 2023", "usd_m", "6.0")})
+    figures = check(years, text).figures
+    assert [figure.bound for figure in figures] == bound and all(figure.right for figure in figures)
+
+
+def test_a_number_in_a_label_is_no_figure() -> None:
+    index = entry_of({"a": make_fact("S&P 500 level", "count", "4000")})
+    assert [figure.text for figure in check(index, "The S&P 500 level is 4,000 of 500.").figures] == ["4,000", "500"]
+
+
 def test_a_long_label_binds_without_what_is_set_apart_in_it() -> None:
     label = "Net cash provided by (used in) operating activities, continuing operations"
     (figure,) = check(

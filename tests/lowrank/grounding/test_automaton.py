@@ -180,6 +180,13 @@ MISLEADING = [
         "Revenue was $9.0 million.",
         False,
     ),
+    ("revenue 2024: $12.5 million\nrevenue 2023: $9.0 million", "Revenue 2024 was $12.5 million.", True),
+    ("revenue 2024: $12.5 million\nrevenue 2023: $9.0 million", "In 2023, revenue was $9.0 million.", True),
+    ("revenue 2024: $12.5 million\nrevenue 2023: $9.0 million", "In 2023, revenue was $12.5 million.", False),
+    ("revenue 2024: $12.5 million\nrevenue 2023: $9.0 million", "Revenue was $12.5 million.", False),
+    ("revenue 2024: $12.5 million\nrevenue 2023: $9.0 million", "In 2022, revenue was", False),
+    ("S&P 500 level: 4,000", "The S&P 500 level was 4,000.", True),
+    ("S&P 500 level: 4,000", "The S&P 500 level was 500.", False),
     (
         "revenue in euros: €9.0 million\nrevenue in dollars: $12.5 million",
         "Revenue in dollars was €9.0 million.",

@@ -147,6 +147,22 @@ def test_a_wrong_figure_becomes_another_one_and_a_wrong_word_a_word() -> None:
     assert words[tokens.id("x")] and not words[tokens.id("1")] and not words[tokens.id("crore")]
 
 
+def test_a_word_that_may_not_stand_may_go_on_with_letters_alone() -> None:
+    facts = {
+        "old": make_fact("old", "usd_m", "9"),
+        "new": make_fact("new", "usd_m", "8"),
+        "change": make_fact("change", "usd_m", "-1", source="new - old"),
+    }
+    tokens = Pieces("higher", "+", "'", "land")
+    row = Grounding(facts, Vocabulary(tokens))
+    for letter in "it was highe":
+        row.take(tokens.id(letter))
+    row.take(tokens.id("r"))
+    ways = ["+", "'", " ", ".", "1", "a", "land"]
+    assert [row.allows(tokens.id(piece)) for piece in ways] == [False] * 5 + [True] * 2
+    assert [bool(row.allowed()[tokens.id(piece)]) for piece in ways] == [False] * 5 + [True] * 2
+
+
 def test_a_tokenizer_that_cannot_write_a_digit_alone_is_refused() -> None:
     tokens = Pieces()
     tokens.pieces[tokens.id("7")] = b"77"

@@ -1,0 +1,52 @@
+"""Labels that differ in their period alone, as the columns of a table of years do: "revenue 2024" and "revenue 2023".
+
+They share the name "revenue", and the period that a sentence names says which of them is meant.
+"""
+
+import re
+from collections.abc import Mapping
+
+from .dates import find_periods
+
+_BARE = re.compile(r"(?<![\w.,])(?:(?:19|20)\d\d(?:/\d\d(?:\d\d)?)?|q[1-4]|h[12])(?![\w/]|[.,]\d)", re.IGNORECASE)
+_BESIDE = re.compile(r"\([^()]*\)|\b(?:in|for|of|at)\s*$|[,;–-]\s*$")
+
+
+def named_periods(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, key) of the periods of a text, in order, bare years and quarters too: "FY25" is "fy 2025"."""
+    found = list(find_periods(text))
+    taken = [range(start, end) for start, end, _ in found]
+    found += [
+        (*match.span(), match[0].lower())
+        for match in _BARE.finditer(text)
+        if not any(match.start() in span for span in taken)
+    ]
+    return sorted(found)
+
+
+def period_keys(text: str) -> frozenset[str]:
+    """The keys of the periods of a text."""
+    return frozenset(key for _, _, key in named_periods(text))
+
+
+def without_period(label: str) -> str:
+    """ "revenue (usd m), fy 2024" is "revenue": a label without its parentheses and period."""
+    bare = _BESIDE.sub("", label)
+    for start, end, _ in reversed(named_periods(bare)):
+        bare = bare[:start] + bare[end:]
+    while (shorter := _BESIDE.sub("", bare).strip()) != bare:
+        bare = shorter
+    return re.sub(r"\s+", " ", bare)
+
+
+def of_period(keys: tuple[str, ...], periods: Mapping[str, frozenset[str]], *told: str) -> tuple[str, ...]:
+    """Those of some facts that share a name whose period is told; none if that leaves it open.
+
+    periods  key -> the periods of its label
+    told     texts that may name the period, the one that counts most first: the first that names any decides
+    """
+    if len({periods[key] for key in keys}) < 2:
+        return keys
+    named = next(filter(None, map(period_keys, told)), frozenset[str]())
+    fitting = tuple(key for key in keys if periods[key] and periods[key] <= named)
+    return fitting if len({periods[key] for key in fitting}) == 1 else ()
