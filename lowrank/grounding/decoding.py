@@ -113,9 +113,10 @@ class Grounding:
         """True if a token begins a figure, where nothing is open."""
         if token >= self.vocabulary.size or self.partial or not self.state.free or self.state.open:
             return False
-        spelling = self.vocabulary.spellings.get(token)
-        is_code = spelling is not None and (spelling.head or spelling.spaced) in self.rules.codes
-        return bool(self.vocabulary.figures[token]) or (is_code and not spelling.others)
+        if self.vocabulary.figures[token]:
+            return True
+        spelling = self.vocabulary.spellings.get(token)  # a currency's code, alone, begins one too
+        return spelling is not None and not spelling.others and (spelling.head or spelling.spaced) in self.rules.codes
 
     def _lead(self) -> None:
         """From here, the name of a fact that is not stated yet is written; behind a text's label, that text."""

@@ -204,7 +204,9 @@ UNIT = re.compile(
     re.IGNORECASE,
 )
 LOOSE = re.compile(r"\b(?:hundreds|thousands?|millions?|billions?|trillions?|crore|lakh)\b|[0-9½²³]")
-PERIOD = re.compile(r"\b(?:FY ?\d\d(?:\d\d)?|[QH]\d(?: ?\d{4})?|(?:19|20)\d\d)\b", re.IGNORECASE)  # in a label
+PERIOD = re.compile(  # in a label
+    r"(?<![\d.,])\b(?:FY ?\d\d(?:\d\d)?|[QH]\d(?: ?\d{4})?|(?:19|20)\d\d)\b(?![.,]?\d)", re.IGNORECASE
+)
 SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
 COUPLED = re.compile(r"\s*(?:,?\s*(?:and|or)|&)\s+(?:the\s+|its\s+)?")
 RESTATED = re.compile(r"[\s,(]*(?:or|i\.e\.|that is,?)\s*")
@@ -244,12 +246,23 @@ def read(kind: str, record: str, text: str) -> tuple[str, str]:
     verdicts = directions = ""
     for line in text.split("\n"):
         line = re.sub(r"^[ \t]*(?:#+[ \t]+)?\d{1,2}[.)][ \t]", lambda match: " " * len(match[0]), line)
+        numbered = [label for label in labels if re.search(r"[^\w\s]|\d", label)]
+        inside = {
+            place
+            for label in numbered
+            for match in re.finditer(rf"(?<![\w-]){re.escape(label)}(?![\w-])", line, re.IGNORECASE)
+            for place in range(*match.span())
+        }
         for known in sorted(texts, key=len, reverse=True):
             line = re.sub(
-                rf"(?<!\w){re.escape(known)}(?!\w)", lambda match: "§" * len(match[0]), line, flags=re.IGNORECASE
+                rf"(?<!\w){re.escape(known)}(?!\w)",
+                lambda match: match[0] if match.start() in inside else "§" * len(match[0]),  # noqa: B023
+                line,
+                flags=re.IGNORECASE,
             )
+        ends = [match.start() for match in SENTENCE_END.finditer(line) if match.start() not in inside]
         start = 0
-        for end in [*(match.start() for match in SENTENCE_END.finditer(line)), len(line)]:
+        for end in [*ends, len(line)]:
             if start < end:
                 some, also = _sentence(kind, facts, labels, line[start:end])
                 verdicts, directions = verdicts + some, directions + also
@@ -274,8 +287,9 @@ def _facts(kind: str, record: str) -> tuple[dict[str, Quantity], list[str], dict
     labels = {name: key for name, key in names.items() if key in facts and re.search(r"\w", name)}
     families: dict[str, list[str]] = {}
     for label in [label for label in labels if PERIOD.search(label)]:
-        families.setdefault(" ".join(PERIOD.sub("", label).strip(" ,()").split()), []).append(labels[label])
-    return facts, texts, {name: "\n".join(keys) for name, keys in families.items() if name} | labels
+        bare = " ".join(PERIOD.sub("", label).strip(" ,()").split())
+        families.setdefault(bare, [labels[bare]] if bare in labels else []).append(labels[label])
+    return facts, texts, labels | {name: "\n".join(keys) for name, keys in families.items() if name}
 
 
 def _quantities(text: str) -> list[Quantity]:
@@ -405,8 +419,9 @@ def _of_period(key: str | None, labels: dict[str, str], text: str, before: int, 
     beside = re.match(rf"\s*\(?(?:(?:in|for)\s+)?({PERIOD.pattern})", text[quantity.end :], re.IGNORECASE)
     ahead = PERIOD.findall(text[before : quantity.start]) or PERIOD.findall(text[: quantity.start])
     named = beside[1] if beside else ahead[-1] if ahead else ""
-    of_it = {of for label, of in labels.items() if named.lower() in map(str.lower, PERIOD.findall(label))}
-    fitting = [of for of in key.split("\n") if of in of_it]
+    dated = {of: [period.lower() for period in PERIOD.findall(label)] for label, of in labels.items() if of in key}
+    family = key.split("\n")
+    fitting = [of for of in family if (named.lower() in dated.get(of, ()) if named else not dated.get(of))]
     return fitting[0] if len(fitting) == 1 else None
 
 

@@ -266,10 +266,10 @@ class Record:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
-    """The pattern of any of some texts, the longest first, each with any space; None for no text."""
+    """The pattern of any of some texts, the longest first, with any space, no part of a number; None for no text."""
     longest_first = sorted({read_as(text) for text in texts}, key=len, reverse=True)
     listed = "|".join(re.escape(text).replace("\\ ", " ").replace(" ", "[ \u00a0]") for text in longest_first)
-    return re.compile(rf"(?<!\w)(?:{listed})(?!\w)", re.IGNORECASE) if listed else None
+    return re.compile(rf"(?<!\w)(?<!\d[.,])(?:{listed})(?!\w|[.,]\d)", re.IGNORECASE) if listed else None
 
 
 def kinds_of(fact: Fact) -> tuple[str, ...]:

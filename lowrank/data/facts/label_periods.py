@@ -40,7 +40,9 @@ def without_period(label: str) -> str:
 
 
 def of_period(keys: tuple[str, ...], periods: Mapping[str, frozenset[str]], *told: str) -> tuple[str, ...]:
-    """Those of some facts that share a name whose period is told; none if that leaves it open.
+    """Those of some facts that share a name whose period is told; where none is, the one without a period.
+
+    None if that leaves it open.
 
     periods  key -> the periods of its label
     told     texts that may name the period, the one that counts most first: the first that names any decides
@@ -48,5 +50,5 @@ def of_period(keys: tuple[str, ...], periods: Mapping[str, frozenset[str]], *tol
     if len({periods[key] for key in keys}) < 2:
         return keys
     named = next(filter(None, map(period_keys, told)), frozenset[str]())
-    fitting = tuple(key for key in keys if periods[key] and periods[key] <= named)
+    fitting = tuple(key for key in keys if bool(periods[key]) is bool(named) and periods[key] <= named)
     return fitting if len({periods[key] for key in fitting}) == 1 else ()

@@ -300,6 +300,12 @@ def test_of_labels_that_differ_in_their_period_the_sentence_says_which(text: str
     assert [figure.bound for figure in figures] == bound and all(figure.right for figure in figures)
 
 
+def test_a_year_of_the_record_is_no_part_of_a_number() -> None:
+    years = entry_of({"a": make_fact("year", "text", "2024"), "b": make_fact("revenue 2023", "usd", "7")})
+    figures = check(years, "In 2024: 2024.50 bps, $1.2023 and 2,023.").figures
+    assert [figure.text for figure in figures] == ["2024.50 bps", "$1.2023", "2,023"]
+
+
 def test_a_number_in_a_label_is_no_figure() -> None:
     index = entry_of({"a": make_fact("S&P 500 level", "count", "4000")})
     assert [figure.text for figure in check(index, "The S&P 500 level is 4,000 of 500.").figures] == ["4,000", "500"]

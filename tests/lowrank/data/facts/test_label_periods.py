@@ -41,3 +41,10 @@ def test_the_period_that_is_told_first_decides(told: tuple[str, ...], keys: tupl
     periods = {"a": frozenset({"2024"}), "b": frozenset({"2023"})}
     assert of_period(("a", "b"), periods, *told) == keys
     assert of_period(("a",), periods, *told) == ("a",)
+
+
+def test_where_no_period_is_told_the_label_without_one_is_meant() -> None:
+    periods = {"a": frozenset({"2024"}), "b": frozenset({"2023"}), "c": frozenset[str]()}
+    assert of_period(("a", "b", "c"), periods, "it was") == ("c",)
+    assert of_period(("a", "b", "c"), periods, "in 2023") == ("b",)
+    assert of_period(("a", "b", "c"), periods, "in 2022") == ()
