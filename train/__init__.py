@@ -7,6 +7,7 @@ data            the entries of a run, learned and held out
 from_config     builds a run out of its config, and trains it
 trainer         one run: set up, then trained; assemble makes its parts
 step            one step: batches, gradient, update
+preference      DPO: a loss of pairs of answers
 batch_schedule  the batches of every step
 optim           AdamW, clipping, learning rate; adam_state stores its moments
 checkpoint      saves and restores a run, bit for bit

@@ -21,6 +21,10 @@ from lowrank.model.llama import Llama
 from .config import TrainConfig
 from .optim import AdamW
 from .parallel.single import SingleProcess
+from .preference import DPOLoss
+from .step import NEXT_TOKEN, Objective
+
+REFERENCE = "reference"  # the name of the hat that a preference is learned from, kept as it was
 
 
 def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
@@ -30,6 +34,10 @@ def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
         load_adapter(model, table.name, table.from_, trainable=True)
         for path, options in layer_configs(model, table.name).items():
             lora_layers(model)[path].configs[table.name] = replace(options, dropout=table.dropout)
+        if config.preference.loss:
+            load_adapter(model, _reference_name(config), table.from_)
+            for path, options in layer_configs(model, _reference_name(config)).items():
+                lora_layers(model)[path].configs[_reference_name(config)] = replace(options, dropout=0.0)
     else:
         add_adapter(
             model,
@@ -46,6 +54,17 @@ def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
     for number, layer in enumerate(lora_layers(model).values()):
         layer.noise = DropoutSeed(counter, number)
     return counter
+
+
+def new_objective(config: TrainConfig) -> Objective:
+    """The loss of a config, over the adapters that `new_adapter` puts on the base."""
+    if not config.preference.loss:
+        return NEXT_TOKEN
+    return DPOLoss(config.preference.beta, _reference_name(config) if config.adapter.from_ else None)
+
+
+def _reference_name(config: TrainConfig) -> str:
+    return f"{config.adapter.name}-{REFERENCE}"
 
 
 def parameters_sha256(parameters: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""A training run as a TOML file: six tables, every key known or refused."""
+"""A training run as a TOML file: seven tables, every key known or refused."""
 
 import math
 import re
@@ -88,6 +88,17 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class PreferenceConfig:
+    """loss: "" learns answers; "dpo" learns to prefer one of two (`preference`).
+
+    beta: the strength of the pull back to the reference, the model as it is before the run.
+    """
+
+    loss: Literal["", "dpo"] = ""
+    beta: float = 0.1
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """lr: peak rate. schedule: "constant", "linear" or "cosine", the last two down to floor * lr.
 
@@ -154,6 +165,7 @@ class TrainConfig:
     base: BaseConfig = field(default_factory=BaseConfig)
     adapter: AdapterTable = field(default_factory=AdapterTable)
     data: DataConfig = field(default_factory=DataConfig)
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
@@ -231,6 +243,7 @@ class TrainConfig:
             raise ValueError(
                 f"{where}: adapter.dora must be false with run.parallel = 'shards': its norms need all of W"
             )
+        _check_preference(self, where)
         _check_sources(data, where)
         if self.watch.every and not self.watch.held_out and not data.validation:
             raise ValueError(
@@ -280,6 +293,7 @@ RULES: dict[str, Rule] = {
     "run.keep": _at_least(1),
     "data.max_tokens": _at_least(2),
     "data.validation": _at_least(0),
+    "preference.beta": ABOVE_0,
     "optimizer.lr": ABOVE_0,
     "optimizer.lora_plus": ABOVE_0,
     "optimizer.floor": ("in [0, 1]", lambda value: 0 <= value <= 1),
@@ -308,6 +322,17 @@ def recipe_path(name: str | Path) -> Path:
     if str(name) in recipe_names():
         return RECIPES / f"{name}.toml"
     raise ValueError(f"{path}: no such file, and no recipe: {', '.join(recipe_names())}")
+
+
+def _check_preference(config: TrainConfig, where: str) -> None:
+    """Refuses what a preference loss has no place for."""
+    if not config.preference.loss:
+        return
+    loss = f"preference.loss = {config.preference.loss!r}"
+    if config.data.pack:
+        raise ValueError(f"{where}: data.pack must be 0 with {loss}: the two of a pair stand in rows of their own")
+    if config.run.parallel == "shards":
+        raise ValueError(f"{where}: run.parallel must be 'replicas' with {loss}, got 'shards': it is not done here")
 
 
 def _check_sources(data: DataConfig, where: str) -> None:

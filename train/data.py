@@ -13,6 +13,7 @@ from lowrank.checkpoints.load import load_tokenizer
 from lowrank.data.documents.document import Entry, make_documents
 from lowrank.data.documents.kind_file import NAME, NAME_RULE, kind_of_text
 from lowrank.data.documents.kinds import KINDS, add_kind
+from lowrank.data.documents.spoiled import spoiled_preferences
 from lowrank.data.drafting.draft import Example as Told
 from lowrank.data.drafting.draft import draft_kind
 from lowrank.data.encoding.batching import Example, encode, name_some, split_by_length
@@ -73,7 +74,7 @@ def read_run_data(config: TrainConfig, tokenizer: Tokenizer) -> RunData:
     learned: list[tuple[float, list[Example]]] = []
     origins, left_out = [], []
     for source, weight in zip(sources, data.weights or [1.0] * len(sources), strict=True):
-        said, origin = _conversations(run, data, source, "data.train")
+        said, origin = _conversations(run, data, source, "data.train", bool(config.preference.loss))
         kept, long = _encoded(run, data, said, tokenizer, source, "data.train")
         learned.append((weight, kept))
         origins.append(origin | ({"weight": weight} if data.weights else {}))
@@ -127,17 +128,22 @@ def tell_difference(config: TrainConfig, examples: Sequence[Example]) -> list[st
     ]
 
 
-def _conversations(run: RunData, data: DataConfig, source: str, key: str) -> tuple[list[Conversation], dict[str, Any]]:
+def _conversations(
+    run: RunData, data: DataConfig, source: str, key: str, is_preference: bool
+) -> tuple[list[Conversation], dict[str, Any]]:
     """The conversations of a source, and its entry in the provenance."""
     if source == DOCUMENTS:
         is_train = key == "data.train"
         n, split = (TRAIN_DOCUMENTS, "train") if is_train else (HELD_OUT_DOCUMENTS, "validation")
         entries = make_documents(n, seed=DOCUMENTS_SEED, split=split)
-        return [entry.conversation for entry in entries], {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
+        origin = {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
+        if is_preference:
+            return list(spoiled_preferences(entries, DOCUMENTS_SEED)), {**origin, "rejected": "spoiled figures"}
+        return [entry.conversation for entry in entries], origin
     path = Path(source)
     if reason := no_file_reason(path):
         raise ValueError(f"{key}: {path}: {reason}")
-    read = read_examples(path, data.template)
+    read = read_examples(path, data.template, is_preference=is_preference)
     if read.faults and not data.skip_bad:
         raise ValueError(f"{key}: {first_fault(read)}; data.skip_bad = true leaves such rows out")
     if not read.conversations:
@@ -230,7 +236,7 @@ def _weighted(examples: Sequence[Example], weight: float, seed: int) -> list[Exa
 def _held_out(run: RunData, config: TrainConfig, tokenizer: Tokenizer) -> list[Example]:
     """The entries that `watch.held_out` names, without those too long to be learned."""
     source = config.watch.held_out
-    said, _ = _conversations(run, config.data, source, "watch.held_out")
+    said, _ = _conversations(run, config.data, source, "watch.held_out", bool(config.preference.loss))
     return _encoded(run, config.data, said, tokenizer, source, "watch.held_out")[0]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self, TextIO
 
 import torch
 
-from lowrank.data.encoding.batching import Example
+from lowrank.data.encoding.batching import Example, PreferencePair
 from lowrank.data.encoding.packing import rows_of_one
 from lowrank.model.config import ModelConfig
 from lowrank.model.generate import generate_tokens
@@ -21,11 +21,11 @@ from .config import TrainConfig
 from .parallel.single import SingleProcess
 from .plan.flops import peak_bytes, training_flops
 from .resume.folder import HELD_OUT, LOG
-from .step import batch_loss
+from .step import Objective
 from .trackers import find_tracker
 
 BATCH = 8  # held-out rows at a time
-TRACKED = ("loss", "grad_norm", "lr", "tokens", "seconds", "held_out_loss")
+TRACKED = ("loss", "reward_margin", "reward_accuracy", "grad_norm", "lr", "tokens", "seconds", "held_out_loss")
 
 Row = dict[str, Any]
 
@@ -43,24 +43,26 @@ class HeldOut:
         """Every so many steps, and at the end."""
         return self.every > 0 and (step % self.every == 0 or step == steps)
 
-    def measure(self, model: Llama, step: int, team: SingleProcess) -> Row:
-        """The loss in nats a supervised token, and the sample documents; the model trains on afterwards."""
+    def measure(self, model: Llama, step: int, team: SingleProcess, objective: Objective) -> Row:
+        """The loss of a unit of the objective, and the sample documents; the model trains on afterwards."""
         model.eval()
-        supervised = sum(example.supervised for example in self.examples)
+        loss, *measured = self._means(model, team, objective)
         row = {
             "step": step,
-            "loss": self._nats(model, team) / supervised,
+            "loss": loss,
+            **dict(zip(objective.measures, measured, strict=True)),
             "samples": self._written(model, self.examples[: self.samples], team),
         }
         model.train()
         return row
 
     @torch.no_grad()
-    def _nats(self, model: Llama, team: SingleProcess) -> float:
-        nats, rows = 0.0, rows_of_one(self.examples)
+    def _means(self, model: Llama, team: SingleProcess, objective: Objective) -> list[float]:
+        sums, rows = [0.0] * (1 + len(objective.measures)), rows_of_one(self.examples)
         for start in range(0, len(rows), BATCH):
-            nats += batch_loss(model, team.share(rows[start : start + BATCH]))[0].item()
-        return team.sum([nats])[0]
+            loss = objective(model, team.share(rows[start : start + BATCH]))
+            sums = [before + one for before, one in zip(sums, (loss.nats.item(), *loss.measured), strict=True)]
+        return [one / objective.units(rows) for one in team.sum(sums)]
 
     def _written(self, model: Llama, examples: Sequence[Example], team: SingleProcess) -> list[dict[str, str]]:
         """The likeliest text behind each entry's prompt, half as long again as what it should be, at most.
@@ -70,6 +72,7 @@ class HeldOut:
         """
         if not examples:
             return []
+        examples = [one.chosen if isinstance(one, PreferencePair) else one for one in examples]
         asked = [next(place for place, label in enumerate(one.labels) if label != IGNORED) for one in examples]
         most = [(len(example) - begin) * 3 // 2 for example, begin in zip(examples, asked, strict=True)]
         texts: list[list[int]] = [[] for _ in examples]
@@ -148,7 +151,10 @@ class Watch:
     def shown(self, row: Row) -> dict[str, str]:
         """The figures behind the bar: loss, tokens a second, share of the limit, memory."""
         loss = "skipped" if row["loss"] is None else f"{row['loss']:.3f}"
-        shown = {"loss": loss, "tok/s": f"{row['tokens'] / row['seconds']:,.0f}"}
+        shown = {"loss": loss}
+        if row.get("reward_accuracy") is not None:
+            shown |= {"margin": f"{row['reward_margin']:.2f}", "right": f"{row['reward_accuracy']:.0%}"}
+        shown |= {"tok/s": f"{row['tokens'] / row['seconds']:,.0f}"}
         if self._limit:
             counts = (row["positions"], row["pairs"], row["supervised_tokens"])
             tflops = training_flops(self._model, self._config, *counts) / row["seconds"] / 1e12

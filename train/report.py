@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from lowrank.atomic_io import write_text
@@ -47,6 +47,7 @@ def render(name: str, config: dict[str, Any], rows: Sequence[Row], held_out: Seq
         f"<h1>{escape(name)}</h1>",
         f'<p class="lead">{_lead(rows, held_out)}</p>',
         *training_section(rows),
+        *_preference(rows),
         *_held_out(held_out),
         *_speed(rows),
         *_samples(held_out),
@@ -68,10 +69,27 @@ def _lead(rows: Sequence[Row], held_out: Sequence[Row]) -> str:
     return "; ".join(text) + "."
 
 
+def _preference(rows: Sequence[Row]) -> Iterator[str]:
+    """Margin and accuracy of a run that learns preferences, in ten stretches."""
+    known = [row for row in rows if row.get("reward_margin") is not None]
+    if not known:
+        return
+    yield "<h2>Preferences</h2>"
+    width = -(-len(known) // 10)
+    lines = []
+    for start in range(0, len(known), width):
+        stretch = known[start : start + width]
+        means = [fmean(row[key] for row in stretch) for key in ("loss", "reward_margin", "reward_accuracy")]
+        steps = f"{stretch[0]['step']:,} to {stretch[-1]['step']:,}"
+        lines.append([steps, f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.1%}"])
+    text = "The losses of this run are of pairs. The margin is the reward of the chosen answer less that of the other."
+    yield table(text, ["steps", "nats a pair", "reward margin", "pairs with a margin above 0"], lines, 1)
+
+
 def _held_out(held_out: Sequence[Row]) -> Iterator[str]:
     if not held_out:
         return
-    text = f"On entries that are never trained on, {len(held_out)} times, in nats per supervised token."
+    text = f"On entries that are never trained on, {len(held_out)} times, in nats per supervised token or pair."
     yield "<h2>Held out</h2>"
     points = [(float(row["step"]), float(row["loss"])) for row in held_out]
     yield f"<figure>{loss_curve(points, 0, 'Held-out loss', text)}<figcaption>{text}</figcaption></figure>"

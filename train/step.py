@@ -2,14 +2,16 @@
 
     loss = sum over supervised t of -log p(token[t] | tokens[< t]) / S,   S the supervised tokens of the whole step
 
+or another objective, whose sum is divided by the units of the whole step (`preference`).
+
 A step whose loss or gradient is not finite changes nothing; `first_non_finite` names the layer that it came from.
 """
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,47 @@ from .optim import AdamW, local
 from .parallel.single import SingleProcess
 
 
+class BatchLoss(NamedTuple):
+    """The loss of a batch, still to be divided by the units of the step, and what it took.
+
+    positions  that were computed, filling among them; pairs: the sum of T^2 over the rows
+    measured   sums of the objective's `measures`, in their order
+    """
+
+    nats: Tensor
+    positions: int
+    pairs: int
+    measured: tuple[float, ...] = ()
+
+
+class Objective(Protocol):
+    """A loss that is a sum over units of rows: supervised tokens, or pairs. `measures` are logged with it."""
+
+    @property
+    def measures(self) -> tuple[str, ...]: ...
+
+    def units(self, rows: Sequence[Row]) -> int: ...
+
+    def __call__(self, model: Llama, rows: Sequence[Row]) -> BatchLoss: ...
+
+
+class NextToken:
+    """-log p of every supervised token; the units are these tokens."""
+
+    measures: tuple[str, ...] = ()
+
+    def units(self, rows: Sequence[Row]) -> int:
+        """Supervised tokens."""
+        return sum(row.supervised for row in rows)
+
+    def __call__(self, model: Llama, rows: Sequence[Row]) -> BatchLoss:
+        nats, positions = batch_loss(model, list(rows))
+        return BatchLoss(nats, positions, positions * max(map(len, rows), default=0))
+
+
+NEXT_TOKEN: Objective = NextToken()
+
+
 @dataclass
 class StepState:
     """Sums over the batches of a step so far; their gradient is in the parameters."""
@@ -33,25 +76,43 @@ class StepState:
     positions: int = 0
     pairs: int = 0
     seconds: float = 0.0
+    measured: tuple[float, ...] = ()
+
+    @property
+    def sums(self) -> list[float]:
+        """Everything that is added up over processes."""
+        return [self.nats, float(self.positions), float(self.pairs), *self.measured]
+
+    def with_sums(self, sums: Sequence[float]) -> "StepState":
+        """This with other `sums`."""
+        nats, positions, pairs, *measured = sums
+        return replace(self, nats=nats, positions=int(positions), pairs=int(pairs), measured=tuple(measured))
 
     def summed(self, team: SingleProcess) -> "StepState":
         """That of all processes together."""
-        nats, positions, pairs = team.sum([self.nats, float(self.positions), float(self.pairs)])
-        return replace(self, nats=nats, positions=int(positions), pairs=int(pairs))
+        return self.with_sums(team.sum(self.sums))
 
 
-def accumulate(model: Llama, batch: list[Row], supervised: int, under_way: StepState, team: SingleProcess) -> None:
+def accumulate(
+    model: Llama,
+    batch: list[Row],
+    units: int,
+    under_way: StepState,
+    team: SingleProcess,
+    objective: Objective = NEXT_TOKEN,
+) -> None:
     """Adds the gradient of one batch, of which this process takes its share of the rows.
 
-    supervised: S, of the whole step
+    units: of the whole step
     """
     started = time.perf_counter()
-    rows = team.share(batch)
-    nats, positions = batch_loss(model, rows)
-    (nats / supervised).backward()
-    under_way.nats += nats.item()
-    under_way.positions += positions
-    under_way.pairs += positions * max(map(len, rows), default=0)
+    loss = objective(model, team.share(batch))
+    (loss.nats / units).backward()
+    under_way.nats += loss.nats.item()
+    under_way.positions += loss.positions
+    under_way.pairs += loss.pairs
+    before = under_way.measured or (0.0,) * len(loss.measured)
+    under_way.measured = tuple(map(sum, zip(before, loss.measured, strict=True)))
     under_way.batch += 1
     under_way.seconds += time.perf_counter() - started
 
@@ -72,25 +133,37 @@ def batch_loss(model: Llama, rows: list[Row]) -> tuple[Tensor, int]:
 
 
 def finish(
-    batches: StepBatches, under_way: StepState, optimizer: AdamW, rate: float, clip: float, team: SingleProcess
+    batches: StepBatches,
+    under_way: StepState,
+    optimizer: AdamW,
+    rate: float,
+    clip: float,
+    team: SingleProcess,
+    objective: Objective = NEXT_TOKEN,
 ) -> dict[str, Any]:
     """The update, and what the step measured: nats a supervised token, gradient norm before clipping, tokens, seconds.
+
+    Of another objective the loss is that of a unit, and its `measures` are means over units.
 
     `positions` are those computed, filling among them: the share of filling is 1 - tokens / positions; `pairs` are the
     sum of T^2 over rows of T positions. clip: 0 for none. A step that is not finite is "skipped": its row says so, and
     nothing has changed.
     """
     started = time.perf_counter()
-    supervised = sum(row.supervised for batch in batches for row in batch)
+    units = sum(map(objective.units, batches))
     whole = under_way.summed(team)
     norm = team.clip(optimizer.parameters.values(), clip or math.inf)
     finite = math.isfinite(whole.nats) and math.isfinite(norm)
     if finite:
         optimizer.step(rate)
     row: dict[str, Any] = {
-        "loss": whole.nats / supervised if finite else None,
+        "loss": whole.nats / units if finite else None,
+        **{
+            name: value / units if finite else None
+            for name, value in zip(objective.measures, whole.measured, strict=True)
+        },
         "grad_norm": norm if finite else None,
-        "supervised_tokens": supervised,
+        "supervised_tokens": sum(row.supervised for batch in batches for row in batch),
         "tokens": sum(len(row) for batch in batches for row in batch),
         "positions": whole.positions,
         "pairs": whole.pairs,
@@ -100,7 +173,11 @@ def finish(
 
 
 def first_non_finite(
-    model: Llama, batches: StepBatches, parameters: Mapping[str, nn.Parameter], team: SingleProcess
+    model: Llama,
+    batches: StepBatches,
+    parameters: Mapping[str, nn.Parameter],
+    team: SingleProcess,
+    objective: Objective,
 ) -> str:
     """Where a step first stopped being finite: the first layer whose output is not, or else whose gradient is not.
 
@@ -119,7 +196,7 @@ def first_non_finite(
     try:
         with torch.no_grad():
             for batch in batches:
-                batch_loss(model, team.share(batch))
+                objective(model, team.share(batch))
     finally:
         for hook in hooks:
             hook.remove()

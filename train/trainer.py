@@ -23,6 +23,7 @@ from lowrank.model.llama import Llama
 
 from .assemble import (
     new_adapter,
+    new_objective,
     new_optimizer,
     parameters_sha256,
     path_differences,
@@ -123,6 +124,7 @@ class Trainer:
         self.paths = products_of(model)
         self.identity = identity(model, examples, config)
         self.counter = new_adapter(model, config)
+        self.objective = new_objective(config)
         if config.adapter.from_:
             self.identity["adapter.from"] = parameters_sha256(adapter_parameters(model, config.adapter.name))
         self.team.shard_model(model)
@@ -176,18 +178,19 @@ class Trainer:
         """One step, from where it is under way."""
         run = self.config.run
         signals = signals or StopSignals()
-        supervised = sum(row.supervised for batch in batches for row in batch)
+        units = sum(map(self.objective.units, batches))
         recompute = self.model.norm.ops
         kept = recompute.hooks if isinstance(recompute, SelectiveOps) else nullcontext
         while self.under_way.batch < len(batches):
             batch = self.under_way.batch
             self.counter.batch = (number * run.accumulate + batch) * self.team.size + self.team.rank
             with kept():
-                accumulate(self.model, batches[batch], supervised, self.under_way, self.team)
+                accumulate(self.model, batches[batch], units, self.under_way, self.team, self.objective)
             if self.under_way.batch < len(batches):
                 self._pause(signals, is_due=False)
         rate = self.phases[-1].rate(number)
-        measured = finish(batches, self.under_way, self.optimizer, rate, self.config.optimizer.clip, self.team)
+        clip = self.config.optimizer.clip
+        measured = finish(batches, self.under_way, self.optimizer, rate, clip, self.team, self.objective)
         self.log.append({"step": number + 1, "lr": rate, **measured})
         self._skip(batches, measured)
         self.cursor, self.under_way = Cursor(number + 1), StepState()
@@ -235,7 +238,7 @@ class Trainer:
             return
         self.skipped += 1
         if self.skipped > self.config.optimizer.max_skipped:
-            source = first_non_finite(self.model, batches, self.parameters, self.team)
+            source = first_non_finite(self.model, batches, self.parameters, self.team, self.objective)
             raise FloatingPointError(
                 f"step {self.log[-1]['step']}: {source} is not finite, {self.skipped} steps in a row (optimizer."
                 f"max_skipped = {self.config.optimizer.max_skipped}): the hat is as it was before them"
@@ -247,7 +250,7 @@ class Trainer:
         """The held-out loss, where it is time; whether it is the best so far, whose hat is then kept."""
         if self.held_out is None or not self.held_out.due(self.cursor.step, self.steps):
             return False
-        row = self.held_out.measure(self.model, self.cursor.step, self.team)
+        row = self.held_out.measure(self.model, self.cursor.step, self.team, self.objective)
         self.log[-1]["held_out_loss"] = row["loss"]
         watch.held_out(row)
         improved = self.best is None or row["loss"] < self.best[0]
@@ -279,14 +282,13 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         half = self.under_way
-        sums = [half.nats, half.positions, half.pairs]
         options = layer_configs(self.model, self.config.adapter.name)
         return {
             "identity": self.identity,
             "phases": [phase.to_json() for phase in self.phases],
             "paths": self.paths,
             "optimizer_steps": self.optimizer.steps,
-            "under_way": {"seconds": half.seconds, "each": self.team.all_gather(sums)},
+            "under_way": {"seconds": half.seconds, "each": self.team.all_gather(half.sums)},
             "log": self.log,
             "skipped": self.skipped,
             "best": self.best,
@@ -313,10 +315,9 @@ class Trainer:
         self._restore_phases(state, path)
         if self.team.first and (other := path_differences(state.get("paths", self.paths), self.paths)):
             print(f"resume: {path.name} was computed on other paths, so bits will differ: {other}")
-        mine = self.team.share(state["under_way"]["each"])
-        nats, positions, pairs = (sum(column) for column in zip([0.0, 0.0, 0.0], *mine, strict=True))
-        seconds = state["under_way"]["seconds"]
-        self.under_way = StepState(state["cursor"][1], nats, int(positions), int(pairs), seconds)
+        each, seconds = state["under_way"]["each"], state["under_way"]["seconds"]
+        columns = zip([0.0] * len(each[0]), *self.team.share(each), strict=True)
+        self.under_way = StepState(state["cursor"][1], seconds=seconds).with_sums([sum(column) for column in columns])
         self.log, self.skipped, self.best = state["log"], state["skipped"], state["best"]
         self.optimizer.steps = state["optimizer_steps"]
         if self.under_way.batch:

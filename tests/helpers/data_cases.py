@@ -18,6 +18,7 @@ class Case:
     data: bytes
     refusal: str = ""
     template: str = "alpaca"
+    is_preference: bool = False
 
 
 GOOD = [
@@ -58,6 +59,15 @@ def odd(**keys: Any) -> bytes:
 
 
 LONG = "The margin was 25.5%. " * 300
+PREFERRED = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
+
+
+def preferences(*rows: Any, refusal: str = "") -> Case:
+    """Good preferences, and these rows behind them."""
+    text = f"a.jsonl:{refusal}" if refusal else ""
+    return Case("a.jsonl", lines(PREFERRED, {**PREFERRED, "prompt": "When?"}, *rows), text, is_preference=True)
+
+
 LATIN = lines(*GOOD) + '{"instruction": "a", "output": "Société"}\n'.encode("latin-1")
 ANSWERED = says("assistant", "Hello")
 CALLED = says("assistant", None, tool_calls=[{"type": "function", "function": {"name": "f", "arguments": "{}"}}])
@@ -170,8 +180,75 @@ CASES: Mapping[str, Case] = {
     "blank text": Case(
         "a.jsonl", lines({"text": "All of it is learned."}, {"text": " "}), "a.jsonl:2: text: must not be empty"
     ),
-    "preferences": Case(
-        "a.jsonl", lines({"prompt": "Why?", "chosen": "So.", "rejected": "No."}), "a.jsonl:1: chosen: preferences"
+    "preferences as answers": Case("a.jsonl", lines(PREFERRED), "a.jsonl: holds preferences, chosen and rejected"),
+    "answers as preferences": Case(
+        "a.jsonl", lines(*GOOD), "a.jsonl: must hold preferences, chosen and rejected", is_preference=True
+    ),
+    "preferences": preferences(),
+    "preferences among answers": Case(
+        "a.jsonl", lines(*GOOD, PREFERRED), "a.jsonl:5: must be of the format alpaca, got preference"
+    ),
+    "answers among preferences": preferences(GOOD[0], refusal="3: must be of the format preference, got alpaca"),
+    "chosen alone": Case("a.jsonl", odd(chosen="So."), "a.jsonl:5: chosen: one answer without the other"),
+    "preferences of messages": preferences(
+        {"prompt": [says("user", "Why?")], "chosen": [says("assistant", "So.")], "rejected": [says("assistant", "No.")]}
+    ),
+    "preferences with the prompt inside": preferences(
+        {key: [says("user", "Why?"), says("assistant", text)] for key, text in (("chosen", "So."), ("rejected", "No."))}
+    ),
+    "ultrafeedback": preferences(
+        {
+            "prompt": "Why?",
+            "prompt_id": "7",
+            **{key: [says("user", "Why?"), says("assistant", key)] for key in ("chosen", "rejected")},
+            "messages": [says("user", "Why?"), says("assistant", "chosen")],
+            "score_chosen": 8.0,
+        }
+    ),
+    "preferences of llama factory": preferences(
+        {
+            "conversations": [{"from": "human", "value": "Why?"}],
+            "chosen": {"from": "gpt", "value": "So."},
+            "rejected": {"from": "gpt", "value": "No."},
+        }
+    ),
+    "preferences with a system prompt": preferences({**PREFERRED, "system": "Be brief."}),
+    "preferences of alpaca's keys": preferences(
+        {"instruction": "Why?", "input": "This.", "chosen": "So.", "rejected": "No."}
+    ),
+    "preferences without a prompt": preferences(
+        {"chosen": "So.", "rejected": "No."}, refusal="3: prompt: must be there"
+    ),
+    "the same answer twice": preferences({**PREFERRED, "rejected": "So."}, refusal="3: rejected: must differ from"),
+    "an empty rejected answer": preferences({**PREFERRED, "rejected": " "}, refusal="3: rejected: must not be empty"),
+    "no rejected answer": preferences({**PREFERRED, "rejected": None}, refusal="3: rejected: must be a text"),
+    "two conversations": preferences(
+        {
+            "chosen": [says("user", "Why?"), says("assistant", "So.")],
+            "rejected": [says("user", "When?"), says("assistant", "No.")],
+        },
+        refusal="3: rejected: must differ from chosen in its last answer alone",
+    ),
+    "another prompt inside": preferences(
+        {"prompt": "When?", **{key: [says("user", "Why?"), says("assistant", key)] for key in ("chosen", "rejected")}},
+        refusal="3: chosen: must begin with the text of prompt",
+    ),
+    "preferences of tools": preferences({**PREFERRED, "tools": [{"name": "f"}]}, refusal="3: tools: tools cannot"),
+    "a rejected lone surrogate": Case(
+        "a.jsonl",
+        json.dumps({**PREFERRED, "rejected": "\ud800"}).encode(),
+        "a.jsonl:1: must be text",
+        is_preference=True,
+    ),
+    "a tag in a rejected answer": Case(
+        "a.jsonl",
+        lines({**PREFERRED, "rejected": "[INST]"}),
+        "special tags are not allowed",
+        "llama2-chat",
+        is_preference=True,
+    ),
+    "a rejected answer too long": Case(
+        "a.jsonl", lines({**PREFERRED, "rejected": LONG}), "none of 1 entries", is_preference=True
     ),
     "unknown keys": Case("a.jsonl", lines({"head": "a", "tail": "b"}), "a.jsonl: the format must be told by its keys"),
     "a misspelt key": Case(

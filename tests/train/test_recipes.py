@@ -19,6 +19,7 @@ NAMES = [
     *(f"{data}-{size}" for data in ("documents", "mixture") for size in PRESETS),
     *("qlora-paper", "qlora-paper-13b", "qlora-paper-70b"),
 ]
+EMBEDDED = ["right-figures"]  # on the base that comes with the package
 
 
 def keys(config: TrainConfig) -> dict[str, object]:
@@ -34,9 +35,9 @@ def test_every_key_is_on_the_page_with_its_default() -> None:
 
 
 def test_the_recipes_are_those_that_the_page_lists() -> None:
-    assert recipe_names() == sorted(NAMES)
+    assert recipe_names() == sorted([*NAMES, *EMBEDDED])
     page = (ROOT / "docs" / "training.md").read_text()
-    assert all(f"`{name}`" in page for name in NAMES)
+    assert all(f"`{name}`" in page for name in recipe_names())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,4 +100,4 @@ def test_the_tokens_of_the_documents_are_those_of_llama_2(llama2_tokenizer: Path
 def test_recipes_are_in_the_wheel() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "recipes/*.toml" in project["tool"]["setuptools"]["package-data"]["lowrank.train"]
-    assert json.dumps(sorted(path.name for path in RECIPES.iterdir())).count(".toml") == len(NAMES)
+    assert json.dumps(sorted(path.name for path in RECIPES.iterdir())).count(".toml") == len(recipe_names())

@@ -21,15 +21,19 @@ def training_flops(model: ModelConfig, config: TrainConfig, positions: int, pair
         4 P + 6 p a position        6 L D a pair, T^2 / 2 of them in a row        4 V D a supervised token
 
     The frozen weights have no gradient, so their backward pass is one product, not two; attention's is two for one.
-    Everything recomputed is forward work again.  positions, pairs (the sum of T^2 over rows), supervised: of a step,
+    Everything recomputed is forward work again, and so is the reference of a preference loss.
+    positions, pairs (the sum of T^2 over rows), supervised: of a step,
     or of as many as are wanted.
     """
     linears, attention = linear_parameters(model), 2 * model.n_layers * model.dim
     hat = adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
-    again = config.run.recompute == "full"
-    by_position = (2 + again) * 2 * linears + (3 + again) * 2 * hat
+    reference = bool(config.preference.loss)
+    again = (config.run.recompute == "full") + reference
+    hat_again = again - (reference and not config.adapter.from_)
+    by_position = (2 + again) * 2 * linears + (3 + hat_again) * 2 * hat
     by_pair = (3 + again) * attention
-    return float(positions * by_position + pairs * by_pair + supervised * 4 * model.vocab_size * model.dim)
+    head = (2 + reference) * 2 * model.vocab_size * model.dim
+    return float(positions * by_position + pairs * by_pair + supervised * head)
 
 
 def peak_bytes(device: torch.device) -> int:

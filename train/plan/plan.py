@@ -14,7 +14,7 @@ from lowrank.adapters.accounting import Item, adapter_parameters, base_items, mo
 from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.open_base import no_tokenizer_reason, open_base
 from lowrank.data.encoding.batching import Example
-from lowrank.data.encoding.packing import Row
+from lowrank.data.encoding.packing import Row, computed_rows
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 from lowrank.model.config import PRESETS, ModelConfig
 
@@ -133,7 +133,8 @@ def _counted(config: TrainConfig, examples: Sequence[Example]) -> tuple[Counts, 
 
 
 def _shape(batch: Sequence[Row]) -> BatchShape:
-    return BatchShape(len(batch), max(map(len, batch)), sum(row.supervised for row in batch))
+    rows = computed_rows(batch)
+    return BatchShape(len(rows), max(map(len, rows)), sum(row.supervised for row in rows))
 
 
 def _stated(config: TrainConfig) -> tuple[Counts, BatchShape]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arguments import add_verb
 from . import check as data_check
-from . import import_examples, kind, mixture, show
+from . import import_examples, kind, mixture, show, spoil
 
 
 def add(verbs: Any) -> None:
@@ -44,6 +44,7 @@ def add(verbs: Any) -> None:
     import_examples.add(kinds)
     kind.add(kinds)
     show.add(kinds)
+    spoil.add(kinds)
 
 
 def run_documents(args: argparse.Namespace) -> int:

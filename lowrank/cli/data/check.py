@@ -41,6 +41,9 @@ def add(sets: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]  # 
         metavar="N",
         help="longer entries are left out (default: %(default)s)",
     )
+    parser.add_argument(
+        "--preference", action="store_true", help="of a file for a recipe with preference.loss: chosen and rejected"
+    )
     parser.add_argument("--json", action="store_true", help="print every fault and note as JSON")
     parser.set_defaults(run=run)
 
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line a kind of fault and of note: a fault makes a row unusable, a note does not."""
     from ...data.imports.examples import read_examples, summary
 
-    read = read_examples(args.file, args.template, args.format)
+    read = read_examples(args.file, args.template, args.format, is_preference=args.preference)
     too_long, is_refused = lengths(read, find_tokenizer(args.tokenizer), args.template, args.max_tokens)
     notes = [*too_long, *row_notes(read)]
     if args.json:
@@ -79,10 +82,10 @@ def to_json(read: "Examples", notes: "list[Fault]", is_refused: bool) -> dict[st
 
 def lengths(read: "Examples", tokenizer: "Tokenizer", template: str, max_tokens: int) -> "tuple[list[Fault], bool]":
     """A note for each entry that training leaves out, and if it leaves out all and so refuses the file."""
-    from ...data.encoding.batching import encode
+    from ...data.encoding.batching import encode, longest_sequence
     from ...data.imports.examples import Fault
 
-    sizes = [len(encode(said, tokenizer, template)) for said in read.conversations]
+    sizes = [longest_sequence(encode(said, tokenizer, template)) for said in read.conversations]
     notes = [
         Fault(place, f"must have at most {max_tokens} tokens to be learned", str(size))
         for place, size in zip(read.places, sizes, strict=True)
@@ -99,7 +102,7 @@ def row_notes(read: "Examples") -> "Iterator[Fault]":
         yield Fault("1", f"nothing is learned from the key {key!r}", f"{count} row{'s' if count > 1 else ''} with it")
     seen: Counter[object] = Counter()
     for place, said in zip(read.places, read.conversations, strict=True):
-        seen[content := (said.system, said.turns)] += 1
+        seen[content := (said.system, said.turns, said.rejected)] += 1
         if seen[content] == 2:
             yield Fault(place, "a row that is there twice is learned twice")
     for place, entry in read.entries.items():

@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
     max_tokens, row_length = read_limits(args)
     tokenizer = find_tokenizer(args.tokenizer)
-    examples = [encode(said, tokenizer, args.template) for said in read_conversations(args.file, args.template)]
+    conversations = read_conversations(args.file, args.template)
+    examples = [encode(one, tokenizer, args.template) for said in conversations for one in said.alternatives]
     totals = count(examples, max_tokens, row_length)
     rows = choose(examples, tokenizer, max_tokens, args)
     if args.html:

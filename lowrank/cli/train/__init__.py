@@ -123,8 +123,11 @@ def tell(hat: Path, rows: list[dict[str, Any]], parameters: int, as_json: bool) 
         figures = {"steps": len(rows), "skipped": skipped, "parameters": parameters, "filling": filling}
         print(json.dumps({"hat": str(hat), "first_loss": losses[0], "last_loss": losses[-1], **figures}))
         return 0
+    of = (
+        f"a pair, {rows[-1]['reward_accuracy'] or 0:.0%} right at last," if "reward_accuracy" in rows[-1] else "a token"
+    )
     print(
-        f"{hat}: loss {losses[0]:.3f} -> {losses[-1]:.3f} nats a token in {len(rows)} steps"
+        f"{hat}: loss {losses[0]:.3f} -> {losses[-1]:.3f} nats {of} in {len(rows)} steps"
         f"{f' ({skipped} skipped)' if skipped else ''}, {parameters:,} parameters, "
         f"{filling:.1%} of the positions filling"
     )

@@ -1,6 +1,7 @@
 """Financial documents and the records that they state.
 
 document      a seeded record, and the Markdown document that states it
+spoiled   documents with figures spoiled on purpose, as the worse of two answers
 document_set  the set on disk
 kind          a kind of document: its fields, sections and wordings
 kind_file     kinds as TOML files: reading and checks

@@ -37,13 +37,42 @@ class Example:
         return len(self.tokens)
 
 
+@dataclass(frozen=True)
+class PreferencePair(Example):
+    """Two answers to one prompt: the tokens and labels of the chosen sequence, and behind them the rejected one's.
+
+    cut  the number of tokens of the chosen sequence
+    """
+
+    cut: int
+
+    @property
+    def chosen(self) -> Example:
+        """The sequence that is preferred."""
+        return Example(self.id, self.tokens[: self.cut], self.labels[: self.cut])
+
+    @property
+    def rejected(self) -> Example:
+        """The sequence that the chosen one is preferred to."""
+        return Example(self.id, self.tokens[self.cut :], self.labels[self.cut :])
+
+
+def longest_sequence(example: Example) -> int:
+    """Tokens of an example, of a pair those of the longer of its two: what a limit on tokens is about."""
+    return max(example.cut, len(example) - example.cut) if isinstance(example, PreferencePair) else len(example)
+
+
 def encode(conversation: Conversation, tokenizer: Tokenizer, template: str) -> Example:
     """The parts of a conversation, each tokenized separately as in generation.
 
     What is asked stands behind begin-of-text, an answer before end-of-text; with the model's own chat template, as
-    `ChatTemplate` has it. Raises ValueError naming the conversation that has nothing to learn, or a text that the
-    template refuses.
+    `ChatTemplate` has it. A preference becomes a `PreferencePair`. Raises ValueError naming the conversation that has
+    nothing to learn, or a text that the template refuses.
     """
+    if conversation.rejected is not None:
+        better, worse = (encode(alternative, tokenizer, template) for alternative in conversation.alternatives)
+        both = (better.tokens + worse.tokens, better.labels + worse.labels)
+        return PreferencePair(conversation.id, *both, cut=len(better))
     try:
         if template == CHAT and not conversation.is_text:
             check_learnable(conversation, template)
@@ -77,8 +106,8 @@ def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[
 
     A cut answer would teach to stop early, or never.
     """
-    kept = [example for example in examples if len(example) <= max_tokens]
-    dropped = [example for example in examples if len(example) > max_tokens]
+    kept = [example for example in examples if longest_sequence(example) <= max_tokens]
+    dropped = [example for example in examples if longest_sequence(example) > max_tokens]
     return kept, dropped
 
 

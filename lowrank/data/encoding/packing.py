@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batching import Example, collate
+from .batching import Example, PreferencePair, collate
 
 FILLING = -1
 
@@ -35,6 +35,15 @@ class Row:
 def rows_of_one(examples: Sequence[Example]) -> list[Row]:
     """Every example in a row of its own."""
     return [Row((example,)) for example in examples]
+
+
+def computed_rows(rows: Sequence[Row]) -> list[Row]:
+    """Rows as they are computed: of a pair, which is chosen and rejected, one each."""
+    found: list[Row] = []
+    for row in rows:
+        pairs = [one for one in row.examples if isinstance(one, PreferencePair)]
+        found += rows_of_one([one for pair in pairs for one in (pair.chosen, pair.rejected)]) or [row]
+    return found
 
 
 def pack(examples: Sequence[Example], length: int) -> list[Row]:

@@ -12,7 +12,7 @@ One name more, CHAT, is the model's own chat template: its text comes with the t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +40,30 @@ class Turn:
 class Conversation:
     """A training example: turns, and the system prompt before the first of them.
 
-    is_text  true for a text that answers no prompt: the output of its one turn, which no template is put around
+    is_text   true for a text that answers no prompt: the output of its one turn, which no template is put around
+    rejected  an answer to the last prompt that is worse than its output; None where there is no preference
     """
 
     id: str
     turns: tuple[Turn, ...]
     system: str = ""
     is_text: bool = False
+    rejected: str | None = None
+
+    @property
+    def alternatives(self) -> tuple["Conversation", ...]:
+        """The chosen and the rejected conversation of a preference, the last answer of each learned and no other.
+
+        Of a conversation that is no preference, itself.
+        """
+        if self.rejected is None:
+            return (self,)
+        given = tuple(replace(turn, learned=False) for turn in self.turns[:-1])
+        last = replace(self.turns[-1], learned=True)
+        return tuple(
+            replace(self, turns=(*given, replace(last, output=answer)), rejected=None)
+            for answer in (last.output, self.rejected)
+        )
 
 
 @dataclass(frozen=True)
@@ -204,6 +221,10 @@ def check_learnable(conversation: Conversation, template: str) -> None:
 
     What the model's own refuses shows when it is used.
     """
+    if conversation.rejected is not None:
+        for alternative in conversation.alternatives:
+            check_learnable(alternative, template)
+        return
     answers = [turn.output for turn in conversation.turns if turn.output is not None]
     if not answers or not all(answer.strip() for answer in answers):
         raise ValueError("output must not be empty: there is nothing to learn")

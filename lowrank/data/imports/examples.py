@@ -11,7 +11,7 @@ from pathlib import Path
 from ..documents.document import Entry
 from ..encoding.template import Conversation, check_learnable
 from .files import read_items
-from .formats import conversation, detect, fits, format_of, unread_keys, unwrap
+from .formats import PREFERENCE, conversation, detect, fits, format_of, unread_keys, unwrap
 from .item import Item
 
 PLACES = 5  # that a summary names
@@ -64,15 +64,23 @@ class Examples:
     unread: Counter[str] = field(default_factory=Counter)
 
 
-def read_examples(path: Path, template: str, format: str | None = None) -> Examples:
+def read_examples(
+    path: Path, template: str, format: str | None = None, *, is_preference: bool | None = None
+) -> Examples:
     """The rows of a file in one of FORMATS.
 
     template  the name of the one that they are learned in
     format    None: the one whose keys most rows have
-    Raises ValueError, one line, for a file that cannot be read as a whole.
+    is_preference  True if preferences are to be learned, False if answers are, None if either will do
+    Raises ValueError, one line, for a file that cannot be read as a whole, and for preferences where answers are to be
+    learned, or the other way round.
     """
     items = unwrap(read_items(path), path)
     read = Examples(path, format or detect(items, str(path)), len(items))
+    if is_preference is False and read.format == PREFERENCE:
+        raise ValueError(f"{path}: holds preferences, chosen and rejected, which are learned with preference.loss")
+    if is_preference and read.format != PREFERENCE:
+        raise ValueError(f"{path}: must hold preferences, chosen and rejected, for preference.loss, got {read.format}")
     for item in items:
         try:
             said = _learnable(read, item, template)
@@ -136,6 +144,7 @@ def _learnable(read: Examples, item: Item, template: str) -> Conversation:
         said.id,
         said.system,
         *(text for t in said.turns for text in (t.instruction, t.input, t.output or "")),
+        said.rejected or "",
     ):
         text.encode()
     check_learnable(said, template)

@@ -7,6 +7,7 @@
     alpaca    {"instruction": ..., "input": ..., "output": ...}
     prompt    {"prompt": ..., "completion": ...}, or question and answer, query and response
     text      {"text": ...}                                                        learned whole, without a prompt
+    preference  {"prompt": ..., "chosen": ..., "rejected": ...}                    see `preferences`
 
 `system` may stand beside turns and prompts, `history` beside prompts. A key that would change what is learned and is
 not understood is refused; any other key is left alone and told.
@@ -21,6 +22,7 @@ from typing import Any
 from ..documents.document import Entry
 from ..encoding.template import Conversation, Turn
 from .item import Item
+from .preferences import CHOSEN, REJECTED, answers_as_texts, answers_in_turns, prompt_key
 from .turns import read_turns, shown, text_of
 
 ASKED = ("instruction", "prompt", "question", "query")
@@ -32,20 +34,23 @@ DOCUMENT = ("letter", "document", "output", "text")
 REFUSED = {
     **dict.fromkeys(("tools", "functions"), "tools cannot be learned here"),
     **dict.fromkeys(("images", "image", "videos", "audios"), "texts alone can be learned"),
-    **dict.fromkeys(("chosen", "rejected"), "preferences are no answers to learn"),
+    **dict.fromkeys((CHOSEN, REJECTED), "one answer without the other is no preference"),
 }
+
+PREFERENCE = "preference"
 
 # Format -> the keys of which a row needs one of each group. The order matters: an entry has an instruction too.
 FORMATS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "entry": (("facts",), ("kind", "instruction", "required_sections")),
     "facts": (("facts",),),
+    PREFERENCE: ((CHOSEN,), (REJECTED,)),
     "sharegpt": (("conversations",),),
     "chat": (("messages",),),
     "alpaca": (("instruction",),),
     "prompt": (("prompt", "question", "query"),),
     "text": (("text",),),
 }
-FOREIGN = tuple(format for format in FORMATS if format != "entry")
+FOREIGN = tuple(format for format in FORMATS if format not in ("entry", PREFERENCE))  # that may become entries
 READ = {
     "sharegpt": ("conversations", *SYSTEM),
     "chat": ("messages", *SYSTEM),
@@ -126,16 +131,32 @@ def conversation(format: str, data: Any, id: str) -> Conversation:
     if format == "facts":
         raise ValueError("facts: must be imported first, got a record and its document")
     for key, reason in REFUSED.items():
-        if data.get(key):
+        if data.get(key) and not (format == PREFERENCE and key in (CHOSEN, REJECTED)):
             raise ValueError(f"{key}: {reason}, got {shown(data[key])}")
     if data.get("weight") not in (None, 1):
         raise ValueError(f"weight: must be 1 for a whole row, got {shown(data['weight'])}")
     id = data["id"] if isinstance(data.get("id"), str) else id
+    if format == PREFERENCE:
+        return _preference(data, id)
     if format == "text":
         text = _filled(data, "text")
         return Conversation(id, (Turn("", output=text),), is_text=True)
     system, turns = read_turns(data.get(_turns_key(format)), _turns_key(format)) if format in READ else _asked(data)
     return Conversation(id, turns, _system(data, system))
+
+
+def _preference(data: Mapping[str, Any], id: str) -> Conversation:
+    """The conversation with the chosen answer, and the rejected one beside it."""
+    asked = prompt_key(data, ASKED)
+    if isinstance(data[CHOSEN], str) and asked is not None and isinstance(data[asked], str):
+        chosen, rejected = answers_as_texts(data)
+        others = {key: value for key, value in data.items() if key not in ANSWERED}
+        system, turns = _asked({**others, ANSWERED[0]: chosen})
+    else:
+        (system, turns), rejected = answers_in_turns(data, asked)
+    if rejected == turns[-1].output:
+        raise ValueError(f"{REJECTED}: must differ from {CHOSEN}, got the same answer twice")
+    return Conversation(id, turns, _system(data, system), rejected=rejected)
 
 
 def _turns_key(format: str) -> str:
@@ -204,10 +225,11 @@ def unread_keys(format: str, data: Mapping[str, Any]) -> Iterable[str]:
     """The keys of a row that nothing is learned from, without those that have no value."""
     if format == "entry":  # which has no unknown keys
         return ()
+    own = (CHOSEN, REJECTED, prompt_key(data, ASKED)) if format == PREFERENCE else (_present(data, ANSWERED),)
     read = READ.get(format) or (
         _present(data, ASKED),
         _present(data, ABOUT),
-        _present(data, ANSWERED),
+        *own,
         "history",
         *SYSTEM,
     )
@@ -221,8 +243,8 @@ def exchange(format: str, data: Mapping[str, Any]) -> Exchange:
     Raises ValueError for anything but one prompt with its answer.
     """
     said = conversation(format, data, "")
-    if len(said.turns) != 1 or said.is_text:
-        got = "a text" if said.is_text else len(said.turns)
+    if len(said.turns) != 1 or said.is_text or said.rejected is not None:
+        got = "a text" if said.is_text else len(said.turns) if said.rejected is None else "two answers"
         raise ValueError(f"must be one prompt and its answer, got {got}")
     turn = said.turns[0]
     prompt = f"{turn.instruction.strip()}\n\n{turn.input.strip()}".strip()

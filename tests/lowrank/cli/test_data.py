@@ -206,3 +206,16 @@ def test_our_own_entries_need_no_import(data: Run, tmp_path: Path) -> None:
     assert status == 2 and err[0].endswith(
         "must be one of facts, sharegpt, chat, alpaca, prompt, text, got entries, which need no import"
     )
+
+
+def test_spoiled_documents_are_preferences_that_a_check_takes(data: Run, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", make_documents(10, seed=7, split="train"))
+    status, out, _ = data("spoil", tmp_path / "train.jsonl", tmp_path / "spoiled.jsonl")
+    assert status == 0
+    assert out == [f"{tmp_path / 'spoiled.jsonl'}: 37 preferences: 10 by label, 10 by digit, 10 by scale, 7 by period"]
+    status, out, _ = data("check", tmp_path / "spoiled.jsonl", "--preference")
+    assert status == 0 and out[-1].endswith("preference, 37 examples, 0 wrong, 0 notes")
+    status, _, err = data("check", tmp_path / "spoiled.jsonl")
+    assert status == 2 and err[0].endswith("which are learned with preference.loss")
+    status, out, _ = data("show", tmp_path / "spoiled.jsonl", "--n", 1)
+    assert status == 0 and out[-1]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from data_cases import CASES, CHAT, GOOD, lines
+from data_cases import CASES, CHAT, GOOD, Case, lines
 
 from lowrank.cli import main
 from lowrank.data.imports.examples import Fault, read_examples, summary
@@ -13,9 +13,11 @@ from lowrank.train.config import TrainConfig
 from lowrank.train.data import read_run_data
 
 
-def train_refusal(path: Path, template: str, tokenizer: Tokenizer) -> str:
+def train_refusal(path: Path, case: Case, tokenizer: Tokenizer) -> str:
     """The line by which a training run refuses a file, "" if it takes it."""
-    config = TrainConfig.from_dict({"data": {"train": str(path), "template": template}})
+    preference = {"loss": "dpo"} if case.is_preference else {}
+    data = {"train": str(path), "template": case.template}
+    config = TrainConfig.from_dict({"data": data, "preference": preference})
     try:
         read_run_data(config, tokenizer)
     except ValueError as error:
@@ -30,8 +32,9 @@ def test_check_refuses_exactly_what_train_refuses(
     case = CASES[name]
     monkeypatch.chdir(tmp_path)
     Path(case.name).write_bytes(case.data)
-    refusal = train_refusal(Path(case.name), case.template, tokenizer)
-    status = main(["data", "check", case.name, "--template", case.template])
+    refusal = train_refusal(Path(case.name), case, tokenizer)
+    kind = ["--preference"] if case.is_preference else []
+    status = main(["data", "check", case.name, "--template", case.template, *kind])
     told = capsys.readouterr()
     assert (status != 0) == bool(refusal) == bool(case.refusal), (refusal, told.out)
     assert case.refusal in refusal and "\n" not in refusal
