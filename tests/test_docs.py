@@ -55,6 +55,7 @@ NOT_RUN = (
     (r"^lowrank bench kernels( --peers| --device|$)", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/cli/test_data.py"),
     (r"^lowrank data kind", "needs a reader's own documents; run by tests/lowrank/data/drafting/test_draft.py"),
+    (r"^lowrank train right-figures", "needs a hat; run from one by tests/train/test_preference.py"),
     (r"^lowrank inspect", "run by tests/lowrank/cli/test_inspect.py"),
     (r"^torchrun", "needs several GPUs; on the CPU by tests/train/parallel/test_torchrun.py"),
     (r"^python -m lowrank\.bench", "measures for a minute or more; run by tests/bench"),

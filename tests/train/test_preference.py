@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import lowrank
 from lowrank.adapters import adapter_names, adapter_parameters
 from lowrank.adapters.files import tensor_key
+from lowrank.cli import main
 from lowrank.data.encoding.batching import Example, PreferencePair, collate
 from lowrank.data.encoding.packing import Row, rows_of_one
 from lowrank.model.llama import Llama
@@ -246,6 +247,24 @@ def test_documents_are_preferred_to_their_spoiled_ones(tokenizer: Any, golden: P
     tokens, labels = collate([data.examples[0].chosen, data.examples[0].rejected])  # type: ignore[attr-defined]
     asked = int((labels[0] == -100).nonzero()[-1]) if (labels[0, -1] == -100) else int((labels[0] == -100).sum())
     assert torch.equal(tokens[0, : asked // 2], tokens[1, : asked // 2]) and not torch.equal(tokens[0], tokens[1])
+
+
+def test_the_recipe_goes_on_from_a_hat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = lowrank.load("embedded", "nf4-dq")
+    lowrank.add_adapter(model, "hat", rank=2)
+    lowrank.save_adapter(model, "hat", tmp_path / "hat")
+    words = [
+        f"adapter.from={tmp_path / 'hat'}",
+        f"run.out={tmp_path / 'run'}",
+        "run.max_steps=2",
+        "run.batch=2",
+        "optimizer.warmup=0",
+    ]
+    assert main(["train", "right-figures", *words]) == 0
+    assert "nats a pair, " in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / "hat" / "lowrank.json").read_text())
+    assert record["started_from"]["folder"] == str(tmp_path / "hat")
+    assert record["data"]["rejected"] == "spoiled figures"
 
 
 @pytest.mark.parametrize(

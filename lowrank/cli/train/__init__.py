@@ -123,9 +123,8 @@ def tell(hat: Path, rows: list[dict[str, Any]], parameters: int, as_json: bool) 
         figures = {"steps": len(rows), "skipped": skipped, "parameters": parameters, "filling": filling}
         print(json.dumps({"hat": str(hat), "first_loss": losses[0], "last_loss": losses[-1], **figures}))
         return 0
-    of = (
-        f"a pair, {rows[-1]['reward_accuracy'] or 0:.0%} right at last," if "reward_accuracy" in rows[-1] else "a token"
-    )
+    right = rows[-1].get("reward_accuracy")
+    of = "a token" if right is None else f"a pair, {right:.0%} of the last ones right,"
     print(
         f"{hat}: loss {losses[0]:.3f} -> {losses[-1]:.3f} nats {of} in {len(rows)} steps"
         f"{f' ({skipped} skipped)' if skipped else ''}, {parameters:,} parameters, "

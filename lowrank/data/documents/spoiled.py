@@ -83,7 +83,7 @@ def _places(entry: Entry) -> list[tuple[int, int, str]]:
 
 
 def _spoiled(entry: Entry, key: str, way: str, rng: Random) -> str | None:
-    """What stands in the place of a fact; None if this way has nothing to do with it."""
+    """The text in the place of a fact; None if this way has nothing to do with it."""
     fact = entry.facts[key]
     if fact.is_figure != (way != "period"):
         return None

@@ -234,7 +234,7 @@ def test_any_checkpoint_gives_its_hat(base: Base, examples: list[Example], confi
 class Losses(HeldOut):
     """Held-out losses as they are given."""
 
-    def measure(self, model: object, step: int, team: object) -> dict[str, object]:
+    def measure(self, model: object, step: int, team: object, objective: object) -> dict[str, object]:
         return {"step": step, "loss": next(LOSSES), "samples": []}
 
 
