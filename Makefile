@@ -134,7 +134,7 @@ $(VENV)/installed: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 
 $(VENV)/installed-test: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(without_the_old_name)
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,documents,gguf,tokenizers,eval,lm-eval,docs]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[test,oracles,data,documents,gguf,tokenizers,eval,lm-eval,docs,serve]'
 	touch $@ $(VENV)/installed
 
 clean:

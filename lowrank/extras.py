@@ -35,6 +35,10 @@ EXTRAS = {
         Library("tiktoken", "tiktoken", "Meta's own folders of Llama 3"),
         Library("jinja2", "jinja2", "the model's own chat template"),
     ),
+    "serve": (
+        Library("starlette", "starlette", "`lowrank serve`"),
+        Library("uvicorn", "uvicorn", "`lowrank serve`"),
+    ),
     "tensorboard": (Library("tensorboard", "tensorboard", 'watch.trackers = ["tensorboard"]'),),
     "wandb": (Library("wandb", "wandb", 'watch.trackers = ["wandb"]'),),
     "trackio": (Library("trackio", "trackio", 'watch.trackers = ["trackio"]'),),

@@ -15,6 +15,7 @@ FOLDERS = {name: f"lowrank.{name}" for name in ("kernels", "model", "train", "ev
 # The last word of a dotted name stands for the whole package below it.
 FLOORS = (
     ("lowrank.cli",),
+    ("lowrank.serve",),
     ("lowrank.workflows",),
     ("lowrank.bench",),
     ("lowrank.writing",),

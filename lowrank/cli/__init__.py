@@ -29,14 +29,15 @@ from . import (
     quantize,
     quickstart,
     reproduce,
+    serve,
     train,
 )
 from .arguments import AnyOrderParser
 from .flags import in_flags
 
 VERBS = (
-    *(quickstart, reproduce, fetch, quantize, data, train, eval, generate, inspect, parity, merge, export, bench),
-    doctor,
+    *(quickstart, reproduce, fetch, quantize, data, train, eval, generate, serve, inspect, parity, merge, export),
+    *(bench, doctor),
 )
 
 

@@ -1,0 +1,55 @@
+"""The application: the guard around the routes of OpenAI's API."""
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from .doorkeeper import Doorkeeper
+from .engine import Engine
+from .errors import Refusal
+from .guard import BODY_SECONDS, Guard, Hosts
+from .openai_api import OpenAI
+from .shelf import Shelf
+
+
+def build(
+    shelf: Shelf,
+    engine: Engine,
+    doorkeeper: Doorkeeper,
+    hosts: Hosts,
+    *,
+    most_tokens: int = 1024,
+    tell: Callable[[str], None] = lambda line: None,
+    body_seconds: float = BODY_SECONDS,
+) -> ASGIApp:
+    """The ASGI application of a server.
+
+    most_tokens  the most that a text may have
+    tell         is called with a line for each answer, in which there is no fact, prompt or text
+    """
+    openai = OpenAI(shelf, engine, most_tokens, tell)
+    inner = Starlette(
+        routes=openai.routes(),
+        exception_handlers={Refusal: _refused, HTTPException: _not_found, Exception: _failed},
+    )
+    inner.router.redirect_slashes = False
+    return Guard(inner, hosts, doorkeeper, body_seconds=body_seconds)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return JSONResponse(error.to_json(), error.status, error.headers)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refusal = Refusal(error.status_code, error.detail, code="not_found" if error.status_code == 404 else None)
+    return JSONResponse(refusal.to_json(), refusal.status, dict(error.headers or {}))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse(Refusal(500, "the request could not be answered").to_json(), 500)
