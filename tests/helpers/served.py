@@ -125,10 +125,14 @@ class Endless:
     may_go_on: threading.Event = field(default_factory=threading.Event)
     tokens: int = 0
 
-    def allowed(self, logits: Tensor) -> Tensor:
-        """All tokens but the ends."""
+    def allows(self, token: int) -> bool:
+        """Any token but an end."""
         assert self.may_go_on.wait(WAIT)
         self.tokens += 1
+        return token not in self.eos_ids
+
+    def instead(self, token: int) -> Tensor:
+        """All of them."""
         mask = torch.ones(self.vocab_size, dtype=torch.bool)
         mask[list(self.eos_ids)] = False
         return mask
