@@ -30,7 +30,7 @@ FLOORS = (
     ("lowrank.gguf",),
     ("lowrank.model", "lowrank.kernels"),
     (
-        *("lowrank.atomic_io", "lowrank.cpu_runtime", "lowrank.extras", "lowrank.progress"),
+        *("lowrank.atomic_io", "lowrank.cpu_runtime", "lowrank.extras", "lowrank.folder_lock", "lowrank.progress"),
         *("lowrank.text_file", "lowrank.text_table"),
     ),
 )

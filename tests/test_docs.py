@@ -58,6 +58,7 @@ NOT_RUN = (
     (r"^lowrank train right-figures", "needs a hat; run from one by tests/train/test_preference.py"),
     (r"^lowrank inspect", "run by tests/lowrank/cli/test_inspect.py"),
     (r"^lowrank serve", "runs until it is interrupted; run by tests/lowrank/cli/test_serve.py"),
+    (r"^torchrun.*generate", "run by tests/lowrank/cli/test_generate_out.py"),
     (r"^torchrun", "needs several GPUs; on the CPU by tests/train/parallel/test_torchrun.py"),
     (r"^python -m lowrank\.bench", "measures for a minute or more; run by tests/bench"),
     (r"^lowrank export OUT", "is a form, with names to fill in"),

@@ -43,6 +43,7 @@ class RunData:
     told      lines of text: what was left out, and what else the user may not expect
     skipped   rows that could not be learned: file, place and reason of each
     kinds     name -> the text of its file, of the kinds of document that are not ours
+    learned_kinds  the kinds of the documents that it learns from, ours too
     """
 
     examples: list[Example] = field(default_factory=list)
@@ -51,6 +52,7 @@ class RunData:
     told: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
+    learned_kinds: set[str] = field(default_factory=set)
 
     def write_skipped(self, folder: Path) -> None:
         """The rows that could not be learned, a line each, in SKIPPED; no file if there are none."""
@@ -136,6 +138,8 @@ def _conversations(
         is_train = key == "data.train"
         n, split = (TRAIN_DOCUMENTS, "train") if is_train else (HELD_OUT_DOCUMENTS, "validation")
         entries = make_documents(n, seed=DOCUMENTS_SEED, split=split)
+        if is_train:
+            run.learned_kinds |= KINDS.keys()
         origin = {"made_by": "lowrank", "seed": DOCUMENTS_SEED}
         if is_preference:
             return list(spoiled_preferences(entries, DOCUMENTS_SEED)), {**origin, "rejected": "spoiled figures"}
@@ -170,6 +174,7 @@ def _tell_rows(run: RunData, read: Examples, key: str) -> None:
 def _draft_kinds(run: RunData, read: Examples) -> None:
     """The kinds that no file defines, drafted from their entries: instruction, fields and headings, and no sentence."""
     by_kind: dict[str, list[Entry]] = {}
+    run.learned_kinds |= {entry.kind for entry in read.entries.values()}
     for entry in read.entries.values():
         if entry.kind not in KINDS and entry.kind not in run.kinds:
             by_kind.setdefault(entry.kind, []).append(entry)

@@ -105,6 +105,7 @@ def _train(
         "template": template_entry(config.data.template, tokenizer),
         "data": data.origin,
         **({"kinds": data.kinds} if data.kinds else {}),
+        **({"learned_kinds": sorted(data.learned_kinds)} if data.learned_kinds else {}),
         "tokenizer_sha256": sha256_of(tokenizer.path),
         "seed": config.run.seed,
         **({"started_from": start_of(config)} if config.adapter.from_ else {}),

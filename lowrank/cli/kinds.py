@@ -46,3 +46,18 @@ def chosen_kind(asked: str | None, hats: Iterable[Path]) -> str:
     if name is None or find_kind(name) is None:
         raise ValueError(f"--kind must be FILE.toml, or one of {', '.join((*stored, *KINDS))}, got {asked!r}")
     return name
+
+
+def check_kind(kind: str, hats: Iterable[Path], *, force: bool = False) -> None:
+    """Raises ValueError for a hat that was trained on documents of other kinds alone; `force` takes it all the same.
+
+    A hat that tells no kinds, such as one that was not trained on documents, is of any.
+    """
+    from ..checkpoints.fingerprint import read_record
+
+    for hat in hats:
+        record = read_record(hat)
+        learned = record.get("learned_kinds", [*record.get("kinds", {})])
+        if learned and kind not in learned and not force:
+            known = ", ".join(learned)
+            raise ValueError(f"{hat}: was trained on {known}, and not on {kind!r}: --force takes it all the same")

@@ -7,22 +7,17 @@ stop    asks the process that trains to end after its step, with checkpoint and 
 
 import contextlib
 import fcntl
-import json
 import os
-import shlex
 import shutil
-import socket
-import sys
-import warnings
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lowrank.adapters.files import WEIGHTS_FILE
 from lowrank.adapters.peft_config import CONFIG_FILE
 from lowrank.atomic_io import check_replaceable, write_text
 from lowrank.checkpoints.sidecar_files import RECORD_FILE
+from lowrank.folder_lock import described, lock_file, read_holder
 
 from ..checkpoint import Checkpoints
 
@@ -79,7 +74,9 @@ def locked(out: Path) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"{out}: cannot be made: a file is in its way") from None
     lock = out / LOCK
-    file = _locked_file(lock, out)
+    file = lock_file(
+        lock, lambda holder: f"{out}: {holder} trains into it: wait for it, stop it, or name another run.out"
+    )
     try:
         (out / STOP).unlink(missing_ok=True)
         yield
@@ -116,57 +113,7 @@ def holder_of(out: Path) -> str | None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _described(_read(file))
+        return described(read_holder(file))
     finally:
         os.close(file)
     return None
-
-
-def _locked_file(lock: Path, out: Path) -> int:
-    """The descriptor of the lock, which has this process in it."""
-    while True:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _described(_read(file))
-            os.close(file)
-            raise ValueError(f"{out}: {holder} trains into it: wait for it, stop it, or name another run.out") from None
-        except OSError as error:
-            warnings.warn(f"{out}: this file system has no locks ({error.strerror}): keep other runs out", stacklevel=4)
-        if _is_same(file, lock):
-            break
-        os.close(file)  # another process has removed it between the two calls
-    if left := _read(file):
-        warnings.warn(f"{out}: {_described(left)} left its lock behind and is gone: taken over", stacklevel=4)
-    own = {
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-    }
-    os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(own).encode(), 0)
-    return file
-
-
-def _is_same(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _read(file: int) -> dict[str, Any]:
-    """The process in a lock; {} for none, and for one that was not written whole."""
-    try:
-        values = json.loads(os.pread(file, 1 << 16, 0) or b"{}")
-    except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _described(holder: dict[str, Any]) -> str:
-    if not holder:
-        return "another process"
-    return f"process {holder.get('process')} on {holder.get('host')} (since {holder.get('since')})"

@@ -11,7 +11,7 @@ from ...data.documents.derived import RULES
 from ...data.documents.facts_record import FactsRecord
 from ...data.encoding.template import NAMES
 from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype, file_to_write
-from ..kinds import chosen_kind
+from ..kinds import check_kind, chosen_kind
 from .session import GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--html", type=file_to_write, metavar="FILE", help="a page with every figure linked to its fact"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="a folder: a document a record of --facts, each with its audit"
+    )
+    parser.add_argument("--format", help="of --out: some of md,html,docx (default: md)")
+    parser.add_argument("--batch", type=int, metavar="N", help="of --out: documents at a time (default: 8)")
+    parser.add_argument("--resume", action="store_true", help="of --out: go on with a folder that was interrupted")
     parser.add_argument("--json", action="store_true", help="the texts, and with --facts their figures, as JSON")
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")
@@ -79,6 +85,13 @@ def run(args: argparse.Namespace) -> int:
     from .repl import watch
 
     sampling = read_sampling(args)
+    if args.out is not None:
+        from .bulk import write_documents
+
+        return write_documents(args, sampling)
+    for name in ("format", "batch", "resume"):
+        if getattr(args, name):
+            raise ValueError(f"--{name} is of --out: without a folder there is one text")
     if args.facts is None:
         if args.prompt is None and not args.watch:
             raise ValueError("one of the arguments --prompt --facts is required")
@@ -104,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
     use = (
         None if compare or (args.watch and args.use is None) else read_use(args.use, [name for name, _ in args.adapter])
     )
+    if subject is not None:
+        check_kind(subject.kind, worn_hats(args, compare or [use]), force=args.force)
     session = open_desk(args, sampling)
     session.use, session.compare, session.subject = use, compare, subject
     if args.watch:
@@ -204,6 +219,12 @@ def read_use(text: str | None, names: list[str]) -> Use:
             raise ValueError(f"--use must name one of the hats {', '.join(names)}, a mix of them, or none")
         return names[0] if names else None
     return read_one(text, separator=",")
+
+
+def worn_hats(args: argparse.Namespace, uses: list[Use]) -> list[Path]:
+    """The folders of the hats that some texts are written in."""
+    worn = {name for use in uses for name in ([use] if isinstance(use, str) else use or ())}
+    return [path for name, path in args.adapter if name in worn]
 
 
 def read_compare(text: str) -> list[Use]:

@@ -14,7 +14,7 @@ from ...data.encoding.template import template_for
 if TYPE_CHECKING:
     from ...grounding.decoding import Grounding
     from ...grounding.vocabulary import Vocabulary
-    from ...model.generate import End, Prompt
+    from ...model.generate import Completion, End, Prompt
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
@@ -66,30 +66,37 @@ class GenerationSession:
 
         With it the value of `answer` that `generate` takes it with.
         """
-        from ...data.encoding.batching import prompt_for
-
         if text is not None:
             return text, False
         if self.subject is None:
             raise ValueError("there is nothing to write: give a text, or a record")
+        return self.prompt_of(self.subject)
+
+    def prompt_of(self, subject: FactsRecord) -> "tuple[Prompt, bool]":
+        """The task of writing a record's document, as `prompt`."""
+        from ...data.encoding.batching import prompt_for
+
         worn = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
         if unknown := sorted(worn - self.hats.keys()):
             raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.hats) or 'none'}")
         hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in worn}
         template = template_for(hats, self.template, tokenizer=self.tokenizer)
-        instruction = known_kind(self.subject.kind).instruction()
-        return prompt_for(template, self.tokenizer, instruction, self.subject.text)
+        return prompt_for(template, self.tokenizer, known_kind(subject.kind).instruction(), subject.text)
 
     def constraint(self) -> "Grounding | None":
         """The constraint of the next text; None if it is not grounded.  Raises ValueError if it has no facts."""
+        if self.grounded and self.subject is None:
+            raise ValueError("--grounded is of --facts: without a record there is nothing to ground a figure in")
+        return None if self.subject is None else self.constraint_of(self.subject)
+
+    def constraint_of(self, subject: FactsRecord) -> "Grounding | None":
+        """The constraint of a record's text, as `constraint`."""
         if not self.grounded:
             return None
-        if self.subject is None:
-            raise ValueError("--grounded is of --facts: without a record there is nothing to ground a figure in")
         from ...grounding.decoding import Grounding
         from ...grounding.names import phrases_of
 
-        return Grounding(self.subject.facts, self.vocabulary, phrases_of(self.subject.kind))
+        return Grounding(subject.facts, self.vocabulary, phrases_of(subject.kind))
 
     def stream(self, text: str | None) -> Iterator[str]:
         """One text, as it comes, in `use`."""
@@ -129,6 +136,25 @@ class GenerationSession:
             )
         self.ends = [completion.end for completion in completions]
         return [completion.text for completion in completions]
+
+    def write_all(self, subjects: Sequence[FactsRecord], seeds: Sequence[int]) -> "list[Completion]":
+        """A document for each record in `use`, all of them in one batch, a seed a row."""
+        from ...adapters import using_adapter
+        from ...model.generate import complete
+
+        prompts = [self.prompt_of(subject) for subject in subjects]
+        sampling: SamplingOptions = {**self.sampling, "seed": seeds}
+        with using_adapter(self.model, self.use):
+            return complete(
+                self.model,
+                self.tokenizer,
+                [prompt for prompt, _ in prompts],
+                max_new_tokens=self.max_new_tokens,
+                stop=self.stop,
+                constraints=[self.constraint_of(subject) for subject in subjects],
+                answer=all(answer for _, answer in prompts),
+                **sampling,
+            )
 
     def cut_reasons(self) -> list[str]:
         """A line for each of the last texts that ended because the context was full."""

@@ -11,6 +11,8 @@ splits, names ranges and names by which training and test differ
 derived       figures that follow from a record by a rule
 reading       records that others wrote
 facts_record  one of them, or a table of them, to write documents of
+fact_files    records of files: text, CSV, XLSX, JSON
 fact_lines    labels with values: lines, tables, CSV, JSON
+fact_tables   records of rows: under a head, or a label and a value each
 consistency   checks of an entry against its own facts
 """

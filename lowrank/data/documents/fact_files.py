@@ -13,39 +13,21 @@ import csv
 import datetime
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ..facts.figures import read_figure
-from ..workbook import NotAWorkbookError, open_workbook
-from .fact_lines import Line, Locate, Row, lines_of, lines_of_object, lines_of_rows, read_cells, read_delimited
+from ..workbook import NotAWorkbookError, merged_cells, open_workbook
+from .fact_lines import lines_of, lines_of_object, read_cells, read_delimited
+from .fact_tables import RawRecord, name_of, records_of_rows
 from .kind import Field
 
 MAX_CELLS = 1_000_000
 MAX_TEXT = 50_000_000  # bytes
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_NAMES_A_RECORD = re.compile(
-    r"(?:company|companies|name|issuer|borrower|applicant|client|customer|fund|entity|firm|group|account|ticker|id|isin"
-    r"|organi[sz]ation|counterparty|supplier|unternehmen|firma|gesellschaft|société|entreprise|empresa|società|azienda)"
-    r"(?: name)?",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True)
-class RawRecord:
-    """The labels and values of one record of a file, and (place, text) of what was not read.
-
-    name  what the record is called in a file of several, "" in a file of one
-    """
-
-    name: str
-    lines: tuple[Line, ...]
-    not_read: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,29 +61,31 @@ class FactFile:
         return found[0]
 
 
-def read_fact_file(path: Path, fields: Mapping[str, Field]) -> FactFile:
+def read_fact_file(path: Path, fields: Mapping[str, Field], *, is_table: bool = False) -> FactFile:
     """The records of a file.
 
-    fields  those of a kind, or none: their labels tell a head from a row
-    Raises ValueError, a line that begins with the path, for a file that is missing, empty, too large or no text.
+    fields    those of a kind, or none: their labels tell a head from a row
+    is_table  True if a file of rows is known to have a head and a record a row
+    Raises ValueError, a line that begins with the path, for a file that is missing, empty, too large or no text, and
+    for a table without a head of its own names.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     with path.open("rb") as file:
         begins = file.read(4)
     if begins == b"PK\x03\x04" or path.suffix.lower() in (".xlsx", ".xlsm"):
-        return FactFile(path, tuple(_workbook(path, _labels(fields))))
+        return FactFile(path, tuple(_workbook(path, _labels(fields), is_table)))
     text, told = decode(path)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise ValueError(f"{path}: is empty")
     if (objects := _objects(path, text)) is not None:
-        named = [RawRecord(_name(lines), tuple(lines)) for lines in map(list, map(lines_of_object, objects))]
+        named = [RawRecord(name_of(lines), tuple(lines)) for lines in map(list, map(lines_of_object, objects))]
         return FactFile(path, tuple(named), told)
     delimiter = _delimiter(path, text)
     rows = read_delimited(text, delimiter) if delimiter else read_cells(text)
     if rows is not None:
-        return FactFile(path, tuple(_records(rows, _labels(fields))), told)
+        return FactFile(path, tuple(records_of_rows(path, rows, _labels(fields), is_table=is_table)), told)
     lines, not_read = lines_of(text)
     return FactFile(path, (RawRecord("", tuple(lines), tuple(not_read)),), told, text)
 
@@ -169,44 +153,10 @@ def _delimiter(path: Path, text: str) -> str | None:
     return None
 
 
-def _records(rows: Sequence[Row], labels: frozenset[str], locate: Locate | None = None) -> Iterator[RawRecord]:
-    """The record of rows of labels with values, or those of rows under a head.
-
-    locate  says where a cell is; None: "line 4, revenue" under a head, else "line 4"
-    """
-    if rows and len(rows) > 1 and _is_head(rows[0][1], labels):
-        head = rows[0][1]
-        for place, cells in rows[1:]:
-            lines = [
-                Line(locate(place, number) if locate else f"{place}, {label}", label, cell)
-                for number, (label, cell) in enumerate(zip(head, cells, strict=False))
-                if label and cell
-            ]
-            spare = [cell for cell in cells[len(head) :] if cell]
-            yield RawRecord(_name(lines), tuple(lines), tuple((place, cell) for cell in spare))
-        return
-    lines, not_read = lines_of_rows(rows, locate)
-    yield RawRecord("", tuple(lines), tuple(not_read))
-
-
-def _is_head(cells: Sequence[str], labels: frozenset[str]) -> bool:
-    """True if the first row names facts, a record a row below it."""
-    if len(cells) < 3 or any(read_figure(cell) is not None for cell in cells):
-        return False
-    known = sum(cell.casefold() in labels for cell in cells)
-    return _NAMES_A_RECORD.fullmatch(cells[0].strip()) is not None or known >= 2
-
-
-def _name(lines: Sequence[Line]) -> str:
-    """The name of a record: the value under a label that names one, else its first value."""
-    named = [line.value for line in lines if _NAMES_A_RECORD.fullmatch(line.label)]
-    return (named or [line.value for line in lines] or [""])[0]
-
-
 # Spreadsheets
 
 
-def _workbook(path: Path, labels: frozenset[str]) -> Iterator[RawRecord]:
+def _workbook(path: Path, labels: frozenset[str], is_table: bool) -> Iterator[RawRecord]:
     """The records of a workbook: a sheet each, or of its only sheet as of a CSV."""
     try:
         book = open_workbook(path, "reading a spreadsheet")
@@ -214,22 +164,27 @@ def _workbook(path: Path, labels: frozenset[str]) -> Iterator[RawRecord]:
         raise ValueError(f"{path}: must be a workbook (XLSX), {error}") from None
     try:
         sheets = [(sheet.title, list(_sheet_rows(path, sheet))) for sheet in book.worksheets]
+        merged = merged_cells(path, book) if is_table else ()
     finally:
         book.close()
     filled = [(title, rows) for title, rows in sheets if rows]
     if not filled:
         raise ValueError(f"{path}: is empty")
+    for title, cells in merged:
+        raise ValueError(f"{path}: {title}!{cells}: a cell of a table must stand alone, these are merged: unmerge them")
     for title, rows in filled:
-        for record in _sheet_records(rows, labels):
+        for record in _sheet_records(path, rows, labels, is_table):
             name = record.name if len(filled) == 1 or record.name else title
             yield RawRecord(name, record.lines, record.not_read)
 
 
-def _sheet_records(rows: list[tuple[str, list[tuple[str, str]]]], labels: frozenset[str]) -> Iterator[RawRecord]:
+def _sheet_records(
+    path: Path, rows: list[tuple[str, list[tuple[str, str]]]], labels: frozenset[str], is_table: bool
+) -> Iterator[RawRecord]:
     """The records of a sheet, each value at its own cell."""
     places = {(place, column): cell for place, cells in rows for column, (cell, _) in enumerate(cells)}
     plain = [(place, [text for _, text in cells]) for place, cells in rows]
-    return _records(plain, labels, lambda place, column: places[place, column])
+    return records_of_rows(path, plain, labels, lambda place, column: places[place, column], is_table=is_table)
 
 
 def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[str, list[tuple[str, str]]]]:

@@ -3,9 +3,10 @@
 `FactsRecord.read` takes one record of a file; `read_records` takes a table, a record a row.
 """
 
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from ..facts.fact import Facts, render_input
 from ..facts.numerals import Convention
 from .derived import derive, disagreements, with_formulas
 from .document import Entry
-from .fact_files import FactFile, RawRecord, read_fact_file
-from .kind import Kind
+from .fact_files import FactFile, read_fact_file
+from .fact_tables import RawRecord
+from .kind import Field, Kind
 from .kinds import find_kind
 from .reading import read_raw
 
+MOST = 5  # notes and records that are named
 _IN_SHEET = re.compile(r"(?P<sheet>.+)!(?P<column>[A-Z]+)(?P<row>\d+)")
 _IN_LINE = re.compile(r"(?:line|row) (?P<row>\d+)(?:, (?P<column>.+))?", re.DOTALL)
 
@@ -75,7 +78,7 @@ class FactsRecord:
     notes: tuple[str, ...] = ()
     unread: int = 0
     number: int = 1
-    cells: Mapping[str, Cell] = field(default_factory=dict)
+    cells: Mapping[str, Cell] = dataclasses.field(default_factory=dict)
     unclear: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -122,7 +125,7 @@ class FactsRecord:
             summary=f"{path}: {reading.summary()}",
             notes=tuple(told),
             unread=sum(note.fault == "not understood" for note in reading.notes),
-            number=file.records.index(raw) + 1,
+            number=next(number for number, other in enumerate(file.records, start=1) if other is raw),
             cells={key: Cell.of(path.name, place) for key, place in reading.places.items()},
             unclear=tuple((note.place, note.text) for note in unclear),
         )
@@ -142,6 +145,65 @@ class FactsRecord:
             input=self.text,
             output="",
         )
+
+
+def read_records(
+    path: Path, kind: str, rules: Sequence[str] = (), *, locale: str | None = None
+) -> tuple[list[FactsRecord], list[str]]:
+    """The records of a table, a row each, and what has to be known of the table, a line each.
+
+    A file of one record is a table of one; arguments as of `FactsRecord.read`.
+    Raises ValueError, one line with the place, for a table without a head, a record without a fact, a rule that does
+    not fit, and a field of the kind that is in no record and has no formula.
+    """
+    fields = known_kind(kind).fields
+    try:
+        file = read_fact_file(path, fields, is_table=True)
+    except ValueError as error:
+        raise ValueError(f"--facts: {error}") from None
+    convention = None if locale is None else Convention.of_locale(locale)
+    records = []
+    for number, raw in enumerate(file.records, start=1):
+        try:
+            records.append(FactsRecord.of(file, raw, kind, rules, convention))
+        except ValueError as error:
+            place = raw.lines[0].place if raw.lines else f"record {number}"
+            raise ValueError(f"{error} ({place})") from None
+    for key, field in fields.items():
+        if not isinstance(field.source, str) and not any(key in record.facts for record in records):
+            raise ValueError(
+                f"--facts: {path}: must have each field of the kind {kind!r}, has none called "
+                f"{' or '.join(map(repr, field.labels))}: add it, or take [fields.{key}] out of the kind"
+            )
+    return records, list(_told(path, records, fields))
+
+
+def _told(path: Path, records: Sequence[FactsRecord], fields: Mapping[str, Field]) -> Iterator[str]:
+    """A line for the records that share a name, one for each field that some lack, and one for what was not read."""
+    named: dict[str, list[FactsRecord]] = {}
+    for record in records:
+        named.setdefault(" ".join(record.name.split()).casefold(), []).append(record)
+    for same in named.values():
+        if len(same) > 1:
+            yield f"{path}: {_places(same)} have one name, {same[0].name!r}"
+    for key, field in fields.items():
+        if lacking := [record for record in records if key not in record.facts and not isinstance(field.source, str)]:
+            yield f"{path}: {_places(lacking)} {'has' if len(lacking) == 1 else 'have'} no {field.label!r}"
+    notes = [note.removeprefix(f"{path}: ") for record in records for note in record.notes]
+    for note in dict.fromkeys(notes[:MOST]):
+        yield f"{path}: {note}"
+    if len(notes) > MOST:
+        yield f"{path}: {len(notes) - MOST} more notes are in the audits"
+
+
+def _places(records: Sequence[FactsRecord]) -> str:
+    """ "records 3 and 7", "records 1, 2, 3, 4, 5 and 12 more" """
+    numbers = [str(record.number) for record in records]
+    if len(numbers) == 1:
+        return f"record {numbers[0]}"
+    if len(numbers) > MOST:
+        return f"records {', '.join(numbers[:MOST])} and {len(numbers) - MOST} more"
+    return f"records {', '.join(numbers[:-1])} and {numbers[-1]}"
 
 
 def known_kind(name: str) -> Kind:

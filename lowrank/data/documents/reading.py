@@ -23,8 +23,8 @@ from ..facts.figure_matching import kinds_of
 from ..facts.figures import Figure, read_figure, read_figures
 from ..facts.formula import ARITHMETIC
 from ..facts.numerals import Convention, convention_of, read_as
-from .fact_files import RawRecord
 from .fact_lines import Line, lines_of
+from .fact_tables import RawRecord
 from .kind import Field
 
 Fault = Literal["not read", "not understood", "in doubt", "twice", "contradiction"]

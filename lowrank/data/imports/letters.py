@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ...extras import need
 from ...text_file import read_text
-from ..documents.fact_files import RawRecord, read_fact_file
+from ..documents.fact_files import read_fact_file
+from ..documents.fact_tables import RawRecord
 
 TEXTS = (".md", ".markdown", ".txt")
 SUFFIXES = (*TEXTS, ".docx")
@@ -30,7 +31,7 @@ def letters_in(folder: Path) -> list[Path]:
 
 def matched(letters: Sequence[Path], table: Path) -> Iterator[tuple[Path, str | ValueError]]:
     """Each letter with the facts of its row, a line `label: value` a fact; or with the reason why it has none."""
-    records = read_fact_file(table, {}).records
+    records = read_fact_file(table, {}, is_table=True).records
     owners = [_row_of(letter, records) for letter in letters]
     for letter, owner in zip(letters, owners, strict=True):
         if isinstance(owner, int):
