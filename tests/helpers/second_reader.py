@@ -392,7 +392,8 @@ def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], tex
     periods = {period.lower() for label in labels for period in PERIOD.findall(label)}
     digits = text
     for start, end, _ in names:
-        digits = digits[:start] + "§" * (end - start) + digits[end:]
+        if re.search(r"\d", text[start:end]):
+            digits = digits[:start] + "§" * (end - start) + digits[end:]
     digits = PERIOD.sub(lambda match: "§" * len(match[0]) if match[0].lower() in periods else match[0], digits)
     quantities = _quantities(digits)
     verdicts, before, inherited = "", 0, None
