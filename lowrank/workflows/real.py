@@ -157,6 +157,7 @@ def over_seeds(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """For each kind of hat, precision and way of writing: the mean of each measure, and its 95 % interval over seeds.
 
     mean +- t s / sqrt(n), Student's t, s the deviation over n hats that differ in their seed alone; None for one hat.
+    A score without a value (precision where no figure was written) is None, and is left out of the mean.
     """
     groups: dict[tuple[str, str, bool], list[Cell]] = {}
     for cell in cells:
@@ -167,12 +168,14 @@ def over_seeds(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         found: dict[str, Any] = {"trained_on": trained_on, "tested_on": weights, "grounded": grounded, "n": len(group)}
         for key in MEASURES:
             values = [cell.scores[key] for cell in group]
-            mean = sum(values) / len(values)
+            known = [value for value in values if not math.isnan(value)]
+            mean = sum(known) / len(known) if known else None
             half = None
-            if len(values) in T:
-                variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-                half = T[len(values)] * math.sqrt(variance / len(values))
-            found[key] = {"mean": mean, "half_width": half, "values": values}
+            if mean is not None and len(known) in T:
+                variance = sum((value - mean) ** 2 for value in known) / (len(known) - 1)
+                half = T[len(known)] * math.sqrt(variance / len(known))
+            listed = [None if math.isnan(value) else value for value in values]
+            found[key] = {"mean": mean, "half_width": half, "values": listed}
         rows.append(found)
     return rows
 
@@ -195,6 +198,8 @@ def _report(model: Path, cells: Sequence[Cell], seeds: int, epochs: int) -> Grid
 
 
 def _shown(value: Mapping[str, Any]) -> str:
+    if value["mean"] is None:
+        return "-"
     half = "" if value["half_width"] is None else f" ± {value['half_width']:.3f}"
     return f"{value['mean']:.3f}{half}"
 

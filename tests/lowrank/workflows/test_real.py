@@ -1,5 +1,6 @@
 """`make real`: figures over seeds, and a file that is not the one that was meant. `.ci/run` has the run itself."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,15 @@ def test_hats_that_differ_in_their_seed_alone_are_one_row_with_an_interval() -> 
     assert four_bit["loss"]["values"] == [1.0, 2.0, 3.0] and four_bit["loss"]["mean"] == 2.0
     assert four_bit["loss"]["half_width"] == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # s = 1, t of two degrees
     assert none["loss"]["half_width"] is None and full["n"] == 1
+
+
+def test_a_score_without_a_value_is_left_out_of_the_mean() -> None:
+    hats = [cell(hat_name(seed, "nf4-dq"), loss) for seed, loss in enumerate((1.0, float("nan"), 3.0))]
+    (row,) = over_seeds(hats)
+    assert row["binding"]["mean"] == 2.0 and row["binding"]["values"] == [1.0, None, 3.0]
+    (row,) = over_seeds([cell(None, float("nan"))])
+    assert row["binding"]["mean"] is None and row["binding"]["half_width"] is None
+    json.dumps(row, allow_nan=False)
 
 
 def test_precisions_and_ways_of_writing_are_rows_of_their_own() -> None:
