@@ -5,6 +5,7 @@ B rows, V vocabulary.
 
 import codecs
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Literal, Unpack
@@ -88,9 +89,13 @@ def complete(
 ) -> list[Completion]:
     """The texts of `generate`, each with its tokens and how each text ended; arguments as there."""
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
-    texts, steps = _begun(model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, sampling)
-    for _ in steps:
-        pass
+    # No code but this module's and the constraints' runs between the tokens.
+    with model.fused_blocks.unchanged() if model.fused_blocks is not None else nullcontext():
+        texts, steps = _begun(
+            model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, sampling
+        )
+        for _ in steps:
+            pass
     return [text.completion() for text in texts]
 
 

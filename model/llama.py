@@ -7,6 +7,7 @@ S positions that a query can see: T of this call, or those in the cache.
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from typing import Protocol
@@ -122,6 +123,10 @@ class FusedBlocks(Protocol):
         mask: Tensor | None,
         cache: Cache | None,
     ) -> Tensor | None: ...
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """A block in which the caller changes nothing in the model between two calls, so that it is looked at once."""
+        ...
 
 
 class RMSNorm(nn.Module):

@@ -39,12 +39,25 @@ class PerRow:
 AdapterSelection = AdapterMix | PerRow
 
 
+_changes = 0
+
+
+def changes() -> int:
+    """The number of attributes that layers with adapters were given so far: it grows with any change of a selection."""
+    return _changes
+
+
 class SelectingModule(nn.Module):
     """A layer that stores adapters, of which `active` are added; a copy of it adds what it does where it is made."""
 
     def __init__(self) -> None:
         super().__init__()
         self.active: AdapterSelection = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        global _changes
+        _changes += 1
+        super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = type(self).__new__(type(self))

@@ -143,6 +143,8 @@ def hat_name(seed: int, weights: str) -> str:
 
 def _train(model: Path, out: Path, seed: int, weights: str, train: str, epochs: int, progress: bool) -> Path:
     folder = out / hat_name(seed, weights)
+    if (folder / "hat" / LICENCE).is_file():  # the last file of a hat that is finished
+        return folder / "hat"
     recipe = {table: dict(values) for table, values in RECIPE.items()}
     recipe["base"] |= {"path": str(model), "weights": weights}
     recipe["data"] |= {"train": train}

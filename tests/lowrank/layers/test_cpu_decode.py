@@ -13,10 +13,11 @@ import lowrank
 from lowrank.kernels.cpu import library
 from lowrank.kernels.cpu.decode_step import Blocks
 from lowrank.kernels.dispatch.run import ROWS_AT_ONCE
+from lowrank.layers import cpu_decode
 from lowrank.layers.cpu_decode import FusedBlocks
 from lowrank.layers.lora import AdapterConfig, LoRALinear
 from lowrank.layers.recompute import use_ops
-from lowrank.model.generate import generate_tokens
+from lowrank.model.generate import complete, generate_tokens
 from lowrank.model.llama import TORCH_OPS, KVCache, Llama
 
 pytestmark = pytest.mark.skipif(
@@ -205,6 +206,65 @@ def test_two_texts_in_turns_do_not_mix(model: Llama, calls: list[int]) -> None:
     streams = [generate_tokens(model, [prompt], max_new_tokens=6) for prompt in (PROMPT, PROMPT[::-1])]
     fused_projections = list(zip(*streams, strict=True))
     assert [list(tokens) for tokens in zip(*fused_projections, strict=True)] == alone and len(calls) == 20
+
+
+class Letters:
+    """A tokenizer whose tokens are written as they are."""
+
+    eos_id, eos_ids, spaced, vocab_size = 2, (2,), False, 64
+
+    def encode(self, text: str, *, bos: bool = False) -> list[int]:
+        return [1, *map(ord, text)]
+
+    def token_bytes(self, token: int) -> bytes:
+        return b"%d " % token
+
+    def rows_without_piece(self, rows: int) -> list[int]:
+        return []
+
+
+class Changing:
+    """A constraint that puts on another hat after its third token."""
+
+    unfinished = 0
+
+    def __init__(self, model: Llama) -> None:
+        self.model, self.taken = model, 0
+
+    def allows(self, token: int) -> bool:
+        return True
+
+    def instead(self, token: int) -> Tensor:
+        raise AssertionError("every token is allowed")
+
+    def take(self, token: int) -> None:
+        self.taken += 1
+        if self.taken == 3:
+            lowrank.use_adapter(self.model, "second")
+
+
+def test_a_whole_text_compares_the_attributes_once_and_sees_another_hat(
+    model: Llama, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[None] = []
+    attributes = cpu_decode._ModelSnapshot._attributes_stand
+    monkeypatch.setattr(
+        cpu_decode._ModelSnapshot,
+        "_attributes_stand",
+        lambda snapshot: (compared.append(None), attributes(snapshot))[1],
+    )
+
+    def written(*constraints: Changing) -> tuple[int, ...]:
+        lowrank.use_adapter(model, "first")
+        return complete(model, Letters(), "!)*", max_new_tokens=8, constraints=constraints or None)[0].tokens
+
+    plain = written()
+    made = len(calls)
+    assert made >= 6 and not compared  # described once, at its first token
+    changed = written(Changing(model))
+    assert len(compared) == 2  # at the first token, and at the one behind the change
+    model.fused_blocks = None
+    assert written() == plain and written(Changing(model)) == changed != plain
 
 
 def test_many_rows_are_left_to_the_modules(model: Llama, calls: list[int]) -> None:
