@@ -4,13 +4,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lowrank.adapters import add_adapter, layer_configs, lora_layer, lora_layers, use_adapter
 from lowrank.adapters.files import load_adapter, save_adapter
+from lowrank.adapters.starts import LOFTQ, Factors, as_worn, joined, start_adapter, start_name, start_parameters
+from lowrank.checkpoints.embedded import base_folder
+from lowrank.checkpoints.open_base import open_base
 from lowrank.kernels.dispatch.explain import paths_in_use
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 from lowrank.layers.lora import AdapterConfig
@@ -50,10 +53,29 @@ def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
             dora=table.dora,
             seed=config.run.seed,
         )
-    use_adapter(model, table.name)
+        start_adapter(model, table.name, table.start, _originals(model, config))
+    use_adapter(model, as_worn(table.name, table.start))
     for number, layer in enumerate(lora_layers(model).values()):
         layer.noise = DropoutSeed(counter, number)
     return counter
+
+
+def check_originals(config: TrainConfig) -> None:
+    """Raises ValueError for a start that needs the weights as they were before 4 bits, and a base that has none."""
+    folder = base_folder(config.base.path)
+    if config.adapter.start == LOFTQ and open_base(folder).is_quantized:
+        raise ValueError(
+            f"base.path: {folder}: is stored in 4 or 8 bits; adapter.start = {LOFTQ!r} needs the weights before that"
+        )
+
+
+def _originals(model: Llama, config: TrainConfig) -> dict[str, Tensor]:
+    """W by the path of each linear that the hat covers, as the base's folder has it: for loftq; else {}."""
+    if config.adapter.start != LOFTQ:
+        return {}
+    wanted = {f"{path}.weight": path for path in layer_configs(model, config.adapter.name)}
+    parameters = open_base(base_folder(config.base.path)).parameters()
+    return {wanted[one.name]: cast(Tensor, one.read()) for one in parameters if one.name in wanted}
 
 
 def new_objective(config: TrainConfig) -> Objective:
@@ -76,7 +98,20 @@ def parameters_sha256(parameters: Mapping[str, Tensor]) -> str:
 
 
 def save_trained_adapter(model: Llama, name: str, folder: Path, notes: dict[str, Any], team: SingleProcess) -> None:
-    """The hat's files, from the first process; one that is sharded is gathered on a base that holds nothing else."""
+    """The hat's files, from the first process; one that is sharded is gathered on a base that holds nothing else.
+
+    One that is worn with its start subtracted becomes one of twice the rank (`starts.joined`).
+    """
+    if start_parameters(model, name):
+        layers = {}
+        for path, layer in lora_layers(model).items():
+            now, start = (
+                Factors(layer.lora_A[one].detach().cpu(), layer.lora_B[one].detach().cpu())
+                for one in (name, start_name(name))
+            )
+            options, whole = joined(layer.configs[name], now, start)
+            layers[path] = (options, *whole, None)
+        model = only_adapter(model.config, model.source, name, layers)
     if team.shards:
         layers = {
             path: (

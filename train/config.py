@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 
 from lowrank.adapters import check_range, resolve_targets
 from lowrank.adapters.files import read_adapter
+from lowrank.adapters.starts import DEFAULT as DEFAULT_START
+from lowrank.adapters.starts import LOFTQ, STARTS
 from lowrank.checkpoints.load import DEQUANT, WEIGHTS
 from lowrank.data.encoding.template import NAMES
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
@@ -41,7 +43,10 @@ class BaseConfig:
 
 @dataclass(frozen=True)
 class AdapterTable:
-    """The hat: see `lowrank.add_adapter`. from: the folder of a hat to start from, whose shape it then has."""
+    """The hat: see `lowrank.add_adapter`. from: the folder of a hat to start from, whose shape it then has.
+
+    start: one of `lowrank.adapters.starts.STARTS`, the numbers that a new hat begins with.
+    """
 
     name: str = "hat"
     rank: int = 8
@@ -50,6 +55,7 @@ class AdapterTable:
     dropout: float = 0.0
     rslora: bool = False
     dora: bool = False
+    start: str = DEFAULT_START
     from_: str = ""
 
 
@@ -243,6 +249,7 @@ class TrainConfig:
             raise ValueError(
                 f"{where}: adapter.dora must be false with run.parallel = 'shards': its norms need all of W"
             )
+        _check_start(self, where)
         _check_preference(self, where)
         _check_sources(data, where)
         if self.watch.every and not self.watch.held_out and not data.validation:
@@ -322,6 +329,32 @@ def recipe_path(name: str | Path) -> Path:
     if str(name) in recipe_names():
         return RECIPES / f"{name}.toml"
     raise ValueError(f"{path}: no such file, and no recipe: {', '.join(recipe_names())}")
+
+
+def _check_start(config: TrainConfig, where: str) -> None:
+    """Refuses what a start has no place for."""
+    adapter, start = config.adapter, config.adapter.start
+    _one_of(start, STARTS, f"{where}: adapter.start")
+    if start == DEFAULT_START:
+        return
+    beside = f"with adapter.start = {start!r}"
+    for name, is_default, value in (
+        ("adapter.from", not adapter.from_, adapter.from_),
+        ("adapter.dora", not adapter.dora, adapter.dora),
+        ("run.parallel", config.run.parallel == "replicas", config.run.parallel),
+    ):
+        if not is_default:
+            raise ValueError(f"{where}: {name} must be left at its default {beside}, got {value!r}")
+    if not adapter.alpha > 0:
+        raise ValueError(f"{where}: adapter.alpha must be above 0 {beside}, got {adapter.alpha:g}")
+    if start == LOFTQ and config.base.weights in DENSE_DTYPES:
+        raise ValueError(
+            f"{where}: base.weights must be of 4 or 8 bits {beside}, which is of their error: got {config.base.weights}"
+        )
+    if start == LOFTQ and config.preference.loss:
+        raise ValueError(
+            f"{where}: preference.loss must be empty {beside}: the hat would not begin as its reference, the base"
+        )
 
 
 def _check_preference(config: TrainConfig, where: str) -> None:

@@ -18,6 +18,7 @@ from lowrank.checkpoints.load import load, load_tokenizer
 from lowrank.data.encoding.template import template_entry
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 
+from .assemble import check_originals
 from .batch_schedule import BatchSchedule
 from .config import TrainConfig
 from .data import RunData, read_run_data, tell_difference
@@ -54,6 +55,7 @@ def train_from_config(
     Raises ValueError for a base, data file or checkpoint that does not fit.
     """
     shape_of(config)
+    check_originals(config)
     for name in config.watch.trackers:
         find_tracker(name)
     out = Path(config.run.out)

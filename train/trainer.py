@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, layer_configs, lora_layers
+from lowrank.adapters.starts import start_parameters
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
 from lowrank.kernels.cpu import library
@@ -301,6 +302,8 @@ class Trainer:
     def _tensors(self) -> dict[str, Tensor]:
         """Every tensor of a checkpoint as it is held, to be written, or to be written over."""
         held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        start = start_parameters(self.model, self.config.adapter.name)
+        held |= {f"start.{name}": parameter.detach() for name, parameter in start.items()}
         kept = {name: self.team.as_sharded(*pair) for name, pair in self.optimizer.saved().items()}
         return {**held, **kept}
 

@@ -7,6 +7,8 @@ key_names    keys under the names of wrappers
 peft_config  PEFT's options
 mlx          the files of MLX
 gguf_hat     a file of llama.cpp's
+starts       numbers of a new hat that follow from its base
+started_files  PEFT's PiSSA and OLoRA as ordinary hats
 options      names of targets, ranges of numbers
 export       PEFT's files and nothing else
 merge        a hat added to the weights of its base

@@ -10,19 +10,28 @@ from .files import write_peft_files
 from .folder import find_files
 from .key_names import ROWS, TOKEN_ROWS, rows_key, tensor_key
 from .peft_config import read_peft_config, to_peft_config
+from .started_files import without_start
 from .stored import StoredAdapter, read_adapter
 
 
-def export_peft(adapter: str | Path, out: str | Path, *, dtype: str = "fp32", base_name: str | None = None) -> Path:
+def export_peft(
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    dtype: str = "fp32",
+    base_name: str | None = None,
+    base: str | Path | None = None,
+) -> Path:
     """Writes adapter_config.json and adapter_model.safetensors, the matrices in `dtype`, for a base called `base_name`
 
     base_name  as `base_model_name_or_path`, such as "meta-llama/Llama-2-7b-hf"
+    base       of a hat of PiSSA or OLoRA: what it started from, in full precision (`starts.without_start`)
     The files are read back and compared before the folder takes its name.
     Raises ValueError for PEFT options that are not supported, and a matrix that `dtype` cannot hold.
     """
     if dtype not in DENSE_DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
-    stored = read_adapter(adapter)
+    stored = read_adapter(adapter) if base is None else without_start(adapter, base)
     tensors = {}
     for path, (_, lora_A, lora_B, magnitude) in stored.pairs.items():
         for matrix, value in (("lora_A", lora_A), ("lora_B", lora_B), ("lora_magnitude_vector", magnitude)):
@@ -48,5 +57,5 @@ def _implied_layers(stored: StoredAdapter) -> int:
     files = find_files(stored.folder)
     if files.kind != "peft":  # others do not say where they would stop
         return covered + 1
-    covers_next = read_peft_config(files.config).layer_configs(covered + 1).keys() > stored.pairs.keys()
+    covers_next = read_peft_config(files.config, force=True).layer_configs(covered + 1).keys() > stored.pairs.keys()
     return covered if covers_next else covered + 1

@@ -143,7 +143,7 @@ def read_peft_config(path: Path, *, force: bool = False) -> PeftConfig:
     """
     values, where = read_json(path), str(path)
     for key, value in values.items():
-        if key == "init_lora_weights" and (left := _base_left_by(value)):
+        if key == "init_lora_weights" and (left := base_left_by(value)):
             if force:
                 continue
             named = values.get("base_model_name_or_path")
@@ -151,7 +151,7 @@ def read_peft_config(path: Path, *, force: bool = False) -> PeftConfig:
             raise ValueError(
                 f"{where}: init_lora_weights is {value!r}, so the hat belongs to {left}, not to {itself}: let PEFT "
                 "convert it (save_pretrained with path_initial_model_for_weight_conversion), or name that base "
-                "(force=True to insist)"
+                "(force=True to insist); pissa and olora are converted by lowrank export --format peft --base BASE"
             )
         if key in FIXED:
             if value not in FIXED[key]:
@@ -244,7 +244,7 @@ def _short(path: str) -> str:
     return to_hf(path).rpartition(".")[2]
 
 
-def _base_left_by(start: Any) -> str:
+def base_left_by(start: Any) -> str:
     """The base to which a hat belongs that was started so, where that is not the base itself."""
     if not isinstance(start, str):
         return ""

@@ -21,7 +21,11 @@ def add(verbs: Any) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder (peft) or file (gguf) to write")
     parser.add_argument("--format", choices=("peft", "gguf"), required=True)
     parser.add_argument("--dtype", help="fp32, fp16 or bf16 (not in gguf); default: fp32 for a hat, fp16 for a base")
-    parser.add_argument("--base", help="of a hat in gguf: the folder of its base, whose heads order its rows")
+    parser.add_argument(
+        "--base",
+        help="of a hat in gguf: the folder of its base, whose heads order its rows; of PEFT's PiSSA or OLoRA: what it "
+        "started from, in full precision, of which it becomes an ordinary hat",
+    )
     parser.add_argument("--base-name", help='of a hat for PEFT: what it is to load, e.g. "meta-llama/Llama-2-7b-hf"')
     parser.add_argument("--template", default="", help="of a base in gguf: its chat template, e.g. alpaca")
     add_force(parser)
@@ -40,10 +44,9 @@ def run(args: argparse.Namespace) -> int:
         from ..adapters.files import WEIGHTS_FILE
         from ..checkpoints.embedded import base_folder
 
-        if args.base:
-            raise ValueError("--base is of a hat in gguf: PEFT's files are the same for every layout")
         source = args.source if hat else base_folder(args.source)  # to be told that it is a base
-        written = export_peft(source, args.out, dtype=args.dtype or "fp32", base_name=args.base_name)
+        base = base_folder(args.base) if args.base else None
+        written = export_peft(source, args.out, dtype=args.dtype or "fp32", base_name=args.base_name, base=base)
         written = written / WEIGHTS_FILE
     else:
         written = _export_gguf(args, hat)

@@ -17,6 +17,7 @@ import torch
 
 from lowrank.adapters import resolve_targets
 from lowrank.adapters.accounting import Item, adapter_parameters, base_items
+from lowrank.adapters.starts import SUBTRACTED
 from lowrank.checkpoints.load import DEFAULT_WEIGHTS, DEQUANT
 from lowrank.kernels.dispatch.explain import explain
 from lowrank.kernels.dispatch.table import DX, PLAIN, SCRATCH
@@ -76,6 +77,7 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
         *(Item(item.what, item.parameters, math.ceil(item.bytes / shards)) for item in (*blocks, *rest)),
         Item("hat, fp32", count, math.ceil(4 * count / shards)),
         Item("its gradient, fp32", 0, math.ceil(4 * count / shards)),
+        *([Item("its start, fp32", 0, 4 * count)] if config.adapter.start in SUBTRACTED else []),
         Item(f"optimizer, {config.optimizer.states}", 0, 0 if _off_device(config) else math.ceil(states / shards)),
     ]
     if shards > 1:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lowrank.adapters.files import save_adapter
+from lowrank.adapters.starts import SUBTRACTED, Factors, joined
 from lowrank.atomic_io import check_replaceable
 from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.open_base import open_base
@@ -33,15 +34,16 @@ def save_checkpoint_adapter(source: Path, out: Path) -> int:
     model = open_base(base_folder(config.base.path)).config
     tensors = _tensors(state, path, model.linear_shapes())
     name = config.adapter.name
-    layers = {
-        linear: (
-            AdapterConfig(**{key: value for key, value in options.items() if key != "scaling"}),
-            tensors[f"adapter.{linear}.lora_A"],
-            tensors[f"adapter.{linear}.lora_B"],
-            tensors.get(f"adapter.{linear}.lora_magnitude_vector"),
+    layers = {}
+    for linear, fields in state["layers"].items():
+        options = AdapterConfig(**{key: value for key, value in fields.items() if key != "scaling"})
+        whole, start = (
+            Factors(*(tensors.get(f"{part}.{linear}.{matrix}", torch.empty(0)) for matrix in ("lora_A", "lora_B")))
+            for part in ("adapter", "start")
         )
-        for linear, options in state["layers"].items()
-    }
+        if config.adapter.start in SUBTRACTED:
+            options, whole = joined(options, whole, start)
+        layers[linear] = (options, *whole, tensors.get(f"adapter.{linear}.lora_magnitude_vector"))
     save_adapter(only_adapter(model, state["source"], name, layers), name, out, notes=state["notes"])
     return int(state["cursor"][0])
 
@@ -61,8 +63,9 @@ def _tensors(state: dict[str, Any], path: Path, shapes: dict[str, tuple[int, int
     found = {}
     for linear, options in state["layers"].items():
         out_features, in_features = shapes[linear.split(".", 2)[2]]
-        found[f"adapter.{linear}.lora_A"] = torch.empty(options["rank"], in_features)
-        found[f"adapter.{linear}.lora_B"] = torch.empty(out_features, options["rank"])
+        for part in ("adapter", "start") if state["config"]["adapter"].get("start") in SUBTRACTED else ("adapter",):
+            found[f"{part}.{linear}.lora_A"] = torch.empty(options["rank"], in_features)
+            found[f"{part}.{linear}.lora_B"] = torch.empty(out_features, options["rank"])
         if options["dora"]:
             found[f"adapter.{linear}.lora_magnitude_vector"] = torch.empty(out_features)
     Checkpoints(path.parent.parent, 1).fill(state, path, found, {})
