@@ -82,7 +82,8 @@ def new_objective(config: TrainConfig) -> Objective:
     """The loss of a config, over the adapters that `new_adapter` puts on the base."""
     if not config.preference.loss:
         return NEXT_TOKEN
-    return DPOLoss(config.preference.beta, _reference_name(config) if config.adapter.from_ else None)
+    table = config.preference
+    return DPOLoss(table.beta, _reference_name(config) if config.adapter.from_ else None, table.answers)
 
 
 def _reference_name(config: TrainConfig) -> str:

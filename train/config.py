@@ -97,11 +97,13 @@ class DataConfig:
 class PreferenceConfig:
     """loss: "" learns answers; "dpo" learns to prefer one of two (`preference`).
 
-    beta: the strength of the pull back to the reference, the model as it is before the run.
+    beta: the strength of the pull back to the reference, the model as it is before the run. answers: the weight of
+    the chosen answer's own loss, nats a token, beside it.
     """
 
     loss: Literal["", "dpo"] = ""
     beta: float = 0.1
+    answers: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,7 @@ RULES: dict[str, Rule] = {
     "data.max_tokens": _at_least(2),
     "data.validation": _at_least(0),
     "preference.beta": ABOVE_0,
+    "preference.answers": _at_least(0),
     "optimizer.lr": ABOVE_0,
     "optimizer.lora_plus": ABOVE_0,
     "optimizer.floor": ("in [0, 1]", lambda value: 0 <= value <= 1),

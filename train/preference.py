@@ -5,6 +5,8 @@
     loss  = -log sigmoid(h)
     d loss / d pi(chosen) = -beta sigmoid(-h),    d loss / d pi(rejected) = beta sigmoid(-h)
 
+and, with a weight for it, the chosen answer's own loss, -pi(chosen) over its tokens (arXiv 2404.19733, equation 1).
+
 The reference is the model as it was before the run: the base with the hat off, or, where the run starts from a hat,
 that hat, kept frozen beside the one that learns. docs/math.md has the derivation.
 """
@@ -31,11 +33,13 @@ class DPOLoss:
     """The loss of pairs.
 
     beta       strength of the pull back to the reference
+    answers    weight of the chosen answer's own loss, nats a token
     reference  the name of the frozen hat that is the reference; None: the base alone
     """
 
     beta: float
     reference: str | None = None
+    answers: float = 0.0
 
     measures = ("reward_margin", "reward_accuracy", "reward_chosen", "reward_rejected")
 
@@ -51,9 +55,13 @@ class DPOLoss:
             sequences = [Example("", (0, 0), (IGNORED, IGNORED))] * 2  # processes that share a model run in step
         with torch.no_grad(), using_adapter(model, self.reference):
             reference = log_likelihoods(model, sequences)
-        rewards = self.beta * (log_likelihoods(model, sequences) - reference)
+        likelihoods = log_likelihoods(model, sequences)
+        rewards = self.beta * (likelihoods - reference)
         chosen, rejected = rewards.chunk(2)
         losses = dpo_loss(chosen, rejected)
+        if self.answers:
+            learned = likelihoods.new_tensor([max(1, one.supervised) for one in sequences[: len(chosen)]])
+            losses = losses - self.answers * likelihoods[: len(chosen)] / learned
         if not pairs:
             return BatchLoss(0.0 * losses.sum(), 0, 0, (0.0,) * len(self.measures))
         margins = (chosen - rejected).detach()

@@ -25,7 +25,7 @@ from lowrank.train.data import read_run_data
 from lowrank.train.plan.plan import make_plan
 from lowrank.train.preference import DPOLoss, dpo_loss
 from lowrank.train.report import write_report
-from lowrank.train.step import StepState, accumulate
+from lowrank.train.step import StepState, accumulate, batch_loss
 
 STEPS, BETA, LR = 4, 0.3, 5e-3  # of tests/golden/make_dpo.py
 LOSS, GRADIENT = 1e-4, 3e-4  # of themselves, as for the curve of QLoRA: tests/golden/README.md
@@ -123,6 +123,14 @@ def test_the_gradient_by_finite_differences_and_as_it_is_derived() -> None:
     weight = torch.sigmoid(rejected.detach() - chosen.detach())
     torch.testing.assert_close(chosen.grad, -weight)
     torch.testing.assert_close(rejected.grad, weight)
+
+
+def test_the_chosen_answer_s_own_loss_is_added_in_nats_a_token(base: Base, pairs: list[PreferencePair]) -> None:
+    model, rows = base(), rows_of_one(pairs[:3])
+    plain, weighted = (DPOLoss(BETA, None, answers)(model, rows) for answers in (0.0, 0.5))
+    own = [batch_loss(model, rows_of_one([one.chosen]))[0].item() / one.chosen.supervised for one in pairs[:3]]
+    assert (weighted.nats - plain.nats).item() == pytest.approx(0.5 * sum(own), rel=1e-5)
+    assert weighted.measured == plain.measured
 
 
 def test_a_run_begins_at_log_2_and_prefers_what_is_chosen(
@@ -271,6 +279,7 @@ def test_the_recipe_goes_on_from_a_hat(tmp_path: Path, capsys: pytest.CaptureFix
     ("tables", "message"),
     [
         ({"preference": {"loss": "ipo"}}, r"preference\.loss must be one of , dpo, got 'ipo'"),
+        ({"preference": {"answers": -1}}, r"preference\.answers must be at least 0, got -1"),
         ({"preference": {"beta": 0}}, r"preference\.beta must be above 0, got 0"),
         (
             {"preference": {"loss": "dpo"}, "data": {"pack": 2048}},

@@ -78,6 +78,7 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
         Item("hat, fp32", count, math.ceil(4 * count / shards)),
         Item("its gradient, fp32", 0, math.ceil(4 * count / shards)),
         *([Item("its start, fp32", 0, 4 * count)] if config.adapter.start in SUBTRACTED else []),
+        *([Item("its reference, fp32", 0, 4 * count)] if config.preference.loss and config.adapter.from_ else []),
         Item(f"optimizer, {config.optimizer.states}", 0, 0 if _off_device(config) else math.ceil(states / shards)),
     ]
     if shards > 1:
