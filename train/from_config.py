@@ -17,6 +17,7 @@ from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.load import load, load_tokenizer
 from lowrank.data.encoding.template import template_entry
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
+from lowrank.model.tokenizer import Tokenizer
 
 from .assemble import check_originals
 from .batch_schedule import BatchSchedule
@@ -103,16 +104,7 @@ def _train(
         data.write_skipped(Path(config.run.out))
     weights, device = config.base.weights or None, config.base.device
     model = load(folder, weights, dtype, device, progress=progress, keep=team.keep_shard)
-    notes = {
-        "template": template_entry(config.data.template, tokenizer),
-        "data": data.origin,
-        **({"kinds": data.kinds} if data.kinds else {}),
-        **({"learned_kinds": sorted(data.learned_kinds)} if data.learned_kinds else {}),
-        "tokenizer_sha256": sha256_of(tokenizer.path),
-        "seed": config.run.seed,
-        **({"started_from": start_of(config)} if config.adapter.from_ else {}),
-        "config_sha256": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
-    }
+    notes = notes_of(config, data, tokenizer)
     held_out = None
     if data.held_out:
         held_out = HeldOut(data.held_out, tokenizer, config.watch.every, config.watch.samples)
@@ -131,6 +123,20 @@ def _train(
     )
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
     return Result(Path(config.run.out) / HAT, rows, count)
+
+
+def notes_of(config: TrainConfig, data: RunData, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What the provenance of a hat says of its data, template, tokenizer and config."""
+    return {
+        "template": template_entry(config.data.template, tokenizer),
+        "data": data.origin,
+        **({"kinds": data.kinds} if data.kinds else {}),
+        **({"learned_kinds": sorted(data.learned_kinds)} if data.learned_kinds else {}),
+        "tokenizer_sha256": sha256_of(tokenizer.path),
+        "seed": config.run.seed,
+        **({"started_from": start_of(config)} if config.adapter.from_ else {}),
+        "config_sha256": hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest(),
+    }
 
 
 def start_of(config: TrainConfig) -> dict[str, Any]:

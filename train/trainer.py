@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowrank.adapters import adapter_parameters, layer_configs, lora_layers
-from lowrank.adapters.starts import start_parameters
+from lowrank.adapters import adapter_parameters, layer_configs, lora_layers, use_adapter
+from lowrank.adapters.starts import as_worn, start_parameters
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
 from lowrank.kernels.cpu import library
@@ -159,7 +159,7 @@ class Trainer:
         if self.cursor.step:
             self.early_reason = self._find_early_reason()
         for number, batches in self.schedule.from_step(self.cursor.step):
-            if self._is_ended():
+            if self.is_ended():
                 break
             self.step(number, batches, watch, signals)
         if self.early_reason and self.team.first:
@@ -177,18 +177,30 @@ class Trainer:
 
     def step(self, number: int, batches: StepBatches, watch: Monitor, signals: StopSignals | None = None) -> None:
         """One step, from where it is under way."""
-        run = self.config.run
         signals = signals or StopSignals()
         units = sum(map(self.objective.units, batches))
         recompute = self.model.norm.ops
         kept = recompute.hooks if isinstance(recompute, SelectiveOps) else nullcontext
         while self.under_way.batch < len(batches):
-            batch = self.under_way.batch
-            self.counter.batch = (number * run.accumulate + batch) * self.team.size + self.team.rank
+            self.begin_batch(number)
+            batch = batches[self.under_way.batch]
             with kept():
-                accumulate(self.model, batches[batch], units, self.under_way, self.team, self.objective)
+                accumulate(self.model, batch, units, self.under_way, self.team, self.objective)
             if self.under_way.batch < len(batches):
-                self._pause(signals, is_due=False)
+                self.pause(signals, is_due=False)
+        self.end_step(number, batches, watch, signals)
+
+    def wear(self) -> None:
+        """Makes its hat the active one, where there are others: in a sweep."""
+        use_adapter(self.model, as_worn(self.config.adapter.name, self.config.adapter.start))
+
+    def begin_batch(self, number: int) -> None:
+        """Tells the dropout which batch of the run comes next, of step `number`."""
+        batch = number * self.config.run.accumulate + self.under_way.batch
+        self.counter.batch = batch * self.team.size + self.team.rank
+
+    def end_step(self, number: int, batches: StepBatches, watch: Monitor, signals: StopSignals) -> None:
+        """The update of a step whose batches are done, its row of the log, and what is then due."""
         rate = self.phases[-1].rate(number)
         clip = self.config.optimizer.clip
         measured = finish(batches, self.under_way, self.optimizer, rate, clip, self.team, self.objective)
@@ -198,9 +210,10 @@ class Trainer:
         improved = self._measure(watch)
         watch.step(self.log[-1])
         self.early_reason = self._find_early_reason()
-        self._pause(signals, is_due=self._is_ended() or improved or (number + 1) % run.checkpoint_every == 0)
+        is_due = (number + 1) % self.config.run.checkpoint_every == 0
+        self.pause(signals, is_due=self.is_ended() or improved or is_due)
 
-    def _pause(self, signals: StopSignals, is_due: bool) -> None:
+    def pause(self, signals: StopSignals, is_due: bool) -> None:
         """Between two batches: a checkpoint if one is due, by the count, the clock, or a signal to any process.
 
         Raises RunStopped after a signal, but for a run that is at its end.
@@ -210,14 +223,14 @@ class Trainer:
         received, late = (count > 0 for count in self.team.sum([float(bool(signals.received)), float(is_late)]))
         if is_due or received or late:
             self.save()
-        if received and not self._is_ended():
+        if received and not self.is_ended():
             batch = f" and {self.under_way.batch} batches" if self.under_way.batch else ""
             raise RunStopped(
                 f"{self.out}: stopped by {signals.received or 'a signal to another process'} after "
                 f"{self.cursor.step:,} of {self.steps:,} steps{batch}, with a checkpoint"
             )
 
-    def _is_ended(self) -> bool:
+    def is_ended(self) -> bool:
         """True between steps if none follows: all are done, or the run is to end here with its hat."""
         return not self.under_way.batch and (self.cursor.step >= self.steps or bool(self.early_reason))
 
@@ -239,6 +252,7 @@ class Trainer:
             return
         self.skipped += 1
         if self.skipped > self.config.optimizer.max_skipped:
+            self.wear()
             source = first_non_finite(self.model, batches, self.parameters, self.team, self.objective)
             raise FloatingPointError(
                 f"step {self.log[-1]['step']}: {source} is not finite, {self.skipped} steps in a row (optimizer."
@@ -251,6 +265,7 @@ class Trainer:
         """The held-out loss, where it is time; whether it is the best so far, whose hat is then kept."""
         if self.held_out is None or not self.held_out.due(self.cursor.step, self.steps):
             return False
+        self.wear()
         row = self.held_out.measure(self.model, self.cursor.step, self.team, self.objective)
         self.log[-1]["held_out_loss"] = row["loss"]
         watch.held_out(row)

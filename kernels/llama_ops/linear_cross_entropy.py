@@ -47,6 +47,32 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return loss
 
 
+def linear_cross_entropy_of_rows(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """-log softmax(x W^T)[m, targets[m]] of every row, float32 [M]; arguments as in `linear_cross_entropy`
+
+    x alone has a gradient, which may be of any weighting of the rows: dx[m] = dloss[m] dz[m] W.
+    """
+    assert not weight.requires_grad
+    losses: Tensor = _OfRows.apply(x, weight, targets)  # type: ignore[no-untyped-call]
+    return losses
+
+
+class _OfRows(torch.autograd.Function):
+    """dx[m] = dloss[m] dz[m] W, multiplied in float32 and rounded once, as by a loss that is one number"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        losses, dx, _ = _chunk_losses(x, weight, targets, ctx.needs_input_grad[0], False)
+        ctx.save_for_backward(dx)
+        return torch.cat(losses) if losses else x.new_empty(0, dtype=reference.wide_dtype(x))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dlosses: Tensor) -> tuple[Tensor, None, None]:
+        (dx,) = ctx.saved_tensors
+        return (dlosses[:, None] * dx).to(dx.dtype), None, None
+
+
 def rows_of_a_chunk(vocabulary: int) -> int:
     """As many rows as `CHUNK` logits are, in whole tiles of 128 for the matrix product."""
     return max(1, CHUNK // vocabulary // 128) * 128
@@ -56,12 +82,23 @@ def in_chunks(
     x: Tensor, weight: Tensor, targets: Tensor, with_dx: bool, with_dweight: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, dx, dweight); a gradient that is not asked for is empty [0]."""
+    losses, dx, dweight = _chunk_losses(x, weight, targets, with_dx, with_dweight)
+    loss = torch.zeros((), dtype=reference.wide_dtype(x), device=x.device)
+    for chunk in losses:
+        loss += chunk.sum()
+    return loss, dx, dweight
+
+
+def _chunk_losses(
+    x: Tensor, weight: Tensor, targets: Tensor, with_dx: bool, with_dweight: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """The losses of the rows of each chunk, dx and dweight."""
     if x.is_cuda:
         from ..triton.cross_entropy import cross_entropy_
     else:
         from .cpu import cross_entropy_
     targets, wide = targets.contiguous(), reference.wide_dtype(x)
-    loss = torch.zeros((), dtype=wide, device=x.device)
+    losses = []
     dx = x.new_empty(x.shape if with_dx else 0)
     dweight = torch.zeros(weight.shape if with_dweight else 0, dtype=wide, device=x.device)
     rows = rows_of_a_chunk(len(weight))
@@ -69,12 +106,12 @@ def in_chunks(
     for start in range(0, len(x), rows):
         chunk = slice(start, start + rows)
         logits = torch.matmul(x[chunk], weight.T, out=held[: len(x[chunk])])
-        loss += cross_entropy_(logits, targets[chunk], with_dx or with_dweight).sum()
+        losses.append(cross_entropy_(logits, targets[chunk], with_dx or with_dweight))
         if with_dx:
             torch.matmul(logits, weight, out=dx[chunk])
         if with_dweight:
             dweight += logits.T @ x[chunk]
-    return loss, dx, dweight.to(weight.dtype)
+    return losses, dx, dweight.to(weight.dtype)
 
 
 def _like_in_chunks(

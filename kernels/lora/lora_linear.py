@@ -123,8 +123,8 @@ class _LoRALinears(torch.autograd.Function):
         x_wanted, _, *wanted = ctx.needs_input_grad
         d_rows = [dy.reshape(rows.shape[0], -1) for dy in dys]
         parts = [part._replace(lora_A=a, lora_B=b) for part, a, b in zip(ctx.plan, lora_As, lora_Bs, strict=True)]
-        vs = [_v(dy, part) for dy, part in zip(d_rows, parts, strict=True)]
-        d_as = _d_lora_a(rows, vs, parts, wanted[::2])
+        vs = [inner_gradient(dy, part) for dy, part in zip(d_rows, parts, strict=True)]
+        d_as = d_lora_As(rows, vs, parts, wanted[::2])
         gradients: list[Tensor | None] = []
         for dy, part, u, d_a, b_wanted in zip(d_rows, parts, inner, d_as, wanted[1::2], strict=True):
             gradients.append(d_a)
@@ -139,18 +139,18 @@ def _forward(
 ) -> tuple[tuple[Tensor, ...], list[Tensor | None]]:
     """y_i [*, N_i], and U_i [M, r], the adapters' products in `dtype`: torch's in 16 bits are slow for one row."""
     rows = x.reshape(-1, x.shape[-1])
-    inner = _inner(rows.to(dtype), plan)
+    inner = inner_products(rows.to(dtype), plan)
     ys = []
     for part, u in zip(plan, inner, strict=True):
         if u is None or part.lora_B is None:
-            y = _product(rows, part.weight)
+            y = product_with(rows, part.weight)
         else:
             y = _product_with_adapter(rows, part, u, part.lora_B.to(dtype))
         ys.append(y.view(*x.shape[:-1], -1))
     return tuple(ys), inner
 
 
-def _inner(rows: Tensor, plan: Sequence[LinearWithAdapter]) -> list[Tensor | None]:
+def inner_products(rows: Tensor, plan: Sequence[LinearWithAdapter]) -> list[Tensor | None]:
     """U_i = d_i(x) A_i^T;  [M, r] each, or None without an adapter"""
     matrices = [part.lora_A.to(rows.dtype) for part in plan if part.lora_A is not None]
     if not matrices:
@@ -172,14 +172,14 @@ def _masked(inner: Tensor, rank_mask: Tensor | None) -> Tensor:
     return rows.masked_fill(~rank_mask[:, None], 0.0).flatten(0, 1)
 
 
-def _v(dy: Tensor, part: LinearWithAdapter) -> Tensor | None:
+def inner_gradient(dy: Tensor, part: LinearWithAdapter) -> Tensor | None:
     """V = s dY B;  [M, r]"""
     if part.lora_B is None:
         return None
     return _masked(part.scaling * (dy @ part.lora_B.to(dy.dtype)), part.rank_mask)
 
 
-def _d_lora_a(
+def d_lora_As(
     rows: Tensor, vs: Sequence[Tensor | None], parts: Sequence[LinearWithAdapter], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """dA_i = V_i^T d_i(x);  [r, K] each, in the dtype of A_i"""
@@ -195,7 +195,7 @@ def _d_lora_a(
             ]
         )
     else:
-        products = iter((_side_by_side(taken).T @ rows).split([v.shape[1] for v in taken]))
+        products = iter((side_by_side(taken).T @ rows).split([v.shape[1] for v in taken]))
     return [
         next(products).to(part.lora_A.dtype) if is_wanted and part.lora_A is not None else None
         for part, is_wanted in zip(parts, wanted, strict=True)
@@ -211,7 +211,7 @@ def _dx(d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[L
         if v is not None and short is not None and (ridden := _weight_ridden(dy, part)) is not None:
             product = dequant_gemm.linear_dx_with_adapter(dy, ridden, v, short)
         else:
-            product = _product_dx(dy, part.weight)
+            product = product_dx(dy, part.weight)
             if v is not None and short is not None and part.drop is not None:
                 product.add_(apply_dropout(v @ short, *part.drop))
             elif v is not None and short is not None:
@@ -219,7 +219,7 @@ def _dx(d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[L
         dx = product if dx is None else dx.add_(product)
     assert dx is not None
     if added:
-        dx.addmm_(_side_by_side([v for v, _ in added]), torch.cat([short for _, short in added]))
+        dx.addmm_(side_by_side([v for v, _ in added]), torch.cat([short for _, short in added]))
     return dx
 
 
@@ -227,7 +227,7 @@ def _dropped(rows: Tensor, part: LinearWithAdapter) -> Tensor:
     return rows if part.drop is None else apply_dropout(rows, *part.drop)
 
 
-def _side_by_side(vs: Sequence[Tensor]) -> Tensor:
+def side_by_side(vs: Sequence[Tensor]) -> Tensor:
     return vs[0] if len(vs) == 1 else torch.cat(list(vs), dim=1)
 
 
@@ -245,15 +245,15 @@ def _product_with_adapter(rows: Tensor, part: LinearWithAdapter, u: Tensor, lora
     """x W^T + s U B^T;  [M, N]"""
     if (ridden := _weight_ridden(rows, part)) is not None:
         return dequant_gemm.linear_with_adapter(rows, ridden, part.scaling * u, lora_B)
-    y = _product(rows, part.weight)
+    y = product_with(rows, part.weight)
     if u.dtype == y.dtype:
         return y.addmm_(u, lora_B.T, alpha=part.scaling)
     return y.add_(F.linear(u, lora_B), alpha=part.scaling)
 
 
-def _product(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
+def product_with(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
     return F.linear(x, weight.to(x.dtype)) if isinstance(weight, Tensor) else run.linear(x, weight)
 
 
-def _product_dx(dy: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
+def product_dx(dy: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
     return dy @ weight.to(dy.dtype) if isinstance(weight, Tensor) else run.linear_dx(dy, weight)

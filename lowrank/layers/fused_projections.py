@@ -2,15 +2,24 @@
 
 from collections.abc import Sequence
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from ..kernels.lora.lora_linear import lora_linears
+from ..kernels.lora.span_linears import Span, span_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
 from .adapter_selection import CONTEXT_SELECTION
+
+
+class AdapterSpan(NamedTuple):
+    """Rows begin .. end - 1 of x, flattened, and the adapter that they wear"""
+
+    begin: int
+    end: int
+    name: str
 
 
 def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
@@ -19,10 +28,29 @@ def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, .
     With gradients each must have an adapter: x would be kept for the others without need.
     """
     if not torch.compiler.is_compiling():
+        spans = layers[0].__dict__.get("spans")
+        if spans and all(layer.__dict__.get("spans") is spans for layer in layers):
+            return linears_of_spans(x, layers, spans)
         plan = lora_plan(x, layers)
         if plan is not None and not (torch.is_grad_enabled() and any(part.lora_A is None for part in plan)):
             return lora_linears(x, plan)
     return tuple([layer(x) for layer in layers])
+
+
+def linears_of_spans(x: Tensor, layers: Sequence[Any], spans: Sequence[AdapterSpan]) -> tuple[Tensor, ...]:
+    """The outputs of LoRA layers that share x, of which each span of rows wears an adapter of its own.
+
+    An adapter that one of the layers does not have adds nothing there.
+    """
+    bases = [layer._modules["base"] for layer in layers]
+    bare = lora_plan(x, bases)
+    assert bare is not None, "spans are for linears whose weight is ours to read"
+    worn = []
+    for begin, end, name in spans:
+        if any(name in layer.configs for layer in layers):
+            plan = [layer.worn(part, name) for layer, part in zip(layers, bare, strict=True)]
+            worn.append(Span(begin, end, tuple(plan)))
+    return span_linears(x, worn) if worn else tuple([base(x) for base in bases])
 
 
 def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> list[LinearWithAdapter] | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..kernels import ops
 from ..kernels.lora.dropout import dropout
 from ..kernels.lora.lora_linear import autocast_input, lora_delta, lora_linears, with_gain
+from ..kernels.weights.linear_with_adapter import LinearWithAdapter
 from .adapter_selection import (
     AdapterMix,
     AdapterSelection,
@@ -24,7 +25,7 @@ from .adapter_selection import (
 )
 from .dora import WORN_ALONE, RowNorms, dora_delta, frozen_weight, product_with, row_norms
 from .dropout_seed import DropoutSeed
-from .fused_projections import fused_projections, lora_plan
+from .fused_projections import AdapterSpan, fused_projections, linears_of_spans, lora_plan
 from .quant_linear import QuantLinear
 
 
@@ -78,6 +79,8 @@ class LoRALinear(SelectingModule):
         self._norms = RowNorms()
         self.configs: dict[str, AdapterConfig] = {}
         self.noise: DropoutSeed | None = None  # of the dropout; None: torch's own generator
+        self.noises: dict[str, DropoutSeed] = {}  # of each adapter's own, in spans
+        self.spans: tuple[AdapterSpan, ...] = ()  # which rows wear what, in the place of `active`
 
     def add(
         self,
@@ -153,7 +156,17 @@ class LoRALinear(SelectingModule):
             return "W is not quantized, so it is not laid out anew for the product"
         return ops.not_fused_reason(x, self.base.stored_weight)
 
+    def worn(self, part: LinearWithAdapter, name: str) -> LinearWithAdapter:
+        """The product with W and what an adapter adds to it, as it is where this layer does not have the adapter."""
+        if name not in self.configs:
+            return part
+        config = self.configs[name]
+        drop = (config.dropout, self.noises[name].seed) if config.dropout and self.training else None
+        return LinearWithAdapter(part.weight, self.lora_A[name], self.lora_B[name], config.scaling, drop)
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.spans:
+            return linears_of_spans(x, (self,), self.spans)[0]
         plan = None if torch.compiler.is_compiling() else lora_plan(x, (self,), hooks_run=True)
         if plan is not None and not (torch.is_grad_enabled() and plan[0].lora_A is None):
             return lora_linears(x, plan)[0]

@@ -90,7 +90,7 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
     return [
         *sharded,
         Item("activations", 0, activations(model, config, batch)),
-        Item("working memory", 0, max(_loss(model, batch, dtype), _backward(model, config, batch))),
+        Item("working memory", 0, working_memory(model, config, batch)),
     ]
 
 
@@ -106,6 +106,11 @@ def activations(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> i
         return batch.tokens * (model.n_layers * size * model.dim + whole)
     mask = batch.rows * batch.positions**2 * (1 + size) if config.data.pack else 0
     return batch.tokens * model.n_layers * whole + mask
+
+
+def working_memory(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int:
+    """Bytes that the loss or a layer's backward pass takes beside what is kept, whichever are more."""
+    return max(_loss(model, batch, compute_dtype(config)), _backward(model, config, batch))
 
 
 def _kept_by_a_layer(model: ModelConfig, config: TrainConfig) -> int:
