@@ -13,6 +13,7 @@ optim           AdamW, clipping, learning rate; adam_state stores its moments
 checkpoint      saves and restores a run, bit for bit
 monitor         progress of a run; trackers are TensorBoard and others, report draws the page
 resume/         goes on: the folder's lock, what may change, signals, hats of checkpoints
+sweep/          many hats at once on one base
 plan/           the resources of a run, predicted
 parallel/       several processes
 pretrain/       training of the embedded base

@@ -4,8 +4,8 @@
     dX[rows]  = sum over i of dY_i[rows] W_i + d(V_i A_i)
 
 The products with W and dY with W are of all rows together; those with an adapter are of its own rows alone, and have
-the shapes, and so the bits, of a batch that has no other rows. (`rank_mask` in `lora_linear`, for a batch whose rows lie
-in any order, multiplies every row by every adapter instead, which nine adapters make a tenth of the time of a product.)
+the shapes, and so the bits, of a batch that has no other rows. (`rank_mask` in `lora_linear`, for a batch whose rows
+lie in any order, multiplies every row by every adapter instead: nine adapters make that a tenth of a product's time.)
 
 x [*, K], y_i [*, N_i], W_i [N_i, K] quantized or dense, A_i [r, K], B_i [N_i, r].
 """
@@ -81,9 +81,7 @@ class _SpanLinears(torch.autograd.Function):
             seen, dy_spans = rows[begin:end], [dy[begin:end] for dy in d_rows]
             vs = [inner_gradient(dy, part) for dy, part in zip(dy_spans, plan, strict=True)]
             d_as = d_lora_As(seen, vs, plan, wanted[pairs][::2])
-            for dy, part, u, d_a, b_wanted in zip(
-                dy_spans, plan, inner[own], d_as, wanted[pairs][1::2], strict=True
-            ):
+            for dy, part, u, d_a, b_wanted in zip(dy_spans, plan, inner[own], d_as, wanted[pairs][1::2], strict=True):
                 d_b = part.scaling * (dy.T @ u) if b_wanted else None
                 gradients += [d_a, d_b if d_b is None or part.lora_B is None else d_b.to(part.lora_B.dtype)]
             if dx is not None:

@@ -30,14 +30,15 @@ from . import (
     quickstart,
     reproduce,
     serve,
+    sweep,
     train,
 )
 from .arguments import AnyOrderParser
 from .flags import in_flags
 
 VERBS = (
-    *(quickstart, reproduce, fetch, quantize, data, train, eval, generate, serve, inspect, parity, merge, export),
-    *(bench, doctor),
+    *(quickstart, reproduce, fetch, quantize, data, train, sweep, eval, generate, serve, inspect, parity, merge),
+    *(export, bench, doctor),
 )
 
 

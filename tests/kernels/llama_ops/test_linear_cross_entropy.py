@@ -154,3 +154,12 @@ def test_on_a_gpu_it_is_as_exact_as_all_logits_at_once(dtype: torch.dtype) -> No
         results.append((loss.detach(), *torch.autograd.grad(loss, learned)))
     for ours, theirs, exact in zip(*results, strict=True):
         assert_as_exact_as_plain(ours, theirs, exact)
+
+
+def test_the_losses_of_rows_have_the_gradient_of_any_weighting_of_them(monkeypatch):
+    monkeypatch.setattr(module, "rows_of_a_chunk", lambda vocabulary: 3)
+    x, weight, targets = inputs(7, 4, 9, torch.float64)
+    x, weight, shares = x.detach().requires_grad_(), weight.detach(), torch.arange(7).double()
+    assert torch.autograd.gradcheck(lambda x: module.linear_cross_entropy_of_rows(x, weight, targets) * shares, (x,))
+    losses = module.linear_cross_entropy_of_rows(x, weight, targets)
+    torch.testing.assert_close(losses.sum(), linear_cross_entropy(x, weight, targets))

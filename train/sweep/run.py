@@ -1,0 +1,223 @@
+"""A sweep: every hat is a run of its own (`Trainer`), and their batches are computed together.
+
+    OUT/sweep.json                what is swept, and the points
+    OUT/POINT/                    a run as `lowrank train` leaves it: hat, log, checkpoints, config
+    OUT/results.json, sweep.html  the comparison
+
+Order of the data, seed, schedule, clipping, optimizer, held-out measurements and early end are each hat's own, so a hat
+is the one that its config trains by itself, to the rounding of sums that the number of rows in a product can change.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowrank.adapters import adapter_parameters, adapter_rows, layer_configs, lora_layers, use_adapter
+from lowrank.atomic_io import write_json
+from lowrank.checkpoints.embedded import base_folder
+from lowrank.checkpoints.load import load, load_tokenizer
+from lowrank.eval.metrics.perplexity import completion_losses
+from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
+from lowrank.layers.dropout_seed import DropoutSeed
+from lowrank.layers.recompute import SelectiveOps
+from lowrank.model.config import read_json
+from lowrank.model.llama import Llama
+from lowrank.progress import ProgressBar
+
+from ..batch_schedule import StepBatches
+from ..checkpoint import Checkpoints
+from ..data import RunData
+from ..from_config import notes_of
+from ..monitor import HeldOut, Watch
+from ..plan.flops import peak_bytes
+from ..resume.folder import HAT, locked
+from ..resume.signals import RunStopped, StopSignals
+from ..trainer import PreparedModel, Trainer
+from .axes import Point, Sweep
+from .plan import groups, positions_of
+from .together import HatBatch, losses_together, worn_together
+
+SWEEP, RESULTS, PAGE = "sweep.json", "results.json", "sweep.html"
+POSITIONS = 1024  # that are computed together
+
+
+@dataclass
+class SweptHat:
+    """A point, its run, and the step that it is in."""
+
+    point: Point
+    run: Trainer
+    watch: Watch
+    steps: Iterator[tuple[int, StepBatches]]
+    number: int = 0
+    batches: StepBatches | None = None  # None: it has ended
+    failed: str = ""
+
+    def advance(self) -> None:
+        """On to the next step, or to the end."""
+        self.batches = None
+        if not self.run.is_ended() and (following := next(self.steps, None)):
+            self.number, self.batches = following
+
+    @property
+    def batch(self) -> list[Any]:
+        """The rows that come next."""
+        assert self.batches is not None
+        return self.batches[self.run.under_way.batch]
+
+
+def check_folder(sweep: Sweep, resume: bool, overwrite: bool) -> None:
+    """Raises ValueError for a folder that holds another sweep or run, and for nothing to resume."""
+    record = sweep.out / SWEEP
+    if sweep.out.exists() and not sweep.out.is_dir():
+        raise ValueError(f"{sweep.out}: is a file, and run.out must be a folder")
+    if not record.is_file():
+        if resume:
+            raise ValueError(f"{record}: no such sweep, so there is nothing to resume")
+        if any((sweep.out / name).exists() for name in ("config.json", HAT)):
+            raise ValueError(f"{sweep.out}: holds a run: name another run.out")
+        return
+    if not (resume or overwrite):
+        raise ValueError(f"{sweep.out}: holds a sweep already: --resume it, --overwrite it, or name another run.out")
+    stored = read_json(record).get("axes")
+    if resume and stored != _record(sweep)["axes"]:
+        raise ValueError(f"{record}: is a sweep of {stored}, not of {_record(sweep)['axes']}")
+
+
+def train_together(
+    sweep: Sweep,
+    data: RunData,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    at_once: int = POSITIONS,
+) -> tuple[list[SweptHat], list[list[float]], dict[str, Any]]:
+    """Trains every hat; returns them, the nats of each held-out entry under each hat, and what it took.
+
+    A hat whose loss is not finite too many times in a row ends without the others, with the reason.
+    Raises RunStopped after a signal, with a checkpoint of every hat; ValueError as `train` does.
+    """
+    check_folder(sweep, resume, overwrite)
+    config, started = sweep.config, time.monotonic()
+    folder = base_folder(config.base.path)
+    tokenizer = load_tokenizer(folder)
+    held_out = HeldOut(data.held_out, tokenizer, config.watch.every, config.watch.samples)
+    with ExitStack() as stack:
+        for place in (sweep.out, *(point.out for point in sweep.points)):
+            stack.enter_context(locked(place))
+        dtype, device = DENSE_DTYPES.get(config.base.dtype), config.base.device
+        model = load(folder, config.base.weights or None, dtype, device, progress=progress)
+        write_json(sweep.out / SWEEP, _record(sweep))
+        hats = []
+        for point in sweep.points:
+            goes_on = resume and bool(Checkpoints(point.out, 1).cursors())
+            notes = notes_of(point.config, data, tokenizer)
+            run = Trainer(model, data.examples, point.config, resume=goes_on, notes=notes, held_out=held_out)
+            run.begin()
+            for number, path in enumerate(layer_configs(model, point.config.adapter.name)):
+                noise = DropoutSeed(run.counter, number)
+                lora_layers(model)[path].noises[point.config.adapter.name] = noise
+            watch = stack.enter_context(Watch(point.out, point.config, run.steps, model.config, run.log, False, None))
+            hats.append(SweptHat(point, run, watch, run.schedule.from_step(run.cursor.step)))
+        if adapter_rows(model):
+            raise ValueError("adapter.from: a hat with rows of the embedding or head is not swept: it is worn alone")
+        signals = stack.enter_context(StopSignals())
+        stack.enter_context(PreparedModel(model, config.run.recompute))
+        total, done = sum(hat.run.steps for hat in hats), sum(hat.run.cursor.step for hat in hats)
+        bar = ProgressBar(
+            total=total, initial=done, desc=f"sweep of {len(hats)} hats", unit="step", disable=not progress
+        )
+        stack.callback(bar.close)
+        _train(sweep.out, model, hats, signals, at_once, bar)
+        figures = {
+            "seconds": time.monotonic() - started,
+            "peak_bytes": peak_bytes(torch.device(device)),
+            "parameters": [
+                sum(
+                    parameter.numel() for parameter in adapter_parameters(model, hat.point.config.adapter.name).values()
+                )
+                for hat in hats
+            ],
+        }
+    losses = []
+    for hat in hats:
+        use_adapter(model, hat.point.config.adapter.name)
+        losses.append(completion_losses(model, data.held_out) if not hat.failed else [])
+    return hats, losses, figures
+
+
+def _train(
+    out: Path, model: Llama, hats: Sequence[SweptHat], signals: StopSignals, at_once: int, bar: ProgressBar
+) -> None:
+    """Pass by pass: the next batch of every hat that has one."""
+    for hat in hats:
+        hat.advance()
+        if hat.batches is None:
+            hat.run.save_hat(HAT)
+    while going := [hat for hat in hats if hat.batches is not None]:
+        for group in groups([positions_of(hat.batch) for hat in going], at_once):
+            members = [going[number] for number in group]
+            _pass(model, members)
+            for hat in members:
+                _after_batch(hat, bar)
+        if signals.received and (unfinished := [hat for hat in hats if hat.batches is not None]):
+            for hat in unfinished:
+                hat.run.save()
+            raise RunStopped(
+                f"{out}: stopped by {signals.received}: {len(unfinished)} of {len(hats)} hats have a checkpoint of this "
+                "moment, the others are done"
+            )
+
+
+def _pass(model: Llama, members: Sequence[SweptHat]) -> None:
+    """Adds the gradient of the next batch of every member (`step.accumulate` for one hat)."""
+    started = time.perf_counter()
+    device = model.tok_embeddings.weight.device
+    batches = [HatBatch.of(hat.point.config.adapter.name, hat.batch, device) for hat in members]
+    units = []
+    for hat in members:
+        assert hat.batches is not None
+        hat.run.begin_batch(hat.number)
+        units.append(sum(row.supervised for batch in hat.batches for row in batch))
+    ops = model.norm.ops
+    kept = ops.hooks() if isinstance(ops, SelectiveOps) else nullcontext()
+    with worn_together(model, batches), kept:
+        nats = losses_together(model, batches)
+        torch.stack([own / count for own, count in zip(nats, units, strict=True)]).sum().backward()
+    seconds, total = time.perf_counter() - started, sum(batch.tokens.numel() for batch in batches)
+    for hat, own in zip(members, nats, strict=True):
+        state, positions = hat.run.under_way, positions_of(hat.batch)
+        state.nats += own.item()
+        state.positions += positions
+        state.pairs += positions * max(map(len, hat.batch))
+        state.seconds += seconds * batches[members.index(hat)].tokens.numel() / total
+        state.batch += 1
+
+
+def _after_batch(hat: SweptHat, bar: ProgressBar) -> None:
+    """The update, if that was the last batch of its step; the hat's files, if that was its last step."""
+    assert hat.batches is not None
+    if hat.run.under_way.batch < len(hat.batches):
+        hat.run.pause(StopSignals(), is_due=False)
+        return
+    try:
+        hat.run.end_step(hat.number, hat.batches, hat.watch, StopSignals())
+    except FloatingPointError as error:
+        hat.failed, hat.batches = str(error), None
+        return
+    bar.update()
+    hat.advance()
+    if hat.batches is None:
+        hat.run.save_hat(HAT)
+
+
+def _record(sweep: Sweep) -> dict[str, Any]:
+    """sweep.json"""
+    points = [{"name": point.name, "values": dict(point.values)} for point in sweep.points]
+    return {"axes": {key: list(values) for key, values in sweep.axes.items()}, "points": points}
