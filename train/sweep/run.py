@@ -170,8 +170,8 @@ def _train(
             for hat in unfinished:
                 hat.run.save()
             raise RunStopped(
-                f"{out}: stopped by {signals.received}: {len(unfinished)} of {len(hats)} hats have a checkpoint of this "
-                "moment, the others are done"
+                f"{out}: stopped by {signals.received}: {len(unfinished)} of {len(hats)} hats have a checkpoint of "
+                "this moment, the others are done"
             )
 
 
