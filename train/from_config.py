@@ -126,7 +126,7 @@ def _train(
 
 
 def notes_of(config: TrainConfig, data: RunData, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What the provenance of a hat says of its data, template, tokenizer and config."""
+    """The provenance of a hat: its data, template, tokenizer and config."""
     return {
         "template": template_entry(config.data.template, tokenizer),
         "data": data.origin,

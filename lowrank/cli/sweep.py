@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _line(sweep: "Sweep", plan: "SweepPlan") -> str:
-    """What the sweep takes, in one line.  Raises ValueError if that is more than there is."""
+    """The needs of the sweep, in one line.  Raises ValueError if that is more than there is."""
     import torch
 
     from ..train.sweep.plan import available_bytes

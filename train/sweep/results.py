@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HatLoss:
-    """What a hat was trained with, and the nats of each held-out entry under it."""
+    """The settings of a hat, and the nats of each held-out entry under it."""
 
     name: str
     values: Mapping[str, Any]
