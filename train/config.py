@@ -45,7 +45,9 @@ class BaseConfig:
 class AdapterTable:
     """The hat: see `lowrank.add_adapter`. from: the folder of a hat to start from, whose shape it then has.
 
-    start: one of `lowrank.adapters.starts.STARTS`, the numbers that a new hat begins with.
+    start: one of `lowrank.adapters.starts.STARTS`, the numbers that a new hat begins with. merge_aware: the 4- or 8-bit
+    format that the hat is to be merged into, in which the linears then compute; requantize_every: steps between its
+    roundings.
     """
 
     name: str = "hat"
@@ -57,6 +59,8 @@ class AdapterTable:
     dora: bool = False
     start: str = DEFAULT_START
     from_: str = ""
+    merge_aware: str = ""
+    requantize_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -253,6 +257,7 @@ class TrainConfig:
             )
         _check_start(self, where)
         _check_preference(self, where)
+        _check_merge_aware(self, where)
         _check_sources(data, where)
         if self.watch.every and not self.watch.held_out and not data.validation:
             raise ValueError(
@@ -304,6 +309,7 @@ RULES: dict[str, Rule] = {
     "data.validation": _at_least(0),
     "preference.beta": ABOVE_0,
     "preference.answers": _at_least(0),
+    "adapter.requantize_every": _at_least(1),
     "optimizer.lr": ABOVE_0,
     "optimizer.lora_plus": ABOVE_0,
     "optimizer.floor": ("in [0, 1]", lambda value: 0 <= value <= 1),
@@ -332,6 +338,26 @@ def recipe_path(name: str | Path) -> Path:
     if str(name) in recipe_names():
         return RECIPES / f"{name}.toml"
     raise ValueError(f"{path}: no such file, and no recipe: {', '.join(recipe_names())}")
+
+
+def _check_merge_aware(config: TrainConfig, where: str) -> None:
+    """Refuses what a hat that is to be merged has no place for."""
+    adapter, weights = config.adapter, config.base.weights
+    if not adapter.merge_aware:
+        return
+    _one_of(adapter.merge_aware, QUANTIZED_NAMES, f"{where}: adapter.merge_aware")
+    beside = f"with adapter.merge_aware = {adapter.merge_aware!r}"
+    for name, is_default, value in (
+        ("adapter.dropout", not adapter.dropout, adapter.dropout),
+        ("adapter.dora", not adapter.dora, adapter.dora),
+        ("adapter.start", adapter.start == DEFAULT_START, adapter.start),
+        ("preference.loss", not config.preference.loss, config.preference.loss),
+        ("run.parallel", config.run.parallel == "replicas", config.run.parallel),
+    ):
+        if not is_default:
+            raise ValueError(f"{where}: {name} must be left at its default {beside}, got {value!r}")
+    if weights and weights not in QUANTIZED_NAMES:
+        raise ValueError(f"{where}: base.weights must be a 4- or 8-bit format {beside}, got {weights!r}")
 
 
 def _check_start(config: TrainConfig, where: str) -> None:

@@ -34,6 +34,7 @@ from .assemble import (
 from .batch_schedule import BatchSchedule, StepBatches
 from .checkpoint import Checkpoints, Cursor
 from .config import TrainConfig
+from .merge_aware import MergeAware
 from .monitor import HeldOut, NullMonitor, Watch
 from .parallel.single import SingleProcess
 from .resume.folder import BEST, CONFIG, HAT, Resume, clear, going_on, is_asked_to_stop, locked
@@ -130,6 +131,10 @@ class Trainer:
             self.identity["adapter.from"] = parameters_sha256(adapter_parameters(model, config.adapter.name))
         self.team.shard_model(model)
         self.parameters = adapter_parameters(model, config.adapter.name)
+        self.merge_aware: MergeAware | None = None
+        if config.adapter.merge_aware:
+            table = config.adapter
+            self.merge_aware = MergeAware(model, table.name, table.merge_aware, table.requantize_every)
         self.optimizer = new_optimizer(self.parameters, config, self.team)
         self.log: list[Row] = []
         self.cursor, self.under_way = Cursor(), StepState()
@@ -206,6 +211,9 @@ class Trainer:
         measured = finish(batches, self.under_way, self.optimizer, rate, clip, self.team, self.objective)
         self.log.append({"step": number + 1, "lr": rate, **measured})
         self._skip(batches, measured)
+        if self.merge_aware is not None:
+            is_measured = self.held_out is not None and self.held_out.due(number + 1, self.steps)
+            self.merge_aware.after_step(number + 1, number + 1 == self.steps or is_measured)
         self.cursor, self.under_way = Cursor(number + 1), StepState()
         improved = self._measure(watch)
         watch.step(self.log[-1])
@@ -319,6 +327,7 @@ class Trainer:
         held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
         start = start_parameters(self.model, self.config.adapter.name)
         held |= {f"start.{name}": parameter.detach() for name, parameter in start.items()}
+        held |= {} if self.merge_aware is None else self.merge_aware.tensors()
         kept = {name: self.team.as_sharded(*pair) for name, pair in self.optimizer.saved().items()}
         return {**held, **kept}
 
@@ -344,6 +353,8 @@ class Trainer:
         tensors = self._tensors()
         self.checkpoints.fill(state, path, tensors, self._gradients())
         self.optimizer.take(tensors)
+        if self.merge_aware is not None:
+            self.merge_aware.round_then()
 
     def _restore_phases(self, state: dict[str, Any], path: Path) -> None:
         """The schedule goes on, or a new one begins where the length of the run is another than it was."""

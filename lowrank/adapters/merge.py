@@ -17,6 +17,7 @@ from .. import __version__
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
 from ..checkpoints.config_files import Format, write_config
+from ..checkpoints.load import DEFAULT_WEIGHTS
 from ..checkpoints.open_base import open_base, own_config, sidecars_of
 from ..checkpoints.pth_writer import PthWriter
 from ..checkpoints.safetensors_writer import PlannedWriter, plan_file
@@ -94,6 +95,14 @@ class _Plan:
             )
         return cls(into, None, into, base_format or into, bool(base_format))
 
+    def as_trained(self, adapter: StoredAdapter) -> Self:
+        """The plan for a hat that was trained for a merge into this format: W is the base in the format that it saw."""
+        training = adapter.record.get("training", {})
+        if self.keeps_dense or training.get("adapter", {}).get("merge_aware") != self.into:
+            return self
+        through = training.get("base", {}).get("weights") or DEFAULT_WEIGHTS
+        return replace(self, through=through, unmerged=through)
+
     def form(self, dtype: torch.dtype | None) -> str:
         """The format in which a linear is stored that the base has in `dtype` (None: quantized)"""
         is_kept = self.keeps_dense and dtype is not None and self.stored in QUANTIZED_NAMES
@@ -118,7 +127,8 @@ def merge_folder(
     into     "fp32", "bf16", "fp16": W is the full-precision base, F rounds to that type, as do all other tensors
              "dequantized": W went `through` a 4- or 8-bit format (or is stored in one), F rounds to `dtype`
              "nf4-dq", "nf4", "fp4-dq", "fp4", "int8": W is the base as it is, F quantizes; other tensors are kept, and
-             linears that a quantized base left dense stay in their type
+             linears that a quantized base left dense stay in their type. A hat that was trained for such a merge
+             (`adapter.merge_aware`) is added to the base in the format that it was trained on
     measure  is called when the folder is whole, before it has its name: what it raises leaves nothing behind
     format   "hf" (rows of wq and wk in halves) or "meta" (interleaved); the rows are moved where the base differs
     The files that go along with the base are copied. The folder is read back and compared with what was to be written,
@@ -131,6 +141,7 @@ def merge_folder(
     source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
     adapter_files = read_adapter(adapter, checkpoint.config, None if force else source, force=force)
     _check_rows(adapter_files, checkpoint)
+    plan = plan.as_trained(adapter_files)
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
     merger = _Merger(checkpoint, adapter_files, plan, format)
     with new_folder(out) as aside:

@@ -10,8 +10,9 @@ from torch.nn.modules import module as torch_module
 
 from ..kernels.lora.lora_linear import lora_linears
 from ..kernels.lora.span_linears import Span, span_linears
+from ..kernels.lora.straight_through import straight_through_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
-from .adapter_selection import CONTEXT_SELECTION
+from .adapter_selection import CONTEXT_SELECTION, effective, selection_of
 
 
 class AdapterSpan(NamedTuple):
@@ -31,6 +32,8 @@ def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, .
         spans = layers[0].__dict__.get("spans")
         if spans and all(layer.__dict__.get("spans") is spans for layer in layers):
             return linears_of_spans(x, layers, spans)
+        if straight := straight_through_plan(layers):
+            return straight_through_linears(x, straight)
         plan = lora_plan(x, layers)
         if plan is not None and not (torch.is_grad_enabled() and any(part.lora_A is None for part in plan)):
             return lora_linears(x, plan)
@@ -51,6 +54,27 @@ def linears_of_spans(x: Tensor, layers: Sequence[Any], spans: Sequence[AdapterSp
             plan = [layer.worn(part, name) for layer, part in zip(layers, bare, strict=True)]
             worn.append(Span(begin, end, tuple(plan)))
     return span_linears(x, worn) if worn else tuple([base(x) for base in bases])
+
+
+def straight_through_plan(layers: Sequence[Any]) -> list[LinearWithAdapter]:
+    """The products of layers whose rounded weights hold their adapter (`layers.requantized`), for a gradient.
+
+    Empty unless that is so of all of them, and nothing has moved since the rounding.
+    """
+    plan: list[LinearWithAdapter] = []
+    if layers[0].__dict__.get("requantized") is None or not torch.is_grad_enabled():
+        return plan
+    for layer in layers:
+        rounded = layer.__dict__.get("requantized")
+        if rounded is None or rounded.since is not None or not _is_worn_alone(layer, rounded.name):
+            return []
+        pair = layer.lora_A[rounded.name], layer.lora_B[rounded.name]
+        plan.append(LinearWithAdapter(rounded.weight, *pair, layer.configs[rounded.name].scaling))
+    return plan
+
+
+def _is_worn_alone(layer: Any, name: str) -> bool:
+    return bool(effective(selection_of(layer), layer.configs) == ((name, 1.0),))
 
 
 def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> list[LinearWithAdapter] | None:
@@ -97,6 +121,9 @@ def lora_plan(x: Tensor, layers: Sequence[Any], *, hooks_run: bool = False) -> l
                 scaling = config.scaling * share
                 if config.dropout and layer.training:
                     drop = (config.dropout, layer.dropout_seed())
+                if layer.requantized is not None and layer.requantized.name == name and share == 1.0:
+                    weight = layer.requantized.weight
+                    lora_A, lora_B = layer.requantized.matrices(lora_A, lora_B)
                 if config.dora:
                     gain = layer.dora_gain(name, share)
             else:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..kernels import ops
 from ..kernels.lora.dropout import dropout
 from ..kernels.lora.lora_linear import autocast_input, lora_delta, lora_linears, with_gain
+from ..kernels.lora.straight_through import straight_through_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
 from .adapter_selection import (
     AdapterMix,
@@ -25,8 +26,9 @@ from .adapter_selection import (
 )
 from .dora import WORN_ALONE, RowNorms, dora_delta, frozen_weight, product_with, row_norms
 from .dropout_seed import DropoutSeed
-from .fused_projections import AdapterSpan, fused_projections, linears_of_spans, lora_plan
+from .fused_projections import AdapterSpan, fused_projections, linears_of_spans, lora_plan, straight_through_plan
 from .quant_linear import QuantLinear
+from .requantized import Requantized
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class LoRALinear(SelectingModule):
         self.configs: dict[str, AdapterConfig] = {}
         self.noise: DropoutSeed | None = None  # of the dropout; None: torch's own generator
         self.noises: dict[str, DropoutSeed] = {}  # of each adapter's own, in spans
+        self.requantized: Requantized | None = None  # in the place of W and an adapter, in training for a merge
         self.spans: tuple[AdapterSpan, ...] = ()  # which rows wear what, in the place of `active`
 
     def add(
@@ -167,6 +170,8 @@ class LoRALinear(SelectingModule):
     def forward(self, x: Tensor) -> Tensor:
         if self.spans:
             return linears_of_spans(x, (self,), self.spans)[0]
+        if self.requantized is not None and (straight := straight_through_plan((self,))):
+            return straight_through_linears(x, straight)[0]
         plan = None if torch.compiler.is_compiling() else lora_plan(x, (self,), hooks_run=True)
         if plan is not None and not (torch.is_grad_enabled() and plan[0].lora_A is None):
             return lora_linears(x, plan)[0]
