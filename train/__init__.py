@@ -10,6 +10,7 @@ step            one step: batches, gradient, update
 preference      DPO: a loss of pairs of answers
 batch_schedule  the batches of every step
 optim           AdamW, clipping, learning rate; adam_state stores its moments
+merge_aware     the rounded weights of a hat that is to be merged
 checkpoint      saves and restores a run, bit for bit
 monitor         progress of a run; trackers are TensorBoard and others, report draws the page
 resume/         goes on: the folder's lock, what may change, signals, hats of checkpoints

@@ -97,10 +97,9 @@ class _Plan:
 
     def as_trained(self, adapter: StoredAdapter) -> Self:
         """The plan for a hat that was trained for a merge into this format: W is the base in the format that it saw."""
-        training = adapter.record.get("training", {})
-        if self.keeps_dense or training.get("adapter", {}).get("merge_aware") != self.into:
+        if self.keeps_dense or not _is_for(adapter, self.into):
             return self
-        through = training.get("base", {}).get("weights") or DEFAULT_WEIGHTS
+        through = adapter.record["training"]["base"]["weights"] or DEFAULT_WEIGHTS
         return replace(self, through=through, unmerged=through)
 
     def form(self, dtype: torch.dtype | None) -> str:
@@ -144,6 +143,12 @@ def merge_folder(
     plan = plan.as_trained(adapter_files)
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
     merger = _Merger(checkpoint, adapter_files, plan, format)
+    if _is_for(adapter_files, into) and merger.layout != checkpoint.config.rope_layout:
+        own = "meta" if format == "hf" else "hf"
+        warnings.warn(
+            f"{adapter}: was trained for the bytes of a merge; rows of q and k are moved: --format {own} keeps them",
+            stacklevel=2,
+        )
     with new_folder(out) as aside:
         digests = {}
         with _writer(aside, merger) as writer:
@@ -253,6 +258,11 @@ class _Merger:
         if self.plan.stored in DENSE_DTYPES:
             value = _narrowed(value, self.plan.stored, f"{self.checkpoint.folder}: {name}")
         return {".weight": value}
+
+
+def _is_for(adapter: StoredAdapter, into: str) -> bool:
+    """True for a hat that was trained with the weights that this merge stores: `adapter.merge_aware`."""
+    return bool(adapter.record.get("training", {}).get("adapter", {}).get("merge_aware") == into)
 
 
 def _check_rows(adapter: StoredAdapter, checkpoint: Checkpoint) -> None:

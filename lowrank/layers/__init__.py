@@ -4,6 +4,7 @@ quant_linear       a linear whose weight is quantized
 lora               a frozen linear with adapters
 dora               the direction and the magnitude of W, learned apart
 adapter_selection  the adapters that a call adds: a mix, a mix a row, a context's own
+requantized        4-bit weights that hold an adapter
 fused_projections  linears that share x, computed by one plan
 adapter_rows       rows of the embedding and the output head that come with an adapter
 dropout_seed       which mask a dropout draws

@@ -81,6 +81,11 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
         *([Item("its reference, fp32", 0, 4 * count)] if config.preference.loss and config.adapter.from_ else []),
         Item(f"optimizer, {config.optimizer.states}", 0, 0 if _off_device(config) else math.ceil(states / shards)),
     ]
+    if rounded := config.adapter.merge_aware:
+        weights = [item for item in base_items(model, rounded, short) if item.what.startswith("linears")]
+        one = max(math.prod(shape) for shape in model.linear_shapes().values())
+        sharded.append(Item(f"rounded with the hat, {rounded}", 0, sum(item.bytes for item in weights)))
+        sharded.append(Item("a linear while it is rounded, fp32", 0, 2 * 4 * one))
     if shards > 1:
         layer = sum(item.bytes for item in blocks) + 4 * count
         gathered = 2 * math.ceil(layer / model.n_layers) + sum(item.bytes for item in rest)
