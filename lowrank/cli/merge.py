@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_existing(args.out, args.overwrite)
     base = base_folder(args.base)
     if args.data:
-        conversations = read_conversations(args.data)[: args.n]
+        conversations = read_conversations(args.data, is_preference=False)[: args.n]
     else:
         conversations = [entry.conversation for entry in make_documents(args.n, seed=7, split="test")]
     is_measured = bool(conversations) and not no_tokenizer_reason(base)

@@ -93,12 +93,14 @@ def read_examples(
     return read
 
 
-def read_conversations(path: Path, template: str = ANY_TEMPLATE) -> list[Conversation]:
-    """The conversations of a file of which every row can be learned.
+def read_conversations(
+    path: Path, template: str = ANY_TEMPLATE, *, is_preference: bool | None = None
+) -> list[Conversation]:
+    """The conversations of a file of which every row can be learned; `is_preference` as in `read_examples`.
 
     Raises ValueError, one line with file and place, for the first that cannot, and says how many are like it.
     """
-    read = read_examples(path, template)
+    read = read_examples(path, template, is_preference=is_preference)
     if read.faults:
         raise ValueError(first_fault(read))
     return read.conversations

@@ -7,7 +7,7 @@ import pytest
 from data_cases import CASES, CHAT, GOOD, Case, lines
 
 from lowrank.cli import main
-from lowrank.data.imports.examples import Fault, read_examples, summary
+from lowrank.data.imports.examples import Fault, read_conversations, read_examples, summary
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.train.config import TrainConfig
 from lowrank.train.data import read_run_data
@@ -44,6 +44,14 @@ def test_check_refuses_exactly_what_train_refuses(
     elif status == 1 and "none of" not in refusal:
         first = refusal.removeprefix("data.train: ").partition("; data.skip_bad")[0].partition(" (and ")[0]
         assert told.out.startswith(first), (first, told.out)
+
+
+def test_where_answers_are_measured_preferences_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(CASES["preferences"].data)
+    chosen, rejected = read_conversations(tmp_path / "a.jsonl")[0].alternatives
+    assert (chosen.turns[-1].output, rejected.turns[-1].output) == ("So.", "No.")
+    with pytest.raises(ValueError, match="holds preferences, chosen and rejected"):
+        read_conversations(tmp_path / "a.jsonl", is_preference=False)
 
 
 def test_a_system_prompt_a_history_and_a_weight_are_learned_as_they_say(tmp_path: Path) -> None:
