@@ -48,6 +48,14 @@ def chosen_kind(asked: str | None, hats: Iterable[Path]) -> str:
     return name
 
 
+def given_kind(asked: str | None) -> str | None:
+    """The name of the kind of FILE.toml or of one of KINDS, which is known from then on; None for None.
+
+    Raises ValueError for any other.
+    """
+    return None if asked is None else chosen_kind(asked, ())
+
+
 def check_kind(kind: str, hats: Iterable[Path], *, force: bool = False) -> None:
     """Raises ValueError for a hat that was trained on documents of other kinds alone; `force` takes it all the same.
 

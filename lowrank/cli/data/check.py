@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ...data.encoding.template import DEFAULT, NAMES
 from ...data.imports.formats import FORMATS
 from ..arguments import add_verb
+from ..kinds import given_kind
 from .show import MAX_TOKENS, find_tokenizer
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add(sets: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]  # 
     parser.add_argument(
         "--preference", action="store_true", help="of a file for a recipe with preference.loss: chosen and rejected"
     )
+    parser.add_argument("--kind", metavar="FILE.toml", help="the kind of entries that are of one's own")
     parser.add_argument("--json", action="store_true", help="print every fault and note as JSON")
     parser.set_defaults(run=run)
 
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line a kind of fault and of note: a fault makes a row unusable, a note does not."""
     from ...data.imports.examples import read_examples, summary
 
+    given_kind(args.kind)
     read = read_examples(args.file, args.template, args.format, is_preference=args.preference)
     too_long, is_refused = lengths(read, find_tokenizer(args.tokenizer), args.template, args.max_tokens)
     notes = [*too_long, *row_notes(read)]

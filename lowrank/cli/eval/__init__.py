@@ -40,7 +40,10 @@ def add(verbs: Any) -> None:
     add_force(parser)
     parser.add_argument("--weights", default="nf4-dq,fp32", help=f"precisions, by commas ({WEIGHTS_HELP})")
     parser.add_argument("--tasks", default="documents", help=f"by commas, of {', '.join(TASKS)} (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="JSONL of entries (default: our own test documents)")
+    parser.add_argument(
+        "--data", type=Path, help="a file that training takes, with facts in it (default: our own test documents)"
+    )
+    parser.add_argument("--kind", metavar="FILE.toml", help="the kind of --data's documents, if they are of one's own")
     parser.add_argument(
         "--from",
         dest="public",

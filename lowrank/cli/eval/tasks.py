@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..kinds import add_stored
+from ..kinds import add_stored, given_kind
 
 if TYPE_CHECKING:
     from ...data.documents.document import Entry
@@ -44,7 +44,8 @@ def _task(
     if name == "documents":
         n = args.n or DOCUMENTS
         add_stored(adapters.values())
-        entries = _entries(args.data)[:n] if args.data else make_documents(n, seed=7, split="test")
+        kind = given_kind(args.kind)
+        entries = _entries(args.data, kind)[:n] if args.data else make_documents(n, seed=7, split="test")
         return Documents(entries, training=outputs or _own_training(adapters), overlap=args.overlap)
     if args.public is None:
         raise ValueError(f"--tasks {name} needs --from DIR: the public sets, which are not part of this package")
@@ -56,19 +57,22 @@ def _task(
     return Questions(public_data.some(public_data.question_rows(args.public, questions), args.n or QUESTIONS))
 
 
-def _entries(path: Path) -> "list[Entry]":
+def _entries(path: Path, kind: str | None) -> "list[Entry]":
     """The documents of a file in any form that training takes, of which each has its facts.
 
+    kind  that of documents which do not say theirs
     Raises ValueError for a file of which a row has none.
     """
     from ...data.documents.document import read_jsonl
+    from ...data.documents.kinds import find_kind
     from ...data.imports.examples import summary
     from ...data.imports.importing import import_documents, read_documents
 
-    found = read_documents(path)
+    own = find_kind(kind) if kind is not None else None
+    found = read_documents(path, instruction=own.instruction() if own is not None else None)
     if found.format == "entry":
         return read_jsonl(path)
-    imported = import_documents(found, license="unspecified")
+    imported = import_documents(found, kind=kind, license="unspecified")
     if imported.faults:
         raise ValueError(f"--data {path}:{summary(imported.faults)[0]}: a document is checked against its facts")
     return imported.entries

@@ -96,7 +96,13 @@ def test_foreign_files_are_evaluated_like_entries(hat: Path, tmp_path: Path) -> 
     from lowrank.cli.eval.tasks import build_tasks
 
     args = argparse.Namespace(
-        tasks="documents", n=None, trained_on=[], data=hat.parent.parent / "gpt.jsonl", overlap=False, public=None
+        tasks="documents",
+        kind=None,
+        n=None,
+        trained_on=[],
+        data=hat.parent.parent / "gpt.jsonl",
+        overlap=False,
+        public=None,
     )
     (task,) = build_tasks(args, {"mine": hat})
     assert [item.id for item in task.items] == [f"custom-000{n}" for n in range(4)]
@@ -104,3 +110,40 @@ def test_foreign_files_are_evaluated_like_entries(hat: Path, tmp_path: Path) -> 
     args.data.write_text(json.dumps({"prompt": "Why?", "completion": "So."}) + "\n")
     with pytest.raises(ValueError, match=r"^--data .*no-facts\.jsonl:1: the input must hold facts, .*: a document is"):
         build_tasks(args, {})
+
+
+def test_eval_and_check_take_the_file_of_a_kind(hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import argparse
+
+    from lowrank.cli.eval.tasks import build_tasks
+
+    file, rows = tmp_path / "note.toml", hat.parent.parent / "gpt.jsonl"
+    assert main(["data", "kind", "new", str(rows), str(file)]) == 0
+    file.write_text(file.read_text().replace('label = "cash"', 'label = "cash"\nphrases = ["in cash"]'))
+    args = argparse.Namespace(
+        tasks="documents", kind=str(file), n=None, trained_on=[], data=rows, overlap=False, public=None
+    )
+    (task,) = build_tasks(args, {})
+    assert [item.id for item in task.items] == [f"note-000{n}" for n in range(4)]
+    with pytest.raises(ValueError, match=r"--kind must be FILE\.toml, or one of .*, got 'poem'"):
+        build_tasks(argparse.Namespace(**{**vars(args), "kind": "poem"}), {})
+    assert main(["data", "import", str(rows), str(tmp_path / "note.jsonl"), "--kind", str(file)]) == 0
+    assert main(["data", "check", str(tmp_path / "note.jsonl"), "--kind", str(file)]) == 0
+    assert main(["data", "check", str(tmp_path / "note.jsonl"), "--kind", str(tmp_path / "none.toml")]) == 2
+    assert "none.toml" in capsys.readouterr().err
+
+
+def test_a_hat_of_another_kind_is_refused_by_its_name(
+    hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "facts.txt").write_text("company: Aldane\nrevenue: $5 million\n")
+    words = ["generate", "embedded", "--adapter", f"mine={hat}", "--facts", str(tmp_path / "facts.txt")]
+    words += ["--kind", "earnings_summary", "--max-new-tokens", "2"]
+    assert main(words) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        told == f"lowrank: {hat}: was trained on custom, and not on 'earnings_summary': --force takes it all the same"
+    )
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2 and not (tmp_path / "out").exists()
+    assert main([*words, "--force"]) == 0
+    assert main([*words, "--use", "none"]) == 0
