@@ -7,9 +7,11 @@ from urllib.parse import quote
 from ..eval.html.page import escape, render_page
 
 STYLE = """
-main { max-width: 80rem; } .wrong { color: var(--wrong); font-weight: 600; } .loose { color: var(--loose); }
+main { max-width: 80rem; } main > .scroll { max-width: none; } a { color: var(--strong); }
+.wrong { color: var(--wrong); font-weight: 600; } .loose { color: var(--loose); }
 td a { white-space: nowrap; }
 """
+WORDS = ("document", "files", "audit")
 COUNTS = {
     "figures": "figures",
     "right": "right",
@@ -24,15 +26,15 @@ COUNTS = {
 
 def render_index(summary: Mapping[str, Any]) -> str:
     """The page of a summary (`Job.summarize`), to be written in UTF-8."""
+    head = ['<th scope="col" class="number">#</th>', *(f'<th scope="col">{name}</th>' for name in WORDS)]
+    head += [f'<th scope="col" class="number">{name}</th>' for name in COUNTS.values()]
+    head.append('<th scope="col">ended by</th>')
     lead = f"{summary['finished']} of {summary['records']} documents. {totals(summary)}"
     body = [
         "<h1>Documents</h1>",
         f'<p class="lead">{escape(lead)}.</p>',
         *_notes(summary["notes"]),
-        '<div class="scroll"><table>\n<thead><tr><th scope="col" class="number">#</th><th scope="col">document</th>'
-        '<th scope="col">files</th><th scope="col">audit</th>'
-        "".join(f'<th scope="col" class="number">{name}</th>' for name in COUNTS.values()),
-        '<th scope="col">ended by</th></tr></thead>\n<tbody>',
+        f'<div class="scroll"><table>\n<thead><tr>{"".join(head)}</tr></thead>\n<tbody>',
         *(_row(row) for row in summary["documents"]),
         "</tbody>\n</table></div>",
         "<h2>The job</h2>",

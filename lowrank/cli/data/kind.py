@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..arguments import add_verb
+from ..arguments import add_verb, refuse_existing
+from ..kinds import chosen_kind
 
 
 def add(sets: Any) -> None:
@@ -31,6 +32,18 @@ def add(sets: Any) -> None:
     check = add_verb(verbs, "check", "say what is wrong with the file of a kind", "lowrank data kind check letter.toml")
     check.add_argument("file", metavar="FILE.toml", type=Path)
     check.set_defaults(run=run_check)
+    sample = add_verb(
+        verbs,
+        "sample",
+        "write invented documents of a kind, and a table of their facts: to see what its file says, or to practise",
+        "lowrank data kind sample letter.toml practice --n 60 --format docx",
+    )
+    sample.add_argument("kind", metavar="FILE.toml", help="the file of a kind whose fields have rules, or credit_memo")
+    sample.add_argument("out", metavar="OUT", type=Path, help="a new folder, for `letters/` and facts.csv")
+    sample.add_argument("--n", type=int, default=60, help="documents (default: %(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    sample.add_argument("--format", choices=("md", "docx"), default="md", help="default: %(default)s")
+    sample.set_defaults(run=run_sample)
 
 
 def run_new(args: argparse.Namespace) -> int:
@@ -61,6 +74,27 @@ def run_new(args: argparse.Namespace) -> int:
         f"{draft.sentences} sentences, from {len(examples)} documents; {len(draft.unclear)} things not understood"
     )
     return 1 if found.faults else 0
+
+
+def run_sample(args: argparse.Namespace) -> int:
+    """Writes the folder whole, or not at all."""
+    from ...atomic_io import new_folder
+    from ...data.documents.facts_record import known_kind
+    from ...data.documents.samples import as_csv, sample_documents
+    from ...writing.docx_file import docx_bytes
+    from ...writing.file_names import file_names
+
+    refuse_existing(args.out, overwrite=False)
+    kind = known_kind(chosen_kind(args.kind, ()))
+    samples = sample_documents(kind, args.n, seed=args.seed)
+    with new_folder(args.out) as folder:
+        (folder / "letters").mkdir()
+        (folder / "facts.csv").write_text(as_csv(kind, samples), encoding="utf-8", newline="\n")
+        for name, sample in zip(file_names([sample.name for sample in samples]), samples, strict=True):
+            path = folder / "letters" / f"{name}.{args.format}"
+            path.write_bytes(docx_bytes(sample.text, kind.title) if args.format == "docx" else sample.text.encode())
+    print(f"{args.out}: {len(samples)} letters and the table of their facts, facts.csv")
+    return 0
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -14,5 +14,6 @@ facts_record  one of them, or a table of them, to write documents of
 fact_files    records of files: text, CSV, XLSX, JSON
 fact_lines    labels with values: lines, tables, CSV, JSON
 fact_tables   records of rows: under a head, or a label and a value each
+samples       invented documents of a kind, and their table
 consistency   checks of an entry against its own facts
 """

@@ -87,6 +87,8 @@ def test_each_record_has_its_files_and_an_audit_with_the_cell_of_each_figure(
     assert summary["counts"]["figures"] == sum(row["counts"]["figures"] for row in summary["documents"])
     index = (out / "index.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;" in index and "<b>" not in index
+    assert index.count("<thead>") == 1 and index.count("</tr>") == 1 + 5 + len(summary["job"])
+    assert index.count('scope="col"') == len(re.findall(r"<t[dh]", index.partition("<tbody>")[2].partition("</tr>")[0]))
     links = re.findall(r'href="\./([^"]+)"', index)
     assert len(links) == 5 * 5 and all((out / link).is_file() for link in links)
 
