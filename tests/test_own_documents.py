@@ -16,7 +16,7 @@ from lowrank.cli import main
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tutorial-own-documents.md"
 QUICK = {
-    "lowrank train": "run.epochs=5",
+    "lowrank train": "run.epochs=3",
     "lowrank generate": "--max-new-tokens 150",
     "lowrank eval": "--n 1",
 }
@@ -58,7 +58,6 @@ def test_the_page_has_every_step() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:the warm-up takes")  # of a run that was made short
 def test_the_page_runs_from_a_table_and_sixty_letters_to_ten_docx_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
