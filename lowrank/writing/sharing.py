@@ -47,11 +47,14 @@ class Torchrun(OneProcess):
     """The processes that torchrun has started."""
 
     def __init__(self) -> None:
+        import torch
         import torch.distributed as dist
         from torch.distributed.rendezvous import rendezvous
 
         from ..train.parallel.heartbeat import Heartbeat
 
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # "cuda" is then a GPU of its own
         store, self.rank, self.size = next(rendezvous("env://", timeout=HOURS))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store: Any = dist.PrefixStore(f"lowrank/out/{attempt}", store)  # type: ignore[attr-defined]
