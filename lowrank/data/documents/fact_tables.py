@@ -67,12 +67,8 @@ def _is_head(cells: Sequence[str], labels: frozenset[str]) -> bool:
 
 
 def _is_pairs(rows: Sequence[Row], labels: frozenset[str]) -> bool:
-    """True for a label and a value a row: of two columns, unless the first row names both of them."""
-    if max(len(cells) for _, cells in rows) > 2:
-        return False
-    below = {cells[0].casefold() for _, cells in rows[1:]}
-    first = rows[0][1]
-    return bool(below & labels) or len(first) < 2 or first[1].casefold() not in labels
+    """True for two columns of which the first has labels of the kind below its first row: a label and a value a row."""
+    return max(len(cells) for _, cells in rows) < 3 and any(cells[0].casefold() in labels for _, cells in rows[1:])
 
 
 def _check_head(path: Path, rows: Sequence[Row]) -> None:

@@ -78,3 +78,30 @@ def test_a_docx_letter_is_read_as_markdown(tmp_path: Path) -> None:
     (tmp_path / "b.docx").write_text("no zip")
     with pytest.raises(ValueError, match=r"b\.docx: must be a DOCX document"):
         letter_text(tmp_path / "b.docx")
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("quarter,vehicle,cash\nQ1 2021,Harrow Lane,8.3%\n", ""),  # no column is called as records are
+        ("fund,cash\nHarrow Lane,8.3%\n", ""),
+        (
+            "Harrow Lane,Q1 2021,8.3%\nTidewell,Q1 2021,4.1%\n",
+            "the first row of a table must name its columns, got '8.3%'",
+        ),
+        (
+            "fund,cash,Cash\nHarrow Lane,8.3%,8.3%\n",
+            "line 1: each column must have a name of its own, got 'cash' twice",
+        ),
+    ],
+)
+def test_a_table_of_any_head_is_taken_and_one_without_is_refused(
+    table: str, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.parent / "t.csv").write_text(table)
+    for other in ("Letter Harrow Lane Q2 2021 final.txt", "odd name.md"):
+        (folder / other).unlink()
+    words = ["data", "import", str(folder), str(folder.parent / "o.jsonl"), "--table", str(folder.parent / "t.csv")]
+    status = main(words)
+    printed = capsys.readouterr()
+    assert status == (2 if told else 0) and told in printed.out + printed.err
