@@ -7,8 +7,9 @@
 
 A base and its tokenizer: load, load_tokenizer, Tokenizer, quantize. Hats (adapters): add_adapter, use_adapter,
 using_adapter, drop_adapter, load_adapter, save_adapter. Text: generate, and Grounding and Vocabulary, which keep its
-figures to those of a record. `import lowrank` imports neither torch nor triton: a name is imported at its first use.
-It sets what torch's libraries on a CPU read from the environment (`cpu_runtime`), where the caller has not.
+figures to those of a record. X-rays: `lowrank.inspect`, a function for each. `import lowrank` imports neither torch nor
+triton: a name is imported at its first use. It sets what torch's libraries on a CPU read from the environment
+(`cpu_runtime`), where the caller has not.
 """
 
 from importlib import import_module
@@ -65,10 +66,12 @@ _ROOMS = {
 
 def __dir__() -> list[str]:
     """The public names, whether imported yet or not: for tab completion and `help(lowrank)`."""
-    return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__", "__version__"])
+    return sorted([*__all__, "inspect", "__doc__", "__file__", "__name__", "__path__", "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "inspect":
+        return import_module(".inspect", __name__)
     if name not in _ROOMS:
         raise AttributeError(f"module 'lowrank' has no attribute {name!r}")
     value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)

@@ -43,7 +43,7 @@ KERNEL_FLOORS = (
     ("lowrank.kernels.reference",),
     ("lowrank.kernels.weights",),
 )
-DOORS = {"lowrank", "lowrank.__main__"}  # the lazy front door names rooms of every floor
+DOORS = {"lowrank", "lowrank.__main__", "lowrank.inspect"}  # the lazy front doors name rooms of every floor
 FILES_ONE_BY_ONE = {
     "lowrank",
     "lowrank.cli",

@@ -4,5 +4,7 @@ adapter, delta, intruders   what an adapter adds
 base, outliers              a folder of weights, and where its largest weights are
 quant, levels               what a number format costs, and why its levels are where they are
 linear, block               one block, one output
+sizes                       parameters and bytes
+functions                   a function for each, with its tables, JSON and page: `lowrank.inspect`
 *_page                      their HTML pages; token_page that of `data show`
 """

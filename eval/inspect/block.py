@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.reference.codes import unpacked
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax, QuantizedWeight
 from lowrank.kernels.weights.repack import to_file_layout
 from lowrank.model.config import ModelConfig
@@ -83,12 +84,6 @@ def read_block(weight: QuantizedWeight, row: int, block: int, original: Tensor |
         for place, before, code, level, value in zip(range(start, end), originals, codes, levels, values, strict=True)
     )
     return Block(weight.name, index, absmax, nested, weights)
-
-
-def unpacked(codes: Tensor, start: int, end: int) -> Tensor:
-    """The 4-bit codes of the weights from `start` to `end`: the first of a byte is in its high nibble"""
-    packed = codes.flatten()[start // 2 : -(-end // 2)]
-    return torch.stack([packed >> 4, packed & 15], dim=1).flatten()[start % 2 :][: end - start]
 
 
 def row_name(path: str, row: int, config: ModelConfig) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lowrank.kernels.reference.codes import entropy_bits
 from lowrank.kernels.weights import codebooks
 
 BINS = 8192
@@ -105,12 +106,6 @@ def relative_error(mass: Tensor, levels: Tensor) -> float:
     levels = levels.double()
     nearest = levels[torch.bucketize(PLACES, (levels[:-1] + levels[1:]) / 2)]
     return float((mass * (PLACES - nearest).square()).sum() / (mass * PLACES.square()).sum())
-
-
-def entropy_bits(counts: Tensor) -> float:
-    """- sum p log2 p"""
-    share = counts[counts > 0].double() / counts.sum()
-    return max(0.0, float(-(share * share.log2()).sum()))
 
 
 class _Spread:

@@ -17,6 +17,7 @@ from lowrank.checkpoints.load import bytes_bar
 from lowrank.checkpoints.open_base import open_base
 from lowrank.kernels import ops
 from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.reference.codes import code_counts, entropy_bits, snr_db
 from lowrank.kernels.weights.quantized_weight import (
     BLOCKSIZE,
     QUANTIZED_NAMES,
@@ -28,7 +29,7 @@ from lowrank.model.checkpoint import Parameter
 from lowrank.model.config import ModelConfig
 from lowrank.model.param_names import is_block_linear
 
-from .levels import Distribution, LevelStudy, entropy_bits, study
+from .levels import Distribution, LevelStudy, study
 
 FORMATS = ("nf4", "nf4-dq", "fp4", "int8")
 CPU = torch.device("cpu")
@@ -161,7 +162,7 @@ class _Sums:
         return FormatError(
             format,
             self.error / self.numbers,
-            _snr_db(self.weight, self.error),
+            snr_db(self.weight, self.error),
             self.largest,
             entropy_bits(self.codes),
             8 * self.bytes / self.numbers,
@@ -201,7 +202,7 @@ def _tensor(parameter: Parameter, config: ModelConfig, totals: _Totals, base: st
             code_counts(weight),
         )
         totals.sums[format].add(part)
-        snr = tuple(_snr_db(*pair) for pair in zip(energy.heads, heads.heads, strict=True))
+        snr = tuple(snr_db(*pair) for pair in zip(energy.heads, heads.heads, strict=True))
         found[format] = replace(part.figures(format), head_snr_db=snr)
         del error
     absmax = _block_maxima(w)
@@ -231,17 +232,6 @@ def _quantized(
             yield format, weight, None
 
 
-def code_counts(weight: QuantizedWeight) -> Tensor:
-    """Counts of each code: int64 [16] by code, or [255] from -127 to 127"""
-    if not isinstance(weight, Blockwise4bit):
-        return torch.bincount(weight.codes.flatten().int() + 127, minlength=255)
-    pairs = torch.bincount(weight.codes.flatten(), minlength=256).view(16, 16)
-    counts = pairs.sum(dim=0) + pairs.sum(dim=1)
-    if math.prod(weight.shape) % 2:
-        counts[int(weight.codes[-1]) & 15] -= 1  # what fills up the last byte is no weight
-    return counts
-
-
 @dataclass(frozen=True)
 class _HeadSums:
     """Sums of squares, in float64: of all of a tensor, and of each head where it has heads."""
@@ -259,10 +249,6 @@ class _HeadSums:
         has_heads = path.endswith((*BY_ROWS, BY_COLUMNS))
         heads = parts.view(-1, config.head_dim).sum(dim=1).tolist() if has_heads else []
         return cls(float(parts.sum()), tuple(heads))
-
-
-def _snr_db(weight: float, error: float) -> float | None:
-    return 10 * math.log10(weight / error) if weight > 0 and error > 0 else None
 
 
 def _block_maxima(w: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from lowrank.model.param_names import LINEARS
 
 from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, bars, figure, grid, heat_map, histogram
+from .levels import LevelStudy
 from .quant import ABSMAX_BINS, ABSMAX_END, FormatError, QuantXray, TensorErrors
 
 _HEADS = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
@@ -23,7 +24,7 @@ def render(xray: QuantXray) -> str:
         _table("All linears as one.", *total_table(xray), words=1),
         grid(_codes(xray)),
         "<h2>Why the levels are where they are</h2>",
-        *_levels(xray),
+        *_levels(xray.study),
         "<h2>Block maxima</h2>",
         _maxima(xray),
         "<h2>Layer by layer</h2>",
@@ -34,6 +35,12 @@ def render(xray: QuantXray) -> str:
         _table(TENSOR_CAPTION, *tensor_table(xray), words=1),
     ]
     return render_page(title, STYLE, body)
+
+
+def render_levels(study: LevelStudy) -> str:
+    """The page of the levels alone, for some distribution of the weights."""
+    title = "Why the levels are where they are"
+    return render_page(title, STYLE, [f"<h1>{title}</h1>", *_levels(study)])
 
 
 TENSOR_CAPTION = (
@@ -112,9 +119,9 @@ def tensor_table(xray: QuantXray) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def levels_table(xray: QuantXray) -> tuple[list[str], list[list[str]]]:
+def levels_table(study: LevelStudy) -> tuple[list[str], list[list[str]]]:
     """(head, rows): a row a code of NF4, beside the best levels."""
-    found = xray.study.levels
+    found = study.levels
     columns = [found[name].levels for name in ("nf4", "lloyd-max", "lloyd-max, normal", "equal shares")]
     head = ["code", "NF4", "used", "if normal", "Lloyd-Max", "Lloyd-Max, normal", "equal shares"]
     rows = [
@@ -130,9 +137,9 @@ def levels_table(xray: QuantXray) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def level_errors(xray: QuantXray) -> tuple[list[str], list[list[str]]]:
+def level_errors(study: LevelStudy) -> tuple[list[str], list[list[str]]]:
     """(head, rows): a row a set of levels."""
-    rows = [[name, f"{levels.entropy_bits:.4f}", f"{levels.error:.4%}"] for name, levels in xray.study.levels.items()]
+    rows = [[name, f"{levels.entropy_bits:.4f}", f"{levels.error:.4%}"] for name, levels in study.levels.items()]
     return ["levels", "entropy, bits", "error of the energy"], rows
 
 
@@ -161,8 +168,7 @@ def _codes(xray: QuantXray) -> Iterator[str]:
         yield figure(plot, caption, f"Codes of {part.format}")
 
 
-def _levels(xray: QuantXray) -> Iterator[str]:
-    study = xray.study
+def _levels(study: LevelStudy) -> Iterator[str]:
     edges = [-1 + number / 32 for number in range(65)]
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     normal = Line("independent normal weights", list(zip(middles, study.normal_density, strict=True)), "strong")
@@ -192,8 +198,8 @@ def _levels(xray: QuantXray) -> Iterator[str]:
         "are exact. NF4 keeps these three, so that a weight of zero and the largest of a block are stored as "
         "they are.</p>"
     )
-    yield _table("Level by level; used: the share of the weights.", *levels_table(xray), words=0)
-    yield _table("What each set of levels would leave, with maxima in float32.", *level_errors(xray), words=1)
+    yield _table("Level by level; used: the share of the weights.", *levels_table(study), words=0)
+    yield _table("What each set of levels would leave, with maxima in float32.", *level_errors(study), words=1)
 
 
 def _maxima(xray: QuantXray) -> str:

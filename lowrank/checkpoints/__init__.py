@@ -10,5 +10,6 @@ config_files        config.json and params.json
 sidecar_files       the list of files that go along with weights: tokenizer, licence, chat template
 fingerprint         the base an adapter belongs to, and the record written beside it
 open_base           a base by its path: embedded, a folder, a GGUF file
+model_shape         the shape of a Llama by its name, its folder or its config alone
 embedded            the base that comes with the package, in base/
 """

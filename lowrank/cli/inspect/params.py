@@ -6,7 +6,8 @@ from typing import Any
 
 from ...text_table import table
 from ..arguments import add_verb
-from .model_argument import add_model, config_of
+from ..flags import flags_in_errors
+from .model_argument import add_model
 
 WRITE_UP = 'The write-up calls 160,000 of 100,000,000 "0.016%"; it is 0.16 % (0.0016 as a fraction).'
 ELSEWHERE = "0.016 % itself is right for d = 100,000 at rank 8, and for Llama 2 7B at rank 2 on wq and wv (0.01556 %)."
@@ -30,41 +31,26 @@ def add(what: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints shapes, counts and bytes."""
-    from ...adapters.accounting import adapter_file_bytes, adapter_parameters, lora_parameters, model_parameters
     from ...atomic_io import write_text
-    from ...eval.inspect.sizes_page import Params, render_params
-    from ...kernels.weights.quantized_weight import DENSE_DTYPES
+    from ...checkpoints.model_shape import shape_of
+    from ...eval.inspect.sizes import count_params
+    from ...eval.inspect.sizes_page import params_table, render_params
 
-    if args.rank < 1 or (args.d is not None and args.d < 1):
-        raise ValueError(f"--rank and --d must be at least 1, got {args.rank} and {args.d}")
-    file_bytes = None
-    if args.d is not None:
-        where, layers = f"one {args.d:,} x {args.d:,} matrix", 1
-        count, whole = lora_parameters(args.d, args.d, args.rank), args.d**2
-        shapes = [("W", f"{args.d:,} x {args.d:,}", whole), *_factors("", args.d, args.d, args.rank)]
-    else:
-        config = config_of(args.model)
-        targets = read_targets(args.targets)
-        where, layers = f"each of {config.n_layers} layers", config.n_layers
-        count, whole = adapter_parameters(config, args.rank, targets), model_parameters(config)
-        linears = config.linear_shapes()
-        shapes = []
-        for name in targets:
-            d_out, d_in = linears[name]
-            shapes += _factors(f"{name}: ", d_in, d_out, args.rank)
-        file_bytes = adapter_file_bytes(config, args.rank, targets, args.type)
-    matrix_bytes = count * DENSE_DTYPES[args.type].itemsize
-    params = Params(shapes, where, layers, args.type, count, whole, matrix_bytes, file_bytes)
+    with flags_in_errors({"model must": "--model must", "rank must": "--rank must", "d must": "--d must"}):
+        model = args.d if args.d is not None else shape_of(args.model)
+        params = count_params(model, rank=args.rank, targets=read_targets(args.targets), dtype=args.type)
     if args.html:
         write_text(args.html, render_params(params))
     if args.json:
-        figures = {"trainable": count, "of": whole, "fraction": count / whole, "type": args.type}
-        print(json.dumps({**figures, "matrix_bytes": matrix_bytes, "file_bytes": file_bytes}))
+        print(json.dumps(params.to_json()))
         return 0
-    print(table([(name, shape, f"{numbers:,}") for name, shape, numbers in shapes], ("matrix", "shape", "numbers")))
-    print(f"\nin {where}")
-    print(f"\ntrainable {count:,} of {whole:,}: {count / whole:.4%} ({count / whole:.3g} as a fraction)")
-    print(f"in {args.type}: {matrix_bytes:,} bytes" + (f", a file of {file_bytes:,}" if file_bytes else ""))
+    head, rows = params_table(params)
+    print(table(rows, head))
+    print(f"\nin {params.where}")
+    fraction = params.trainable / params.whole
+    print(f"\ntrainable {params.trainable:,} of {params.whole:,}: {fraction:.4%} ({fraction:.3g} as a fraction)")
+    in_file = f", a file of {params.file_bytes:,}" if params.file_bytes else ""
+    print(f"in {params.dtype}: {params.matrix_bytes:,} bytes{in_file}")
     if (args.d, args.rank) == (10_000, 8):
         print(f"{WRITE_UP}\n{ELSEWHERE}")
     return 0
@@ -75,10 +61,3 @@ def read_targets(text: str) -> tuple[str, ...]:
     from ...adapters import resolve_targets
 
     return resolve_targets(text if text in ("all", "attention") else text.split(","))
-
-
-def _factors(prefix: str, d_in: int, d_out: int, rank: int) -> list[tuple[str, str, int]]:
-    return [
-        (f"{prefix}A", f"{d_in:,} x {rank}", d_in * rank),
-        (f"{prefix}B", f"{rank} x {d_out:,}", rank * d_out),
-    ]

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(to_json(xray), indent=2))
         return 0
-    for head, rows in (tensor_table(xray), total_table(xray), levels_table(xray), level_errors(xray)):
+    for head, rows in (tensor_table(xray), total_table(xray), levels_table(xray.study), level_errors(xray.study)):
         print(table(rows, head) + "\n")
     print("\n".join(findings(xray)))
     if args.html:

@@ -6,12 +6,10 @@ from typing import Any
 
 from ...text_table import table
 from ..arguments import add_verb, read_bytes
-from .model_argument import add_model, config_of
+from ..flags import flags_in_errors
+from .model_argument import add_model
 from .params import read_targets
 
-SIZE_RULE = (
-    "An adapter's size follows from its rank, its targets and its type, never from the data set it was trained on."
-)
 BASES = "bf16,int8,nf4,nf4-dq"
 
 
@@ -42,56 +40,37 @@ def add(what: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the bytes of a base, part by part, and the adapters of the sizes asked for."""
-    from ...adapters.accounting import ADAPTER_TYPES, COMMON_RANKS, COMMON_TARGETS, adapters_of_size, base_items
+    from ...adapters.accounting import ADAPTER_TYPES, COMMON_RANKS
     from ...atomic_io import write_text
-    from ...eval.inspect.sizes_page import Sizes, render_sizes
-    from ...kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
+    from ...checkpoints.model_shape import shape_of
+    from ...eval.inspect.sizes import WRITE_UP_BYTES, count_sizes
+    from ...eval.inspect.sizes_page import adapters_table, base_table, render_sizes
 
-    if not 0 < args.within < 1 or (args.rank and min(args.rank) < 1):
-        raise ValueError(f"--within must lie between 0 and 1, --rank at least at 1, got {args.within} and {args.rank}")
     if args.rank and args.any_rank:
         raise ValueError("--rank and --any-rank exclude each other")
-    config, formats = config_of(args.model), args.weights.split(",")
-    if foreign := [name for name in formats if name not in (*DENSE_DTYPES, *QUANTIZED_NAMES)]:
-        raise ValueError(f"--weights must be of {', '.join((*DENSE_DTYPES, *QUANTIZED_NAMES))}, got {foreign[0]!r}")
-    bases = {weights: base_items(config, weights) for weights in formats}
-    found = {
-        size: adapters_of_size(
-            size,
-            args.within,
-            config,
+    flags = {name: f"--{name}" for name in ("model must", "within must", "rank must", "weights must")}
+    with flags_in_errors(flags):
+        sizes = count_sizes(
+            shape_of(args.model),
+            args.model,
+            weights=args.weights.split(","),
+            adapter_bytes=args.adapter_bytes or WRITE_UP_BYTES,
+            within=args.within,
             ranks=None if args.any_rank else args.rank or COMMON_RANKS,
-            targets={", ".join(_short(text)): read_targets(text) for text in args.targets or ()} or COMMON_TARGETS,
+            targets=[read_targets(text) for text in args.targets or ()],
             dtypes=args.type or ADAPTER_TYPES,
         )
-        for size in args.adapter_bytes or [80e6, 67.3e6]
-    }
     if args.html:
-        write_text(args.html, render_sizes(Sizes(args.model, bases, found, SIZE_RULE)))
+        write_text(args.html, render_sizes(sizes))
     if args.json:
-        figures = {
-            "bases": {name: {item.what: item.bytes for item in items} for name, items in bases.items()},
-            "adapters": {f"{size:.0f}": [vars(shape) for shape in shapes] for size, shapes in found.items()},
-        }
-        print(json.dumps(figures, indent=2))
+        print(json.dumps(sizes.to_json(), indent=2))
         return 0
-    for name, items in bases.items():
-        total = sum(item.bytes for item in items)
-        rows = [(item.what, f"{item.parameters:,}", f"{item.bytes:,}", f"{item.bytes / 1e9:.3f}") for item in items]
-        last = (f"{args.model} in {name}", "", f"{total:,}", f"{total / 1e9:.3f}")
-        print(table([*rows, last], ("part", "parameters", "bytes", "GB")) + "\n")
-    for size, shapes in found.items():
+    for name in sizes.bases:
+        head, rows = base_table(sizes, name)
+        print(table(rows, head) + "\n")
+    for size, shapes in sizes.adapters.items():
         print(f"adapters of {size / 1e6:g} MB (within {args.within:.2%}):")
-        matches = [
-            (shape.rank, shape.targets, shape.dtype, f"{shape.parameters:,}", f"{shape.bytes / 1e6:.2f}",
-             f"{shape.file_bytes:,}", f"{(size - shape.file_bytes) / 1e6:+.2f}")
-            for shape in shapes
-        ]  # fmt: skip
-        head = ("rank", "targets", "type", "parameters", "MB", "bytes of the file", "unexplained MB")
-        print((table(matches, head) if matches else "  none") + "\n")
-    print(SIZE_RULE)
+        head, rows = adapters_table(sizes, size)
+        print((table(rows, head) if shapes else "  none") + "\n")
+    print(sizes.rule)
     return 0
-
-
-def _short(text: str) -> tuple[str, ...]:
-    return tuple(name.partition(".")[2] for name in read_targets(text))

@@ -2,8 +2,9 @@
 
 import torch
 
-from lowrank.eval.inspect.block import read_block, row_name, unpacked
+from lowrank.eval.inspect.block import read_block, row_name
 from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.reference.codes import unpacked
 from lowrank.model.checkpoint import open_checkpoint
 
 

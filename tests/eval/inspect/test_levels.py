@@ -9,7 +9,6 @@ from lowrank.eval.inspect.levels import (
     BINS,
     PLACES,
     Distribution,
-    entropy_bits,
     equal_shares,
     lloyd_max,
     normal_distribution,
@@ -17,6 +16,7 @@ from lowrank.eval.inspect.levels import (
     shares,
 )
 from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.reference.codes import entropy_bits
 from lowrank.kernels.weights import codebooks
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from lowrank.checkpoints.quantize_folder import quantize_folder
-from lowrank.eval.inspect.quant import code_counts, inspect_quant, to_json
+from lowrank.eval.inspect.quant import inspect_quant, to_json
 from lowrank.eval.inspect.quant_page import level_errors, levels_table, render, tensor_table, total_table
 from lowrank.kernels import ops
 from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.reference.codes import code_counts
 from lowrank.kernels.weights.quantized_weight import expected_bytes
 from lowrank.model.checkpoint import open_checkpoint
 
@@ -132,5 +133,10 @@ def test_the_page_and_the_tables_hold_every_tensor(looked_at):
     page = render(looked_at)
     assert not re.search(r"(src|href)=|url\(|@import|https?://|<script", page)
     assert all(tensor.name.removesuffix(".weight") in page for tensor in looked_at.tensors)
-    for head, rows in (make(looked_at) for make in (total_table, tensor_table, levels_table, level_errors)):
+    for head, rows in (
+        total_table(looked_at),
+        tensor_table(looked_at),
+        levels_table(looked_at.study),
+        level_errors(looked_at.study),
+    ):
         assert rows and all(len(row) == len(head) for row in rows)

@@ -1,0 +1,150 @@
+"""`lowrank.inspect`: each x-ray in Python has the figures, tables and page of the command line's."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from child_process import run_python
+from random_hat import make_hat
+
+import lowrank
+from lowrank.cli import main
+from lowrank.eval.inspect.functions import Page, Xray
+
+
+@pytest.fixture(scope="module")
+def hat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hats") / "hat"
+    make_hat(Path("embedded"), folder)
+    return folder
+
+
+LINEAR = "layers.0.attention.wq"
+CALLS: dict[str, tuple[Any, list[str]]] = {
+    "params": (
+        lambda hat: lowrank.inspect.params("embedded", rank=4),
+        ["params", "--model", "embedded", "--rank", "4"],
+    ),
+    "sizes": (lambda hat: lowrank.inspect.sizes("embedded"), ["sizes", "--model", "embedded"]),
+    "base": (lambda hat: lowrank.inspect.base("embedded"), ["base", "embedded"]),
+    "quant": (
+        lambda hat: lowrank.inspect.quant("embedded", ["nf4"], layers=[0]),
+        ["quant", "embedded", "--weights", "nf4", "--layers", "0"],
+    ),
+    "adapter": (lambda hat: lowrank.inspect.adapter(hat, "embedded"), ["adapter", "HAT", "embedded"]),
+    "intruders": (
+        lambda hat: lowrank.inspect.intruders(hat, "embedded", count=2),
+        ["adapter", "HAT", "embedded", "--intruders", "2", "--weights", "nf4-dq"],
+    ),
+    "linear": (
+        lambda hat: lowrank.inspect.linear("embedded", LINEAR, text="The cash", row=3, hat=hat),
+        ["linear", "embedded", LINEAR, "--text", "The cash", "--row", "3", "--adapter", "HAT"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_it_is_what_the_command_line_gives(name: str, hat: Path, tmp_path: Path, capsys) -> None:
+    call, words = CALLS[name]
+    xray = call(hat)
+    page = tmp_path / "page.html"
+    arguments = [str(hat) if word == "HAT" else word for word in words]
+    assert main(["inspect", *arguments, "--json", "--html", str(page)]) == 0
+    assert json.loads(json.dumps(xray.to_json())) == json.loads(capsys.readouterr().out)
+    assert xray.plot().text == page.read_text(encoding="utf-8")
+    assert xray.plot().save(tmp_path / "saved.html").read_bytes() == page.read_bytes()
+    hashed = re.compile(r"[0-9a-f]{64}|sha256|^-+$")  # a hash is not cut
+    lines = [line for line in xray.table(80).splitlines() if not hashed.search(line)]
+    assert len(lines) > 4 and max(map(len, lines)) <= 80
+
+
+def test_levels_need_no_weights() -> None:
+    xray = lowrank.inspect.levels()
+    w = torch.randn(512, 1024, generator=torch.Generator().manual_seed(0))
+    snr = lowrank.quantize(w).error(w).snr_db
+    assert xray.result.levels["nf4"].error == pytest.approx(10 ** (-snr / 10), rel=0.01)
+    assert "Lloyd-Max" in xray.table() and "<svg" in xray.plot().text
+    assert "<iframe" in xray._repr_html_()
+
+
+def test_a_summary_counts_what_is_stored_and_what_is_trained() -> None:
+    model = lowrank.load("embedded", "nf4-dq")
+    lowrank.add_adapter(model, "finance", rank=4)
+    total = lowrank.inspect.summary(model).result.total
+    parts = {part.what: part for part in lowrank.inspect.summary(model).result.parts}
+    hat = parts["hat finance, fp32"]
+    assert hat.trained == hat.parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert total.trained == hat.trained and hat.bytes == 4 * hat.parameters
+    state = {key: value for key, value in model.state_dict().items() if not key.endswith("quant_state")}
+    assert total.bytes == sum(tensor.nbytes for tensor in state.values())
+    dense = lowrank.load("embedded", "fp32")
+    assert total.parameters - hat.parameters == sum(parameter.numel() for parameter in dense.parameters())
+    assert "the model" in lowrank.inspect.summary(model).table()
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda: lowrank.inspect.params("nope"), "model must be one of 7b, 13b"),
+        (lambda: lowrank.inspect.params(0), "d must be at least 1, got 0"),
+        (lambda: lowrank.inspect.params(rank=0), "rank must be at least 1, got 0"),
+        (lambda: lowrank.inspect.params(dtype="int8"), "dtype must be one of fp32, bf16, fp16"),
+        (lambda: lowrank.inspect.sizes(weights=["x"]), "weights must be of fp32"),
+        (lambda: lowrank.inspect.sizes(within=1.0), "within must lie between 0 and 1"),
+    ],
+)
+def test_a_mistake_is_told_in_the_names_of_python(call: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        call()
+
+
+def test_the_door_is_light() -> None:
+    code = "import sys, lowrank; print(*dir(lowrank.inspect)); print('torch' in sys.modules)"
+    names, has_torch = run_python("-c", code).stdout.splitlines()
+    assert names.split() == sorted(
+        ["adapter", "base", "intruders", "levels", "linear", "params", "quant", "sizes", "summary"]
+    )
+    assert has_torch == "False"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        lowrank.inspect.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("format", ["nf4", "nf4-dq", "fp4", "int8"])
+def test_a_quantized_weight_shows_its_codes_levels_and_maxima(format: str) -> None:
+    w = torch.randn(5, 50, generator=torch.Generator().manual_seed(0))
+    q = lowrank.quantize(w, format)
+    codes, levels, absmax = q.unpacked_codes(), q.codebook, q.absmax_float()
+    assert codes.shape == w.shape
+    if format == "int8":
+        again = codes / 127 * absmax[:, None]
+        assert torch.equal(levels[codes.long() + 127], codes / 127)
+    else:
+        again = levels[codes.long()] * absmax.repeat_interleave(64)[: w.numel()].view(w.shape)
+    torch.testing.assert_close(again, q.dequantize(), rtol=2**-23, atol=0)
+    counts = q.code_counts()
+    assert counts.sum() == w.numel() and q.entropy_bits() == pytest.approx(
+        float(torch.special.entr(counts / counts.sum()).sum() / torch.log(torch.tensor(2.0)))
+    )
+    error = q.error(w)
+    lost = (w.double() - q.dequantize().double()).square()
+    assert error.mse == pytest.approx(float(lost.mean()))
+    assert error.snr_db == pytest.approx(float(10 * torch.log10(w.double().square().sum() / lost.sum())))
+    assert error.largest == pytest.approx(float(lost.max().sqrt()))
+    assert q.error(q.dequantize()).snr_db is None
+
+
+def test_what_is_no_weight_of_that_shape_is_refused_in_words() -> None:
+    q = lowrank.quantize(torch.ones(2, 64))
+    with pytest.raises(ValueError, match=r"w must be \(2, 64\), the shape of the weight, got \(64, 2\)"):
+        q.error(torch.ones(64, 2))
+    with pytest.raises(ValueError, match="w must be a tensor"):
+        q.error([[1.0]])
+    with pytest.raises(ValueError, match="w must be of a floating dtype"):
+        q.error(torch.ones(2, 64, dtype=torch.int64))
+
+
+def test_results_are_typed() -> None:
+    assert isinstance(lowrank.inspect.params(), Xray) and isinstance(lowrank.inspect.params().plot(), Page)
