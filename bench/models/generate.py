@@ -9,7 +9,7 @@ from pathlib import Path
 from ..kernels.targets import Bar
 from ..rows import Row
 from .generate_workers import NEW_TOKENS
-from .sides import SHAPES, Side, make, need_shape, random_tokens, speed, take_turns, versus, what, where
+from .sides import SHAPES, Side, both, make, need_shape, random_tokens, speed, take_turns, versus, what, where
 
 PROMPT_TOKENS, B_STD = 64, 0.02  # B as wide as the random weights: the hat is a tenth of a linear, and changes tokens
 WARM = 1  # turns that are not counted
@@ -28,7 +28,7 @@ def run(shape: str, scratch: Path, *, peers: bool, turns: int, threads: int, tel
     sides, load = take_turns(
         "models.generate_workers",
         scratch,
-        peers=peers,
+        names=both(peers),
         warm=WARM,
         block=1,
         turns=turns,

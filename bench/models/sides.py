@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,16 @@ class Side:
         self._log.close()
 
 
+def both(peers: bool) -> list[str]:
+    """The names of both sides, or of ours alone."""
+    return [OURS, PEER] if peers else [OURS]
+
+
 def take_turns(
     worker: str,
     folder: Path,
     *,
-    peers: bool,
+    names: Sequence[str],
     warm: int,
     block: int,
     turns: int,
@@ -131,10 +136,10 @@ def take_turns(
     """`warm` jobs of each side, which are not counted, then turns of `block` jobs, the order reversed every turn.
 
     worker  the module of this folder that the processes run
+    names   of its providers, ours first
     tokens  of one job, for `tell`
     Returns our side first, and what the machine did meanwhile.  Raises RuntimeError if a side fails.
     """
-    names = [OURS, PEER] if peers else [OURS]
     meter = machine.LoadMeter()
     sides = {name: Side(name, worker, folder, threads) for name in names}
     try:
@@ -142,7 +147,7 @@ def take_turns(
             side.take(warm)
             tell(f"{name}: ready")
         for turn in range(turns):
-            for name in names if turn % 2 == 0 else names[::-1]:
+            for name in names if turn % 2 == 0 else list(names)[::-1]:
                 seconds = sides[name].take(block)
                 tell(f"turn {turn + 1} of {turns}: {name}: {tokens * block / sum(seconds):,.0f} tokens a second")
     finally:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..rows import Row
-from .sides import SHAPES, Side, make, need_shape, random_tokens, speed, take_turns, versus, what, where
+from .sides import SHAPES, Side, both, make, need_shape, random_tokens, speed, take_turns, versus, what, where
 
 BATCHES = {"tiny": (2, 16), "167m": (2, 512)}
 WARM, BLOCK = 2, 3  # WARM steps are not counted; BLOCK steps a turn
@@ -27,7 +27,7 @@ def run(shape: str, scratch: Path, *, peers: bool, turns: int, threads: int, tel
     sides, load = take_turns(
         "models.train_workers",
         scratch,
-        peers=peers,
+        names=both(peers),
         warm=WARM,
         block=BLOCK,
         turns=turns,

@@ -33,7 +33,7 @@ from ..batch_schedule import StepBatches
 from ..checkpoint import Checkpoints
 from ..data import RunData
 from ..from_config import notes_of
-from ..monitor import HeldOut, Watch
+from ..monitor import HeldOut, NullMonitor, Watch
 from ..plan.flops import peak_bytes
 from ..resume.folder import HAT, locked
 from ..resume.signals import RunStopped, StopSignals
@@ -52,7 +52,7 @@ class SweptHat:
 
     point: Point
     run: Trainer
-    watch: Watch
+    watch: Watch | NullMonitor
     steps: Iterator[tuple[int, StepBatches]]
     number: int = 0
     batches: StepBatches | None = None  # None: it has ended
@@ -163,7 +163,7 @@ def _train(
     while going := [hat for hat in hats if hat.batches is not None]:
         for group in groups([positions_of(hat.batch) for hat in going], at_once):
             members = [going[number] for number in group]
-            _pass(model, members)
+            train_pass(model, members)
             for hat in members:
                 _after_batch(hat, bar)
         if signals.received and (unfinished := [hat for hat in hats if hat.batches is not None]):
@@ -175,7 +175,7 @@ def _train(
             )
 
 
-def _pass(model: Llama, members: Sequence[SweptHat]) -> None:
+def train_pass(model: Llama, members: Sequence[SweptHat]) -> None:
     """Adds the gradient of the next batch of every member (`step.accumulate` for one hat)."""
     started = time.perf_counter()
     device = model.tok_embeddings.weight.device

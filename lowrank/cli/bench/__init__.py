@@ -4,7 +4,7 @@ from typing import Any
 
 from ...bench.kernels import products
 from ..arguments import add_verb
-from . import generate, load, train
+from . import generate, load, sweep, train
 
 
 def add(verbs: Any) -> None:
@@ -26,4 +26,5 @@ def add(verbs: Any) -> None:
     kernels.set_defaults(run=products.run)
     load.add(benches)
     train.add(benches)
+    sweep.add(benches)
     generate.add(benches)

@@ -12,9 +12,10 @@ from typing import Any
 from ..arguments import file_to_write
 
 
-def add_arguments(parser: argparse.ArgumentParser, turn: str) -> None:
-    """--peers, --shape, --turns, --threads, --scratch, --out, --json; `turn` says what one is."""
-    parser.add_argument("--peers", action="store_true", help="also transformers + PEFT + bitsandbytes")
+def add_arguments(parser: argparse.ArgumentParser, turn: str, peers: bool = True) -> None:
+    """--peers if there are any, --shape, --turns, --threads, --scratch, --out, --json; `turn` says what one is."""
+    if peers:
+        parser.add_argument("--peers", action="store_true", help="also transformers + PEFT + bitsandbytes")
     parser.add_argument("--shape", default="167m", help="167m (default) or tiny")
     parser.add_argument("--turns", type=int, default=5, help=f"{turn} (5)")
     parser.add_argument("--threads", type=int, help="of torch (as many as there are cores)")
@@ -29,7 +30,8 @@ def measure(args: argparse.Namespace, bench: Callable[..., list[dict[str, Any]]]
     for name, value in (("--turns", args.turns), ("--threads", threads)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    options = {"peers": args.peers, "turns": args.turns, "threads": threads, "tell": _tell}
+    peers = {"peers": args.peers} if "peers" in args else {}
+    options = {**peers, "turns": args.turns, "threads": threads, "tell": _tell}
     return rows_of(args, lambda scratch: bench(args.shape, scratch, **options))
 
 

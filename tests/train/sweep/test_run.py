@@ -107,7 +107,7 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_bits(
     whole, data = read(recipe, *words, f"run.out={tmp_path / 'whole'}")
     run.train_together(whole, data, progress=False)
     cut, data = read(recipe, *words)
-    calls, original = [], run._pass
+    calls, original = [], run.train_pass
 
     def sending(*arguments: object) -> None:
         calls.append(None)
@@ -116,7 +116,7 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_bits(
         original(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, "_pass", sending)
+        patched.setattr(run, "train_pass", sending)
         with pytest.raises(RunStopped, match="4 of 4 hats have a checkpoint"):
             run.train_together(cut, data, progress=False)
     with pytest.raises(ValueError, match="holds a sweep already"):
