@@ -179,6 +179,7 @@ def train_pass(model: Llama, members: Sequence[SweptHat]) -> None:
     """Adds the gradient of the next batch of every member (`step.accumulate` for one hat)."""
     started = time.perf_counter()
     device = model.tok_embeddings.weight.device
+    members = sorted(members, key=_shape)
     batches = [HatBatch.of(hat.point.config.adapter.name, hat.batch, device) for hat in members]
     units = []
     for hat in members:
@@ -198,6 +199,11 @@ def train_pass(model: Llama, members: Sequence[SweptHat]) -> None:
         state.pairs += positions * max(map(len, hat.batch))
         state.seconds += seconds * batches[members.index(hat)].tokens.numel() / total
         state.batch += 1
+
+
+def _shape(hat: SweptHat) -> tuple[int, ...]:
+    """Hats whose batches and ranks have one shape stand together: their products are batched."""
+    return hat.point.config.adapter.rank, len(hat.batch), max(map(len, hat.batch))
 
 
 def _after_batch(hat: SweptHat, bar: ProgressBar) -> None:

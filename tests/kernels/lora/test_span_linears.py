@@ -14,16 +14,20 @@ from lowrank.kernels.weights.linear_with_adapter import LinearWithAdapter
 from lowrank.kernels.weights.quantized_weight import QuantizedWeight
 
 normal = partial(draws.normal, dtype=torch.float64)
-SPANS = ((0, 3), (3, 4), (6, 9))  # two rows of nine wear nothing
+SPANS = ((0, 3), (3, 6), (7, 10))  # one row of ten wears nothing; the first two may be batched
+DIFFERENT, ALIKE, PAIR = ((2, 1), (3, 2), (1, None)), ((2, 1),) * 3, ((2, None), (2, None), (None, 2))
+Ranks = tuple[tuple[int | None, ...], ...]
 
 
-def plans(quantized: bool = False, drop: float = 0.0) -> list[tuple[LinearWithAdapter, ...]]:
-    """A plan a span of two linears of [*, 6], to 5 and to 3, with ranks of its own; the last leaves the second bare."""
+def plans(
+    quantized: bool = False, drop: float = 0.0, ranks_of: Ranks = DIFFERENT
+) -> list[tuple[LinearWithAdapter, ...]]:
+    """A plan a span of two linears of [*, 6], to 5 and to 3, with ranks of its own; None leaves one bare."""
     weights: list[Tensor | QuantizedWeight] = [normal(n, 6, seed=n) for n in (5, 3)]
     if quantized:
         weights = [ops.quantize(weight.float(), "nf4", blocksize=32) for weight in weights]
     made = []
-    for number, ranks in enumerate(((2, 1), (3, 2), (1, None))):
+    for number, ranks in enumerate(ranks_of):
         parts = []
         for weight, n, rank in zip(weights, (5, 3), ranks, strict=True):
             if rank is None:
@@ -40,16 +44,17 @@ def matrices(made: list[tuple[LinearWithAdapter, ...]]) -> list[Tensor]:
     return [matrix for plan in made for part in plan for matrix in (part.lora_A, part.lora_B) if matrix is not None]
 
 
+@pytest.mark.parametrize("ranks", [DIFFERENT, ALIKE, PAIR], ids=["different", "alike", "pair"])
 @pytest.mark.parametrize("drop", [0.0, 0.5])
 @pytest.mark.parametrize("quantized", [False, True], ids=["dense", "nf4"])
-def test_each_span_is_a_batch_of_its_own(quantized: bool, drop: float) -> None:
-    ours, theirs = plans(quantized, drop), plans(quantized, drop)
-    x, same = normal(1, 9, 6, seed=1).requires_grad_(), normal(1, 9, 6, seed=1).requires_grad_()
-    dys = [normal(1, 9, 5, seed=2), normal(1, 9, 3, seed=3)]
+def test_each_span_is_a_batch_of_its_own(quantized: bool, drop: float, ranks: Ranks) -> None:
+    ours, theirs = plans(quantized, drop, ranks), plans(quantized, drop, ranks)
+    x, same = normal(1, 10, 6, seed=1).requires_grad_(), normal(1, 10, 6, seed=1).requires_grad_()
+    dys = [normal(1, 10, 5, seed=2), normal(1, 10, 3, seed=3)]
     ys = span_linears(x, [Span(*rows, plan) for rows, plan in zip(SPANS, ours, strict=True)])
     torch.autograd.backward(ys, dys)
     bare = [LinearWithAdapter(part.weight) for part in theirs[0]]
-    for (begin, end), plan in [*zip(SPANS, theirs, strict=True), ((4, 6), bare)]:
+    for (begin, end), plan in [*zip(SPANS, theirs, strict=True), ((6, 7), bare)]:
         alone = lora_linears(same[:, begin:end], plan)
         for y, truth in zip(ys, alone, strict=True):
             torch.testing.assert_close(y[:, begin:end], truth)
@@ -59,8 +64,9 @@ def test_each_span_is_a_batch_of_its_own(quantized: bool, drop: float) -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
-def test_gradients_by_finite_differences() -> None:
-    made = plans()
+@pytest.mark.parametrize("ranks", [DIFFERENT, ALIKE], ids=["different", "alike"])
+def test_gradients_by_finite_differences(ranks: Ranks) -> None:
+    made = plans(ranks_of=ranks)
 
     def outputs(x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         left = iter(given)
@@ -72,5 +78,5 @@ def test_gradients_by_finite_differences() -> None:
             spans.append(Span(*rows, tuple(fresh)))
         return span_linears(x, spans)
 
-    inputs = [normal(9, 6, seed=1), *(matrix.detach() for matrix in matrices(made))]
+    inputs = [normal(10, 6, seed=1), *(matrix.detach() for matrix in matrices(made))]
     assert torch.autograd.gradcheck(outputs, tuple(tensor.requires_grad_() for tensor in inputs))
