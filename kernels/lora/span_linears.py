@@ -165,10 +165,10 @@ def _add_stacked(rows: Tensor, ys: Sequence[Tensor], spans: Sequence[Span]) -> l
     ranks = [len(part.lora_A) for part in plans[0] if part.lora_A is not None]
     lora_Bs = []
     for place, (number, u) in enumerate(zip(worn, inner.split(ranks, 2), strict=True)):
-        stack = torch.stack([plan[place].lora_B for plan in plans if plan[place].lora_B is not None])
-        lora_B = (stack * _scalings(stack, plans, place)).to(rows.dtype)
-        ys[number][begin:end].view(len(spans), -1, lora_B.shape[1]).baddbmm_(u, lora_B.transpose(1, 2))
-        lora_Bs.append(lora_B)
+        stack = torch.stack([lora_B for plan in plans if (lora_B := plan[place].lora_B) is not None])
+        scaled = (stack * _scalings(stack, plans, place)).to(rows.dtype)
+        ys[number][begin:end].view(len(spans), -1, scaled.shape[1]).baddbmm_(u, scaled.transpose(1, 2))
+        lora_Bs.append(scaled)
     return [inner, lora_A, *lora_Bs]
 
 
