@@ -325,7 +325,12 @@ class Rules:
             beside,
             word[0],
             bool(word[0])
-            and (word[0].lower() in wrong or word[0].lower() in units or (beside and self._is_unit(word[0], told))),
+            and (
+                word[0].lower() in wrong
+                or word[0].lower() in units
+                or (beside and self._is_unit(word[0], told))
+                or (spelled and word[0].lower() in _SHORT_SCALES)
+            ),
             denied,
             units,
             beside and mark == len(line),
@@ -453,6 +458,7 @@ _SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
 _PLAIN_UNITS = frozenset({"times"}) | {
     word for word in UNITS if word[:3] in ("day", "wee", "mon", "qua", "yea", "hou", "min", "poi")
 }
+_SHORT_SCALES = words("k m b t bn mn tn mm cr")  # "three b" is three billion
 _KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)
 
 

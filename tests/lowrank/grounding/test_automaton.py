@@ -71,7 +71,7 @@ RIGHT = [
     "The term in months is 58 months.",
     "1. First\n2) Second\n## 3. Third\n",
     "On 31 March 2025, the end of Q3 2024, at TARVANE FOODS INC. all was well.",
-    "One of two five-year plans was met three times.",
+    "One of two five-year plans was met three times, by one kind of three big ones.",
     "Total debt was $812.4 million and EBITDA $238.2 million, so leverage was 3.41x.",
 ]
 WRONG = {
@@ -116,6 +116,8 @@ WRONG = {
         "There were twelve million stores.",
         "Total debt doubled.",
         "Three percent was paid.",
+        "It took three b of it.",
+        "One k.",
     ],
     "a numeral of another script": ["Stores: ４１２.", "Stores: ½.", "Stores: ٣."],
     "a date": ["On 30 March 2025 all was well.", "As of 2025.", "In Q2 2024."],
