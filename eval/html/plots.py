@@ -164,7 +164,7 @@ def heat_map(
                 drawing.append(text(x + cell / 2, y + 13, f"{value:{form}}", "cell middle"))
     description = f"from {low:{form}} to {high:{form}}"
     width, height = _LABEL_WIDTH + cell * len(columns), 22 + _CELL_HEIGHT * len(rows)
-    return svg("heatmap", width, height, title, description, drawing)
+    return svg("heatmap", width, height, title, description, drawing, largest=1.25)  # few columns are not blown up
 
 
 def figure(drawing: str, caption: str, heading: str = "") -> str:

@@ -128,11 +128,24 @@ def show_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
-def svg(kind: str, width: float, height: float, title: str, description: str, drawing: Iterable[str]) -> str:
-    """A drawing inside a page, in a view box of the given size; `kind` is its class."""
+def svg(
+    kind: str,
+    width: float,
+    height: float,
+    title: str,
+    description: str,
+    drawing: Iterable[str],
+    *,
+    largest: float | None = None,
+) -> str:
+    """A drawing inside a page, in a view box of the given size; `kind` is its class.
+
+    largest  how many times that size it may become where the page is wide; None for any
+    """
     lines = "\n".join(drawing)
+    limit = "" if largest is None else f' style="max-width: {largest * width:.0f}px"'
     return (
-        f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">\n'
+        f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}"{limit}>\n'
         f"<title>{escape(title)}</title>\n<desc>{escape(description)}</desc>\n{lines}\n</svg>"
     )
 
