@@ -6,7 +6,7 @@ NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu
 
 export PYTHONSAFEPATH = 1
 
-.PHONY: quickstart test check test-machines test-emulated test-python fuzz sanitize lint types docs wheel bench-gpu base clean test-llamacpp real
+.PHONY: quickstart test check test-machines test-emulated test-python fuzz sanitize lint types docs wheel bench-gpu base clean test-browser test-llamacpp real
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -25,6 +25,12 @@ check: $(VENV)/installed-test
 test-llamacpp: $(VENV)/installed-test
 	LOWRANK_LLAMACPP="$$(PYTHON="$(CURDIR)/$(BIN)/python" tests/llamacpp/build.sh)" && export LOWRANK_LLAMACPP && \
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/llamacpp/parity.py
+
+# The workbench in Debian's Chromium (apt-get install chromium), of this machine: CHROMIUM names another.
+CHROMIUM ?= /usr/bin/chromium
+test-browser: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	CHROMIUM="$(CHROMIUM)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/browser/workbench.py
 
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
 NATIVE_TESTS = tests/kernels/cpu/test_attention.py tests/kernels/cpu/test_decode_step.py \

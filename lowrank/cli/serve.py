@@ -22,7 +22,7 @@ def add(verbs: Any) -> None:
     parser = add_verb(
         verbs,
         "serve",
-        "OpenAI's API on this machine, a hat a request",
+        "a workbench in the browser, and OpenAI's API, on this machine",
         "lowrank serve embedded --adapter finance=runs/quickstart/hat",
     )
     parser.add_argument(

@@ -11,7 +11,10 @@ prompts            what is asked -> tokens
 facts              facts as a request brings them -> records
 openai_api         /v1
 openai_parameters  its parameters: honoured, or refused by name
+workbench          /session and /api, for the page
+kept_files         files of facts that a workbench has open
 json_body          bodies, read strictly
 errors             refusals
 private_log        what may stand on the terminal
+static/            the page: HTML, CSS and JavaScript as they are
 """

@@ -82,7 +82,10 @@ def serve(
     address = f"http://{names[0] if names else f'{shown}:{number}'}/"
     say = show
 
-    doorkeeper = Doorkeeper(token)
+    def code_drawn(code: str) -> None:
+        say(f"workbench: {address}#{code}   (opens one browser; the next code follows)")
+
+    doorkeeper = Doorkeeper(token, code_drawn)
     say(f"API:       {address}v1   models: {', '.join(shelf.choices)}")
     say("           Authorization: Bearer " + (doorkeeper.token if token is None else "(your token)"))
     say("end with Ctrl-C")

@@ -60,6 +60,7 @@ def test_what_a_browser_says_of_another_site_is_believed(served: Served, site: s
     headers = {"sec-fetch-site": site}
     assert served.client.get("/v1/models", headers=headers).status_code == 403
     assert served.client.post("/session", json={"code": served.doorkeeper.code}, headers=headers).status_code == 403
+    assert served.client.get("/", headers=headers).status_code == 200  # the page is nobody's secret
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}."])
@@ -71,6 +72,23 @@ def test_the_api_needs_its_token(served: Served, authorization: str | None) -> N
         assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key"
         assert answer.headers["www-authenticate"] == "Bearer"
     assert served.client.get(f"/v1/models?token={TOKEN}&api_key={TOKEN}").status_code == 401
+
+
+def test_the_workbench_needs_both_halves_of_a_session_and_the_token_is_neither(served: Served) -> None:
+    own = {"origin": f"http://{OWN}"}
+    assert served.client.get("/api/state").status_code == 401
+    assert served.client.post("/session", json={"code": served.doorkeeper.code}).status_code == 403  # no Origin
+    assert served.client.post("/session", json={"code": "AAAA-AAAA"}, headers=own).status_code == 401
+    entered = served.client.post("/session", json={"code": served.doorkeeper.code}, headers=own)
+    cookie = entered.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and entered.json()["key"] not in cookie
+    assert served.client.get("/api/state").status_code == 401  # the cookie alone
+    key = {"x-lowrank-key": entered.json()["key"]}
+    assert served.client.get("/api/state", headers=key).status_code == 200
+    assert served.client.get("/v1/models", headers={"authorization": "", **key}).status_code == 401
+    assert served.client.delete("/session", headers=own | key).status_code == 204
+    served.client.cookies.clear()
+    assert served.client.get("/api/state", headers=key).status_code == 401  # the key alone, and no session
 
 
 def test_every_answer_has_the_headers_also_a_refusal(served: Served) -> None:

@@ -130,3 +130,15 @@ def test_the_end_of_the_engine_is_told_to_who_waits(
         while b"0\r\n\r\n" not in answer:
             answer += connection.recv(65536)
     assert b'"server_error"' in answer and b"[DONE]" not in answer
+
+
+def test_a_stream_that_waits_says_that_it_is_there(
+    live: Live, endless: Endless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowrank.serve.waiting.SILENCE", 0.05)
+    monkeypatch.setattr("lowrank.serve.openai_api.grounding", lambda record, base: endless)
+    with begin(live, stream=True) as connection:
+        answer = b""
+        while answer.count(b": waiting") < 2:
+            answer += connection.recv(65536)
+    endless.may_go_on.set()
