@@ -4,6 +4,7 @@ The readers take files: what was sent stands in a file of its own, in a folder t
 as it is read.
 """
 
+import csv
 import json
 import re
 import tempfile
@@ -22,7 +23,9 @@ from ..grounding.names import phrases_of
 from .errors import Refusal
 from .shelf import Base
 
+MAX_TEXT = 1_000_000  # bytes of a file that is no workbook
 MAX_FACTS = 500  # of one record
+LONGEST_FACT = 4_000  # characters of a label or value
 MAX_RECORDS = 5_000
 LONGEST_NAME = 100
 SUFFIXES = (".csv", ".json", ".jsonl", ".md", ".tsv", ".txt", ".xlsm", ".xlsx")
@@ -37,13 +40,16 @@ def read_file(content: bytes, name: str, kind: Kind) -> FactFile:
     Raises Refusal, with the user's own name of the file, for one that cannot be read.
     """
     shown = plain_name(name)
+    if len(content) > MAX_TEXT and not content.startswith(b"PK\x03\x04"):
+        raise Refusal(400, f"{shown}: a text must have at most {MAX_TEXT:,} bytes, got {len(content):,}", param="facts")
     with _reading, tempfile.TemporaryDirectory(prefix="lowrank-") as folder:
         path = Path(folder) / shown
         path.write_bytes(content)
         try:
             file = read_fact_file(path, kind.fields)
-        except (ParseError, ValueError, zipfile.BadZipFile) as error:
-            raise Refusal(400, str(error).replace(f"{folder}/", ""), param="facts") from None
+        except (ParseError, ValueError, csv.Error, zipfile.BadZipFile) as error:
+            told = str(error).replace(f"{folder}/", "")
+            raise Refusal(400, told if told.startswith(shown) else f"{shown}: {told}", param="facts") from None
     if not 1 <= len(file.records) <= MAX_RECORDS:
         raise Refusal(400, f"{shown}: must have 1 to {MAX_RECORDS:,} records, got {len(file.records):,}", param="facts")
     return FactFile(Path(shown), file.records, file.told, file.text)
@@ -57,13 +63,16 @@ def read_record(file: FactFile, name: str | None, kind: Kind) -> FactsRecord:
         raw = numbered.get(name or "") or file.choose(name)
     except ValueError as error:
         raise Refusal(400, str(error), param="record") from None
+    if len(raw.lines) > MAX_FACTS:
+        raise Refusal(
+            400, f"{file.path}: a record must have at most {MAX_FACTS} facts, got {len(raw.lines)}", param="facts"
+        )
+    if any(len(line.label) > LONGEST_FACT or len(line.value) > LONGEST_FACT for line in raw.lines):
+        raise Refusal(400, f"{file.path}: a fact must have at most {LONGEST_FACT:,} characters", param="facts")
     try:
-        record = FactsRecord.of(file, raw, kind.name, (), None)
+        return FactsRecord.of(file, raw, kind.name, (), None)
     except ValueError as error:
         raise Refusal(400, str(error).removeprefix("--facts: "), param="facts") from None
-    if len(record.facts) > MAX_FACTS:
-        raise Refusal(400, f"{file.path}: a record must have at most {MAX_FACTS} facts", param="facts")
-    return record
 
 
 def facts_of_request(facts: str | Mapping[str, Any], name: str | None, kind: Kind) -> FactsRecord:

@@ -27,11 +27,12 @@ class Line(NamedTuple):
 
 _BULLET = r"[ \t\u00a0]*(?:(?:[-*•]|\d{1,2}[.)])[ \t\u00a0]+)?"
 _LABELLED = re.compile(
-    rf"{_BULLET}\**(?P<label>[^:：\n*|]{{1,{MAX_LABEL}}}?)"
+    rf"{_BULLET}\**(?P<label>[^\s:：*|][^:：\n*|]{{0,{MAX_LABEL - 1}}}?)"
     r"\**[ \t\u00a0]*(?::(?!//)|：)\**[ \t\u00a0]*(?P<value>\S.*?)[ \t\u00a0]*$"
 )
 _EQUATED = re.compile(
-    rf"{_BULLET}\**(?P<label>[^=\n*|]{{1,{MAX_LABEL}}}?)\**[ \t\u00a0]*=\**[ \t\u00a0]*(?P<value>\S.*?)[ \t\u00a0]*$"
+    rf"{_BULLET}\**(?P<label>[^\s=*|][^=\n*|]{{0,{MAX_LABEL - 1}}}?)"
+    r"\**[ \t\u00a0]*=\**[ \t\u00a0]*(?P<value>\S.*?)[ \t\u00a0]*$"
 )
 _RULE = re.compile(r"\|?[ ]*:?-{2,}:?[ ]*(?:\|[ ]*:?-{2,}:?[ ]*)*\|?")
 _MEANINGLESS = re.compile(r"[ \t\u00a0]*(?:#.*|[-=_*]{3,}|```\w*|[^:：=|]*[:：])?[ \t\u00a0]*")
@@ -60,7 +61,7 @@ def lines_of(text: str) -> tuple[list[Line], list[tuple[str, str]]]:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if (found := _json(text)) is not None:
         return found, []
-    rows = text.split("\n")
+    rows = [row.strip(" \t\u00a0") for row in text.split("\n")]  # a long run of spaces is slow to search
     labelled = sum(_match(row) is not None for row in rows)
     if not labelled and (table := _delimited(rows)) is not None:
         return lines_of_rows(table)
