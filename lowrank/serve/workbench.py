@@ -1,4 +1,4 @@
-"""What the page asks for: the choices, files of facts, documents as they are written, and files to take away."""
+"""The calls of the page: the choices, files of facts, documents as they are written, and files to take away."""
 
 import json
 import random
@@ -296,7 +296,7 @@ def _reading_json(kept: KeptFile, kind: Kind, name: str | None) -> dict[str, Any
 
 
 def _audit_json(record: FactsRecord, text: str) -> dict[str, Any]:
-    """What the page shows of an audit; places are in UTF-16, as JavaScript counts."""
+    """The part of an audit that the page shows; places are in UTF-16, as JavaScript counts."""
     audit = Audit.of(record, text)
     places = _Places(text)
     whole = audit.to_json()
