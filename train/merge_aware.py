@@ -45,7 +45,7 @@ class MergeAware:
             return
         for path, layer in self.layers.items():
             assert layer.requantized is not None
-            layer.requantized = Requantized(self.name, layer.requantized.weight, self.then[path])
+            self._hold(path, layer.requantized.weight)
 
     @torch.no_grad()
     def round(self) -> None:
@@ -53,18 +53,22 @@ class MergeAware:
         for path, layer in self.layers.items():
             for then, now in zip(self.then[path], self._now(layer), strict=True):
                 then.copy_(now)
-            layer.requantized = Requantized(self.name, self._rounded(path))
+            self._hold(path, self._rounded(path))
 
     def round_then(self) -> None:
         """Rounds the sums of the last rounding, from which A and B have moved on by now."""
-        for path, layer in self.layers.items():
-            has_moved = not all(map(torch.equal, self.then[path], self._now(layer)))
-            layer.requantized = Requantized(self.name, self._rounded(path), self.then[path] if has_moved else None)
+        for path in self.layers:
+            self._hold(path, self._rounded(path))
 
     def close(self) -> None:
         """Back to W, and the hat added to it."""
         for layer in self.layers.values():
             layer.requantized = None
+
+    def _hold(self, path: str, weight: QuantizedWeight) -> None:
+        layer, then = self.layers[path], self.then[path]
+        has_moved = not all(map(torch.equal, then, (layer.lora_A[self.name], layer.lora_B[self.name])))
+        layer.requantized = Requantized(self.name, weight, then if has_moved else None)
 
     def _now(self, layer: LoRALinear) -> tuple[Tensor, Tensor]:
         return layer.lora_A[self.name].detach().clone(), layer.lora_B[self.name].detach().clone()

@@ -1,6 +1,7 @@
 """Whole paths through the program, which the command line offers as one verb.
 
 quickstart       quantize, train, evaluate and report on the embedded base
+merge_loss       what a merge into 4 bits costs hats that were trained for it, and others
 real             a model that somebody else trained, hats on it over several seeds
 reproduce        the write-up in one command
 writeup_claims   its claims, computed

@@ -102,6 +102,8 @@ def _check_shared(config: TrainConfig, where: str) -> None:
         )
     if config.preference.loss:
         raise ValueError(f"{where}: preference.loss must be empty in a sweep, got {config.preference.loss!r}")
+    if config.adapter.merge_aware:
+        raise ValueError(f"{where}: adapter.merge_aware must be empty in a sweep, got {config.adapter.merge_aware!r}")
     if config.adapter.start != DEFAULT:
         raise ValueError(f"{where}: adapter.start must be {DEFAULT!r} in a sweep, got {config.adapter.start!r}")
     if config.run.parallel == "shards":

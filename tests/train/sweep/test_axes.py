@@ -65,6 +65,8 @@ def test_commas_in_brackets_and_quotes_part_no_values(text: str, values: list[st
         (["adapter.rank=4,0"], r"adapter\.rank must be"),
         (["adapter.rank=4,x"], r"adapter\.rank must be of type int"),
         (["adapter.rank=4,8", "adapter.dora=true"], r"adapter\.dora must be false in a sweep"),
+        (["adapter.rank=4,8", "adapter.merge_aware=nf4"], r"adapter\.merge_aware must be empty"),
+        (["adapter.rank=4,8", "adapter.start=pissa"], r"adapter\.start must be 'default'"),
         (["adapter.rank=4,8", "run.parallel=shards"], r"run\.parallel must be 'replicas'"),
         (["adapter.ranks=4,8"], r"adapter\.ranks cannot be swept"),
     ],
