@@ -60,7 +60,7 @@ class AdapterTable:
     start: str = DEFAULT_START
     from_: str = ""
     merge_aware: str = ""
-    requantize_every: int = 1
+    requantize_every: int = 4
 
 
 @dataclass(frozen=True)
