@@ -23,7 +23,7 @@ from lowrank.data.documents.document import Entry
 from lowrank.data.documents.kinds import find_kind
 from lowrank.data.facts import figures as reader
 from lowrank.data.facts.figure_matching import Record
-from lowrank.data.facts.label_periods import named_periods, of_period, period_keys, without_period
+from lowrank.data.facts.labels import name_key, named_periods, of_period, period_keys, without_period
 
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?:\d{1,2}[.)][ \t]+)?\**(.*?)[ \t#:*]*$", re.MULTILINE)
 
@@ -114,7 +114,7 @@ def _figures(entry: Entry, text: str) -> Iterator[Figure]:
     record = Record(entry.facts)
     phrases = _phrases(entry, record.without_texts(text))
     periods = {key: period_keys(fact.label) for key, fact in entry.facts.items()}
-    bare = {key: without_period(fact.label).casefold() for key, fact in entry.facts.items()}
+    bare = {key: name_key(without_period(fact.label)) for key, fact in entry.facts.items()}
     families = {key: [other for other in bare if bare[other] == bare[key]] for key in bare}
     end = 0
     for claim in record.claims(text):
@@ -156,23 +156,26 @@ def _phrases(entry: Entry, text: str) -> list[tuple[int, tuple[str, ...]]]:
     figures = {key: " ".join(fact.label.split()) for key, fact in entry.facts.items() if fact.is_figure}
     owners: dict[str, tuple[str, ...]] = {}
     for key in figures:
-        owners |= {phrase.casefold(): (key,) for phrase in (fields[key].phrases if key in fields else ())}
+        owners |= {name_key(phrase): (key,) for phrase in (fields[key].phrases if key in fields else ())}
     own: dict[str, tuple[str, ...]] = {}
     for key, label in figures.items():
-        own[label.casefold()] = (*own.get(label.casefold(), ()), key)
+        own[name_key(label)] = (*own.get(name_key(label), ()), key)
     owners |= own
     shared: dict[str, tuple[str, ...]] = {}
     for key, label in figures.items():
         for shorter in _shorter(label):
-            owners.setdefault(shorter.casefold(), (key,))
+            owners.setdefault(name_key(shorter), (key,))
         if (bare := without_period(label)) and period_keys(label):
-            shared[bare.casefold()] = (*shared.get(bare.casefold(), ()), key)
+            shared[name_key(bare)] = (*shared.get(name_key(bare), ()), key)
     owners = shared | own | {phrase: keys for phrase, keys in owners.items() if phrase not in shared}
     if not owners:
         return []
-    longest_first = "|".join(map(_spaced, sorted(owners, key=len, reverse=True)))
+    written = {*figures.values(), *map(without_period, figures.values())}  # as they stand: no pattern has "ß" for "ss"
+    written |= {phrase for key in figures for phrase in (fields[key].phrases if key in fields else ())}
+    names = owners.keys() | {name for name in written if name_key(name) in owners}
+    longest_first = "|".join(map(_spaced, sorted(names, key=len, reverse=True)))
     matches = re.finditer(rf"(?<!\w)(?:{longest_first})(?!\w)", text, re.IGNORECASE)
-    return [(match.start(), owners[" ".join(match[0].casefold().split())]) for match in matches]
+    return [(match.start(), owners[name_key(match[0])]) for match in matches]
 
 
 def _shorter(label: str) -> Iterator[str]:

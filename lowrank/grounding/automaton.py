@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ..data.facts.fact import Facts
 from ..data.facts.figure_matching import Record
-from ..data.facts.label_periods import named_periods
+from ..data.facts.labels import named_periods
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
 from .names import Names, Phrases
 from .number_forms import NumberForms

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..data.documents.kinds import find_kind
 from ..data.facts.fact import Facts
-from ..data.facts.label_periods import of_period, period_keys, without_period
+from ..data.facts.labels import name_key, of_period, period_keys, without_period
 from .words import ACCOUNTS, BEFORE_NAME, BEHIND_NAME, COUPLING, spaced
 
 Phrases = Mapping[str, Sequence[str]]
@@ -45,29 +45,32 @@ class Names:
         self.periods: dict[str, frozenset[str]] = {}
         self.labelled: dict[str, tuple[str, ...]] = {}
         owners: dict[str, dict[str, None]] = {}
-        own = {_plain(fact.label) for fact in facts.values()}
+        written: set[str] = set()  # as they stand: "ß" and "ss" have one key, and no pattern finds both
+        own = {name_key(fact.label) for fact in facts.values()}
         for key, fact in facts.items():
             if not fact.is_figure or not any(map(str.isalnum, fact.label)):  # a bracket names nothing
                 continue
-            label = _plain(fact.label)
-            others = [_plain(phrase) for phrase in phrases.get(key, ()) if _plain(phrase) not in own]
+            label = name_key(fact.label)
+            others = [name_key(phrase) for phrase in phrases.get(key, ()) if name_key(phrase) not in own]
             bare = without_period(label)
             self.periods[key] = period_keys(label)
             self.labelled[key] = tuple(
-                dict.fromkeys((fact.label, *(p for p in phrases.get(key, ()) if _plain(p) in others)))
+                dict.fromkeys((fact.label, *(p for p in phrases.get(key, ()) if name_key(p) in others)))
             )
+            written.update((fact.label, without_period(fact.label), *self.labelled[key]))
             for name in (label, bare, *others):
                 if any(map(str.isalnum, name)):
                     owners.setdefault(name, {})[key] = None
         self.owners = {name: tuple(keys) for name, keys in owners.items()}
-        listed = "|".join(map(spaced, sorted(self.owners, key=len, reverse=True)))
+        names = self.owners.keys() | {name for name in written if name_key(name) in self.owners}
+        listed = "|".join(map(spaced, sorted(names, key=len, reverse=True)))
         self._any = re.compile(rf"(?<![\w-])(?:{listed})(?![\w-])", re.IGNORECASE) if listed else None
 
     def find(self, text: str) -> list[Name]:
         """The names in a text, in order; of two that start together, the longer."""
         if self._any is None:
             return []
-        return [Name(match.start(), match.end(), self.owners[_plain(match[0])]) for match in self._any.finditer(text)]
+        return [Name(match.start(), match.end(), self.owners[name_key(match[0])]) for match in self._any.finditer(text)]
 
     def about(self, sentence: str, names: Sequence[Name], start: int, periods: str = "") -> tuple[str, ...]:
         """The facts that a figure behind a sentence so far may state, by the names from `start` on; none if unclear.
@@ -84,7 +87,3 @@ class Names:
             return ()
         told = periods or sentence
         return of_period(last.keys, self.periods, told[start:], told)
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("\u00a0", " ")

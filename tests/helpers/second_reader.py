@@ -434,8 +434,15 @@ def _names(labels: dict[str, str], text: str) -> list[tuple[int, int, str | None
     found: list[tuple[int, int, str | None]] = []
     for match in re.finditer(rf"(?<![\w-])(?:{listed})(?![\w-])", text, re.IGNORECASE):
         other = OTHERWISE_NAMED.search(text[: match.start()].lower()) or GOES_ON.match(text[match.end() :].lower())
-        found.append((match.start(), match.end(), None if other else labels[match[0].lower()]))
+        found.append((match.start(), match.end(), None if other else _key(labels, match[0])))
     return found
+
+
+def _key(labels: dict[str, str], written: str) -> str:
+    """The key of a name; one with a dotless i has no other case, and is looked for as it stands."""
+    return labels.get(written.lower()) or next(
+        key for name, key in labels.items() if re.fullmatch(re.escape(name), written, re.IGNORECASE)
+    )
 
 
 def _named(window: list[tuple[int, int, str | None]], text: str) -> str | None:

@@ -10,6 +10,6 @@ number_words     numbers in words
 units            scales and units
 currencies       signs, codes and names of currencies
 dates            dates and periods
-label_periods    the periods in labels: revenue 2024, revenue 2023
+labels           names that are compared, and the periods in them: revenue 2024, revenue 2023
 cldr             the tables of CLDR, under the Unicode licence: currencies, locales, months
 """

@@ -23,7 +23,7 @@ from .dates import find_dates, find_periods, settle_dates
 from .fact import Fact, Facts, evaluate
 from .figures import Figure, read_figure, read_figures
 from .formula import ARITHMETIC, parse
-from .label_periods import named_periods
+from .labels import named_periods
 from .numerals import Convention, convention_of, read_as
 from .units import units_of_label
 

@@ -306,6 +306,15 @@ def test_a_year_of_the_record_is_no_part_of_a_number() -> None:
     assert [figure.text for figure in figures] == ["2024.50 bps", "$1.2023", "2,023"]
 
 
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [("Maßnahmen", "Maßnahmen: 400."), ("MASSNAHMEN", "Massnahmen: 400."), ("ısı", "ISI: 400."), ("İş", "İş: 400.")],
+)
+def test_a_name_is_found_in_any_case_and_script(label: str, text: str) -> None:
+    (figure,) = check(entry_of({"a": make_fact(label, "count", "400")}), text).figures
+    assert figure.bound
+
+
 def test_a_number_in_a_label_is_no_figure() -> None:
     index = entry_of({"a": make_fact("S&P 500 level", "count", "4000")})
     assert [figure.text for figure in check(index, "The S&P 500 level is 4,000 of 500.").figures] == ["4,000", "500"]

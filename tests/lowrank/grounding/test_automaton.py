@@ -188,6 +188,8 @@ MISLEADING = [
     ("revenue 2024: $12.5 million\nrevenue 2023: $9.0 million", "Revenue was $12.5 million.", False),
     ("revenue 2024: $12.5 million\nrevenue 2023: $9.0 million", "In 2022, revenue was", False),
     ("S&P 500 level: 4,000", "The S&P 500 level was 4,000.", True),
+    ("Bilanzgröße: €4 million", "Die Bilanzgröße war €4 million.", True),
+    ("ısı: 4", "ISI: 4.", True),
     ("S&P 500 level: 4,000", "The S&P 500 level was 500.", False),
     (
         "revenue in euros: €9.0 million\nrevenue in dollars: $12.5 million",

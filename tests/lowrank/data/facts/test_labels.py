@@ -1,8 +1,10 @@
 """Labels that differ in their period alone, and which of them a sentence is about."""
 
+import re
+
 import pytest
 
-from lowrank.data.facts.label_periods import named_periods, of_period, period_keys, without_period
+from lowrank.data.facts.labels import name_key, named_periods, of_period, period_keys, without_period
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,12 @@ from lowrank.data.facts.label_periods import named_periods, of_period, period_ke
 )
 def test_a_label_has_a_name_and_a_period(label: str, bare: str, keys: set[str]) -> None:
     assert (without_period(label), period_keys(label)) == (bare, keys)
+
+
+def test_a_name_is_compared_as_a_pattern_of_any_case_finds_it() -> None:
+    for one, other in (("ı", "I"), ("İ", "i"), ("Net\u00a0Debt", "net  debt"), ("ſum", "SUM"), ("Straße", "STRASSE")):
+        assert name_key(one) == name_key(other)
+    assert re.fullmatch("ı", "I", re.IGNORECASE)  # so a name that was found has a key
 
 
 def test_a_number_that_is_no_year_names_no_period() -> None:

@@ -1,6 +1,7 @@
-"""Labels that differ in their period alone, as the columns of a table of years do: "revenue 2024" and "revenue 2023".
+"""Labels of facts: how they are compared, and the periods in them.
 
-They share the name "revenue", and the period that a sentence names says which of them is meant.
+Labels that differ in their period alone, as the columns of a table of years do, share a name: "revenue 2024" and
+"revenue 2023" are "revenue", and the period that a sentence names says which of them is meant.
 """
 
 import re
@@ -10,6 +11,14 @@ from .dates import find_periods
 
 _BARE = re.compile(r"(?<![\w.,])(?:(?:19|20)\d\d(?:/\d\d(?:\d\d)?)?|q[1-4]|h[12])(?![\w/]|[.,]\d)", re.IGNORECASE)
 _BESIDE = re.compile(r"\([^()]*\)|\b(?:in|for|of|at)\s*$|[,;–-]\s*$")
+
+
+def name_key(text: str) -> str:
+    """A name as it is compared: of any case, with any white space.
+
+    Texts that `re.IGNORECASE` holds equal have one key: the dotless i, which has no other case, is an i.
+    """
+    return " ".join(text.casefold().replace("i\u0307", "i").replace("ı", "i").split())
 
 
 def named_periods(text: str) -> list[tuple[int, int, str]]:
