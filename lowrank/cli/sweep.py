@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
     mode.add_argument("--overwrite", action="store_true", help="start again where run.out holds a sweep already")
     mode.add_argument("--plan", action="store_true", help="say what memory the sweep would take; nothing is written")
     parser.add_argument(
-        "--together", type=int, metavar="N", help="positions that one pass takes, of as many hats as fit (1024)"
+        "--together", type=int, metavar="N", help="positions that one pass takes, of as many hats as fit (640)"
     )
     parser.add_argument(
         "--margin", type=float, help="nats a token by which the loss of a rank that is not worse may be higher (0.01)"

@@ -49,7 +49,9 @@ def make_plan(
             for point, batch in group
         ]
         joined = BatchShape(1, sum(shape.tokens for _, shape in shapes), sum(shape.supervised for _, shape in shapes))
-        attended = joined.tokens * model.n_layers * model.dim * compute_dtype(points[0].config).itemsize
+        attended = (
+            (len(group) > 1) * joined.tokens * model.n_layers * model.dim * compute_dtype(points[0].config).itemsize
+        )
         kept = max(kept, attended + sum(activations(model, point.config, shape) for point, shape in shapes))
         working = max(working, working_memory(model, points[0].config, joined))
         positions = max(positions, joined.tokens)
