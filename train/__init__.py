@@ -1,6 +1,8 @@
 """The training loop.
 
 config          a run as a TOML file; an unknown key is refused. recipes/ has those that come with the package
+config_tables   its tables, with every default
+config_rules    the values that its keys may have
 notes           settings that are allowed and hardly meant
 toml_tables     TOML tables as dataclasses, with errors by key
 data            the entries of a run, learned and held out

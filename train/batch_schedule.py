@@ -9,7 +9,8 @@ from typing import Self
 from lowrank.data.encoding.batching import Example, epoch_batches
 from lowrank.data.encoding.packing import Row, pack, rows_of_one
 
-from .config import RunConfig, TrainConfig
+from .config import TrainConfig
+from .config_tables import RunConfig
 
 StepBatches = list[list[Row]]  # the batches of one step
 

@@ -24,7 +24,8 @@ from lowrank.data.jsonl import write_lines
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.text_file import no_file_reason, read_text
 
-from .config import DataConfig, TrainConfig
+from .config import TrainConfig
+from .config_tables import DataConfig
 from .plan.plan import DOCUMENTS, missing_reason
 
 DOCUMENTS_SEED = 7
