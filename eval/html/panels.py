@@ -107,7 +107,7 @@ def _panel(
         rules.append(f'<path class="{"rule" if value else "axis"}" d="M{x:.1f} {_ROW}V{y:.0f}"/>')
         rules.append(text(x, y + 16, shown, "middle"))
     description = "; ".join(f"{row.group}, {row.label}: {row.shown}" for row in rows)
-    return svg("panel", _WIDTH, y + 22, title, description, [*rules, *lines])
+    return svg("panel", _WIDTH, y + 22, title, description, [*rules, *lines], largest=1.25)
 
 
 def _bar(bar: Bar, axis: Axis, y: float) -> Iterator[str]:

@@ -143,7 +143,7 @@ def svg(
     largest  how many times that size it may become where the page is wide; None for any
     """
     lines = "\n".join(drawing)
-    limit = "" if largest is None else f' style="max-width: {largest * width:.0f}px"'
+    limit = "" if largest is None else f' style="max-width: min({largest * width:.0f}px, 46rem)"'
     return (
         f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}"{limit}>\n'
         f"<title>{escape(title)}</title>\n<desc>{escape(description)}</desc>\n{lines}\n</svg>"
