@@ -32,7 +32,8 @@ def fused_projections(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, .
         spans = layers[0].__dict__.get("spans")
         if spans and all(layer.__dict__.get("spans") is spans for layer in layers):
             return linears_of_spans(x, layers, spans)
-        if straight := straight_through_plan(layers):
+        is_rounded = layers[0].__dict__.get("requantized") is not None and torch.is_grad_enabled()
+        if is_rounded and (straight := straight_through_plan(layers)):
             return straight_through_linears(x, straight)
         plan = lora_plan(x, layers)
         if plan is not None and not (torch.is_grad_enabled() and any(part.lora_A is None for part in plan)):
@@ -61,9 +62,7 @@ def straight_through_plan(layers: Sequence[Any]) -> list[LinearWithAdapter]:
 
     Empty unless that is so of all of them, and nothing has moved since the rounding.
     """
-    plan: list[LinearWithAdapter] = []
-    if layers[0].__dict__.get("requantized") is None or not torch.is_grad_enabled():
-        return plan
+    plan = []
     for layer in layers:
         rounded = layer.__dict__.get("requantized")
         if rounded is None or rounded.since is not None or not _is_worn_alone(layer, rounded.name):

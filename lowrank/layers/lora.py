@@ -170,7 +170,7 @@ class LoRALinear(SelectingModule):
     def forward(self, x: Tensor) -> Tensor:
         if self.spans:
             return linears_of_spans(x, (self,), self.spans)[0]
-        if self.requantized is not None and (straight := straight_through_plan((self,))):
+        if self.requantized is not None and torch.is_grad_enabled() and (straight := straight_through_plan((self,))):
             return straight_through_linears(x, straight)[0]
         plan = None if torch.compiler.is_compiling() else lora_plan(x, (self,), hooks_run=True)
         if plan is not None and not (torch.is_grad_enabled() and plan[0].lora_A is None):

@@ -9,6 +9,7 @@ label,value           CSV, with commas, semicolons or tabs, if every line is
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -154,6 +155,9 @@ def _delimited(rows: Sequence[str]) -> list[Row] | None:
 
 def read_delimited(text: str, delimiter: str) -> list[Row]:
     """The rows of a CSV with cells in them, each with the line it ends in."""
+    csv.field_size_limit(
+        sys.maxsize
+    )  # of the process: a cell that is too long is told as a fact, whoever set it before
     reader = csv.reader(text.split("\n"), delimiter=delimiter, skipinitialspace=True)
     rows = ((reader.line_num, [" ".join(cell.split()) for cell in row]) for row in reader)
     return [(f"line {number}", row) for number, row in rows if any(row)]

@@ -115,7 +115,7 @@ def test_export_to_peft_and_gguf(lowrank, hat: Path, tmp_path: Path) -> None:
         (("export", "HAT", "OUT", "--format", "gguf"), "--base must name the base of the hat"),
         (("export", "HAT", "OUT", "--format", "gguf", "--base", "embedded", "--dtype", "bf16"), "dtype must be one of"),
         (("export", "HAT", "OUT", "--format", "gguf", "--base-name", "x", "--base", "embedded"), "--base-name is of"),
-        (("export", "HAT", "OUT", "--format", "peft", "--base", "embedded"), "--base is of a hat in gguf"),
+        (("export", "HAT", "OUT", "--format", "peft", "--base", "embedded"), "it needs no base to be exported"),
         (("export", "embedded", "OUT", "--format", "peft"), "it holds a whole model, not a hat"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -105,7 +105,7 @@ def test_a_workbook_is_read_and_one_that_unpacks_to_too_much_is_refused(bench: B
         (b"[1, 2]", "list.json", "list.json: must be a JSON object, or a list of them"),
         (b"[" * 100_000, "deep.json", "deep.json: must be JSON of few levels"),
         (b"nothing here", "<b>.txt", "_b_.txt: must hold facts such as"),
-        (b'a,"' + b"x" * 200_000, "quote.csv", "quote.csv: field larger than field limit"),
+        (b'a,"' + b"x" * 200_000, "quote.csv", "quote.csv: a fact must have at most 4,000 characters"),
         (b"revenue: " + b"$5 million and " * 300, "long.txt", "long.txt: a fact must have at most 4,000 characters"),
         (b"x" * 1_000_001, "text.txt", "text.txt: a text must have at most 1,000,000 bytes, got 1,000,001"),
         ((b" " * 400 + b"x\n") * 2_000, "spaces.txt", "spaces.txt: must hold facts such as"),
