@@ -124,12 +124,7 @@ class _LoRALinears(torch.autograd.Function):
         d_rows = [dy.reshape(rows.shape[0], -1) for dy in dys]
         parts = [part._replace(lora_A=a, lora_B=b) for part, a, b in zip(ctx.plan, lora_As, lora_Bs, strict=True)]
         vs = [inner_gradient(dy, part) for dy, part in zip(d_rows, parts, strict=True)]
-        d_as = d_lora_As(rows, vs, parts, wanted[::2])
-        gradients: list[Tensor | None] = []
-        for dy, part, u, d_a, b_wanted in zip(d_rows, parts, inner, d_as, wanted[1::2], strict=True):
-            gradients.append(d_a)
-            d_b = part.scaling * (dy.T @ u) if b_wanted else None
-            gradients.append(d_b if d_b is None or part.lora_B is None else d_b.to(part.lora_B.dtype))
+        gradients = matrix_gradients(rows, d_rows, inner, vs, parts, wanted)
         dx = _dx(d_rows, vs, parts).view(*dys[0].shape[:-1], -1) if x_wanted else None
         return dx, None, *gradients
 
@@ -200,6 +195,24 @@ def d_lora_As(
         next(products).to(part.lora_A.dtype) if is_wanted and part.lora_A is not None else None
         for part, is_wanted in zip(parts, wanted, strict=True)
     ]
+
+
+def matrix_gradients(
+    rows: Tensor,
+    d_rows: Sequence[Tensor],
+    inner: Sequence[Tensor],
+    vs: Sequence[Tensor | None],
+    parts: Sequence[LinearWithAdapter],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """dA_i, and dB_i = s dY_i^T U_i, of each linear in turn, in their dtypes; None for one that is not wanted"""
+    gradients: list[Tensor | None] = []
+    d_as = d_lora_As(rows, vs, parts, wanted[::2])
+    for dy, part, u, d_a, b_wanted in zip(d_rows, parts, inner, d_as, wanted[1::2], strict=True):
+        gradients.append(d_a)
+        d_b = part.scaling * (dy.T @ u) if b_wanted else None
+        gradients.append(d_b if d_b is None or part.lora_B is None else d_b.to(part.lora_B.dtype))
+    return gradients
 
 
 def _dx(d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[LinearWithAdapter]) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..weights.linear_with_adapter import LinearWithAdapter
-from .lora_linear import d_lora_As, inner_gradient, inner_products, product_dx, product_with
+from .lora_linear import inner_gradient, inner_products, matrix_gradients, product_dx, product_with
 
 
 def straight_through_linears(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
@@ -49,12 +49,7 @@ class _StraightThrough(torch.autograd.Function):
         d_rows = [dy.reshape(rows.shape[0], -1) for dy in dys]
         plan = [part._replace(lora_A=a, lora_B=b) for part, a, b in zip(ctx.plan, lora_As, lora_Bs, strict=True)]
         vs = [inner_gradient(dy, part) for dy, part in zip(d_rows, plan, strict=True)]
-        gradients: list[Tensor | None] = []
-        for dy, part, u, d_a, b_wanted in zip(
-            d_rows, plan, inner, d_lora_As(rows, vs, plan, wanted[::2]), wanted[1::2], strict=True
-        ):
-            d_b = part.scaling * (dy.T @ u) if b_wanted else None
-            gradients += [d_a, d_b if d_b is None or part.lora_B is None else d_b.to(part.lora_B.dtype)]
+        gradients = matrix_gradients(rows, d_rows, inner, vs, plan, wanted)
         dx: Tensor | None = None
         if x_wanted:
             for dy, part in zip(d_rows, plan, strict=True):
