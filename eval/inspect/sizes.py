@@ -35,8 +35,6 @@ SIZE_RULE = (
 FORMATS = ("bf16", "int8", "nf4", "nf4-dq")
 WRITE_UP_BYTES = (80e6, 67.3e6)
 
-Rows = list[list[str]]
-
 
 @dataclass(frozen=True)
 class Params:

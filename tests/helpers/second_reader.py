@@ -414,7 +414,7 @@ def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], tex
 
 
 def _of_period(key: str | None, labels: dict[str, str], text: str, before: int, quantity: Quantity) -> str | None:
-    """Of facts that share a name but for the period in it, the one of the period beside the figure."""
+    """The fact of the period beside the figure, among those that share a name but for their period."""
     if key is None or "\n" not in key:
         return key
     beside = re.match(rf"\s*\(?(?:(?:in|for)\s+)?({PERIOD.pattern})", text[quantity.end :], re.IGNORECASE)

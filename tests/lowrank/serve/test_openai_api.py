@@ -24,7 +24,7 @@ def events(text: str) -> list[Any]:
 
 
 def alone(shelf: Shelf, adapter: str | None, conversation: Conversation, tokens: int) -> Any:
-    """What the model writes by itself."""
+    """The text that the model writes by itself."""
     choice = shelf.choice(adapter or "embedded")
     prompt, answer = conversation_prompt(choice, conversation)
     with using_adapter(choice.base.model, adapter):
@@ -133,7 +133,7 @@ def test_facts_are_a_text_or_an_object_whose_numbers_stay_as_they_are_written(se
     [
         ({"model": "green"}, "model", "model must be one of embedded, red, blue, got 'green'"),
         ({"model": "../../etc/passwd"}, "model", "model must be one of embedded, red, blue, got '../../etc/passwd'"),
-        ({"model": "/work/hat"}, "model", "got '/work/hat'"),
+        ({"model": "/srv/hat"}, "model", "got '/srv/hat'"),
         ({"model": "left out"}, "model", "got None"),
         ({"model": ["red"]}, "model", "got ['red']"),
         ({"temperature": 3}, "temperature", "temperature must be a number of 0 to 2, got 3"),
