@@ -15,5 +15,6 @@ meta_checksums  the MD5 sums that come with Meta's weights
 tokenizer       texts as ids: SentencePiece, tokenizer.json, the ranks of Llama 3
 generate        text, a token at a time
 sampling        the choice of the next token
+logprobs        the probabilities of the tokens that were written
 static_decode   a decoding step of fixed shapes, which a GPU replays as a CUDA graph
 """

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .llama import KVCache, Llama
+from .logprobs import TokenLogprob, check_logprobs, token_logprob
 from .sampling import Constraint, Sampler, Sampling, SamplingOptions
 from .static_decode import DecodeStep
 from .tokenizer import Tokenizer
@@ -26,15 +27,17 @@ End = Literal["end of text", "stop", "max_new_tokens", "context"]
 class Completion:
     """The text that a model wrote for one prompt.
 
-    text    joins the prompt: prompt + text is the text as the model sees it; or, of an answer, stands by itself
-    tokens  all that were written, those of a stop string among them, without the one that ended the text
-    end     "end of text": the model ended it; "stop": at a stop string; "max_new_tokens": cut there; "context": cut
-            because the model's context is full
+    text      joins the prompt: prompt + text is the text as the model sees it; or, of an answer, stands by itself
+    tokens    all that were written, those of a stop string among them, without the one that ended the text
+    end       "end of text": the model ended it; "stop": at a stop string; "max_new_tokens": cut there; "context": cut
+              because the model's context is full
+    logprobs  one of each of the tokens, if they were asked for
     """
 
     text: str
     tokens: tuple[int, ...]
     end: End
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 def generate(
@@ -85,14 +88,19 @@ def complete(
     constraints: Sequence[Constraint | None] | None = None,
     answer: bool = False,
     fixed_shapes: bool | None = None,
+    logprobs: int | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[Completion]:
-    """The texts of `generate`, each with its tokens and how each text ended; arguments as there."""
+    """The texts of `generate`, each with its tokens and how each text ended; arguments as there.
+
+    logprobs  the number of likeliest tokens to keep beside each token with its probability: 0 for the token's alone,
+              None for none at all. See `TokenLogprob`
+    """
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     # No code but this module's and the constraints' runs between the tokens.
     with model.fused_blocks.unchanged() if model.fused_blocks is not None else nullcontext():
         texts, steps = _begun(
-            model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, sampling
+            model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, sampling, logprobs
         )
         for _ in steps:
             pass
@@ -108,13 +116,16 @@ def stream(
     stop: str | Sequence[str] = (),
     constraint: Constraint | None = None,
     answer: bool = False,
+    logprobs: int | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Generator[str, None, Completion]:
     """One completion as it is written: pieces of text that join to what `generate` returns for the prompt.
 
-    Returns the whole of it (as the value of `yield from`).
+    Returns the whole of it (as the value of `yield from`), with `logprobs` as in `complete`.
     """
-    texts, steps = _begun(model, tokenizer, [prompt], max_new_tokens, stop, [constraint], answer, None, sampling)
+    texts, steps = _begun(
+        model, tokenizer, [prompt], max_new_tokens, stop, [constraint], answer, None, sampling, logprobs
+    )
     (text,), shown = texts, 0
     for _ in steps:
         sure = text.sure()
@@ -135,11 +146,13 @@ def _begun(
     answer: bool,
     fixed_shapes: bool | None,
     sampling: SamplingOptions,
+    logprobs: int | None,
 ) -> tuple[list["_Text"], Iterator[list[int | None]]]:
     """The texts behind the prompts, empty yet, and the steps that write them."""
+    check_logprobs(logprobs)
     rows = [tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     texts = [
-        _Text(tokenizer, stop, constraint, answer or prompt == "")
+        _Text(tokenizer, stop, constraint, answer or prompt == "", logprobs)
         # `Sampler` tells another number of constraints
         for prompt, constraint in zip(prompts, constraints or [None] * len(rows), strict=False)
     ]
@@ -150,6 +163,7 @@ def _begun(
         eos_id=tokenizer.eos_ids,
         ends=lambda row, token: texts[row].add(token),
         ended=lambda row, end: texts[row].close(end),
+        drawn=None if logprobs is None else lambda row, token, logits: texts[row].add_logprob(token, logits),
         constraints=constraints,
         never=tokenizer.rows_without_piece(model.config.vocab_size),
         fixed_shapes=fixed_shapes,
@@ -162,10 +176,16 @@ class _Text:
     """The text of one row, up to its first stop string.
 
     is_own  True if it stands by itself: the space that a text's first token brings along is no part of it
+    top     the likeliest tokens that are kept beside each token; None if no probabilities are
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: str | Sequence[str], constraint: Constraint | None, is_own: bool
+        self,
+        tokenizer: Tokenizer,
+        stop: str | Sequence[str],
+        constraint: Constraint | None,
+        is_own: bool,
+        top: int | None,
     ) -> None:
         self.stop = [stop] if isinstance(stop, str) else list(stop)
         if not all(self.stop):
@@ -174,6 +194,8 @@ class _Text:
         self.constraint = constraint
         self.drops_space = is_own and tokenizer.spaced
         self.tokens: list[int] = []
+        self.top = top
+        self.logprobs: list[TokenLogprob] = []
         self.text = ""  # whole characters: bytes of one that is not finished are still in the decoder
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.end: int | None = None
@@ -184,6 +206,10 @@ class _Text:
         self.tokens.append(token)
         self._extend(self.decoder.decode(self.tokenizer.token_bytes(token)))
         return self.end is not None
+
+    def add_logprob(self, token: int, logits: Tensor) -> None:
+        """Keeps the probability of the next token; logits float32 [V]."""
+        self.logprobs.append(token_logprob(logits, token, self.top or 0))
 
     def _extend(self, more: str) -> None:
         before = len(self.text)
@@ -211,7 +237,8 @@ class _Text:
             self._extend(self.decoder.decode(b"", final=True))
         unfinished = self.constraint.unfinished if self.constraint else 0
         end = len(self.text) - unfinished if self.end is None else self.end
-        return Completion(self._shown(end), tuple(self.tokens), self.reason)
+        logprobs = None if self.top is None else tuple(self.logprobs)
+        return Completion(self._shown(end), tuple(self.tokens), self.reason, logprobs)
 
     def _shown(self, end: int) -> str:
         text = self.text[: max(end, 0)]
@@ -226,6 +253,7 @@ def generate_tokens(
     eos_id: int | Sequence[int] | None = None,
     ends: Callable[[int, int], bool] | None = None,
     ended: Callable[[int, End], None] | None = None,
+    drawn: Callable[[int, int, Tensor], None] | None = None,
     constraints: Sequence[Constraint | None] | None = None,
     never: Sequence[int] = (),
     fixed_shapes: bool | None = None,
@@ -236,6 +264,7 @@ def generate_tokens(
     eos_id        the end token, or several: any of them ends a row
     ends          called with each row and its token: true if the row ends with it (and it is still yielded)
     ended         called with each row that ends and the reason, once
+    drawn         called with each row, its token and the logits float32 [V] that it was drawn from, before `ends`
     constraints   one a row, or None
     never         tokens that are not drawn: rows of the embedding that no piece has
     fixed_shapes  decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
@@ -260,7 +289,7 @@ def generate_tokens(
         return iter(())
     room = [min(max_new_tokens, most - len(prompt)) for prompt in prompts]
     forward = _Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes)
-    return _Rows(forward, sampler, room, max_new_tokens, stops, ends, ended).tokens()
+    return _Rows(forward, sampler, room, max_new_tokens, stops, ends, ended, drawn).tokens()
 
 
 class _Rows:
@@ -278,9 +307,10 @@ class _Rows:
         stops: set[int],
         ends: Callable[[int, int], bool] | None,
         ended: Callable[[int, End], None] | None,
+        drawn: Callable[[int, int, Tensor], None] | None,
     ) -> None:
         self.forward, self.sampler, self.room, self.asked, self.stops = forward, sampler, room, asked, stops
-        self.ends, self.tell = ends, ended
+        self.ends, self.tell, self.drawn = ends, ended, drawn
         self.ended = [False] * len(room)
 
     @torch.inference_mode()
@@ -304,6 +334,8 @@ class _Rows:
             for row, taken in enumerate(written):
                 if taken is None:
                     continue
+                if self.drawn is not None:
+                    self.drawn(row, taken, logits[row])
                 if self.ends is not None and self.ends(row, taken):
                     self._end(row, "stop")
                 elif step == self.room[row]:

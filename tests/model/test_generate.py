@@ -4,32 +4,12 @@ import itertools
 
 import pytest
 import torch
+from letters import EOS, Letters
 from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter, using_adapter
 from lowrank.checkpoints.load import load
 from lowrank.model.generate import Completion, generate, generate_tokens, stream
-
-EOS = 2
-
-
-class Letters:
-    """A tokenizer whose ids 3 .. 63 are characters: enough to drive `generate`."""
-
-    eos_ids = (EOS,)
-    spaced = False
-
-    def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
-        return [1] * bos + [ord(letter) - 64 + 3 for letter in text] + [EOS] * eos
-
-    def token_bytes(self, token: int) -> bytes:
-        return chr(token + 64 - 3).encode()
-
-    def rows_without_piece(self, rows: int) -> list[int]:
-        return []
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(chr(token + 64 - 3) for token in ids)
 
 
 def rows_of(model, prompts: list[list[int]], **options) -> list[list[int | None]]:
