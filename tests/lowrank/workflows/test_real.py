@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lowrank.workflows.real import MEASURES, MODEL, fetch, hat_name, over_seeds
+from lowrank.workflows.real import LICENCE, MEASURES, MODEL, fetch, hat_name, over_seeds, real
 
 
 def cell(adapter: str | None, loss: float, *, weights: str = "nf4-dq", grounded: bool = False) -> Any:
@@ -47,3 +47,13 @@ def test_another_file_in_the_cache_is_refused(tmp_path: Path) -> None:
     (tmp_path / MODEL).write_bytes(b"GGUF")
     with pytest.raises(ValueError, match="must have the SHA-256 b179c9523d0e6a0f, has"):
         fetch(tmp_path)
+
+
+def test_a_folder_of_other_settings_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / LICENCE).write_text("Apache-2.0")
+    settings = {"n": 20, "train": "documents", "epochs": 3, "dtype": "fp32"}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/settings.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"was begun with dtype fp32, got bf16: give another folder"):
+        real(tmp_path / MODEL, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["settings.json"]
