@@ -26,11 +26,11 @@ test-llamacpp: $(VENV)/installed-test
 	LOWRANK_LLAMACPP="$$(PYTHON="$(CURDIR)/$(BIN)/python" tests/llamacpp/build.sh)" && export LOWRANK_LLAMACPP && \
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/llamacpp/parity.py
 
-# The workbench in Debian's Chromium (apt-get install chromium), of this machine: CHROMIUM names another.
+# The workbench and the site in Debian's Chromium (apt-get install chromium), of this machine: CHROMIUM names another.
 CHROMIUM ?= /usr/bin/chromium
-test-browser: $(VENV)/installed-test
+test-browser: $(VENV)/installed-test docs
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt playwright
-	CHROMIUM="$(CHROMIUM)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/browser/workbench.py
+	CHROMIUM="$(CHROMIUM)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/browser/workbench.py tests/browser/site.py
 
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
 NATIVE_TESTS = tests/kernels/cpu/test_attention.py tests/kernels/cpu/test_decode_step.py \

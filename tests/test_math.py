@@ -1,7 +1,9 @@
-"""docs/math.md: every test that it names is there, and it names one for every operation that has a gradient."""
+"""docs/math.md: every test that it names is there, one for every operation with a gradient; and its formulas."""
 
 import ast
 import re
+from html import escape
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,17 @@ def test_every_section_names_its_tests() -> None:
 def test_every_room_that_is_named_exists() -> None:
     for path in re.findall(r"`(kernels/\w+\.py)`", PAGE):
         assert (ROOT / path).is_file()
+
+
+def test_every_formula_becomes_mathml() -> None:
+    spec = spec_from_file_location("formulas", ROOT / "docs" / "hooks" / "formulas.py")
+    assert spec is not None and spec.loader is not None
+    hook = module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    written = re.findall(r"\$\$\n(.*?)\n\$\$", PAGE, flags=re.DOTALL)
+    assert len(written) > 20
+    for tex in written:
+        drawn = hook.on_page_content(f'<div class="arithmatex">\\[{escape(tex)}\\]</div>')
+        assert drawn.startswith('<div class="formula"><math') and "arithmatex" not in drawn
+    with pytest.raises(AssertionError, match="no MathML for"):
+        hook.on_page_content(r'<div class="arithmatex">\[\unknowncommand x\]</div>')
