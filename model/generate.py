@@ -151,8 +151,9 @@ def _begun(
     """The texts behind the prompts, empty yet, and the steps that write them."""
     check_logprobs(logprobs)
     rows = [tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    never = tokenizer.rows_without_piece(model.config.vocab_size)
     texts = [
-        _Text(tokenizer, stop, constraint, answer or prompt == "", logprobs)
+        _Text(tokenizer, stop, constraint, answer or prompt == "", logprobs, never)
         # `Sampler` tells another number of constraints
         for prompt, constraint in zip(prompts, constraints or [None] * len(rows), strict=False)
     ]
@@ -165,7 +166,7 @@ def _begun(
         ended=lambda row, end: texts[row].close(end),
         drawn=None if logprobs is None else lambda row, token, logits: texts[row].add_logprob(token, logits),
         constraints=constraints,
-        never=tokenizer.rows_without_piece(model.config.vocab_size),
+        never=never,
         fixed_shapes=fixed_shapes,
         **sampling,
     )
@@ -177,6 +178,7 @@ class _Text:
 
     is_own  True if it stands by itself: the space that a text's first token brings along is no part of it
     top     the likeliest tokens that are kept beside each token; None if no probabilities are
+    never   tokens that are not drawn
     """
 
     def __init__(
@@ -186,6 +188,7 @@ class _Text:
         constraint: Constraint | None,
         is_own: bool,
         top: int | None,
+        never: Sequence[int],
     ) -> None:
         self.stop = [stop] if isinstance(stop, str) else list(stop)
         if not all(self.stop):
@@ -194,7 +197,7 @@ class _Text:
         self.constraint = constraint
         self.drops_space = is_own and tokenizer.spaced
         self.tokens: list[int] = []
-        self.top = top
+        self.top, self.never = top, never
         self.logprobs: list[TokenLogprob] = []
         self.text = ""  # whole characters: bytes of one that is not finished are still in the decoder
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -209,7 +212,7 @@ class _Text:
 
     def add_logprob(self, token: int, logits: Tensor) -> None:
         """Keeps the probability of the next token; logits float32 [V]."""
-        self.logprobs.append(token_logprob(logits, token, self.top or 0))
+        self.logprobs.append(token_logprob(logits, token, self.top or 0, self.never))
 
     def _extend(self, more: str) -> None:
         before = len(self.text)

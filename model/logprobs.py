@@ -3,8 +3,10 @@
 V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 MOST = 20  # of the likeliest tokens beside one that was written
@@ -24,13 +26,15 @@ class TokenLogprob:
     top: tuple[tuple[int, float], ...] = ()
 
 
-def token_logprob(logits: Tensor, token: int, top: int = 0) -> TokenLogprob:
+def token_logprob(logits: Tensor, token: int, top: int = 0, never: Sequence[int] = ()) -> TokenLogprob:
     """log p = l - log sum exp l, in float64, for a token and for the `top` likeliest
 
     logits  float32 [V]
+    never   rows of the embedding that no piece has: none of them is named among the likeliest
     """
     log_p = logits.double().log_softmax(-1)
-    likeliest = log_p.topk(min(top, len(log_p)))
+    named = log_p.index_fill(0, torch.tensor(never, dtype=torch.int64, device=log_p.device), float("-inf"))
+    likeliest = named.topk(min(top, len(log_p) - len(never)))
     pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
     return TokenLogprob(token, float(log_p[token]), tuple(pairs))
 

@@ -11,6 +11,7 @@ prompts            what is asked -> tokens
 facts              facts as a request brings them -> records
 openai_api         /v1
 openai_parameters  its parameters: honoured, or refused by name
+logprobs           log probabilities of tokens in its shapes
 workbench          /session and /api, for the page
 kept_files         files of facts that a workbench has open
 json_body          bodies, read strictly

@@ -35,6 +35,7 @@ class TextRequest:
     adapter     the hat, None for the base alone
     prompt      ids of the whole prompt; `answer` as in `generate`
     constraint  of its figures, if it is grounded: for this text alone
+    logprobs    as in `complete`
     """
 
     model: Llama
@@ -46,6 +47,7 @@ class TextRequest:
     stop: Sequence[str] = ()
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     constraint: Constraint | None = None
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Text:
                 stop=asked.stop,
                 constraint=asked.constraint,
                 answer=asked.answer,
+                logprobs=asked.logprobs,
                 **asked.sampling,
             )
             with using_adapter(asked.model, asked.adapter):  # a text that is begun in it is finished in it

@@ -23,6 +23,7 @@ from .engine import Engine, Finished, Piece, TextRequest
 from .errors import Refusal
 from .facts import facts_of_request, grounding
 from .json_body import Parameters, read_json, read_object
+from .logprobs import chat_logprobs, completion_logprobs
 from .openai_parameters import (
     INERT,
     INERT_OF_COMPLETIONS,
@@ -72,6 +73,7 @@ class _Call:
                 stop=options.stop,
                 sampling={**options.sampling, "seed": seed + number},
                 constraint=None if record is None else grounding(record, base),
+                logprobs=options.logprobs,
             )
             for prompt, answer in self.prompts
             for number in range(options.n)
@@ -89,9 +91,15 @@ class _Call:
             "choices": choices,
         }
 
-    def choice_of(self, number: int, text: str | None, reason: str | None, *, chunk: bool) -> dict[str, Any]:
-        """One of the choices."""
-        shown: dict[str, Any] = {"index": number, "finish_reason": reason, "logprobs": None}
+    def choice_of(
+        self, number: int, text: str | None, reason: str | None, *, chunk: bool, completion: Completion | None = None
+    ) -> dict[str, Any]:
+        """One of the choices; of a completion with the probabilities of its tokens, if they were asked for."""
+        logprobs = None
+        if completion is not None and completion.logprobs is not None:
+            shape = chat_logprobs if self.is_chat else completion_logprobs
+            logprobs = shape(completion, self.choice.base.tokenizer)
+        shown: dict[str, Any] = {"index": number, "finish_reason": reason, "logprobs": logprobs}
         if not self.is_chat:
             return {**shown, "text": text or ""}
         content = {} if text is None else {"content": text}
@@ -143,7 +151,7 @@ class OpenAI:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
         parameters = Parameters(await read_json(request))
-        options = read_options(parameters, self.most_tokens)
+        options = read_options(parameters, self.most_tokens, is_chat=True)
         messages = parameters.take("messages")
         parameters.inert(INERT)
         parameters.finish()
@@ -161,7 +169,7 @@ class OpenAI:
     async def completions(self, request: Request) -> Response:
         """POST /v1/completions: with facts they ground the text, and the prompt stays as it is"""
         parameters = Parameters(await read_json(request))
-        options = read_options(parameters, self.most_tokens)
+        options = read_options(parameters, self.most_tokens, is_chat=False)
         prompts = read_prompts(parameters.take("prompt"))
         parameters.inert(INERT_OF_COMPLETIONS)
         parameters.finish()
@@ -200,7 +208,10 @@ class OpenAI:
             return EventStream(self._stream(call, texts), texts.cancel)
         whole = await unless_gone(request.receive, texts.cancel, _completions(texts))
         self._told(call, whole)
-        choices = [call.choice_of(number, one.text, REASONS[one.end], chunk=False) for number, one in enumerate(whole)]
+        choices = [
+            call.choice_of(number, one.text, REASONS[one.end], chunk=False, completion=one)
+            for number, one in enumerate(whole)
+        ]
         answer = call.shape(choices, chunk=False) | {"usage": call.usage(whole)}
         return JSONResponse(answer | await run_sync(call.audits, whole))
 
@@ -222,7 +233,9 @@ class OpenAI:
                     yield _event(call.shape([call.choice_of(number, event.text, None, chunk=True)], chunk=True))
                 elif isinstance(event, Finished):
                     finished[number] = event.completion
-                    last = call.choice_of(number, None, REASONS[event.completion.end], chunk=True)
+                    last = call.choice_of(
+                        number, None, REASONS[event.completion.end], chunk=True, completion=event.completion
+                    )
                     audits = await run_sync(call.audits, [event.completion])
                     yield _event(call.shape([last], chunk=True) | audits)
             whole = [finished[number] for number in sorted(finished)]

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.encoding.template import Conversation, Turn
+from ..model.logprobs import MOST
 from ..model.sampling import SamplingOptions
 from .errors import Refusal, short
 from .json_body import Parameters
 
 MOST_TEXTS = 8  # of one request
 MOST_MESSAGES = 200
+MOST_LIKELIEST_OF_COMPLETIONS = 5  # as OpenAI's; of a chat MOST
 MOST_STOPS, LONGEST_STOP = 4, 200
 
 # A parameter of OpenAI's that does nothing here -> the values at which it does nothing there either.
@@ -25,7 +27,6 @@ INERT: Mapping[str, tuple[Any, ...]] = {
     "function_call": ("none",),
     "functions": ([],),
     "logit_bias": ({},),
-    "logprobs": (False,),
     "metadata": ({},),
     "modalities": (["text"],),
     "parallel_tool_calls": (True, False),  # of tools, of which there are none
@@ -39,7 +40,6 @@ INERT: Mapping[str, tuple[Any, ...]] = {
     "store": (False,),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
-    "top_logprobs": (0,),
     "user": (),
     "verbosity": (),
     "web_search_options": (),
@@ -49,7 +49,6 @@ INERT_OF_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
     "echo": (False,),
     "suffix": ("",),
     **{name: INERT[name] for name in ("frequency_penalty", "presence_penalty", "logit_bias", "user")},
-    "logprobs": (),
 }
 _ROLES = ("system", "developer", "user", "assistant")
 _INERT_IN_A_MESSAGE: Mapping[str, tuple[Any, ...]] = {
@@ -70,6 +69,7 @@ class Options:
     n         texts a prompt
     facts     a text, an object, or None
     grounded  True if figures come from the facts alone
+    logprobs  the number of likeliest tokens beside each token with its probability; None for no probabilities
     """
 
     model: Any
@@ -83,10 +83,11 @@ class Options:
     kind: str | None
     record: str | None
     grounded: bool
+    logprobs: int | None
 
 
-def read_options(parameters: Parameters, most_tokens: int) -> Options:
-    """Takes the parameters of both calls.
+def read_options(parameters: Parameters, most_tokens: int, *, is_chat: bool) -> Options:
+    """Takes the parameters of both calls, which differ in `logprobs`.
 
     most_tokens  the most that a text may have, and what it may have if the request does not say
     """
@@ -123,6 +124,7 @@ def read_options(parameters: Parameters, most_tokens: int) -> Options:
         kind=parameters.text("kind", longest=100),
         record=parameters.text("record", longest=1000),
         grounded=parameters.flag("grounded", facts is not None),
+        logprobs=_likeliest(parameters, is_chat),
     )
     if facts is None:
         given = {"kind": options.kind, "record": options.record, "grounded": options.grounded or None}
@@ -130,6 +132,17 @@ def read_options(parameters: Parameters, most_tokens: int) -> Options:
             if value is not None:
                 raise Refusal(400, f"{name} is of `facts`: without facts there is nothing to ground in", param=name)
     return options
+
+
+def _likeliest(parameters: Parameters, is_chat: bool) -> int | None:
+    """`logprobs`: of a chat true or false beside `top_logprobs`, of a completion the number itself."""
+    if not is_chat:
+        count = parameters.whole("logprobs", -1, 0, MOST_LIKELIEST_OF_COMPLETIONS)
+        return None if count < 0 else count
+    wanted, count = parameters.flag("logprobs", False), parameters.whole("top_logprobs", 0, 0, MOST)
+    if count and not wanted:
+        raise Refusal(400, "top_logprobs is of `logprobs`: it must be true beside it", param="top_logprobs")
+    return count if wanted else None
 
 
 def read_messages(value: object) -> Conversation:

@@ -27,6 +27,11 @@ def test_a_hand_computed_logarithm() -> None:
     assert found.top[1][1] == found.logprob and found.top[0][1] == pytest.approx(-0.6931471805599453, abs=1e-7)
 
 
+def test_a_row_without_a_piece_is_not_named_among_the_likeliest() -> None:
+    found = token_logprob(torch.tensor([3.0, 9.0, 1.0, 2.0]), 0, 20, never=[1])
+    assert [token for token, _ in found.top] == [0, 3, 2] and found.logprob < -5
+
+
 @pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("fixed_shapes", [False, True], ids=["ordinary", "fixed"])
 def test_they_are_those_of_a_forward_pass_over_the_whole_text(

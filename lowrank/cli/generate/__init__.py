@@ -15,7 +15,9 @@ from ..kinds import check_kind, chosen_kind
 from .session import GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
+    from ...model.logprobs import TokenLogprob
     from ...model.sampling import SamplingOptions
+    from ...model.tokenizer import Tokenizer
 
 
 def add(verbs: Any) -> None:
@@ -68,6 +70,12 @@ def add(verbs: Any) -> None:
     parser.add_argument("--batch", type=int, metavar="N", help="of --out: documents at a time (default: 8)")
     parser.add_argument("--resume", action="store_true", help="of --out: go on with a folder that was interrupted")
     parser.add_argument("--json", action="store_true", help="the texts, and with --facts their figures, as JSON")
+    parser.add_argument(
+        "--logprobs",
+        type=int,
+        metavar="N",
+        help="of --json: log p of each token, and of the N likeliest in its place (0 to 20)",
+    )
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
@@ -82,6 +90,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Streams the text to standard output, or shows several side by side."""
+    from ...model.logprobs import MOST
     from .repl import watch
 
     sampling = read_sampling(args)
@@ -89,6 +98,11 @@ def run(args: argparse.Namespace) -> int:
         from .bulk import write_documents
 
         return write_documents(args, sampling)
+    if args.logprobs is not None:
+        if not args.json or args.out is not None:
+            raise ValueError("--logprobs is of --json, without --out: a text by itself has no place for them")
+        if not 0 <= args.logprobs <= MOST:
+            raise ValueError(f"--logprobs must be 0 to {MOST}, got {args.logprobs}")
     for name in ("format", "batch", "resume"):
         if getattr(args, name):
             raise ValueError(f"--{name} is of --out: without a folder there is one text")
@@ -184,6 +198,7 @@ def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> Generati
         max_new_tokens=args.max_new_tokens,
         stop=args.stop,
         sampling=sampling,
+        logprobs=args.logprobs,
     )
 
 
@@ -240,9 +255,12 @@ def as_json(session: GenerationSession, texts: list[str]) -> str:
     from ...eval.metrics.faithfulness import check
 
     rows: list[dict[str, Any]] = [
-        {"use": shown(use), "text": text, "end": end}
-        for use, text, end in zip(session.uses, texts, session.ends, strict=True)
+        {"use": shown(use), "text": text, "end": completion.end}
+        for use, text, completion in zip(session.uses, texts, session.written, strict=True)
     ]
+    for row, completion in zip(rows, session.written, strict=True):
+        if completion.logprobs is not None:
+            row["logprobs"] = [logprob_json(one, session.tokenizer) for one in completion.logprobs]
     if session.subject is not None:
         for row in rows:
             result = check(session.subject.entry(), row["text"])
@@ -259,6 +277,12 @@ def as_json(session: GenerationSession, texts: list[str]) -> str:
             row |= {"precision": result.precision, "recall": result.recall, "binding": result.binding}
             row |= {"not_understood": result.not_understood}
     return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def logprob_json(token: "TokenLogprob", tokenizer: "Tokenizer") -> dict[str, Any]:
+    """A token as --json has it: id, piece, log p, and the likeliest in its place, [id, piece, log p] each."""
+    top = [[other, tokenizer.piece(other), value] for other, value in token.top]
+    return {"id": token.token, "piece": tokenizer.piece(token.token), "logprob": token.logprob, "top": top}
 
 
 def write_page(path: Path, session: GenerationSession, texts: list[str]) -> None:

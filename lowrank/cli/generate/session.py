@@ -14,7 +14,7 @@ from ...data.encoding.template import template_for
 if TYPE_CHECKING:
     from ...grounding.decoding import Grounding
     from ...grounding.vocabulary import Vocabulary
-    from ...model.generate import Completion, End, Prompt
+    from ...model.generate import Completion, Prompt
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
@@ -32,7 +32,8 @@ class GenerationSession:
     hats      name -> where it came from and its provenance
     use       what the next text is written in: one hat, or in `compare` several, a row each
     subject   the record of the next document, if there is one
-    ends      how the last texts ended
+    logprobs  as in `complete`
+    written   the last texts with their tokens and ends
     """
 
     model: "Llama"
@@ -47,7 +48,8 @@ class GenerationSession:
     max_new_tokens: int = 400
     stop: Sequence[str] = ()
     sampling: "SamplingOptions" = field(default_factory=dict)  # type: ignore[assignment]
-    ends: list["End"] = field(default_factory=list)
+    logprobs: int | None = None
+    written: "list[Completion]" = field(default_factory=list)
 
     @cached_property
     def vocabulary(self) -> "Vocabulary":
@@ -115,7 +117,7 @@ class GenerationSession:
                 answer=answer,
                 **self.sampling,
             )
-        self.ends = [completion.end]
+        self.written = [completion]
 
     def write(self, text: str | None) -> list[str]:
         """A text for each of `uses`, all of them in one batch, a hat a row."""
@@ -124,7 +126,7 @@ class GenerationSession:
 
         prompt, answer = self.prompt(text)
         with using_adapter(self.model, self.uses):
-            completions = complete(
+            self.written = complete(
                 self.model,
                 self.tokenizer,
                 [prompt] * len(self.uses),
@@ -132,10 +134,10 @@ class GenerationSession:
                 stop=self.stop,
                 constraints=[self.constraint() for _ in self.uses],
                 answer=answer,
+                logprobs=self.logprobs,
                 **self.sampling,
             )
-        self.ends = [completion.end for completion in completions]
-        return [completion.text for completion in completions]
+        return [completion.text for completion in self.written]
 
     def write_all(self, subjects: Sequence[FactsRecord], seeds: Sequence[int]) -> "list[Completion]":
         """A document for each record in `use`, all of them in one batch, a seed a row."""
@@ -159,8 +161,8 @@ class GenerationSession:
     def cut_reasons(self) -> list[str]:
         """A line for each of the last texts that ended because the context was full."""
         told = "stopped: the context is full"
-        several = [shown(use) for use in self.uses] if len(self.ends) > 1 else [""]
-        names = [name for name, end in zip(several, self.ends, strict=False) if end == "context"]
+        several = [shown(use) for use in self.uses] if len(self.written) > 1 else [""]
+        names = [name for name, text in zip(several, self.written, strict=False) if text.end == "context"]
         positions = self.model.config.max_seq_len
         return [f"{name}: {told} ({positions} positions)".removeprefix(": ") for name in names]
 

@@ -60,6 +60,19 @@ def test_each_hat_of_a_comparison_writes_what_it_writes_alone(generate, hats, fa
     assert len(set(alone)) == 3
 
 
+def test_json_has_the_probabilities_of_the_tokens_if_they_are_asked_for(generate, facts) -> None:
+    (row,) = json.loads(
+        generate("--prompt", "The balance sheet", "--max-new-tokens", "5", "--json", "--logprobs", "2")[1]
+    )
+    assert len(row["logprobs"]) == 5
+    for token in row["logprobs"]:
+        first, second = token["top"]
+        assert first == [token["id"], token["piece"], token["logprob"]] and second[2] <= first[2] < 0
+    assert "".join(token["piece"] for token in row["logprobs"]).replace("\u2581", " ") == row["text"]
+    (plain,) = json.loads(generate("--prompt", "The balance sheet", "--max-new-tokens", "5", "--json")[1])
+    assert "logprobs" not in plain and plain["text"] == row["text"]
+
+
 @pytest.mark.parametrize("temperature", ["0", "1.5"])
 def test_a_grounded_document_has_right_figures_only_and_a_page_that_links_them(
     temperature: str, generate, facts, tmp_path: Path
@@ -92,6 +105,8 @@ def test_what_follows_by_a_declared_rule_may_be_written(generate, facts) -> None
     [
         (["--prompt", "x", "--grounded"], "--grounded is of --facts"),
         (["--prompt", "x", "--html", "x.html"], "--html is of --facts"),
+        (["--prompt", "x", "--logprobs", "2"], "--logprobs is of --json, without --out"),
+        (["--prompt", "x", "--json", "--logprobs", "21"], "--logprobs must be 0 to 20, got 21"),
         (["--prompt", "x", "--derive", "sum"], "--derive is of --facts"),
         (["--prompt", "x", "--compare", "a"], "--compare must name two hats or more"),
         (["--prompt", "x", "--compare", "a,b", "--use", "a"], "leave out --use"),

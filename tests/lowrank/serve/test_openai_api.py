@@ -97,6 +97,47 @@ def test_a_completion_goes_on_from_texts_and_from_ids(served: Served, shelf: She
     assert answers[0]["usage"]["prompt_tokens"] == sum(map(len, ids))
 
 
+def test_probabilities_are_those_of_the_model_in_the_shapes_of_both_calls(served: Served, shelf: Shelf) -> None:
+    base = shelf.bases[0]
+    text = "The balance sheet"
+    with using_adapter(base.model, "blue"):
+        (expected,) = complete(base.model, base.tokenizer, [text], max_new_tokens=8, logprobs=3)
+    body: dict[str, Any] = {"model": "blue", "max_tokens": 8, "temperature": 0, "prompt": text}
+    choice = served.client.post("/v1/completions", json=body | {"logprobs": 3}).json()["choices"][0]
+    found = choice["logprobs"]
+    assert expected.logprobs is not None
+    assert found["token_logprobs"] == [one.logprob for one in expected.logprobs]
+    assert "".join(found["tokens"]) == choice["text"] == expected.text
+    assert [choice["text"].startswith(*place) for place in zip(found["tokens"], found["text_offset"], strict=True)]
+    for shown, one in zip(found["top_logprobs"], expected.logprobs, strict=True):
+        assert sorted(shown.values(), reverse=True) == [value for _, value in one.top]
+    plain = served.client.post("/v1/completions", json=body).json()["choices"][0]
+    assert plain["logprobs"] is None and plain["text"] == choice["text"]
+
+    chat = served.chat(logprobs=True, top_logprobs=2, max_tokens=8, temperature=0)
+    (choice,) = chat.json()["choices"]
+    content = choice["logprobs"]["content"]
+    assert b"".join(bytes(one["bytes"]) for one in content).decode().removeprefix(" ") == choice["message"]["content"]
+    assert all(one["top_logprobs"][0]["logprob"] == one["logprob"] and len(one["top_logprobs"]) == 2 for one in content)
+    (streamed,) = [
+        chunk["choices"][0]
+        for chunk in events(served.chat(logprobs=True, top_logprobs=2, max_tokens=8, temperature=0, stream=True).text)
+        if chunk["choices"][0]["finish_reason"]
+    ]
+    assert streamed["logprobs"] == choice["logprobs"]
+
+
+def test_the_tokens_of_a_stop_text_have_no_probabilities(served: Served) -> None:
+    body: dict[str, Any] = {"model": "blue", "max_tokens": 12, "temperature": 0, "prompt": "The balance sheet"}
+    text = served.client.post("/v1/completions", json=body).json()["choices"][0]["text"]
+    stop = text[len(text) // 2 :][:3]
+    (choice,) = served.client.post("/v1/completions", json=body | {"stop": stop, "logprobs": 0}).json()["choices"]
+    assert choice["finish_reason"] == "stop" and choice["text"] == text[: text.find(stop)]
+    found = choice["logprobs"]
+    assert "".join(found["tokens"]).startswith(choice["text"]) and found["top_logprobs"] == [{}] * len(found["tokens"])
+    assert "".join(found["tokens"][:-1]) != choice["text"] and found["text_offset"][-1] < len(choice["text"])
+
+
 def test_facts_ground_the_text_and_the_answer_has_its_audit(served: Served) -> None:
     free = served.chat(**MEMO, grounded=False).json()
     answer = served.chat(**MEMO).json()
@@ -166,6 +207,9 @@ def test_facts_are_a_text_or_an_object_whose_numbers_stay_as_they_are_written(se
         ),
         ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages[0].name", "unsupported parameter"),
         ({"kind": "credit_memo"}, "kind", "kind is of `facts`"),
+        ({"top_logprobs": 2}, "top_logprobs", "top_logprobs is of `logprobs`: it must be true beside it"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "a whole number of 0 to 20, got 21"),
+        ({"logprobs": 2}, "logprobs", "logprobs must be true or false, got 2"),
         ({"grounded": True}, "grounded", "grounded is of `facts`"),
         ({"facts": FACTS, "kind": "../kind.toml"}, "kind", "kind must be one of"),
         ({"facts": 7}, "facts", "facts must be a text or an object of labels with values, got 7"),
