@@ -137,6 +137,8 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     if config.vocab_size == -1:
         config = replace(config, vocab_size=_vocabulary(files, config))
     checkpoint = Checkpoint(folder, config, files)
+    if _is_llama_3_2_of_meta(config) and not _holds(files, "output.weight"):
+        return replace(checkpoint, config=replace(config, tie_embeddings=True))
     if config.tie_embeddings and _has_own_head(checkpoint):
         warnings.warn(
             f"{folder}: the config ties the output head to the embedding, the files hold another head: that is used",
@@ -144,6 +146,16 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         )
         return replace(checkpoint, config=replace(config, tie_embeddings=False))
     return checkpoint
+
+
+def _is_llama_3_2_of_meta(config: ModelConfig) -> bool:
+    """True for Llama 3.2 of 1B and 3B in Meta's files: the head is the embedding, which params.json does not say."""
+    scaling = config.rope_scaling
+    return config.rope_layout == "interleaved" and scaling is not None and scaling.factor == 32.0
+
+
+def _holds(files: tuple[Path, ...], name: str) -> bool:
+    return any(name in TensorFile(file).layouts for file in files)
 
 
 def _has_own_head(checkpoint: Checkpoint) -> bool:

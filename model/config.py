@@ -74,6 +74,8 @@ class ModelConfig:
     vocab_size may be -1 in Meta's files: it is then read off the embedding when a checkpoint is opened.
     rope_layout names which two channels of a head turn together: "interleaved" (2i, 2i+1), as Meta trains and stores,
     or "half" (i, i + head_dim/2), as Hugging Face stores.
+    own_head_dim is the channels of a head where they are not dim / n_heads: attention is then n_heads * head_dim wide
+    between wq and wo, and the residual stream dim. Where it is dim / n_heads it becomes None.
     """
 
     dim: int
@@ -88,6 +90,7 @@ class ModelConfig:
     tie_embeddings: bool = False
     rope_layout: RopeLayout = "interleaved"
     rope_scaling: RopeScaling | None = None
+    own_head_dim: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim", "max_seq_len"):
@@ -98,23 +101,34 @@ class ModelConfig:
         for name in ("norm_eps", "rope_theta"):
             if not isinstance(getattr(self, name), int | float) or getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)!r}")
-        if self.dim % self.n_heads or self.head_dim % 2:
+        if (own := self.own_head_dim) is not None:
+            if not isinstance(own, int) or isinstance(own, bool) or own < 2 or own % 2:
+                raise ValueError(f"head_dim must be an even number of 2 or more, got {own!r}")
+            if own * self.n_heads == self.dim:
+                object.__setattr__(self, "own_head_dim", None)  # two configs of one shape are equal
+        elif self.dim % self.n_heads or self.head_dim % 2:
             raise ValueError(f"dim / n_heads must be a whole even number, got {self.dim} / {self.n_heads}")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads must be a multiple of n_kv_heads, got {self.n_heads} and {self.n_kv_heads}")
 
     @property
     def head_dim(self) -> int:
-        return self.dim // self.n_heads
+        """Channels of a head."""
+        return self.dim // self.n_heads if self.own_head_dim is None else self.own_head_dim
+
+    @property
+    def attention_dim(self) -> int:
+        """Channels of all query heads: what wq puts out and wo takes."""
+        return self.n_heads * self.head_dim
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """[out_features, in_features] of the seven linears of one block, by Meta's names."""
         kv_dim = self.n_kv_heads * self.head_dim
         return {
-            "attention.wq": (self.dim, self.dim),
+            "attention.wq": (self.attention_dim, self.dim),
             "attention.wk": (kv_dim, self.dim),
             "attention.wv": (kv_dim, self.dim),
-            "attention.wo": (self.dim, self.dim),
+            "attention.wo": (self.dim, self.attention_dim),
             "feed_forward.w1": (self.hidden_dim, self.dim),
             "feed_forward.w2": (self.dim, self.hidden_dim),
             "feed_forward.w3": (self.hidden_dim, self.dim),
@@ -189,8 +203,7 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     """The config that Hugging Face's `config.json` describes.
 
     Raises ValueError naming `where` and the key for another architecture, another quantization than bitsandbytes',
-    RoPE that is scaled as none of SCALED, biases, sliding windows or a head_dim of its own. Warns of a key that is not
-    known.
+    RoPE that is scaled as none of SCALED, biases or sliding windows. Warns of a key that is not known.
     """
     architectures = config.get("architectures") or ["LlamaForCausalLM"]
     if architectures not in ([name] for name in HF_ARCHITECTURES):
@@ -207,7 +220,7 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     scaling = _hf_scaling(config.get("rope_scaling") or {}, f"{where}: rope_scaling") or scaling
     _warn_norm_eps(config.get("rms_norm_eps"), where)
     n_heads = _need(config, "num_attention_heads", where)
-    parsed = _checked(
+    return _checked(
         where,
         dim=_need(config, "hidden_size", where),
         n_layers=_need(config, "num_hidden_layers", where),
@@ -221,10 +234,8 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
         tie_embeddings=bool(config.get("tie_word_embeddings", False)),
         rope_layout="half",
         rope_scaling=scaling,
+        own_head_dim=config.get("head_dim"),
     )
-    if config.get("head_dim") not in (None, parsed.head_dim):
-        raise ValueError(f"{where}: head_dim must be hidden_size / heads = {parsed.head_dim}, got {config['head_dim']}")
-    return parsed
 
 
 def check_quantization(config: dict[str, Any], where: str) -> None:

@@ -1,7 +1,7 @@
 """Llama 2 (arXiv 2307.09288), in plain torch, with the module names of Meta's checkpoints.
 
-B batch, T time, D model dim, H query heads, G key/value heads, h head dim, F ffn hidden, V vocabulary,
-S positions that a query can see: T of this call, or those in the cache.
+B batch, T time, D model dim, H query heads, G key/value heads, h head dim (D / H, or a config's own), F ffn hidden,
+V vocabulary, S positions that a query can see: T of this call, or those in the cache.
 """
 
 import math
@@ -161,10 +161,10 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int, ops: Ops) -> None:
         super().__init__()
         kv_dim = config.n_kv_heads * config.head_dim
-        self.wq = nn.Linear(config.dim, config.dim, bias=False)
+        self.wq = nn.Linear(config.dim, config.attention_dim, bias=False)
         self.wk = nn.Linear(config.dim, kv_dim, bias=False)
         self.wv = nn.Linear(config.dim, kv_dim, bias=False)
-        self.wo = nn.Linear(config.dim, config.dim, bias=False)
+        self.wo = nn.Linear(config.attention_dim, config.dim, bias=False)
         self.head_dim = config.head_dim
         self.rope_layout = config.rope_layout
         self.layer = layer

@@ -61,7 +61,7 @@ def bytes_a_step(model: Llama, context: int) -> int:
     config, size = model.config, model.output.weight.element_size()
     linears = sum(stored_bytes(module.quantized) for module in model.modules() if isinstance(module, QuantLinear))
     dense = model.output.weight.numel() * size
-    return linears + dense + 2 * config.n_layers * config.n_kv_heads * (config.dim // config.n_heads) * context * size
+    return linears + dense + 2 * config.n_layers * config.n_kv_heads * config.head_dim * context * size
 
 
 @torch.inference_mode()

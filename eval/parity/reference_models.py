@@ -98,6 +98,7 @@ def transformers_model(checkpoint: Checkpoint) -> Any:
             num_hidden_layers=config.n_layers,
             num_attention_heads=config.n_heads,
             num_key_value_heads=config.n_kv_heads,
+            head_dim=config.head_dim,
             vocab_size=config.vocab_size,
             rms_norm_eps=config.norm_eps,
             max_position_embeddings=config.max_seq_len,

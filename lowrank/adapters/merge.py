@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import __version__
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
-from ..checkpoints.config_files import Format, write_config
+from ..checkpoints.config_files import Format, meta_params, write_config
 from ..checkpoints.load import DEFAULT_WEIGHTS
 from ..checkpoints.open_base import open_base, own_config, sidecars_of
 from ..checkpoints.pth_writer import PthWriter
@@ -133,9 +133,11 @@ def merge_folder(
     The files that go along with the base are copied. The folder is read back and compared with what was to be written,
     tensor by tensor, before it takes its name; its lowrank.json records the adapter, the base and the survival.
     Raises ValueError for a hat of another base (unless `force`), a full-precision merge without full-precision
-    weights, and a weight out of the range of its type; OSError if the folder does not read back.
+    weights, a shape that `format` has no place for, and a weight out of the range of its type; OSError if the folder does not read back.
     """
     checkpoint = open_base(base)
+    if format == "meta":
+        meta_params(checkpoint.config)  # raises for what Meta's code has not
     plan = _Plan.of(checkpoint, into, dtype, through)
     source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
     adapter_files = read_adapter(adapter, checkpoint.config, None if force else source, force=force)

@@ -57,6 +57,8 @@ def hf_config(config: ModelConfig, own: dict[str, Any], weights: str, dense: Seq
         "max_position_embeddings": config.max_seq_len,
         "tie_word_embeddings": config.tie_embeddings,
     }
+    if config.own_head_dim is not None or values.get("head_dim") is not None:
+        values["head_dim"] = config.head_dim
     if "rope_parameters" not in values:
         values["rope_theta"] = config.rope_theta
     if config.rope_scaling and not (values.get("rope_scaling") or "rope_parameters" in values):
@@ -100,8 +102,13 @@ def quantization_config(weights: str, dense: Sequence[str] = ()) -> dict[str, An
 def meta_params(config: ModelConfig) -> dict[str, Any]:
     """The params.json that Meta's code reads as this config; its `multiple_of` is chosen to give the ffn's width.
 
-    Raises ValueError for a scaling of RoPE that Meta's code has not.
+    Raises ValueError for a head_dim other than dim / n_heads and a scaling of RoPE, which Meta's code has not.
     """
+    if config.own_head_dim is not None:
+        raise ValueError(
+            f"params.json has no place for a head_dim of {config.head_dim} with dim {config.dim} and {config.n_heads} "
+            "heads: write a Hugging Face folder"
+        )
     params: dict[str, Any] = {
         "dim": config.dim,
         "n_layers": config.n_layers,

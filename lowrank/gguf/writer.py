@@ -46,6 +46,9 @@ def model_writer(name: str, config: ModelConfig, dtype: npt.DTypeLike) -> gguf.G
     writer.add_block_count(config.n_layers)
     writer.add_feed_forward_length(config.hidden_dim)
     writer.add_rope_dimension_count(config.head_dim)
+    if config.own_head_dim is not None:
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
     if config.rope_scaling:
         raise ValueError(f"GGUF: RoPE scaled as {config.rope_scaling.kind!r} is not written")

@@ -73,6 +73,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gqa": {"n_kv_heads": 2},
     "mqa": {"n_kv_heads": 1},
     "tied": {"tie_embeddings": True},
+    "head_dim above dim / heads": {"own_head_dim": 48},
+    "head_dim below dim / heads": {"own_head_dim": 16},
     "theta": {"rope_theta": 500_000.0, "norm_eps": 1e-6},
 }
 

@@ -21,7 +21,7 @@ LLAMA_3_1 = {
     "original_max_position_embeddings": 8192,
 }
 LINEAR = {"rope_type": "linear", "factor": 4.0}
-# Shapes as their models have them, in small: query and key/value heads, rotary base, tied head, scaling.
+# Shapes as their models have them, in small: query and key/value heads of 16 channels, rotary base, tied head, scaling.
 FAMILIES: dict[str, dict[str, Any]] = {
     "Llama 2": {"heads": (4, 4), "theta": 1e4, "positions": 4096},
     "TinyLlama": {"heads": (8, 1), "theta": 1e4, "positions": 2048},
@@ -35,6 +35,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "positions": 131_072,
         "scaling": {**LLAMA_3_1, "factor": 32.0},
     },
+    "head_dim above dim / heads": {"heads": (4, 2), "dim": 32, "theta": 1e4, "positions": 4096},
+    "head_dim below dim / heads": {"heads": (4, 1), "dim": 128, "theta": 5e5, "positions": 8192, "scaling": LLAMA_3_1},
+    "dim no multiple of heads": {"heads": (3, 3), "dim": 80, "theta": 1e4, "tied": True, "positions": 4096},
     "linear scaling": {"heads": (4, 4), "theta": 1e4, "positions": 16_384, "scaling": LINEAR},
 }
 BASE = {
@@ -55,7 +58,7 @@ def test_the_logits_of_a_family_are_transformers(family: str, tmp_path: Path, re
     shape = FAMILIES[family]
     heads, kv_heads = shape["heads"]
     config = LlamaConfig(
-        hidden_size=16 * heads,
+        hidden_size=shape.get("dim", 16 * heads),
         intermediate_size=96,
         num_hidden_layers=3,
         num_attention_heads=heads,

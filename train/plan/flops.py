@@ -1,6 +1,7 @@
 """Multiplications and memory in use, by which a run is measured against its machine.
 
-P weights of the linears of all blocks, p those of the hat, V vocabulary, D model dim, L layers, T tokens of a row.
+P weights of the linears of all blocks, p those of the hat, V vocabulary, D model dim, A channels of all query heads,
+L layers, T tokens of a row.
 """
 
 import resource
@@ -16,16 +17,16 @@ from ..config import TrainConfig
 
 
 def training_flops(model: ModelConfig, config: TrainConfig, positions: int, pairs: int, supervised: int) -> float:
-    """forward 2 P + 2 p a position, 2 L D a causal pair, 2 V D a supervised token; backward as much for dX, and 2 p
+    """forward 2 P + 2 p a position, 2 L A a causal pair, 2 V D a supervised token; backward as much for dX, and 2 p
 
-        4 P + 6 p a position        6 L D a pair, T^2 / 2 of them in a row        4 V D a supervised token
+        4 P + 6 p a position        6 L A a pair, T^2 / 2 of them in a row        4 V D a supervised token
 
     The frozen weights have no gradient, so their backward pass is one product, not two; attention's is two for one.
     Everything recomputed is forward work again, and so is the reference of a preference loss.
     positions, pairs (the sum of T^2 over rows), supervised: of a step,
     or of as many as are wanted.
     """
-    linears, attention = linear_parameters(model), 2 * model.n_layers * model.dim
+    linears, attention = linear_parameters(model), 2 * model.n_layers * model.attention_dim
     hat = adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
     reference = bool(config.preference.loss)
     again = (config.run.recompute == "full") + reference

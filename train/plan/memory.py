@@ -1,12 +1,13 @@
 """The peak of memory of a training run, part by part, from shapes alone.
 
 B rows of a batch, T positions of a row, M = B T, S supervised positions of a batch, L layers, D model dim,
-F ffn hidden, H heads, r rank, V vocabulary, b bytes of a number in the compute type.
+A channels of all query heads (D, but for a head_dim of its own), F ffn hidden, H heads, r rank, V vocabulary,
+b bytes of a number in the compute type.
 
-    kept by a layer a position      b (8 D + 3 F) + 7 b r + 4 (2 + H)
+    kept by a layer a position      b (4 D + 4 A + 3 F) + 7 b r + 4 (2 + H)
         h, its norm, q, k, v, attention's output, h again, its norm; gate, up, SwiGLU's output; x A^T of seven linears;
         two statistics of the norms and one of each head, in float32
-    selective                       the two norms and SwiGLU's output are not kept: b (6 D + 2 F)
+    selective                       the two norms and SwiGLU's output are not kept: b (2 D + 4 A + 2 F)
     full                            b D, and one layer's as above while it is computed again
 """
 
@@ -121,8 +122,8 @@ def working_memory(model: ModelConfig, config: TrainConfig, batch: BatchShape) -
 def _kept_by_a_layer(model: ModelConfig, config: TrainConfig) -> int:
     size = compute_dtype(config).itemsize
     selective = config.run.recompute == "selective"
-    wide, hidden = (6, 2) if selective else (8, 3)
-    numbers = wide * model.dim + hidden * model.hidden_dim + 7 * config.adapter.rank
+    wide, hidden = (2, 2) if selective else (4, 3)
+    numbers = wide * model.dim + 4 * model.attention_dim + hidden * model.hidden_dim + 7 * config.adapter.rank
     return size * numbers + 4 * (2 + model.n_heads)
 
 

@@ -110,7 +110,9 @@ REFUSED: dict[str, tuple[str, Damage, str]] = {
         HF, config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}), "rope_type must be one of default, line"),
     "`attention_bias`": (HF, config(attention_bias=True), "attention_bias must be False"),
     "`mlp_bias`": (HF, config(mlp_bias=True), "mlp_bias must be False"),
-    "`head_dim` other than hidden size / heads": (HF, config(head_dim=64), "head_dim must be hidden_size / heads = 32"),
+    "`head_dim` that the weights do not have": (
+        HF, config(head_dim=64), "layers.0.attention.wq.weight must have shape [256, 128], got [128, 128]"),
+    "`head_dim` that is odd": (HF, config(head_dim=31), "head_dim must be an even number of 2 or more, got 31"),
     "`sliding_window`": (HF, config(sliding_window=4096), "sliding_window must be None"),
     "`hidden_act` other than silu": (HF, config(hidden_act="gelu"), "hidden_act must be 'silu'"),
     "another architecture": (HF, config(architectures=["Qwen2ForCausalLM"]), "architectures must be"),
@@ -203,6 +205,19 @@ def use_scaled_rope(golden: Path, tmp_path: Path) -> None:
     assert lowrank.load(folder, "fp32").config.rope_scaling == RopeScaling("llama3", 32.0)
 
 
+def headless(golden: Path, tmp_path: Path) -> None:
+    folder = copied(META, golden, tmp_path)
+    for path in sorted(folder.glob("*.pth")):
+        tensors = torch.load(path, weights_only=True)
+        del tensors["output.weight"]
+        torch.save(tensors, path)
+    with pytest.raises(ValueError, match=r"output\.weight is missing"):
+        lowrank.load(folder, "fp32")
+    params(use_scaled_rope=True)(folder)
+    model = lowrank.load(folder, "fp32")
+    assert model.config.tie_embeddings and model.output.weight is model.tok_embeddings.weight
+
+
 def tied(golden: Path, tmp_path: Path) -> None:
     folder = copied(HF, golden, tmp_path)
     config(tie_word_embeddings=True)(folder)
@@ -287,6 +302,7 @@ HONOURED_OR_TOLD: dict[str, Callable[[Path, Path], None]] = {
     "`rope_scaling`, linear or llama3": scaled_rope,
     "`use_scaled_rope`": use_scaled_rope,
     "`tie_word_embeddings`": tied,
+    "an output head that is missing in Meta's files of Llama 3.2": headless,
     '`params.json` nested under `"model"`': nested,
     "`vocab_size` of -1": vocabulary,
     "`norm_eps` of 1e-6 in a Llama 2 file": norm_eps,
