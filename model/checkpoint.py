@@ -79,11 +79,11 @@ class Checkpoint:
         """True if the linears of the blocks are stored in 4 or 8 bits."""
         return any(key.endswith(QUANTIZED_SUFFIXES) for file in self.files for key in TensorFile(file).layouts)
 
-    def parameters(self) -> tuple[Parameter, ...]:
+    def parameters(self, *, force: bool = False) -> tuple[Parameter, ...]:
         """Every parameter of the model once, in the order of the model, names and shapes checked before any is read.
 
         Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape or type;
-        its `read` does for one that is not finite.
+        its `read` does for one that is not finite, or with `force` warns of it.
         """
         shapes = self.config.parameter_shapes()
         parameters: dict[str, Parameter] = {}
@@ -105,7 +105,7 @@ class Checkpoint:
                 raise ValueError(
                     f"{self.folder}: {name} must be stored as float32, bfloat16 or float16, got {parameter.dtype}"
                 )
-            read = partial(_read_finite, parameter.read, f"{self.folder}: {name}", parameter.key)
+            read = partial(_read_finite, parameter.read, f"{self.folder}: {name}", parameter.key, force)
             parameters[name] = replace(parameter, read=read)
         if absent := [name for name in shapes if name not in parameters]:
             holds = (
@@ -295,11 +295,17 @@ def _read_parts(file_of: dict[str, TensorFile], keys: dict[str, str]) -> Quantiz
     return QuantizedParts({suffix: file_of[key].read(key) for suffix, key in keys.items()})
 
 
-def _read_finite(read: Callable[[], Stored], where: str, key: str) -> Stored:
-    """A parameter, every number of which is one.  Raises ValueError naming `where` and the first that is not."""
+def _read_finite(read: Callable[[], Stored], where: str, key: str, force: bool) -> Stored:
+    """A parameter, every number of which is one.
+
+    Raises ValueError naming `where` and the first that is not, or with `force` warns in the same words.
+    """
     value = read()
     if isinstance(value, Tensor) and not all(bound.isfinite() for bound in value.aminmax()):  # NaN reaches both bounds
         place = (~value.isfinite()).nonzero()[0].tolist()
         in_file = "" if not key or where.endswith(key) else f" (in the file: {key})"
-        raise ValueError(f"{where}: weights must be finite, got {value[tuple(place)].item()} at {place}{in_file}")
+        wrong = f"{where}: weights must be finite, got {value[tuple(place)].item()} at {place}{in_file}"
+        if not force:
+            raise ValueError(wrong)
+        warnings.warn(f"{wrong}: taken all the same", stacklevel=2)
     return value

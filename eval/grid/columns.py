@@ -40,8 +40,11 @@ class Column:
 def load_with_adapters(
     base: Path, adapters: Mapping[str, Path], weights: str, dtype: torch.dtype | None, device: str, force: bool
 ) -> Llama:
-    """A base with every hat attached and none active.  Raises ValueError for a hat of another base (unless `force`)."""
-    model = load(base, weights, dtype, device)
+    """A base with every hat attached and none active.
+
+    Raises ValueError for a hat of another base and a base that holds NaN or infinity (unless `force`).
+    """
+    model = load(base, weights, dtype, device, force=force)
     for name, path in adapters.items():
         load_adapter(model, name, path, force=force)
     return model

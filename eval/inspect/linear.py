@@ -130,7 +130,7 @@ def inspect_linear(
     if not -len(tokens) <= token < len(tokens):
         raise ValueError(f"token must be of 0 to {len(tokens) - 1}, or negative from the end, got {token}")
     token %= len(tokens)
-    model = load(base, weights, torch.float32, progress=progress)
+    model = load(base, weights, torch.float32, progress=progress, force=force)
     if adapter is not None:
         load_adapter(model, NAME, adapter, force=force)
         if any(config.dora for config in layer_configs(model, NAME).values()):

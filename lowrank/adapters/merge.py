@@ -133,7 +133,8 @@ def merge_folder(
     The files that go along with the base are copied. The folder is read back and compared with what was to be written,
     tensor by tensor, before it takes its name; its lowrank.json records the adapter, the base and the survival.
     Raises ValueError for a hat of another base (unless `force`), a full-precision merge without full-precision
-    weights, a shape that `format` has no place for, and a weight out of the range of its type; OSError if the folder does not read back.
+    weights, a shape that `format` has no place for, and a weight out of the range of its type; OSError if the folder
+    does not read back.
     """
     checkpoint = open_base(base)
     if format == "meta":

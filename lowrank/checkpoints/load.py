@@ -42,6 +42,7 @@ def load(
     *,
     progress: bool = False,
     keep: Callable[[nn.Module], None] | None = None,
+    force: bool = False,
 ) -> Llama:
     """A frozen base, ready to compute in `dtype` (left out: bfloat16 on a GPU, float32 on a CPU).
 
@@ -52,6 +53,8 @@ def load(
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
              dequantized, and whose dense linears stay as they are). Embedding, norms and output head are in `dtype`.
     keep     is called with each linear of a block once it is loaded, and may drop a part of it
+    force    takes NaN and infinity in what is not quantized, with a warning that names the tensor: to look into a base
+             that is broken
     Tensors are read, and quantized, one at a time: beside what is finished, memory holds at most two of the largest.
     Raises ValueError naming file and key for whatever does not fit; see `model.checkpoint` and `model.config`.
     """
@@ -68,7 +71,7 @@ def load(
     fingerprint = Fingerprint()
     shapes = checkpoint.config.parameter_shapes()
     formats = set()
-    parameters = checkpoint.parameters()
+    parameters = checkpoint.parameters(force=force)
     with bytes_bar("load", parameters, progress) as bar:
         for parameter in parameters:
             name, value = parameter.name, parameter.read()

@@ -63,7 +63,11 @@ def add_adapters(parser: argparse.ArgumentParser) -> None:
 
 def add_force(parser: argparse.ArgumentParser) -> None:
     """--force"""
-    parser.add_argument("--force", action="store_true", help="take a hat although it was made for another base")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="take a hat although it was made for another base, and a base that is loaded with NaN or infinity in it",
+    )
 
 
 def add_recipe_words(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:

@@ -186,7 +186,7 @@ def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> Generati
 
     folder = base_folder(args.base)
     tokenizer = load_tokenizer(folder)
-    model = load(folder, args.weights, compute_dtype(args.dtype), args.device)
+    model = load(folder, args.weights, compute_dtype(args.dtype), args.device, force=args.force)
     hats = {name: (path, load_adapter(model, name, path, force=args.force)) for name, path in args.adapter}
     return GenerationSession(
         model,

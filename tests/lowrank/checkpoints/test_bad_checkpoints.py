@@ -333,6 +333,22 @@ def test_a_file_that_is_not_the_one_in_the_checklist(golden: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("key", ["model.norm.weight", "lm_head.weight", "model.layers.1.mlp.up_proj.weight"])
+def test_force_takes_a_base_with_nan_that_is_not_to_be_quantized_and_names_the_tensor(
+    key: str, golden: Path, tmp_path: Path
+) -> None:
+    folder = copied(HF, golden, tmp_path)
+    values = load_file(folder / "model.safetensors")[key]
+    values.view(-1)[7] = torch.nan
+    safetensors(**{key: values})(folder)
+    with pytest.warns(UserWarning, match=r"weights must be finite, got nan at \[.*7\].*: taken all the same"):
+        model = lowrank.load(folder, "fp32", force=True)
+    assert sum(int(parameter.isnan().sum()) for parameter in [*model.parameters(), *model.buffers()]) == 1
+    if "layers" in key and "norm" not in key:
+        with pytest.raises(ValueError, match="quantized weights must be finite"), pytest.warns(UserWarning):
+            lowrank.load(folder, "nf4", force=True)
+
+
 def test_a_full_disk(golden: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     command = ["quantize", str(golden / META), str(tmp_path / "out"), "--json"]
     with monkeypatch.context() as patched:

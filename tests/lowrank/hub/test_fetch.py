@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,10 @@ import pytest
 import torch
 from child_process import environment, run_python
 from huggingface_hub import close_session, constants, file_download
+from safetensors.torch import load_file
 
+from lowrank.adapters import adapter_parameters
+from lowrank.adapters.files import load_adapter
 from lowrank.checkpoints.load import load
 from lowrank.cli import main
 from lowrank.hub.client import Repository
@@ -209,6 +213,21 @@ def test_a_prequantized_model_is_loaded_as_it_was_stored(hub: Hub, golden: Path,
     assert load(tmp_path / "llama").source["weights"] == "nf4-dq"
 
 
+def test_a_hat_that_is_on_the_hub_as_a_pickle_alone_is_worn(hub: Hub, golden: Path, tmp_path: Path) -> None:
+    stored, base = golden / "hf-tiny-qlora/adapter-end", golden / "hf-tiny-qlora/base"
+    pickle = BytesIO()
+    torch.save(load_file(stored / "adapter_model.safetensors"), pickle)
+    config = (stored / "adapter_config.json").read_bytes()
+    hub.files["some/hat"] = {"adapter_config.json": config, "adapter_model.bin": pickle.getvalue()}
+    fetch(Repository("some/hat", "model"), tmp_path / "hat")
+    assert names(tmp_path / "hat") == ["adapter_config.json", "adapter_model.bin", MANIFEST]
+    fetched, ours = load(base, "fp32"), load(base, "fp32")
+    load_adapter(fetched, "hat", tmp_path / "hat")
+    load_adapter(ours, "hat", stored)
+    pairs = zip(adapter_parameters(fetched, "hat").values(), adapter_parameters(ours, "hat").values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
 def test_a_data_set_comes_whole_with_its_folders(hub: Hub, tmp_path: Path) -> None:
     manifest = fetch(DATA, tmp_path / "ner")
     assert names(tmp_path / "ner") == ["README.md", "data/train-00000.parquet", MANIFEST]
@@ -235,8 +254,14 @@ SHARDED = [
         (["config.json", "pytorch_model.bin", "model.safetensors.index.json"], {"model.safetensors.index.json"}),
         (["config.json", "pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"], set()),
         (["adapter_config.json", "adapter_model.safetensors", "training_args.bin"], {"training_args.bin"}),
+        (["adapter_config.json", "adapter_model.bin", "training_args.bin"], {"training_args.bin"}),
+        (["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"], {"adapter_model.bin"}),
+        (["adapter_config.json", "adapters.safetensors", "README.md"], {"README.md"}),
     ],
-    ids=["sharded", "sharded-and-whole", "meta-70b", "both-layouts", "quantized-here", "bin", "bin-sharded", "hat"],
+    ids=[
+        *("sharded", "sharded-and-whole", "meta-70b", "both-layouts", "quantized-here", "bin", "bin-sharded"),
+        *("hat", "hat-bin", "hat-both", "hat-mlx"),
+    ],
 )
 def test_one_format_of_weights_is_chosen(present: list[str], left_out: set[str]) -> None:
     assert needed(present, "o/n") == set(present) - left_out
