@@ -148,7 +148,8 @@ def needed(names: Iterable[str], where: str) -> set[str]:
         others = sorted(name for name in present if name.endswith((".bin", ".gguf", ".h5", ".pth", ".safetensors")))
         raise ValueError(
             f"{where}: needs config.json and model*.safetensors or pytorch_model*.bin (Hugging Face), params.json and "
-            f"consolidated.*.pth (Meta), or a hat in PEFT's or MLX's files; its weights are {', '.join(others) or 'none'}"
+            "consolidated.*.pth (Meta), or a hat in PEFT's or MLX's files; its weights are "
+            + (", ".join(others) or "none")
         )
     return wanted & present
 
