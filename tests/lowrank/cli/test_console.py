@@ -14,8 +14,10 @@ from random_hat import make_hat
 from lowrank.cli import build_parser, main
 
 FOREIGN = "Ünïted 中文 🏦 Ltd ≤ ▁"  # cp1252 has the first word alone
-FACTS = f"company: {FOREIGN}\nperiod: fiscal year 2023\nrevenue: $160.0 million\nprior_revenue: $100.0 million\nchange: 60%\n"
-ENTRY = {"instruction": "Write.", "input": FACTS, "output": f"{FOREIGN} had revenue of $160.0 million."}
+FACTS = (
+    f"company: {FOREIGN}\nperiod: fiscal year 2023\nrevenue: $160 million\nprior_revenue: $100 million\nchange: 60%\n"
+)
+ENTRY = {"instruction": "Write.", "input": FACTS, "output": f"{FOREIGN} had revenue of $160 million."}
 
 
 @pytest.fixture(scope="module")
