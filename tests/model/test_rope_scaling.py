@@ -37,7 +37,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "head_dim above dim / heads": {"heads": (4, 2), "dim": 32, "theta": 1e4, "positions": 4096},
     "head_dim below dim / heads": {"heads": (4, 1), "dim": 128, "theta": 5e5, "positions": 8192, "scaling": LLAMA_3_1},
-    "dim no multiple of heads": {"heads": (3, 3), "dim": 80, "theta": 1e4, "tied": True, "positions": 4096},
     "linear scaling": {"heads": (4, 4), "theta": 1e4, "positions": 16_384, "scaling": LINEAR},
 }
 BASE = {

@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[str, Damage, str]] = {
     "`attention_bias`": (HF, config(attention_bias=True), "attention_bias must be False"),
     "`mlp_bias`": (HF, config(mlp_bias=True), "mlp_bias must be False"),
     "`head_dim` that the weights do not have": (
-        HF, config(head_dim=64), "layers.0.attention.wq.weight must have shape [256, 128], got [128, 128]"),
+        HF, config(head_dim=64), r"attention.w..weight must have shape \[256, 128\]"),
     "`head_dim` that is odd": (HF, config(head_dim=31), "head_dim must be an even number of 2 or more, got 31"),
     "`sliding_window`": (HF, config(sliding_window=4096), "sliding_window must be None"),
     "`hidden_act` other than silu": (HF, config(hidden_act="gelu"), "hidden_act must be 'silu'"),
