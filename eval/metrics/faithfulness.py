@@ -21,7 +21,7 @@ from decimal import Decimal
 
 from lowrank.data.documents.document import Entry
 from lowrank.data.documents.kinds import find_kind
-from lowrank.data.facts import figures as reader
+from lowrank.data.facts import figure as reader
 from lowrank.data.facts.figure_matching import Record
 from lowrank.data.facts.labels import name_key, named_periods, of_period, period_keys, without_period
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lowrank.data.facts.figures import Figure, read_figures
+from lowrank.data.facts.figure import Figure
+from lowrank.data.facts.figures import read_figures
 
 from .faithfulness import Figure as Checked
 

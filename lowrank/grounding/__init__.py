@@ -3,6 +3,7 @@
 decoding      the mask over tokens, for `generate`
 vocabulary    a tokenizer's tokens by their characters and words
 automaton     the characters that may follow a text
+states        a text so far, as the automaton sees it
 names         which fact the words before a figure are about
 directions    the words of rising and falling that the record contradicts
 number_forms  the written forms of a fact's figure

@@ -9,13 +9,11 @@ A digit, a currency's sign or a per cent sign is written only as a part of
 and of words, those are not written that make a figure another one (a scale, a currency or a unit beside it), are
 figures themselves ("a million", "doubled"), or contradict the record (`directions`).
 
-A state is the line so far, and a set of readings of its end, one of which will turn out right: what has begun and is
-not over, and `free` if a reading has nothing open.
+A state (`states`) is the line so far, and a set of readings of its end, one of which will turn out right.
 """
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..data.facts.fact import Facts
 from ..data.facts.figure_matching import Record
@@ -23,7 +21,21 @@ from ..data.facts.labels import named_periods
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
 from .names import Names, Phrases
 from .number_forms import NumberForms
-from .words import CURRENCIES, QUANTITIES, SCALES, SMALL_NUMBERS, UNITS, is_marked, is_unit_like, is_word, spaced, words
+from .states import NONE, Context, Figure, FormNode, Lead, Ordinal, Reading, State, Text
+from .words import (
+    CURRENCIES,
+    QUANTITIES,
+    SCALES,
+    SMALL_NUMBERS,
+    UNITS,
+    fold,
+    is_marked,
+    is_unit_like,
+    is_word,
+    may_stand_behind,
+    spaced,
+    words,
+)
 
 _LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s)")
@@ -36,114 +48,6 @@ _TIME_WORDS = words(
 )
 _ALSO_ELSE = words("of from to through on at as and by for")  # words of time that stand before figures too
 _BARE_NUMBER = re.compile(r"\d+")
-
-
-class FormNode:
-    """A beginning of written forms, of which the next characters are found when they are asked for.
-
-    keys  the facts of the forms that end here
-    """
-
-    __slots__ = ("_branches", "_depth", "_forms", "keys")
-
-    def __init__(self, forms: list[tuple[str, str]], depth: int = 0) -> None:
-        self._forms = forms
-        self._depth = depth
-        self._branches: dict[str, FormNode] | None = None
-        self.keys = frozenset(key for form, key in forms if len(form) == depth)
-
-    @property
-    def branches(self) -> "dict[str, FormNode]":
-        """By the next character."""
-        if self._branches is None:
-            groups: dict[str, list[tuple[str, str]]] = {}
-            for form, key in self._forms:
-                if len(form) > self._depth:
-                    groups.setdefault(form[self._depth], []).append((form, key))
-            self._branches = {letter: FormNode(forms, self._depth + 1) for letter, forms in groups.items()}
-        return self._branches
-
-
-class Figure(NamedTuple):
-    """A figure that has begun: its place in the written forms, and its characters so far."""
-
-    node: FormNode
-    size: int
-
-
-class Text(NamedTuple):
-    """The first `size` characters of a text that is written whole."""
-
-    text: str
-    size: int
-
-
-class Lead(NamedTuple):
-    """The first `size` characters of what is written before a figure: a name, and the word that joins them."""
-
-    text: str
-    size: int
-
-
-class Ordinal(NamedTuple):
-    """The number of a list item or heading: one or two digits, and then a point or parenthesis."""
-
-    text: str
-
-
-Reading = Figure | Text | Lead | Ordinal
-
-
-class State(NamedTuple):
-    """State behind a text.
-
-    line  its last line
-    mark  the offset behind the last figure in it, -1 for none
-    told  the facts that this figure states
-    open  what has begun
-    free  True if a reading has nothing open
-    """
-
-    line: str
-    mark: int
-    told: frozenset[str]
-    open: frozenset[Reading]
-    free: bool
-
-
-NONE: frozenset[str] = frozenset()
-START = State("", -1, NONE, frozenset(), True)
-
-
-class Context(NamedTuple):
-    """All that the end of a line decides.
-
-    keys      the facts that a figure may state here
-    falling   True if a word of falling stands before it
-    starts    True if a figure may stand right behind the last character
-    beside    True if the last word, or the next one, stands right behind a figure
-    word      the letters at the end of the line
-    wrong     True if this word must not end here
-    denied    words that may not be written here, in lower case
-    units     words that the last word may not be, or become
-    close     True if the last character is a figure's
-    texts     texts that have begun before their first digit, with the number of characters
-    heads     True if the number of a list item may stand here
-    stops     True if a space would end the sentence
-    """
-
-    keys: tuple[str, ...]
-    falling: bool
-    starts: bool
-    beside: bool
-    word: str
-    wrong: bool
-    denied: frozenset[str]
-    units: frozenset[str]
-    close: bool
-    texts: tuple[tuple[str, int], ...]
-    heads: bool
-    stops: bool
 
 
 class Rules:
@@ -449,20 +353,9 @@ class Writable:
         return self.letters is None or self.letters.issuperset(text)
 
 
-def may_stand_behind(letter: str) -> bool:
-    """True for a character that leaves the figure before it as it is."""
-    return not (is_word(letter) or is_marked(letter) or letter in "'’^+")
-
-
 _SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
 _PLAIN_UNITS = frozenset({"times"}) | {
     word for word in UNITS if word[:3] in ("day", "wee", "mon", "qua", "yea", "hou", "min", "poi")
 }
 _SHORT_SCALES = words("k m b t bn mn tn mm cr")  # "three b" is three billion
 _KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)
-
-
-def fold(text: str) -> str:
-    """In lower case, character by character, so that places stay what they are."""
-    low = text.lower()
-    return low if len(low) == len(text) else "".join(of if len(of := one.lower()) == 1 else one for one in text)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from ..data.facts.fact import Facts
-from .automaton import START, Context, Figure, Lead, Ordinal, Rules, State, Text, fold
+from .automaton import Rules
 from .names import Phrases
+from .states import START, Context, Figure, Lead, Ordinal, State, Text
 from .vocabulary import NOTHING, Mask, Node, Spelling, Vocabulary, completions, last_byte, whole_characters
-from .words import BEGINNINGS, is_marked
+from .words import BEGINNINGS, fold, is_marked
 
 KEPT_MASKS = 4096
 

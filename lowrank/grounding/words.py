@@ -88,3 +88,14 @@ def is_marked(letter: str) -> bool:
     if letter.isascii():
         return letter.isdigit() or letter in "$%"
     return letter.isnumeric() or unicodedata.category(letter) == "Sc" or letter in "‰‱°￥"
+
+
+def may_stand_behind(letter: str) -> bool:
+    """True for a character that leaves the figure before it as it is."""
+    return not (is_word(letter) or is_marked(letter) or letter in "'’^+")
+
+
+def fold(text: str) -> str:
+    """In lower case, character by character, so that places stay what they are."""
+    low = text.lower()
+    return low if len(low) == len(text) else "".join(of if len(of := one.lower()) == 1 else one for one in text)

@@ -19,8 +19,9 @@ from typing import Literal
 from ..facts.currencies import signs_of
 from ..facts.dates import is_period, read_date, settle_dates
 from ..facts.fact import Fact, unit_of
+from ..facts.figure import Figure
 from ..facts.figure_matching import kinds_of
-from ..facts.figures import Figure, read_figure, read_figures
+from ..facts.figures import read_figure, read_figures
 from ..facts.formula import ARITHMETIC
 from ..facts.numerals import Convention, convention_of, read_as
 from .fact_lines import Line, lines_of

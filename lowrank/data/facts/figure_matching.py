@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from .dates import find_dates, find_periods, settle_dates
 from .fact import Fact, Facts, evaluate
-from .figures import Figure, read_figure, read_figures
+from .figure import Figure
+from .figures import read_figure, read_figures
 from .formula import ARITHMETIC, parse
 from .labels import named_periods
 from .numerals import Convention, convention_of, read_as

@@ -11,8 +11,9 @@ from lowrank.data.documents.kinds import KINDS
 from lowrank.data.documents.names import NAMES
 from lowrank.data.documents.reading import read_facts
 from lowrank.data.facts.fact import Facts, make_fact
-from lowrank.grounding.automaton import START, Rules, State
+from lowrank.grounding.automaton import Rules
 from lowrank.grounding.names import Names, phrases_of
+from lowrank.grounding.states import START, State
 
 FACTS = {
     "company": make_fact("company", "name", "Tarvane Foods Inc."),
