@@ -7,7 +7,7 @@ notes           settings that are allowed and hardly meant
 toml_tables     TOML tables as dataclasses, with errors by key
 data            the entries of a run, learned and held out
 from_config     builds a run out of its config, and trains it
-trainer         one run: set up, then trained; assemble makes its parts
+trainer         one run: set up, then trained; assemble makes its parts, prepared_model the state that it trains in
 step            one step: batches, gradient, update
 preference      DPO: a loss of pairs of answers
 batch_schedule  the batches of every step

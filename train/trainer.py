@@ -13,13 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowrank.adapters import adapter_parameters, layer_configs, lora_layers, use_adapter
+from lowrank.adapters import adapter_parameters, layer_configs, use_adapter
 from lowrank.adapters.starts import as_worn, start_parameters
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
-from lowrank.kernels.cpu import library
-from lowrank.kernels.llama_ops.cpu import CPU_OPS
-from lowrank.layers.recompute import SelectiveOps, use_ops
+from lowrank.layers.recompute import SelectiveOps
 from lowrank.model.llama import Llama
 
 from .assemble import (
@@ -37,9 +35,10 @@ from .config import TrainConfig
 from .merge_aware import MergeAware
 from .monitor import HeldOut, NullMonitor, Watch
 from .parallel.single import SingleProcess
+from .prepared_model import PreparedModel
 from .resume.folder import BEST, CONFIG, HAT, Resume, clear, going_on, is_asked_to_stop, locked
 from .resume.identity import check_same_run, identity
-from .resume.phases import Phase, phases_from, settings_of
+from .resume.phases import Phase, phases_of_checkpoint
 from .resume.signals import RunStopped, StopSignals
 from .step import StepState, accumulate, finish, first_non_finite
 
@@ -152,7 +151,7 @@ class Trainer:
 
     # Training
 
-    def prepared(self) -> "PreparedModel":
+    def prepared(self) -> PreparedModel:
         """The model as it trains, for a `with` block."""
         return PreparedModel(self.model, self.config.run.recompute)
 
@@ -195,7 +194,7 @@ class Trainer:
                 self.pause(signals, is_due=False)
         self.end_step(number, batches, watch, signals)
 
-    def wear(self) -> None:
+    def activate(self) -> None:
         """Makes its hat the active one, where there are others: in a sweep."""
         use_adapter(self.model, as_worn(self.config.adapter.name, self.config.adapter.start))
 
@@ -260,7 +259,7 @@ class Trainer:
             return
         self.skipped += 1
         if self.skipped > self.config.optimizer.max_skipped:
-            self.wear()
+            self.activate()
             source = first_non_finite(self.model, batches, self.parameters, self.team, self.objective)
             raise FloatingPointError(
                 f"step {self.log[-1]['step']}: {source} is not finite, {self.skipped} steps in a row (optimizer."
@@ -273,7 +272,7 @@ class Trainer:
         """The held-out loss, where it is time; whether it is the best so far, whose hat is then kept."""
         if self.held_out is None or not self.held_out.due(self.cursor.step, self.steps):
             return False
-        self.wear()
+        self.activate()
         row = self.held_out.measure(self.model, self.cursor.step, self.team, self.objective)
         self.log[-1]["held_out_loss"] = row["loss"]
         watch.held_out(row)
@@ -339,7 +338,10 @@ class Trainer:
         """Half a step is saved as each process had it: as many go on bit for bit, others from sums of what there is."""
         check_same_run(state["identity"], self.identity, path)
         self.cursor = Cursor(state["cursor"][0])
-        self._restore_phases(state, path)
+        (planned,) = self.phases
+        self.phases, note = phases_of_checkpoint(state, planned, self.cursor.step, str(path))
+        if note and self.team.first:
+            print(f"resume: {note}")
         if self.team.first and (other := path_differences(state.get("paths", self.paths), self.paths)):
             print(f"resume: {path.name} was computed on other paths, so bits will differ: {other}")
         each, seconds = state["under_way"]["each"], state["under_way"]["seconds"]
@@ -355,47 +357,3 @@ class Trainer:
         self.optimizer.take(tensors)
         if self.merge_aware is not None:
             self.merge_aware.round_then()
-
-    def _restore_phases(self, state: dict[str, Any], path: Path) -> None:
-        """The schedule goes on, or a new one begins where the length of the run is another than it was."""
-        (planned,) = self.phases
-        if "phases" in state:
-            stored = [Phase(**phase) for phase in state["phases"]]
-        else:  # of an earlier version, whose schedule was that of one config
-            defaults = settings_of(TrainConfig().to_dict())
-            stored = [Phase(0, planned.end, {key: state["identity"].get(key, defaults[key]) for key in defaults})]
-        self.phases = phases_from(stored, planned, self.cursor.step, str(path))
-        if self.team.first and len(self.phases) > len(stored):
-            new = self.phases[-1]
-            schedule, lr = new.settings["optimizer.schedule"], new.settings["optimizer.lr"]
-            print(
-                f"resume: steps {new.start + 1:,} to {new.end:,} have a schedule of their own, {schedule} from {lr:g}: "
-                "the run will not be one that had this length from its beginning"
-            )
-
-
-class PreparedModel:
-    """A model as it trains: on a CPU with operations that keep less, and with what is to be computed again."""
-
-    def __init__(self, model: Llama, recompute: str) -> None:
-        self._model, self._recompute = model, recompute
-        self._before = model.norm.ops
-
-    def __enter__(self) -> None:
-        self._model.gradient_checkpointing = self._recompute == "full"
-        ops = self._before
-        if self._model.tok_embeddings.weight.device.type == "cpu":
-            ops = CPU_OPS
-            library.keep_freed_memory(True)  # every step asks for the same again
-        if self._recompute == "selective":
-            ops = SelectiveOps(ops)
-        use_ops(self._model, ops)
-        self._model.train()
-
-    def __exit__(self, *_: object) -> None:
-        self._model.eval()
-        self._model.gradient_checkpointing = False
-        use_ops(self._model, self._before)
-        for layer in lora_layers(self._model).values():
-            layer.noise = None
-        library.keep_freed_memory(False)

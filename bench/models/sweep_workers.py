@@ -15,11 +15,12 @@ from lowrank.data.encoding.packing import Row, rows_of_one
 from lowrank.model.llama import Llama
 from lowrank.train.config import TrainConfig
 from lowrank.train.monitor import NullMonitor
+from lowrank.train.prepared_model import PreparedModel
 from lowrank.train.step import StepState, accumulate, finish
 from lowrank.train.sweep.axes import Point
 from lowrank.train.sweep.plan import groups, positions_of
 from lowrank.train.sweep.run import POSITIONS, SweptHat, train_pass
-from lowrank.train.trainer import PreparedModel, Trainer
+from lowrank.train.trainer import Trainer
 
 from .worker import Job, serve
 

@@ -66,3 +66,24 @@ def phases_from(stored: list[Phase], planned: Phase, done: int, where: str) -> l
             f"= {planned.settings[LENGTH[1]]} the run ends after {planned.end:,}"
         )
     return [*stored, Phase(done, planned.end, planned.settings)]
+
+
+def phases_of_checkpoint(state: Mapping[str, Any], planned: Phase, done: int, where: str) -> tuple[list[Phase], str]:
+    """The phases with which a checkpoint goes on, as `phases_from`, and a note if one of them is new ("" if none is).
+
+    state  of the checkpoint; one of an earlier version has no phases: its schedule was that of one config
+    """
+    if "phases" in state:
+        stored = [Phase(**phase) for phase in state["phases"]]
+    else:
+        defaults = settings_of(TrainConfig().to_dict())
+        stored = [Phase(0, planned.end, {key: state["identity"].get(key, defaults[key]) for key in defaults})]
+    phases = phases_from(stored, planned, done, where)
+    if len(phases) == len(stored):
+        return phases, ""
+    new = phases[-1]
+    schedule, lr = new.settings["optimizer.schedule"], new.settings["optimizer.lr"]
+    return phases, (
+        f"steps {new.start + 1:,} to {new.end:,} have a schedule of their own, {schedule} from {lr:g}: "
+        "the run will not be one that had this length from its beginning"
+    )

@@ -35,10 +35,11 @@ from ..data import RunData
 from ..from_config import notes_of
 from ..monitor import HeldOut, NullMonitor, Watch
 from ..plan.flops import peak_bytes
+from ..prepared_model import PreparedModel
 from ..resume.folder import HAT, locked
 from ..resume.signals import RunStopped, StopSignals
 from ..step import accumulate
-from ..trainer import PreparedModel, Trainer
+from ..trainer import Trainer
 from .axes import Point, Sweep
 from .plan import groups, positions_of
 from .together import HatBatch, losses_together, worn_together
@@ -209,7 +210,7 @@ def _pass_alone(model: Llama, hat: SweptHat) -> None:
     """The pass of a batch that fills one: by the code, and to the bits, of a run of its own."""
     assert hat.batches is not None
     run, name = hat.run, hat.point.config.adapter.name
-    run.wear()
+    run.activate()
     run.begin_batch(hat.number)
     for layer in lora_layers(model).values():
         layer.noise = layer.noises.get(name)
