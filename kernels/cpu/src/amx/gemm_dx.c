@@ -1,5 +1,6 @@
 /* dX = dY W by the matrix unit: see tiles.h. */
 
+#include "bf16/transposed_absmax.h"
 #include "tiles.h"
 
 #ifdef HAS_TILES
@@ -42,33 +43,6 @@ static void pack_block(const backward *b, int64_t first, int64_t count)
         const int64_t tile = i / panels, step = i % panels * STEPS, steps = min_i64(STEPS, b->steps - step);
         pack_dy(b->dy, b->m, b->w->rows, first + tile, step, steps, b->packed + (step * count + tile * steps) * TILE);
     }
-}
-
-/* The maxima of `count` <= 64 blocks of each of sixteen rows of W, turned. */
-static void turn_maxima(const blockwise_4bit *w, int64_t row, int64_t block, int64_t count, float *to, int64_t stride)
-{
-    float of_rows[SIDE][64];
-    memset(of_rows, 0, sizeof of_rows);
-    for (int64_t r = 0; r < min_i64(SIDE, w->rows - row); r++)
-        chosen_set()->maxima(w, (row + r) * (w->columns / w->blocksize) + block, count, of_rows[r]);
-    for (int64_t part = 0; part < count; part += SIDE) {
-        __m512i turned[SIDE];
-        for (int r = 0; r < SIDE; r++)
-            turned[r] = _mm512_loadu_si512(of_rows[r] + part);
-        transpose_words(turned);
-        for (int64_t i = 0; i < min_i64(SIDE, count - part); i++)
-            _mm512_storeu_si512(to + (part + i) * stride, turned[i]);
-    }
-}
-
-/* All maxima, by the whole team. */
-static void turn_all_maxima(const backward *b)
-{
-    const int64_t blocks = b->w->columns / b->w->blocksize;
-    const range mine = thread_range(b->stride, SIDE);
-    for (int64_t row = mine.first; row < mine.end; row += SIDE)
-        for (int64_t block = 0; block < blocks; block += 64)
-            turn_maxima(b->w, row, block, min_i64(64, blocks - block), b->maxima + block * b->stride + row, b->stride);
 }
 
 INLINE __m256i codes_of_half(const blockwise_4bit *w, int64_t row, int64_t column)
@@ -164,7 +138,7 @@ int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m
     if (enough)
 #pragma omp parallel num_threads(threads)
     {
-        turn_all_maxima(&b);
+        transpose_absmax(b.w, b.stride, b.maxima);
         configure_tiles();
         for (int64_t tile = 0; tile < b.tiles; tile += X_TILES) {
             const int64_t count = min_i64(X_TILES, b.tiles - tile);

@@ -7,6 +7,7 @@
    Columns go by 128: a cache line of codes has one reader, and is read for its second half while it is near. */
 
 #include "bf16/dots.h"
+#include "bf16/transposed_absmax.h"
 
 #ifdef HAS_DOTS
 
@@ -42,33 +43,6 @@ static void pack_dy(const backward *b)
         memcpy(to, b->dy + i % b->m * n + first, here * sizeof *to);
         memset(to + here, 0, (DEPTH - here) * sizeof *to);
     }
-}
-
-/* The maxima of `count` <= 64 blocks of each of sixteen rows of W, turned. */
-static void turn_maxima(const blockwise_4bit *w, int64_t row, int64_t block, int64_t count, float *to, int64_t stride)
-{
-    float of_rows[SIDE][64];
-    memset(of_rows, 0, sizeof of_rows);
-    for (int64_t r = 0; r < min_i64(SIDE, w->rows - row); r++)
-        chosen_set()->maxima(w, (row + r) * (w->columns / w->blocksize) + block, count, of_rows[r]);
-    for (int64_t part = 0; part < count; part += SIDE) {
-        __m512i turned[SIDE];
-        for (int r = 0; r < SIDE; r++)
-            turned[r] = _mm512_loadu_si512(of_rows[r] + part);
-        transpose_words(turned);
-        for (int64_t i = 0; i < min_i64(SIDE, count - part); i++)
-            _mm512_storeu_si512(to + (part + i) * stride, turned[i]);
-    }
-}
-
-/* All maxima, by the whole team: read as they lie, each pair of rows would cost two cache lines of them. */
-static void turn_all_maxima(const backward *b)
-{
-    const int64_t blocks = b->w->columns / b->w->blocksize;
-    const range mine = thread_range(b->stride, SIDE);
-    for (int64_t row = mine.first; row < mine.end; row += SIDE)
-        for (int64_t block = 0; block < blocks; block += 64)
-            turn_maxima(b->w, row, block, min_i64(64, blocks - block), b->maxima + block * b->stride + row, b->stride);
 }
 
 /* 64 columns of `pairs` pairs of rows of W from row `first` on; `rows` of them are there. */
@@ -203,7 +177,7 @@ int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t 
     {
         char *mine = memory + thread_id() * of_thread;
         pack_dy(&b);
-        turn_all_maxima(&b);
+        transpose_absmax(b.w, b.stride, b.maxima);
 #pragma omp barrier
         for (int64_t row = 0; row < m; row += b.most)
             multiply_rows(&b, row, min_i64(b.most, m - row), (uint16_t *)mine, (float *)(mine + of_panel));
