@@ -24,22 +24,22 @@ SMALLEST = 4096  # numbers from which on a moment is kept in 8 bits
 
 
 @dataclass(frozen=True)
-class Part:
+class MomentShard:
     """The numbers of a matrix, row by row, that this process holds.
 
-    numbers  of the whole matrix
-    begins   the first number of every process's part
-    rank     whose part this is
-    largest  the elementwise maximum over all processes
+    numbers         of the whole matrix
+    begins          the first number of every process's shard
+    rank            whose shard this is
+    all_reduce_max  the elementwise maximum over all processes
     """
 
     numbers: int
     begins: tuple[int, ...] = (0,)
     rank: int = 0
-    largest: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    all_reduce_max: Callable[[Tensor], Tensor] = lambda tensor: tensor
 
     @property
-    def lead(self) -> int:
+    def leading(self) -> int:
         """Numbers of its first block that lie before it."""
         return self.begins[self.rank] % BLOCK if self.begins[self.rank] < self.numbers else 0
 
@@ -57,7 +57,7 @@ class Part:
         """The maxima of all blocks, out of each process's own."""
         found = absmax.new_zeros(-(-self.numbers // BLOCK))
         self.of(found).copy_(absmax)
-        return self.largest(found)
+        return self.all_reduce_max(found)
 
 
 class Moment(Protocol):
@@ -79,7 +79,7 @@ class Moment(Protocol):
         """After what `saved` gave has been written over."""
 
 
-class Whole:
+class FullMoment:
     """The moment itself, in float32 or wider, on the parameter's device, or in the host's memory if it is paged."""
 
     def __init__(self, parameter: Tensor, paged: bool) -> None:
@@ -106,27 +106,27 @@ class Whole:
 class Blockwise8bit:
     """codes uint8 as the parameter, absmax float32 of its blocks; nearest level, ties to the lower."""
 
-    def __init__(self, parameter: Tensor, paged: bool, signed: bool, part: Part | None = None) -> None:
-        self._device, self._part = parameter.device, part or Part(parameter.numel())
+    def __init__(self, parameter: Tensor, paged: bool, signed: bool, shard: MomentShard | None = None) -> None:
+        self._device, self._shard = parameter.device, shard or MomentShard(parameter.numel())
         self._levels = (dynamic8() if signed else dynamic8_unsigned()).to(self._device)
         self._middles = (self._levels[1:] + self._levels[:-1]) / 2
         home = _home(parameter, paged)
         self._codes = _zeros(parameter.shape, torch.uint8, home)
         self._codes.fill_(int((self._levels == 0).nonzero()))
-        self._absmax = _zeros((-(-(self._part.lead + parameter.numel()) // BLOCK),), torch.float32, home)
+        self._absmax = _zeros((-(-(self._shard.leading + parameter.numel()) // BLOCK),), torch.float32, home)
 
     def read(self) -> Tensor:
         codes, absmax = (kept.to(self._device, non_blocking=True) for kept in (self._codes, self._absmax))
-        lead, scale = self._part.lead, absmax.repeat_interleave(BLOCK)
+        lead, scale = self._shard.leading, absmax.repeat_interleave(BLOCK)
         return self._levels[codes.int()] * scale[lead : lead + codes.numel()].view(codes.shape)
 
     def write(self, value: Tensor) -> None:
-        lead, count = self._part.lead, value.numel()
+        lead, count = self._shard.leading, value.numel()
         blocks = torch.nn.functional.pad(value.flatten(), (lead, -(lead + count) % BLOCK))
         blocks = blocks.view(len(self._absmax), BLOCK)
         absmax = blocks.abs().amax(1)
-        if self._part.cuts_blocks:
-            absmax = self._part.of(self._part.whole(absmax))
+        if self._shard.cuts_blocks:
+            absmax = self._shard.of(self._shard.whole(absmax))
         scaled = blocks / torch.where(absmax == 0, 1.0, absmax)[:, None]
         codes = torch.bucketize(scaled, self._middles, out_int32=True).flatten()[lead : lead + count]
         self._codes.copy_(codes.view(value.shape))
@@ -136,18 +136,18 @@ class Blockwise8bit:
         return {"codes": self._codes, "absmax": self._absmax}
 
     def saved(self) -> dict[str, Tensor]:
-        return {"codes": self._codes, "absmax": self._part.whole(self._absmax)}
+        return {"codes": self._codes, "absmax": self._shard.whole(self._absmax)}
 
     def take(self, saved: dict[str, Tensor]) -> None:
-        self._absmax.copy_(self._part.of(saved["absmax"]))
+        self._absmax.copy_(self._shard.of(saved["absmax"]))
 
 
-def new_moment(parameter: Tensor, kind: StateKind, signed: bool, part: Part | None = None) -> Moment:
+def new_moment(parameter: Tensor, kind: StateKind, signed: bool, shard: MomentShard | None = None) -> Moment:
     """A moment of zeros for a parameter, or for the part of it that a process has."""
-    paged, part = kind.startswith("paged"), part or Part(parameter.numel())
-    if kind.endswith("8bit") and part.numbers >= SMALLEST:
-        return Blockwise8bit(parameter, paged, signed, part)
-    return Whole(parameter, paged)
+    paged, shard = kind.startswith("paged"), shard or MomentShard(parameter.numel())
+    if kind.endswith("8bit") and shard.numbers >= SMALLEST:
+        return Blockwise8bit(parameter, paged, signed, shard)
+    return FullMoment(parameter, paged)
 
 
 def state_bytes(numbers: int, kind: StateKind) -> int:

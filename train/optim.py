@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .adam_state import Part, StateKind, new_moment
+from .adam_state import MomentShard, StateKind, new_moment
 
 LRSchedule = Literal["constant", "linear", "cosine"]
 
@@ -33,7 +33,7 @@ class AdamW:
         weight_decay: float = 0.0,
         states: StateKind = "fp32",
         rates: Mapping[str, float] | None = None,
-        parts: Mapping[str, Part] | None = None,
+        parts: Mapping[str, MomentShard] | None = None,
     ) -> None:
         self.parameters = parameters
         self.betas = betas

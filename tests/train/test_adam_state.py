@@ -6,7 +6,7 @@ from draws import normal
 from torch import nn
 
 from lowrank.kernels.weights.codebooks import dynamic8, dynamic8_unsigned
-from lowrank.train.adam_state import BLOCK, SMALLEST, Blockwise8bit, Whole, new_moment, state_bytes
+from lowrank.train.adam_state import BLOCK, SMALLEST, Blockwise8bit, FullMoment, new_moment, state_bytes
 from lowrank.train.optim import AdamW
 
 
@@ -45,9 +45,9 @@ def test_the_levels_are_bitsandbytes_and_no_code_of_its_is_nearer(signed: bool) 
 
 
 def test_small_matrices_stay_in_float32() -> None:
-    assert isinstance(new_moment(torch.empty(SMALLEST - 1), "8bit", True), Whole)
+    assert isinstance(new_moment(torch.empty(SMALLEST - 1), "8bit", True), FullMoment)
     assert isinstance(new_moment(torch.empty(SMALLEST), "8bit", True), Blockwise8bit)
-    assert isinstance(new_moment(torch.empty(SMALLEST), "fp32", True), Whole)
+    assert isinstance(new_moment(torch.empty(SMALLEST), "fp32", True), FullMoment)
 
 
 @pytest.mark.parametrize("kind", ["fp32", "8bit", "paged", "paged-8bit"])

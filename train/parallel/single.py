@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lowrank.model.llama import Llama
 
-from ..adam_state import Part
+from ..adam_state import MomentShard
 from ..optim import clip_gradients
 
 T = TypeVar("T")
@@ -58,9 +58,9 @@ class SingleProcess:
         """A local value, such as a moment, as a tensor sharded like its parameter."""
         return value
 
-    def shard_of(self, parameter: Tensor) -> Part:
-        """The part of a parameter that this process stores."""
-        return Part(parameter.numel())
+    def shard_of(self, parameter: Tensor) -> MomentShard:
+        """The shard of a parameter that this process stores."""
+        return MomentShard(parameter.numel())
 
     def shard_like(self, whole: Tensor, like: Tensor) -> Tensor:
         """The local shard of a full tensor, sharded like another."""

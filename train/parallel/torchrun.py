@@ -28,7 +28,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from lowrank.layers.quant_linear import QuantLinear
 from lowrank.model.llama import Llama
 
-from ..adam_state import Part
+from ..adam_state import MomentShard
 from ..optim import clip_gradients, local
 from .heartbeat import Heartbeat
 from .single import SingleProcess
@@ -119,14 +119,14 @@ class TorchrunGroup(SingleProcess):
         shape, stride = parameter.shape, parameter.stride()
         return DTensor.from_local(value, mesh, parameter.placements, run_check=False, shape=shape, stride=stride)
 
-    def shard_of(self, parameter: Tensor) -> Part:
+    def shard_of(self, parameter: Tensor) -> MomentShard:
         """Rows are cut as `torch.chunk` cuts them: the last process may have fewer, or none."""
         if not isinstance(parameter, DTensor):
-            return Part(parameter.numel())
+            return MomentShard(parameter.numel())
         rows = len(parameter)
         begins = [min(rank * math.ceil(rows / self.size), rows) for rank in range(self.size)]
         columns = parameter.numel() // rows
-        return Part(parameter.numel(), tuple(begin * columns for begin in begins), self.rank, _largest)
+        return MomentShard(parameter.numel(), tuple(begin * columns for begin in begins), self.rank, _all_reduce_max)
 
     def shard_like(self, whole: Tensor, like: Tensor) -> Tensor:
         return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
@@ -164,7 +164,7 @@ def _give_back_memory() -> None:
         trim(0)
 
 
-def _largest(tensor: Tensor) -> Tensor:
+def _all_reduce_max(tensor: Tensor) -> Tensor:
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return tensor
 
