@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lowrank.adapters import add_adapter, layer_configs, lora_layer, lora_layers, use_adapter
 from lowrank.adapters.files import load_adapter, save_adapter
-from lowrank.adapters.starts import LOFTQ, Factors, as_worn, joined, start_adapter, start_name, start_parameters
+from lowrank.adapters.starts import LOFTQ, Factors, as_active, joined, start_adapter, start_name, start_parameters
 from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.open_base import open_base
 from lowrank.kernels.dispatch.explain import paths_in_use
@@ -54,7 +54,7 @@ def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
             seed=config.run.seed,
         )
         start_adapter(model, table.name, table.start, _originals(model, config))
-    use_adapter(model, as_worn(table.name, table.start))
+    use_adapter(model, as_active(table.name, table.start))
     for number, layer in enumerate(lora_layers(model).values()):
         layer.noise = DropoutSeed(counter, number)
     return counter

@@ -27,7 +27,7 @@ from .monitor import HeldOut
 from .notes import odd_settings
 from .parallel.single import SingleProcess
 from .plan.plan import shape_of
-from .resume.folder import HAT, Resume, going_on, locked
+from .resume.folder import ADAPTER, Resume, going_on, locked
 from .trackers import find_tracker
 from .trainer import train
 
@@ -122,7 +122,7 @@ def _train(
         is_locked=True,
     )
     count = sum(parameter.numel() for parameter in adapter_parameters(model, config.adapter.name).values())
-    return Result(Path(config.run.out) / HAT, rows, count)
+    return Result(Path(config.run.out) / ADAPTER, rows, count)
 
 
 def notes_of(config: TrainConfig, data: RunData, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, layer_configs, use_adapter
-from lowrank.adapters.starts import as_worn, start_parameters
+from lowrank.adapters.starts import as_active, start_parameters
 from lowrank.atomic_io import write_json
 from lowrank.data.encoding.batching import Example
 from lowrank.layers.recompute import SelectiveOps
@@ -36,7 +36,7 @@ from .merge_aware import MergeAware
 from .monitor import HeldOut, NullMonitor, Watch
 from .parallel.single import SingleProcess
 from .prepared_model import PreparedModel
-from .resume.folder import BEST, CONFIG, HAT, Resume, clear, going_on, is_asked_to_stop, locked
+from .resume.folder import ADAPTER, BEST, CONFIG, Resume, clear, going_on, is_asked_to_stop, locked
 from .resume.identity import check_same_run, identity
 from .resume.phases import Phase, phases_of_checkpoint
 from .resume.signals import RunStopped, StopSignals
@@ -91,7 +91,7 @@ def train(
             watching(out, config, run.steps, model.config, run.log, progress, limit_tflops) as watch,
         ):
             run.run(watch, signals)
-        run.save_hat(HAT)
+        run.save_adapter_to(ADAPTER)
     return run.log
 
 
@@ -196,7 +196,7 @@ class Trainer:
 
     def activate(self) -> None:
         """Makes its hat the active one, where there are others: in a sweep."""
-        use_adapter(self.model, as_worn(self.config.adapter.name, self.config.adapter.start))
+        use_adapter(self.model, as_active(self.config.adapter.name, self.config.adapter.start))
 
     def begin_batch(self, number: int) -> None:
         """Tells the dropout which batch of the run comes next, of step `number`."""
@@ -279,12 +279,12 @@ class Trainer:
         improved = self.best is None or row["loss"] < self.best[0]
         if improved:
             self.best = (row["loss"], self.cursor.step)
-            self.save_hat(BEST)
+            self.save_adapter_to(BEST)
         return improved
 
     # Its files
 
-    def save_hat(self, folder: str) -> None:
+    def save_adapter_to(self, folder: str) -> None:
         """The hat as it is now, with its provenance, in a folder of the run."""
         save_trained_adapter(self.model, self.config.adapter.name, self.out / folder, self._record(), self.team)
 

@@ -10,7 +10,7 @@ from ..rows import Row
 from .sides import SHAPES, Side, make, need_shape, random_tokens, speed, take_turns, versus, what, where
 from .sweep_workers import ALONE, TOGETHER
 
-HATS = 9
+ADAPTERS = 9
 LENGTHS = {"tiny": (16, 64), "167m": (64, 512)}  # tokens of the one row of each hat
 WARM = 2
 BARS = {64: 1.2, 512: 1.0}  # the time of nine runs over that of nine hats, at least
@@ -27,8 +27,8 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
     for length in LENGTHS[shape]:
         folder = scratch / str(length)
         folder.mkdir()
-        tell(f"weights and tokens of {shape}, {HATS} rows of {length}, into {folder}")
-        make(folder, SHAPES[shape], random_tokens(SHAPES[shape], WARM + turns, HATS, length))
+        tell(f"weights and tokens of {shape}, {ADAPTERS} rows of {length}, into {folder}")
+        make(folder, SHAPES[shape], random_tokens(SHAPES[shape], WARM + turns, ADAPTERS, length))
         sides, load = take_turns(
             "models.sweep_workers",
             folder,
@@ -36,7 +36,7 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
             warm=WARM,
             block=1,
             turns=turns,
-            tokens=HATS * length,
+            tokens=ADAPTERS * length,
             threads=threads,
             tell=tell,
         )
@@ -47,9 +47,9 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
 def _row(side: Side, ours: Side, shape: str, length: int) -> Row:
     row: Row = {
         **what("sweep", side.name, shape),
-        "hats": HATS,
+        "hats": ADAPTERS,
         "tokens_a_row": length,
-        **speed(side.seconds, HATS * length, 1, "steps"),
+        **speed(side.seconds, ADAPTERS * length, 1, "steps"),
         "peak_bytes": side.peak_bytes,
         "losses": [[round(loss, 6) for loss in losses] for losses in side.results],
         "versus_ours": None,

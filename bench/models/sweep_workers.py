@@ -19,7 +19,7 @@ from lowrank.train.prepared_model import PreparedModel
 from lowrank.train.step import StepState, accumulate, finish
 from lowrank.train.sweep.axes import Point
 from lowrank.train.sweep.plan import groups, positions_of
-from lowrank.train.sweep.run import POSITIONS, SweptHat, train_pass
+from lowrank.train.sweep.run import POSITIONS, SweptAdapter, train_pass
 from lowrank.train.trainer import Trainer
 
 from .worker import Job, serve
@@ -32,10 +32,10 @@ def together(folder: Path) -> Job:
     """The passes and updates of `lowrank sweep` itself."""
     model, tokens = _base(folder)
     configs = [_config(folder, number) for number in range(len(tokens))]
-    hats: list[SweptHat] = []
+    hats: list[SweptAdapter] = []
     for config, own in zip(configs, tokens, strict=True):
         run = Trainer(model, _examples(own), config)
-        hats.append(SweptHat(Point(config.adapter.name, {}, config), run, NullMonitor(), iter(())))
+        hats.append(SweptAdapter(Point(config.adapter.name, {}, config), run, NullMonitor(), iter(())))
 
     def step(tokens: Tensor) -> Any:
         for hat, own in zip(hats, tokens, strict=True):

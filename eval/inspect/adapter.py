@@ -46,7 +46,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class HatLinear:
+class AdapterLinear:
     """One linear of a hat. `beside` and `intruders` need a base, `angles` a second hat that covers this linear too."""
 
     path: str
@@ -70,7 +70,7 @@ class AdapterXray:
     weights: str | None
     stored_as: str | None
     parameters: int
-    linears: tuple[HatLinear, ...]
+    linears: tuple[AdapterLinear, ...]
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def inspect_adapter(
         raise ValueError("intruder dimensions and the error of a format need the base: name it behind the adapter")
     checkpoint = None if base is None else open_base(base)
     stored_as, format = (None, None) if checkpoint is None else _formats(checkpoint, weights)
-    hat, second = _hats(folder, other, checkpoint, force)
+    adapter, second = _adapters(folder, other, checkpoint, force)
     linears = []
-    for path, pair, parameter in _pairs(hat, checkpoint, progress):
+    for path, pair, parameter in _pairs(adapter, checkpoint, progress):
         w = None if parameter is None else _dense(parameter, str(base))
         delta, config = factor(pair, w), pair.config
         shape = (len(pair.lora_B), pair.lora_A.shape[1])
-        found = HatLinear(path, shape, config.rank, config.alpha, config.scaling, spectrum(delta))
+        found = AdapterLinear(path, shape, config.rank, config.alpha, config.scaling, spectrum(delta))
         if second is not None and path in second.pairs:
             found = replace(found, angles=_angles(delta, shape, second, path, checkpoint, w))
         if parameter is not None and w is not None:
@@ -130,7 +130,7 @@ def inspect_adapter(
         None if other is None else str(other),
         format,
         stored_as,
-        sum(part.numel() for pair in hat.pairs.values() for part in pair[1:] if part is not None),
+        sum(part.numel() for pair in adapter.pairs.values() for part in pair[1:] if part is not None),
         tuple(linears),
     )
 
@@ -140,7 +140,7 @@ def sum_of_squares(values: Tensor) -> float:
     return sum(float(part.double().square().sum()) for part in values.split(1024))
 
 
-def _hats(
+def _adapters(
     folder: str | Path, other: str | Path | None, checkpoint: Checkpoint | None, force: bool
 ) -> tuple[StoredAdapter, StoredAdapter | None]:
     """The x-ray of both hats, compared with the base if there is one."""
@@ -148,8 +148,8 @@ def _hats(
     if checkpoint is not None:
         config = checkpoint.config
         source = None if force else {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
-    hat = read_adapter(folder, config, source)
-    return hat, None if other is None else read_adapter(other, config, source)
+    adapter = read_adapter(folder, config, source)
+    return adapter, None if other is None else read_adapter(other, config, source)
 
 
 def _formats(checkpoint: Checkpoint, weights: str | None) -> tuple[str | None, str | None]:
@@ -172,18 +172,18 @@ def _formats(checkpoint: Checkpoint, weights: str | None) -> tuple[str | None, s
 
 
 def _pairs(
-    hat: StoredAdapter, checkpoint: Checkpoint | None, progress: bool
+    adapter: StoredAdapter, checkpoint: Checkpoint | None, progress: bool
 ) -> Iterator[tuple[str, Pair, Parameter | None]]:
     """Every linear that the hat covers, with its weight in the base where there is one, under a bar."""
     if checkpoint is None:
-        for path, pair in ProgressBar(hat.pairs.items(), "inspect", unit="linear", disable=not progress):
+        for path, pair in ProgressBar(adapter.pairs.items(), "inspect", unit="linear", disable=not progress):
             yield path, pair, None
         return
-    parameters = [item for item in checkpoint.parameters() if item.name.removesuffix(".weight") in hat.pairs]
+    parameters = [item for item in checkpoint.parameters() if item.name.removesuffix(".weight") in adapter.pairs]
     with bytes_bar("inspect", parameters, progress) as bar:
         for parameter in parameters:
             path = parameter.name.removesuffix(".weight")
-            yield path, hat.reorder_rope_rows(path, checkpoint.config), parameter
+            yield path, adapter.reorder_rope_rows(path, checkpoint.config), parameter
             bar.update(parameter.nbytes)
 
 

@@ -7,9 +7,9 @@ from lowrank.model.param_names import LINEARS
 
 from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, figure, grid, heat_map, line_plot
-from .adapter import AdapterXray, HatLinear
+from .adapter import AdapterLinear, AdapterXray
 
-Value = Callable[[HatLinear], float | None]
+Value = Callable[[AdapterLinear], float | None]
 
 
 def render(xray: AdapterXray) -> str:
@@ -74,7 +74,7 @@ def findings(xray: AdapterXray) -> Iterator[str]:
         )
 
 
-def by_layer(linears: Sequence[HatLinear], value: Value) -> tuple[list[str], list[str], list[list[float | None]]]:
+def by_layer(linears: Sequence[AdapterLinear], value: Value) -> tuple[list[str], list[str], list[list[float | None]]]:
     """(layers, projections, a value a cell): None where the hat covers no such linear, or has no such value"""
     cells = {tuple(linear.path.split(".", 2)[1:]): value(linear) for linear in linears}
     layers = sorted({layer for layer, _ in cells}, key=int)
@@ -158,7 +158,7 @@ def _second(xray: AdapterXray) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _nearest(linear: HatLinear) -> float | None:
+def _nearest(linear: AdapterLinear) -> float | None:
     return linear.angles.out_degrees[0] if linear.angles and linear.angles.out_degrees else None
 
 
@@ -170,7 +170,7 @@ def _table(xray: AdapterXray) -> str:
 
 def figures_table(xray: AdapterXray) -> tuple[list[str], list[list[str]]]:
     """(head, rows) of words, for the page and the terminal: a row a linear, columns for what there is."""
-    columns: list[tuple[str, Callable[[HatLinear], str]]] = [
+    columns: list[tuple[str, Callable[[AdapterLinear], str]]] = [
         ("linear", lambda linear: linear.path),
         ("rank", lambda linear: str(linear.rank)),
         ("norm", lambda linear: f"{linear.spectrum.norm:.4g}"),
@@ -197,30 +197,30 @@ def figures_table(xray: AdapterXray) -> tuple[list[str], list[list[str]]]:
 def _of(part: str, figure: str) -> Value:
     """A figure of `beside`, `intruders` or `angles`: None where a linear has no such part, or the part lacks it"""
 
-    def value(linear: HatLinear) -> float | None:
+    def value(linear: AdapterLinear) -> float | None:
         found: float | None = getattr(getattr(linear, part), figure, None)
         return found
 
     return value
 
 
-def _shown(part: str, figure: str, form: str) -> Callable[[HatLinear], str]:
+def _shown(part: str, figure: str, form: str) -> Callable[[AdapterLinear], str]:
     value = _of(part, figure)
 
-    def shown(linear: HatLinear) -> str:
+    def shown(linear: AdapterLinear) -> str:
         found = value(linear)
         return "" if found is None else f"{found:{form}}"
 
     return shown
 
 
-def _degrees(linear: HatLinear) -> str:
+def _degrees(linear: AdapterLinear) -> str:
     if not linear.angles or not linear.angles.out_degrees:
         return ""
     return f"{linear.angles.out_degrees[0]:.1f} to {linear.angles.out_degrees[-1]:.1f}"
 
 
-def _intruders(linear: HatLinear) -> str:
+def _intruders(linear: AdapterLinear) -> str:
     if not linear.intruders:
         return ""
     maybe = f" (+{linear.intruders.undecided}?)" if linear.intruders.undecided else ""

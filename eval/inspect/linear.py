@@ -33,7 +33,7 @@ UNIT = torch.finfo(torch.float32).eps / 2  # u: a float32 operation is right to 
 
 
 @dataclass(frozen=True)
-class HatPart:
+class AdapterPart:
     """(x A) B in row R: inner = x A [r], outer = B[:, R] [r], value = scaling * inner . outer as the layer has it"""
 
     folder: str
@@ -60,7 +60,7 @@ class Product:
     token: int
     piece: str
     base: float
-    hat: HatPart | None
+    hat: AdapterPart | None
     total: float
     forward: float
     block: float
@@ -245,7 +245,7 @@ def _product(
             added = config.scaling * (x @ a) @ b
             total = out + added.to(out.dtype)
             inner, outer, rank = (x @ a)[0, token], b[:, row], config.rank
-            part = HatPart(
+            part = AdapterPart(
                 str(adapter),
                 rank,
                 config.scaling,

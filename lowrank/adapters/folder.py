@@ -54,7 +54,7 @@ def find_files(folder: Path) -> AdapterFiles:
     raise ValueError(f"{folder}: {WEIGHTS_FILE} is missing, {NO_ADAPTER}{_instead(folder)}")
 
 
-def hats_below(folder: Path) -> list[Path]:
+def adapters_below(folder: Path) -> list[Path]:
     """The folders with a hat in a folder or in one of its folders, the newest of a Trainer's checkpoints first."""
     found = [path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{CONFIG_FILE}")]
 
@@ -75,10 +75,10 @@ def _no_folder_reason(path: Path) -> str:
 
 def _instead(folder: Path) -> str:
     """The contents of the folder, as the end of a message."""
-    if hats := hats_below(folder):
-        names = ", ".join(str(path.relative_to(folder)) for path in hats[:MOST_NAMES])
-        more = f" and {len(hats) - MOST_NAMES} more" if len(hats) > MOST_NAMES else ""
-        return f", but hats are in its folders {names}{more}: name one, such as {hats[0]}"
+    if adapters := adapters_below(folder):
+        names = ", ".join(str(path.relative_to(folder)) for path in adapters[:MOST_NAMES])
+        more = f" and {len(adapters) - MOST_NAMES} more" if len(adapters) > MOST_NAMES else ""
+        return f", but hats are in its folders {names}{more}: name one, such as {adapters[0]}"
     if ggufs := sorted(folder.glob("*.gguf")):
         return f": a hat in a GGUF file is named by the file, {ggufs[0]}"
     if (folder / MLX_FILE).is_file() or (folder / "adapters.npz").is_file():

@@ -23,7 +23,7 @@ from .key_names import tensor_key
 _MATRICES = {"lora_a": "lora_A", "lora_b": "lora_B"}
 
 
-def read_gguf_hat(path: Path, base: ModelConfig | None) -> tuple[dict[str, AdapterConfig], dict[str, Tensor]]:
+def read_gguf_adapter(path: Path, base: ModelConfig | None) -> tuple[dict[str, AdapterConfig], dict[str, Tensor]]:
     """Options by the path of their linear, in Meta's names, and the matrices as PEFT has them, by PEFT's keys
 
     base   its heads order the rows of q and k

@@ -100,7 +100,7 @@ def start_name(name: str) -> str:
     return f"{name}-start"
 
 
-def as_worn(name: str, start: str) -> dict[str, float]:
+def as_active(name: str, start: str) -> dict[str, float]:
     """The mix in which an adapter of a start is worn, for `use_adapter`."""
     return {name: 1.0, start_name(name): -1.0} if start in SUBTRACTED else {name: 1.0}
 

@@ -21,7 +21,7 @@ from ..model.param_names import to_hf
 from ..model.rope_layout import reorder_rope_rows
 from . import MATRICES
 from .folder import AdapterFiles, find_files, read_tensors
-from .gguf_hat import read_gguf_hat
+from .gguf_hat import read_gguf_adapter
 from .key_names import ROWS, TOKEN_ROWS, first_key, rows_key, tensor_key, with_peft_keys
 from .mlx import read_mlx
 from .peft_config import PeftConfig, read_peft_config
@@ -129,7 +129,7 @@ def read_adapter(
     if source is not None:
         fingerprint.check_same_base(source, record, str(folder))
     if files.kind == "gguf":
-        configs, tensors = read_gguf_hat(folder, base)
+        configs, tensors = read_gguf_adapter(folder, base)
         return _told(StoredAdapter(folder, folder, _pairs(tensors, configs, base, files), record))
     options = read_peft_config(files.config, force=force) if files.kind == "peft" else None
     fingerprint.check_weights(record, files.weights)

@@ -65,14 +65,14 @@ def straight_through_plan(layers: Sequence[Any]) -> list[LinearWithAdapter]:
     plan = []
     for layer in layers:
         rounded = layer.__dict__.get("requantized")
-        if rounded is None or rounded.since is not None or not _is_worn_alone(layer, rounded.name):
+        if rounded is None or rounded.since is not None or not _is_active_alone(layer, rounded.name):
             return []
         pair = layer.lora_A[rounded.name], layer.lora_B[rounded.name]
         plan.append(LinearWithAdapter(rounded.weight, *pair, layer.configs[rounded.name].scaling))
     return plan
 
 
-def _is_worn_alone(layer: Any, name: str) -> bool:
+def _is_active_alone(layer: Any, name: str) -> bool:
     return bool(effective(selection_of(layer), layer.configs) == ((name, 1.0),))
 
 

@@ -100,15 +100,13 @@ class Shelf:
         for name, folder in bases:
             path = base_folder(folder)
             loaded.append(Base(name, load(path, weights, **loading), load_tokenizer(path)))
-        worn: list[tuple[Base, str, dict[str, Any], Path]] = []
-        for hat, folder_of_hat in hats:
-            worn += [
-                (base, hat, record, folder_of_hat) for base, record in _fitting(loaded, hat, folder_of_hat, force=force)
-            ]
+        fitting: list[tuple[Base, str, dict[str, Any], Path]] = []
+        for hat, path in hats:
+            fitting += [(base, hat, record, path) for base, record in _fitting(loaded, hat, path, force=force)]
         choices = {base.name: Choice(base.name, base, None, _template(base, {}, template)) for base in loaded}
-        for base, hat, record, folder_of_hat in worn:
-            name = hat if sum(other == hat for _, other, _, _ in worn) == 1 else f"{hat}@{base.name}"
-            chosen = _template(base, {str(folder_of_hat): record}, template)
+        for base, hat, record, path in fitting:
+            name = hat if sum(other == hat for _, other, _, _ in fitting) == 1 else f"{hat}@{base.name}"
+            chosen = _template(base, {str(path): record}, template)
             choices[name] = Choice(name, base, hat, chosen, tuple(record.get("kinds", {})))
         if find_kind(ANY_KIND.name) is None:
             add_kind(ANY_KIND)

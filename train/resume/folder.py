@@ -21,7 +21,7 @@ from lowrank.folder_lock import described, lock_file, read_holder
 
 from ..checkpoint import Checkpoints
 
-HAT, BEST = "hat", "hat-best"
+ADAPTER, BEST = "hat", "hat-best"
 CONFIG, LOG, HELD_OUT, REPORT = "config.json", "train.jsonl", "held_out.jsonl", "report.html"
 LOCK, STOP = ".lock", "stop"
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE)
@@ -38,14 +38,14 @@ def going_on(out: Path, resume: Resume, overwrite: bool) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file, and run.out must be a folder")
-    for name in (HAT, BEST):
+    for name in (ADAPTER, BEST):
         check_replaceable(out / name, ADAPTER_FILES)
     checkpoints = Checkpoints(out, 1)
     if resume and checkpoints.cursors():
         return True
     if resume is True:
         raise ValueError(f"{checkpoints.folder}: no such checkpoint, so there is nothing to resume: begin the run anew")
-    if not overwrite and (checkpoints.cursors() or any((out / name).exists() for name in (HAT, BEST))):
+    if not overwrite and (checkpoints.cursors() or any((out / name).exists() for name in (ADAPTER, BEST))):
         rest = (
             "resume it, overwrite it" if checkpoints.cursors() else "it has no checkpoint to go on from: overwrite it"
         )
@@ -55,7 +55,7 @@ def going_on(out: Path, resume: Resume, overwrite: bool) -> bool:
 
 def clear(out: Path) -> None:
     """Removes what an earlier run left, the hats first: none of it must stand beside the config of the new one."""
-    for name in (HAT, BEST):
+    for name in (ADAPTER, BEST):
         shutil.rmtree(out / name, ignore_errors=True)
     Checkpoints(out, 1).clear()
     for name in (CONFIG, LOG, HELD_OUT, REPORT):

@@ -16,7 +16,7 @@ from ..batch_schedule import BatchSchedule
 from ..plan.memory import BatchShape, activations, compute_dtype, parts, working_memory
 from .axes import Point
 
-HATS = ("hat, fp32", "its gradient, fp32", "optimizer")
+ADAPTERS = ("hat, fp32", "its gradient, fp32", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def make_plan(
     """The plan of a sweep whose passes take `at_once` positions, or one hat's batch; runtime: bytes in use already."""
     one = BatchShape(1, 1, 1)
     of_points = [parts(model, point.config, one) for point in points]
-    shared = [item for item in of_points[0] if not item.what.startswith((*HATS, "activations", "working"))]
-    hats = [item for items in of_points for item in items if item.what.startswith(HATS)]
-    trained = [item for item in hats if item.parameters]
+    shared = [item for item in of_points[0] if not item.what.startswith((*ADAPTERS, "activations", "working"))]
+    adapters = [item for items in of_points for item in items if item.what.startswith(ADAPTERS)]
+    trained = [item for item in adapters if item.parameters]
     kept = working = positions = 0
     for group in groups_of_run(points, examples, at_once):
         shapes = [
@@ -61,7 +61,7 @@ def make_plan(
         Item(
             f"{len(points)} hats, fp32", sum(item.parameters for item in trained), sum(item.bytes for item in trained)
         ),
-        Item("their gradients and optimizers", 0, sum(item.bytes for item in hats if not item.parameters)),
+        Item("their gradients and optimizers", 0, sum(item.bytes for item in adapters if not item.parameters)),
         Item("activations", 0, kept),
         Item("working memory", 0, working),
     ]

@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class HatLoss:
+class AdapterLoss:
     """The settings of a hat, and the nats of each held-out entry under it."""
 
     name: str
@@ -95,12 +95,14 @@ class SmallestRank:
         }
 
 
-def loss(hats: Sequence[HatLoss], tokens: Sequence[int]) -> float:
+def loss(adapters: Sequence[AdapterLoss], tokens: Sequence[int]) -> float:
     """The mean loss of hats over the same entries, nats a token."""
-    return float(sum(sum(hat.nats) for hat in hats) / (len(hats) * sum(tokens)))
+    return float(sum(sum(adapter.nats) for adapter in adapters) / (len(adapters) * sum(tokens)))
 
 
-def differences(hats: Sequence[HatLoss], tokens: Sequence[int], axes: Mapping[str, Sequence[Any]]) -> list[Difference]:
+def differences(
+    adapters: Sequence[AdapterLoss], tokens: Sequence[int], axes: Mapping[str, Sequence[Any]]
+) -> list[Difference]:
     """Every value of every setting but the seed against the first one that was named.
 
     tokens: supervised ones of each entry
@@ -112,8 +114,8 @@ def differences(hats: Sequence[HatLoss], tokens: Sequence[int], axes: Mapping[st
         for value in others:
             pairs = [
                 (before, after)
-                for before in hats
-                for after in hats
+                for before in adapters
+                for after in adapters
                 if before.values[axis] == reference
                 and after.values[axis] == value
                 and all(before.values[key] == after.values[key] for key in axes if key != axis)
@@ -124,18 +126,18 @@ def differences(hats: Sequence[HatLoss], tokens: Sequence[int], axes: Mapping[st
 
 
 def smallest_rank(
-    hats: Sequence[HatLoss], tokens: Sequence[int], axes: Mapping[str, Sequence[Any]], margin: float = MARGIN
+    adapters: Sequence[AdapterLoss], tokens: Sequence[int], axes: Mapping[str, Sequence[Any]], margin: float = MARGIN
 ) -> SmallestRank | None:
     """By the rule above; None if no rank is swept, or fewer than two have a hat."""
     if RANK not in axes:
         return None
-    chosen: dict[int, list[HatLoss]] = {}
+    chosen: dict[int, list[AdapterLoss]] = {}
     for rank in sorted(axes[RANK]):
-        by_settings: dict[tuple[Any, ...], list[HatLoss]] = {}
-        for hat in hats:
-            if hat.values[RANK] == rank:
-                key = tuple(str(value) for name, value in hat.values.items() if name not in (RANK, SEED))
-                by_settings.setdefault(key, []).append(hat)
+        by_settings: dict[tuple[Any, ...], list[AdapterLoss]] = {}
+        for adapter in adapters:
+            if adapter.values[RANK] == rank:
+                key = tuple(str(value) for name, value in adapter.values.items() if name not in (RANK, SEED))
+                by_settings.setdefault(key, []).append(adapter)
         seeds = max((len(group) for group in by_settings.values()), default=0)
         whole = [group for group in by_settings.values() if len(group) == seeds]  # none of whose seeds has failed
         if whole:
@@ -161,7 +163,7 @@ def smallest_rank(
 
 
 def _difference(
-    axis: str, reference: Any, value: Any, pairs: Sequence[tuple[HatLoss, HatLoss]], tokens: Sequence[int]
+    axis: str, reference: Any, value: Any, pairs: Sequence[tuple[AdapterLoss, AdapterLoss]], tokens: Sequence[int]
 ) -> Difference:
     counts = np.asarray(tokens, dtype=np.float64)
     before, after = (np.sum([pair[side].nats for pair in pairs], axis=0) for side in (0, 1))

@@ -36,20 +36,20 @@ from ..from_config import notes_of
 from ..monitor import HeldOut, NullMonitor, Watch
 from ..plan.flops import peak_bytes
 from ..prepared_model import PreparedModel
-from ..resume.folder import HAT, locked
+from ..resume.folder import ADAPTER, locked
 from ..resume.signals import RunStopped, StopSignals
 from ..step import accumulate
 from ..trainer import Trainer
 from .axes import Point, Sweep
 from .plan import groups, positions_of
-from .together import HatBatch, losses_together, worn_together
+from .together import AdapterBatch, active_together, losses_together
 
 SWEEP, RESULTS, PAGE = "sweep.json", "results.json", "sweep.html"
 POSITIONS = 640  # that are computed together: more make no product faster, and keep more activations
 
 
 @dataclass
-class SweptHat:
+class SweptAdapter:
     """A point, its run, and the step that it is in."""
 
     point: Point
@@ -81,7 +81,7 @@ def check_folder(sweep: Sweep, resume: bool, overwrite: bool) -> None:
     if not record.is_file():
         if resume:
             raise ValueError(f"{record}: no such sweep, so there is nothing to resume")
-        if any((sweep.out / name).exists() for name in ("config.json", HAT)):
+        if any((sweep.out / name).exists() for name in ("config.json", ADAPTER)):
             raise ValueError(f"{sweep.out}: holds a run: name another run.out")
         return
     if not (resume or overwrite):
@@ -99,7 +99,7 @@ def train_together(
     overwrite: bool = False,
     progress: bool = True,
     at_once: int = POSITIONS,
-) -> tuple[list[SweptHat], list[list[float]], dict[str, Any]]:
+) -> tuple[list[SweptAdapter], list[list[float]], dict[str, Any]]:
     """Trains every hat; returns them, the nats of each held-out entry under each hat, and what it took.
 
     A hat whose loss is not finite too many times in a row ends without the others, with the reason.
@@ -116,7 +116,7 @@ def train_together(
         dtype, device = DENSE_DTYPES.get(config.base.dtype), config.base.device
         model = load(folder, config.base.weights or None, dtype, device, progress=progress)
         write_json(sweep.out / SWEEP, _record(sweep))
-        hats = []
+        adapters = []
         for point in sweep.points:
             goes_on = resume and bool(Checkpoints(point.out, 1).cursors())
             notes = notes_of(point.config, data, tokenizer)
@@ -126,58 +126,62 @@ def train_together(
                 noise = DropoutSeed(run.counter, number)
                 lora_layers(model)[path].noises[point.config.adapter.name] = noise
             watch = stack.enter_context(Watch(point.out, point.config, run.steps, model.config, run.log, False, None))
-            hats.append(SweptHat(point, run, watch, run.schedule.from_step(run.cursor.step)))
+            adapters.append(SweptAdapter(point, run, watch, run.schedule.from_step(run.cursor.step)))
         if adapter_rows(model):
             raise ValueError("adapter.from: a hat with rows of the embedding or head is not swept: it is worn alone")
         signals = stack.enter_context(StopSignals())
         stack.enter_context(PreparedModel(model, config.run.recompute))
-        total, done = sum(hat.run.steps for hat in hats), sum(hat.run.cursor.step for hat in hats)
+        total, done = (
+            sum(adapter.run.steps for adapter in adapters),
+            sum(adapter.run.cursor.step for adapter in adapters),
+        )
         bar = ProgressBar(
-            total=total, initial=done, desc=f"sweep of {len(hats)} hats", unit="step", disable=not progress
+            total=total, initial=done, desc=f"sweep of {len(adapters)} hats", unit="step", disable=not progress
         )
         stack.callback(bar.close)
-        _train(sweep.out, model, hats, signals, at_once, bar)
+        _train(sweep.out, model, adapters, signals, at_once, bar)
         figures = {
             "seconds": time.monotonic() - started,
             "peak_bytes": peak_bytes(torch.device(device)),
             "parameters": [
                 sum(
-                    parameter.numel() for parameter in adapter_parameters(model, hat.point.config.adapter.name).values()
+                    parameter.numel()
+                    for parameter in adapter_parameters(model, adapter.point.config.adapter.name).values()
                 )
-                for hat in hats
+                for adapter in adapters
             ],
         }
     losses = []
-    for hat in hats:
-        use_adapter(model, hat.point.config.adapter.name)
-        losses.append(completion_losses(model, data.held_out) if not hat.failed else [])
-    return hats, losses, figures
+    for adapter in adapters:
+        use_adapter(model, adapter.point.config.adapter.name)
+        losses.append(completion_losses(model, data.held_out) if not adapter.failed else [])
+    return adapters, losses, figures
 
 
 def _train(
-    out: Path, model: Llama, hats: Sequence[SweptHat], signals: StopSignals, at_once: int, bar: ProgressBar
+    out: Path, model: Llama, adapters: Sequence[SweptAdapter], signals: StopSignals, at_once: int, bar: ProgressBar
 ) -> None:
     """Pass by pass: the next batch of every hat that has one."""
-    for hat in hats:
-        hat.advance()
-        if hat.batches is None:
-            hat.run.save_hat(HAT)
-    while going := [hat for hat in hats if hat.batches is not None]:
-        for group in groups([positions_of(hat.batch) for hat in going], at_once):
+    for adapter in adapters:
+        adapter.advance()
+        if adapter.batches is None:
+            adapter.run.save_adapter_to(ADAPTER)
+    while going := [adapter for adapter in adapters if adapter.batches is not None]:
+        for group in groups([positions_of(adapter.batch) for adapter in going], at_once):
             members = [going[number] for number in group]
             train_pass(model, members)
-            for hat in members:
-                _after_batch(hat, bar)
-        if signals.received and (unfinished := [hat for hat in hats if hat.batches is not None]):
-            for hat in unfinished:
-                hat.run.save()
+            for adapter in members:
+                _after_batch(adapter, bar)
+        if signals.received and (unfinished := [adapter for adapter in adapters if adapter.batches is not None]):
+            for adapter in unfinished:
+                adapter.run.save()
             raise RunStopped(
-                f"{out}: stopped by {signals.received}: {len(unfinished)} of {len(hats)} hats have a checkpoint of "
+                f"{out}: stopped by {signals.received}: {len(unfinished)} of {len(adapters)} hats have a checkpoint of "
                 "this moment, the others are done"
             )
 
 
-def train_pass(model: Llama, members: Sequence[SweptHat]) -> None:
+def train_pass(model: Llama, members: Sequence[SweptAdapter]) -> None:
     """Adds the gradient of the next batch of every member (`step.accumulate` for one hat)."""
     started = time.perf_counter()
     device = model.tok_embeddings.weight.device
@@ -185,61 +189,61 @@ def train_pass(model: Llama, members: Sequence[SweptHat]) -> None:
     if len(members) == 1:
         _pass_alone(model, members[0])
         return
-    batches = [HatBatch.of(hat.point.config.adapter.name, hat.batch, device) for hat in members]
+    batches = [AdapterBatch.of(adapter.point.config.adapter.name, adapter.batch, device) for adapter in members]
     units = []
-    for hat in members:
-        assert hat.batches is not None
-        hat.run.begin_batch(hat.number)
-        units.append(sum(row.supervised for batch in hat.batches for row in batch))
+    for adapter in members:
+        assert adapter.batches is not None
+        adapter.run.begin_batch(adapter.number)
+        units.append(sum(row.supervised for batch in adapter.batches for row in batch))
     ops = model.norm.ops
     kept = ops.hooks() if isinstance(ops, SelectiveOps) else nullcontext()
-    with worn_together(model, batches), kept:
+    with active_together(model, batches), kept:
         nats = losses_together(model, batches)
         torch.stack([own / count for own, count in zip(nats, units, strict=True)]).sum().backward()
     seconds, total = time.perf_counter() - started, sum(batch.tokens.numel() for batch in batches)
-    for hat, own in zip(members, nats, strict=True):
-        state, positions = hat.run.under_way, positions_of(hat.batch)
+    for adapter, own in zip(members, nats, strict=True):
+        state, positions = adapter.run.under_way, positions_of(adapter.batch)
         state.nats += own.item()
         state.positions += positions
-        state.pairs += positions * max(map(len, hat.batch))
-        state.seconds += seconds * batches[members.index(hat)].tokens.numel() / total
+        state.pairs += positions * max(map(len, adapter.batch))
+        state.seconds += seconds * batches[members.index(adapter)].tokens.numel() / total
         state.batch += 1
 
 
-def _pass_alone(model: Llama, hat: SweptHat) -> None:
+def _pass_alone(model: Llama, adapter: SweptAdapter) -> None:
     """The pass of a batch that fills one: by the code, and to the bits, of a run of its own."""
-    assert hat.batches is not None
-    run, name = hat.run, hat.point.config.adapter.name
+    assert adapter.batches is not None
+    run, name = adapter.run, adapter.point.config.adapter.name
     run.activate()
-    run.begin_batch(hat.number)
+    run.begin_batch(adapter.number)
     for layer in lora_layers(model).values():
         layer.noise = layer.noises.get(name)
-    units = sum(row.supervised for batch in hat.batches for row in batch)
+    units = sum(row.supervised for batch in adapter.batches for row in batch)
     ops = model.norm.ops
     with ops.hooks() if isinstance(ops, SelectiveOps) else nullcontext():
-        accumulate(model, hat.batch, units, run.under_way, run.team)
+        accumulate(model, adapter.batch, units, run.under_way, run.team)
 
 
-def _shape(hat: SweptHat) -> tuple[int, ...]:
+def _shape(adapter: SweptAdapter) -> tuple[int, ...]:
     """Hats whose batches and ranks have one shape stand together: their products are batched."""
-    return hat.point.config.adapter.rank, len(hat.batch), max(map(len, hat.batch))
+    return adapter.point.config.adapter.rank, len(adapter.batch), max(map(len, adapter.batch))
 
 
-def _after_batch(hat: SweptHat, bar: ProgressBar) -> None:
+def _after_batch(adapter: SweptAdapter, bar: ProgressBar) -> None:
     """The update, if that was the last batch of its step; the hat's files, if that was its last step."""
-    assert hat.batches is not None
-    if hat.run.under_way.batch < len(hat.batches):
-        hat.run.pause(StopSignals(), is_due=False)
+    assert adapter.batches is not None
+    if adapter.run.under_way.batch < len(adapter.batches):
+        adapter.run.pause(StopSignals(), is_due=False)
         return
     try:
-        hat.run.end_step(hat.number, hat.batches, hat.watch, StopSignals())
+        adapter.run.end_step(adapter.number, adapter.batches, adapter.watch, StopSignals())
     except FloatingPointError as error:
-        hat.failed, hat.batches = str(error), None
+        adapter.failed, adapter.batches = str(error), None
         return
     bar.update()
-    hat.advance()
-    if hat.batches is None:
-        hat.run.save_hat(HAT)
+    adapter.advance()
+    if adapter.batches is None:
+        adapter.run.save_adapter_to(ADAPTER)
 
 
 def _record(sweep: Sweep) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from lowrank.model.loss import IGNORED
 
 
 @dataclass(frozen=True)
-class HatBatch:
+class AdapterBatch:
     """A batch as its hat's own run would compute it: b rows of T positions, T + 1 tokens each but the last is not read.
 
     tokens     int64 [b, T]
@@ -42,7 +42,7 @@ class HatBatch:
     mask: Tensor | None
 
     @classmethod
-    def of(cls, name: str, rows: Sequence[Row], device: torch.device) -> "HatBatch":
+    def of(cls, name: str, rows: Sequence[Row], device: torch.device) -> "AdapterBatch":
         """As `next_token_loss` and `Llama.hidden` read rows."""
         tokens, labels, segments = collate_rows(rows)
         tokens, targets = tokens[:, :-1], labels[:, 1:]
@@ -56,8 +56,8 @@ class HatBatch:
         return cls(name, tokens.to(device), targets.to(device), places.to(device), mask)
 
 
-def losses_together(model: Llama, batches: Sequence[HatBatch]) -> list[Tensor]:
-    """The nats of the supervised tokens of each batch, float32 [] each; call it inside `worn_together`."""
+def losses_together(model: Llama, batches: Sequence[AdapterBatch]) -> list[Tensor]:
+    """The nats of the supervised tokens of each batch, float32 [] each; call it inside `active_together`."""
     tokens, targets, places = (
         torch.cat([getattr(batch, part).flatten() for batch in batches]) for part in ("tokens", "targets", "positions")
     )
@@ -69,7 +69,7 @@ def losses_together(model: Llama, batches: Sequence[HatBatch]) -> list[Tensor]:
 
 
 @contextmanager
-def worn_together(model: Llama, batches: Sequence[HatBatch]) -> Iterator[None]:
+def active_together(model: Llama, batches: Sequence[AdapterBatch]) -> Iterator[None]:
     """The rows of `losses_together` wear their hats inside the block, which the backward pass belongs to as well."""
     spans, begin = [], 0
     for batch in batches:
@@ -91,7 +91,7 @@ def worn_together(model: Llama, batches: Sequence[HatBatch]) -> Iterator[None]:
 class AttentionApart:
     """The operations of a model whose one row is the batches of several hats: attention is of each batch by itself."""
 
-    def __init__(self, ops: Ops, batches: Sequence[HatBatch]) -> None:
+    def __init__(self, ops: Ops, batches: Sequence[AdapterBatch]) -> None:
         self._ops = ops
         self._shapes = [(*batch.tokens.shape, batch.mask) for batch in batches]
         self.rms_norm: Callable[..., Any] = ops.rms_norm

@@ -11,33 +11,35 @@ from ..monitor import read_rows
 from ..resume.folder import HELD_OUT, LOG
 from .axes import Sweep
 from .page import render
-from .results import HatLoss, differences, loss, smallest_rank
-from .run import PAGE, RESULTS, SweptHat
+from .results import AdapterLoss, differences, loss, smallest_rank
+from .run import PAGE, RESULTS, SweptAdapter
 
-Trained = tuple[Sequence[SweptHat], Sequence[Sequence[float]], dict[str, Any]]
+Trained = tuple[Sequence[SweptAdapter], Sequence[Sequence[float]], dict[str, Any]]
 
 
 def write_results(sweep: Sweep, data: RunData, trained: Trained, margin: float) -> dict[str, Any]:
     """Compares the hats of `run.train_together`, writes both files, and returns what results.json holds."""
-    hats, nats, figures = trained
+    adapters, nats, figures = trained
     tokens = [example.supervised for example in data.held_out]
     done = [
-        HatLoss(hat.point.name, hat.point.values, own) for hat, own in zip(hats, nats, strict=True) if not hat.failed
+        AdapterLoss(adapter.point.name, adapter.point.values, own)
+        for adapter, own in zip(adapters, nats, strict=True)
+        if not adapter.failed
     ]
     points = []
-    for hat, own, parameters in zip(hats, nats, figures["parameters"], strict=True):
-        losses = [row["loss"] for row in hat.run.log if row["loss"] is not None]
+    for adapter, own, parameters in zip(adapters, nats, figures["parameters"], strict=True):
+        losses = [row["loss"] for row in adapter.run.log if row["loss"] is not None]
         points.append(
             {
-                "name": hat.point.name,
-                "values": dict(hat.point.values),
-                "folder": str(hat.point.out),
+                "name": adapter.point.name,
+                "values": dict(adapter.point.values),
+                "folder": str(adapter.point.out),
                 "parameters": parameters,
-                "steps": hat.run.cursor.step,
+                "steps": adapter.run.cursor.step,
                 "train_loss": fmean(losses[-max(1, len(losses) // 10) :]) if losses else None,
-                "held_out_loss": None if hat.failed else loss([HatLoss("", {}, own)], tokens),
+                "held_out_loss": None if adapter.failed else loss([AdapterLoss("", {}, own)], tokens),
                 "held_out_nats": list(own),
-                "failed": hat.failed,
+                "failed": adapter.failed,
             }
         )
     answer = smallest_rank(done, tokens, sweep.axes, margin)
@@ -51,7 +53,7 @@ def write_results(sweep: Sweep, data: RunData, trained: Trained, margin: float) 
         "peak_bytes": figures["peak_bytes"],
     }
     write_json(sweep.out / RESULTS, results)
-    logs = {hat.point.name: read_rows(hat.point.out / LOG) for hat in hats}
-    measured = {hat.point.name: read_rows(hat.point.out / HELD_OUT) for hat in hats}
+    logs = {adapter.point.name: read_rows(adapter.point.out / LOG) for adapter in adapters}
+    measured = {adapter.point.name: read_rows(adapter.point.out / HELD_OUT) for adapter in adapters}
     write_text(sweep.out / PAGE, render(results, logs, measured))
     return results

@@ -132,8 +132,8 @@ def run(args: argparse.Namespace) -> int:
         None if compare or (args.watch and args.use is None) else read_use(args.use, [name for name, _ in args.adapter])
     )
     if subject is not None:
-        check_kind(subject.kind, worn_hats(args, compare or [use]), force=args.force)
-    session = open_desk(args, sampling)
+        check_kind(subject.kind, active_adapters(args, compare or [use]), force=args.force)
+    session = open_session(args, sampling)
     session.use, session.compare, session.subject = use, compare, subject
     if args.watch:
         return watch(session, sys.stdin, args.prompt)
@@ -178,7 +178,7 @@ def endings(session: GenerationSession, texts: list[str]) -> Iterator[str]:
         yield from (f"{name}{line}" for line in faults(result))
 
 
-def open_desk(args: argparse.Namespace, sampling: "SamplingOptions") -> GenerationSession:
+def open_session(args: argparse.Namespace, sampling: "SamplingOptions") -> GenerationSession:
     """The base with its hats, loaded."""
     from ...adapters.files import load_adapter
     from ...checkpoints.embedded import base_folder
@@ -236,7 +236,7 @@ def read_use(text: str | None, names: list[str]) -> Use:
     return read_one(text, separator=",")
 
 
-def worn_hats(args: argparse.Namespace, uses: list[Use]) -> list[Path]:
+def active_adapters(args: argparse.Namespace, uses: list[Use]) -> list[Path]:
     """The folders of the hats that some texts are written in."""
     worn = {name for use in uses for name in ([use] if isinstance(use, str) else use or ())}
     return [path for name, path in args.adapter if name in worn]

@@ -33,12 +33,12 @@ def write_documents(args: argparse.Namespace, sampling: "SamplingOptions") -> in
     from ...writing.file_names import file_names
     from ...writing.job import Job
     from ...writing.sharing import processes
-    from . import open_desk, read_use, worn_hats
+    from . import active_adapters, open_session, read_use
 
     formats = read_formats(args)
     use = read_use(args.use, [name for name, _ in args.adapter])
     kind = chosen_kind(args.kind, [path for _, path in args.adapter])
-    check_kind(kind, worn_hats(args, [use]), force=args.force)
+    check_kind(kind, active_adapters(args, [use]), force=args.force)
     records, notes = read_records(args.facts, kind, args.derive, locale=args.locale)
     names = file_names([record.name for record in records])
     job = Job(args.out, about(args, sampling, kind, formats, shown(use)), formats, names)
@@ -48,7 +48,7 @@ def write_documents(args: argparse.Namespace, sampling: "SamplingOptions") -> in
         job.check(resume)
         for note in (f"{args.facts}: {count(len(records), 'record')}", *notes):
             print(note, file=sys.stderr)
-    session = open_desk(args, sampling)
+    session = open_session(args, sampling)
     session.use = use
     job.about["base"] = {"name": args.base, "fingerprint": session.model.source.get("fingerprint")}
     check_lengths(session, records, args.facts)
@@ -56,7 +56,7 @@ def write_documents(args: argparse.Namespace, sampling: "SamplingOptions") -> in
     if team.rank == 0:
         with job.opened(resume) as waiting:
             told = finish(args, job, session, records, team, waiting)
-            with told_with_counts(job):
+            with errors_with_counts(job):
                 summary = job.summarize(notes)
         tell(args, summary, told, time.monotonic() - begun)
     else:
@@ -96,7 +96,7 @@ def about(
         "facts": {"file": args.facts.name, "sha256": sha256_of(args.facts)},
         "kind": {"name": kind, "sha256": kind_sha256(known_kind(kind))},
         "use": use,
-        "hats": {name: hat_sha256(path) for name, path in args.adapter},
+        "hats": {name: adapter_sha256(path) for name, path in args.adapter},
         "weights": args.weights,
         "dtype": args.dtype,
         "template": args.template,
@@ -120,7 +120,7 @@ def kind_sha256(kind: Kind) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def hat_sha256(path: Path) -> str:
+def adapter_sha256(path: Path) -> str:
     """The hash of a hat's matrices."""
     from ...adapters.files import WEIGHTS_FILE
     from ...atomic_io import sha256_of
@@ -165,7 +165,7 @@ def finish(
     bar = ProgressBar(total=len(numbers), unit="document", disable=None if team.rank == 0 else True)
     with bar:
         for batch in team.batches(numbers, args.batch or BATCH):
-            with told_with_counts(job):
+            with errors_with_counts(job):
                 write_batch(job, session, [records[number - 1] for number in batch])
             total = team.done(len(batch))
             bar.update(total - bar.n)
@@ -187,7 +187,7 @@ def write_batch(job: "Job", session: GenerationSession, batch: Sequence[FactsRec
 
 
 @contextlib.contextmanager
-def told_with_counts(job: "Job") -> Iterator[None]:
+def errors_with_counts(job: "Job") -> Iterator[None]:
     """Within the block, what ends the work too early says what is finished and how to go on."""
     try:
         yield

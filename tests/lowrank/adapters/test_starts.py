@@ -19,7 +19,7 @@ from lowrank.adapters.files import load_adapter
 from lowrank.adapters.starts import (
     SUBTRACTED,
     Factors,
-    as_worn,
+    as_active,
     joined,
     leading_factors,
     orthonormal_factors,
@@ -76,7 +76,7 @@ def started(folder: Path) -> Started:
 def new(model: Llama, start: str, **options: Any) -> Llama:
     add_adapter(model, "hat", rank=RANK, alpha=ALPHA, **options)
     start_adapter(model, "hat", start)
-    use_adapter(model, as_worn("hat", start))
+    use_adapter(model, as_active("hat", start))
     return model
 
 

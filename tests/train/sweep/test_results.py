@@ -3,21 +3,21 @@
 import pytest
 
 from lowrank.train.sweep.page import render
-from lowrank.train.sweep.results import HatLoss, differences, loss, smallest_rank
+from lowrank.train.sweep.results import AdapterLoss, differences, loss, smallest_rank
 
 TOKENS = [10, 20] * 6
 
 
-def hat(rank: int, seed: int, extra: float, lr: float = 1e-3) -> HatLoss:
+def hat(rank: int, seed: int, extra: float, lr: float = 1e-3) -> AdapterLoss:
     """A loss of 1 + extra nats a token, with a seed's own part of it."""
     nats = [count * (1 + extra + 0.001 * seed + 0.0005 * (-1) ** place) for place, count in enumerate(TOKENS)]
-    return HatLoss(f"{rank}-{lr}-{seed}", {"adapter.rank": rank, "optimizer.lr": lr, "run.seed": seed}, nats)
+    return AdapterLoss(f"{rank}-{lr}-{seed}", {"adapter.rank": rank, "optimizer.lr": lr, "run.seed": seed}, nats)
 
 
 AXES = {"adapter.rank": [4, 8, 16], "optimizer.lr": [1e-3, 1e-2], "run.seed": [0, 1]}
 
 
-def hats(extras: dict[int, float]) -> list[HatLoss]:
+def hats(extras: dict[int, float]) -> list[AdapterLoss]:
     return [
         hat(rank, seed, extra + (0.2 if lr == 1e-2 else 0), lr)
         for rank, extra in extras.items()
@@ -51,7 +51,7 @@ def test_the_smallest_rank_within_the_margin_of_the_best(extras: dict[int, float
 
 
 def test_no_verdict_of_few_entries_and_no_answer_without_ranks() -> None:
-    few = [HatLoss(one.name, one.values, one.nats[:4]) for one in hats({4: 0.3, 8: 0.0, 16: 0.0})]
+    few = [AdapterLoss(one.name, one.values, one.nats[:4]) for one in hats({4: 0.3, 8: 0.0, 16: 0.0})]
     answer = smallest_rank(few, TOKENS[:4], AXES)
     assert answer is not None and answer.rank is None and "needs 10" in answer.reason
     assert differences(few, TOKENS[:4], AXES)[0].verdict.startswith("none")
