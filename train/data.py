@@ -100,7 +100,7 @@ def read_run_data(config: TrainConfig, tokenizer: Tokenizer) -> RunData:
         raise ValueError(f"data.weights = {data.weights} leave no entry to learn from")
     if config.watch.held_out and config.watch.every:
         run.held_out = _held_out(run, config, tokenizer)
-    _tell_overlap(run, config)
+    _note_overlap(run, config)
     return run
 
 
@@ -116,7 +116,7 @@ def examples_sha256(examples: Sequence[Example]) -> str:
     return hashlib.sha256(json.dumps([[example.tokens, example.labels] for example in examples]).encode()).hexdigest()
 
 
-def tell_difference(config: TrainConfig, examples: Sequence[Example]) -> list[str]:
+def difference_notes(config: TrainConfig, examples: Sequence[Example]) -> list[str]:
     """A line for each count of the data that is not what the recipe states."""
     counted = {
         "entries": len(examples),
@@ -154,13 +154,13 @@ def _conversations(
     if not read.conversations:
         fault = read.faults[0]
         raise ValueError(f"{key}: {path}: none of {read.rows} rows can be learned: {fault.place}: {fault}")
-    _tell_rows(run, read, key)
+    _note_rows(run, read, key)
     if key == "data.train":
         _draft_kinds(run, read)
     return read.conversations, {"file": path.name, "sha256": sha256_of(path)}
 
 
-def _tell_rows(run: RunData, read: Examples, key: str) -> None:
+def _note_rows(run: RunData, read: Examples, key: str) -> None:
     run.skipped += [{"file": str(read.path), "place": fault.place, "reason": str(fault)} for fault in read.faults]
     if read.faults:
         run.told.append(
@@ -246,7 +246,7 @@ def _held_out(run: RunData, config: TrainConfig, tokenizer: Tokenizer) -> list[E
     return _encoded(run, config.data, said, tokenizer, source, "watch.held_out")[0]
 
 
-def _tell_overlap(run: RunData, config: TrainConfig) -> None:
+def _note_overlap(run: RunData, config: TrainConfig) -> None:
     learned = {example.tokens for example in run.examples}
     if both := sum(example.tokens in learned for example in run.held_out):
         run.told.append(

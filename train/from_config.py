@@ -22,7 +22,7 @@ from lowrank.model.tokenizer import Tokenizer
 from .assemble import check_originals
 from .batch_schedule import BatchSchedule
 from .config import TrainConfig
-from .data import RunData, read_run_data, tell_difference
+from .data import RunData, difference_notes, read_run_data
 from .monitor import HeldOut
 from .notes import odd_settings
 from .parallel.single import SingleProcess
@@ -97,7 +97,7 @@ def _train(
     data = data or read_run_data(config, tokenizer)
     if team.first:
         steps = BatchSchedule.of(data.examples, config).steps
-        for line in (*data.told, *tell_difference(config, data.examples)):
+        for line in (*data.told, *difference_notes(config, data.examples)):
             print(line, file=sys.stderr)
         for note in odd_settings(config, shape_of(config), steps):
             warnings.warn(note, stacklevel=2)

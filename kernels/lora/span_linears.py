@@ -53,7 +53,7 @@ class _SpanLinears(torch.autograd.Function):
         ctx.groups = []
         for alike in _groups(spans):
             own = _add_stacked(rows, ys, alike) if len(alike) > 1 else _add_one(rows, ys, alike[0])
-            ctx.groups.append(([_bare(span) for span in alike], _worn(alike[0]), len(own)))
+            ctx.groups.append(([_bare(span) for span in alike], _active_adapters(alike[0]), len(own)))
             kept += own
         ctx.dtypes = [None if matrix is None else matrix.dtype for matrix in matrices]
         ctx.save_for_backward(rows, *kept)
@@ -70,10 +70,10 @@ class _SpanLinears(torch.autograd.Function):
                 product = product_dx(dy, weight)
                 dx = product if dx is None else dx.add_(product)
         gradients: list[Tensor | None] = []
-        for spans, worn, count in ctx.groups:
+        for spans, active, count in ctx.groups:
             own, kept = kept[:count], kept[count:]
             if len(spans) > 1:
-                gradients += _stacked_gradients(rows, d_rows, dx, spans, worn, own)
+                gradients += _stacked_gradients(rows, d_rows, dx, spans, active, own)
             else:
                 gradients += _gradients_of_one(rows, d_rows, dx, spans[0], own)
         typed = [one if one is None else one.to(dtype) for one, dtype in zip(gradients, ctx.dtypes, strict=True)]
@@ -88,7 +88,7 @@ def _bare(span: Span) -> Span:
     return span._replace(plan=tuple([part._replace(lora_A=None, lora_B=None) for part in span.plan]))
 
 
-def _worn(span: Span) -> list[int]:
+def _active_adapters(span: Span) -> list[int]:
     """The numbers of the linears to which the span adds something."""
     return [number for number, part in enumerate(span.plan) if part.lora_A is not None]
 
@@ -155,16 +155,16 @@ def _add_dx(dx: Tensor, vs: Sequence[Tensor | None], plan: Sequence[LinearWithAd
 
 def _add_stacked(rows: Tensor, ys: Sequence[Tensor], spans: Sequence[Span]) -> list[Tensor | None]:
     """The same for H spans of one shape; kept are U [H, m, R] of all, A [H, R, K], and s B [H, N, r] of each linear."""
-    begin, end, worn = spans[0].begin, spans[-1].end, _worn(spans[0])
-    if not worn:
+    begin, end, active = spans[0].begin, spans[-1].end, _active_adapters(spans[0])
+    if not active:
         return []
-    plans = [[span.plan[number] for number in worn] for span in spans]
+    plans = [[span.plan[number] for number in active] for span in spans]
     lora_A = torch.cat([part.lora_A for plan in plans for part in plan if part.lora_A is not None]).to(rows.dtype)
     lora_A = lora_A.view(len(spans), -1, rows.shape[1])
     inner = torch.bmm(rows[begin:end].view(len(spans), -1, rows.shape[1]), lora_A.transpose(1, 2))
     ranks = [len(part.lora_A) for part in plans[0] if part.lora_A is not None]
     lora_Bs = []
-    for place, (number, u) in enumerate(zip(worn, inner.split(ranks, 2), strict=True)):
+    for place, (number, u) in enumerate(zip(active, inner.split(ranks, 2), strict=True)):
         stack = torch.stack([lora_B for plan in plans if (lora_B := plan[place].lora_B) is not None])
         scaled = (stack * _scalings(stack, plans, place)).to(rows.dtype)
         ys[number][begin:end].view(len(spans), -1, scaled.shape[1]).baddbmm_(u, scaled.transpose(1, 2))
@@ -177,26 +177,26 @@ def _stacked_gradients(
     d_rows: Sequence[Tensor],
     dx: Tensor | None,
     spans: Sequence[Span],
-    worn: Sequence[int],
+    active: Sequence[int],
     kept: Sequence[Tensor],
 ) -> list[Tensor | None]:
     """dA and dB of each linear of each span in turn; dX is added to."""
-    if not worn:
+    if not active:
         return [None] * (2 * len(spans) * len(spans[0].plan))
     inner, lora_A, *lora_Bs = kept
     begin, end, plans = spans[0].begin, spans[-1].end, [span.plan for span in spans]
-    dys = [d_rows[number][begin:end].view(len(spans), -1, d_rows[number].shape[1]) for number in worn]
+    dys = [d_rows[number][begin:end].view(len(spans), -1, d_rows[number].shape[1]) for number in active]
     ranks = [lora_B.shape[2] for lora_B in lora_Bs]
     vs = torch.cat([torch.bmm(dy, lora_B) for dy, lora_B in zip(dys, lora_Bs, strict=True)], dim=2)
     d_as = torch.bmm(vs.transpose(1, 2), rows[begin:end].view(len(spans), -1, rows.shape[1])).split(ranks, 1)
     d_bs = [torch.bmm(dy.transpose(1, 2), u) for dy, u in zip(dys, inner.split(ranks, 2), strict=True)]
-    d_bs = [d_b * _scalings(d_b, plans, number) for number, d_b in zip(worn, d_bs, strict=True)]
+    d_bs = [d_b * _scalings(d_b, plans, number) for number, d_b in zip(active, d_bs, strict=True)]
     if dx is not None:
         dx[begin:end].view(len(spans), -1, dx.shape[1]).baddbmm_(vs, lora_A)
     gradients: list[Tensor | None] = []
     for span in range(len(spans)):
         pairs: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(plans[0])
-        for number, d_a, d_b in zip(worn, d_as, d_bs, strict=True):
+        for number, d_a, d_b in zip(active, d_as, d_bs, strict=True):
             pairs[number] = d_a[span], d_b[span]
         gradients += [one for pair in pairs for one in pair]
     return gradients

@@ -130,7 +130,7 @@ def read_adapter(
         fingerprint.check_same_base(source, record, str(folder))
     if files.kind == "gguf":
         configs, tensors = read_gguf_adapter(folder, base)
-        return _told(StoredAdapter(folder, folder, _pairs(tensors, configs, base, files), record))
+        return _noted(StoredAdapter(folder, folder, _pairs(tensors, configs, base, files), record))
     options = read_peft_config(files.config, force=force) if files.kind == "peft" else None
     fingerprint.check_weights(record, files.weights)
     tensors, saved = read_tensors(files.weights), {}
@@ -141,10 +141,10 @@ def read_adapter(
         saved = _saved_rows(named, options, base, files.weights)
         configs = options.layer_configs(base.n_layers if base else _layers(named))
         tensors = named
-    return _told(StoredAdapter(folder, files.weights, _pairs(tensors, configs, base, files), record, saved))
+    return _noted(StoredAdapter(folder, files.weights, _pairs(tensors, configs, base, files), record, saved))
 
 
-def _told(stored: StoredAdapter) -> StoredAdapter:
+def _noted(stored: StoredAdapter) -> StoredAdapter:
     """The adapter, after a word on one that adds nothing."""
     if not stored.is_dora and not stored.saved and all(map(_adds_nothing, stored.pairs.values())):
         NOTES.warning("%s: adds nothing: lora_B is zero in all of its %d linears", stored.folder, len(stored.pairs))

@@ -65,11 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that a terminal has not must end no run
         sys.stdout.reconfigure(errors="backslashreplace")  # as Python has it for stderr
     args = build_parser().parse_args(arguments)
-    warnings.showwarning = _tell
+    warnings.showwarning = _show_note
     notes = logging.getLogger("lowrank")
     if not any(isinstance(handler, _Notes) for handler in notes.handlers):
         notes.addHandler(_Notes())
-    _tell_once.cache_clear()
+    _show_note_once.cache_clear()
     if reason := refusal(args.verb):
         print(f"lowrank: {reason}", file=sys.stderr)
         return 1
@@ -95,13 +95,13 @@ class _Notes(logging.Handler):
     """Prints what the library notes of its inputs, as lines of stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _tell(record.getMessage())
+        _show_note(record.getMessage())
 
 
-def _tell(message: Warning | str, *_: object, **__: object) -> None:
-    _tell_once(str(message))
+def _show_note(message: Warning | str, *_: object, **__: object) -> None:
+    _show_note_once(str(message))
 
 
 @cache
-def _tell_once(message: str) -> None:
+def _show_note_once(message: str) -> None:
     print(f"lowrank: note: {message}", file=sys.stderr)

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(results, indent=2))
         return 0
-    _tell(sweep, results)
+    _print_results(sweep, results)
     return 0
 
 
@@ -129,7 +129,7 @@ def _show(plan: "SweepPlan", as_json: bool) -> int:
     return 0
 
 
-def _tell(sweep: "Sweep", results: dict[str, Any]) -> None:
+def _print_results(sweep: "Sweep", results: dict[str, Any]) -> None:
     from ..train.sweep.page import lead
     from ..train.sweep.run import PAGE
 

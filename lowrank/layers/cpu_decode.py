@@ -76,7 +76,7 @@ class FusedBlocks:
     def _described(self, model: Llama, x: Tensor) -> Blocks | None:
         """The blocks as C takes them; None if one of their modules, or of their products with x, is not for it."""
         kept = self._kept
-        if kept is not None and kept[0].stands(model, x):
+        if kept is not None and kept[0].matches(model, x):
             return kept[1]
         norm, blocks = _norm_weight(model.norm, model, x), _blocks(model, x)
         if norm is None or blocks is None:
@@ -91,13 +91,14 @@ class FusedBlocks:
 class _ModelSnapshot:
     """Whatever a description of a model's blocks could depend on, as it was when that was made.
 
-    Every attribute, submodule, parameter and buffer of every module, where the tensors lie, hooks, and what is worn. It
-    is asked for every token, after weights have gone through the caches: so it is a few lists that are compared in C,
-    and the longest of them once a text where the caller says that nothing changes (`FusedBlocks.unchanged`).
+    Every attribute, submodule, parameter and buffer of every module, where the tensors lie, hooks, and which adapters
+    are active. It is asked for every token, after weights have gone through the caches: so it is a few lists that are
+    compared in C, and the longest of them once a text where the caller says that nothing changes
+    (`FusedBlocks.unchanged`).
     """
 
     def __init__(self, model: Llama, x: Tensor) -> None:
-        self._model, self._worn, self._kind = model, context_selection(), (x.shape, x.dtype)
+        self._model, self._selection, self._kind = model, context_selection(), (x.shape, x.dtype)
         self._read: tuple[list[Any], list[Any], list[Any]] = ([], [], [])  # dictionaries, a key of each, its value
         self._submodules: list[dict[str, Any]] = []
         self._hooks: list[dict[int, Any]] = []
@@ -122,11 +123,11 @@ class _ModelSnapshot:
             for kept, part in zip(self._read, (dictionary, key, dictionary.get(key)), strict=True):
                 kept.append(part)
 
-    def stands(self, model: Llama, x: Tensor) -> bool:
+    def matches(self, model: Llama, x: Tensor) -> bool:
         """True if nothing has changed, for an x of the same shape and dtype."""
         return (
             self._model is model
-            and self._worn is context_selection()
+            and self._selection is context_selection()
             and self._kind == (x.shape, x.dtype)
             and not any(self._hooks)
             and self._sizes == list(map(len, self._submodules))
@@ -139,7 +140,7 @@ class _ModelSnapshot:
         seen = _looked_at.get()
         if seen is not None and any(known is self for known in seen) and self._changes == changes():
             return True
-        if not self._attributes_stand():
+        if not self._attributes_match():
             return False
         self._remember()
         return True
@@ -151,7 +152,7 @@ class _ModelSnapshot:
         if seen is not None:
             seen[:] = [self]
 
-    def _attributes_stand(self) -> bool:
+    def _attributes_match(self) -> bool:
         dictionaries, keys, values = self._read
         return all(map(is_, map(dict.get, dictionaries, keys), values))
 

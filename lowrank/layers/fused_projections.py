@@ -49,12 +49,12 @@ def linears_of_spans(x: Tensor, layers: Sequence[Any], spans: Sequence[AdapterSp
     bases = [layer._modules["base"] for layer in layers]
     bare = lora_plan(x, bases)
     assert bare is not None, "spans are for linears whose weight is ours to read"
-    worn = []
+    planned = []
     for begin, end, name in spans:
         if any(name in layer.configs for layer in layers):
-            plan = [layer.worn(part, name) for layer, part in zip(layers, bare, strict=True)]
-            worn.append(Span(begin, end, tuple(plan)))
-    return span_linears(x, worn) if worn else tuple([base(x) for base in bases])
+            plan = [layer.with_adapter(part, name) for layer, part in zip(layers, bare, strict=True)]
+            planned.append(Span(begin, end, tuple(plan)))
+    return span_linears(x, planned) if planned else tuple([base(x) for base in bases])
 
 
 def straight_through_plan(layers: Sequence[Any]) -> list[LinearWithAdapter]:

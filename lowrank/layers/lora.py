@@ -159,7 +159,7 @@ class LoRALinear(SelectingModule):
             return "W is not quantized, so it is not laid out anew for the product"
         return ops.not_fused_reason(x, self.base.stored_weight)
 
-    def worn(self, part: LinearWithAdapter, name: str) -> LinearWithAdapter:
+    def with_adapter(self, part: LinearWithAdapter, name: str) -> LinearWithAdapter:
         """The product with W and what an adapter adds to it, as it is where this layer does not have the adapter."""
         if name not in self.configs:
             return part

@@ -207,7 +207,7 @@ class OpenAI:
         if call.options.stream:
             return EventStream(self._stream(call, texts), texts.cancel)
         whole = await unless_gone(request.receive, texts.cancel, _completions(texts))
-        self._told(call, whole)
+        self._log(call, whole)
         choices = [
             call.choice_of(number, one.text, REASONS[one.end], chunk=False, completion=one)
             for number, one in enumerate(whole)
@@ -239,7 +239,7 @@ class OpenAI:
                     audits = await run_sync(call.audits, [event.completion])
                     yield _event(call.shape([last], chunk=True) | audits)
             whole = [finished[number] for number in sorted(finished)]
-            self._told(call, whole)
+            self._log(call, whole)
             if call.options.with_usage:
                 yield _event(call.shape([], chunk=True) | {"usage": call.usage(whole)})
         except Refusal as refusal:
@@ -247,7 +247,7 @@ class OpenAI:
             return
         yield b"data: [DONE]\n\n"
 
-    def _told(self, call: _Call, whole: Sequence[Completion]) -> None:
+    def _log(self, call: _Call, whole: Sequence[Completion]) -> None:
         usage = call.usage(whole)
         what = "chat" if call.is_chat else "completion"
         seconds = time.time() - call.created

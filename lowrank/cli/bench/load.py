@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be at least 1, got {args.threads}")
-    rows = rows_of(args, lambda scratch: run_bench(args.shape, scratch, threads=args.threads, tell=_tell))
+    rows = rows_of(args, lambda scratch: run_bench(args.shape, scratch, threads=args.threads, tell=_print_row))
     if args.json:
         return 0
     figures = [
@@ -43,6 +43,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(row: dict[str, Any]) -> None:
+def _print_row(row: dict[str, Any]) -> None:
     """Prints each stage as it ends: those of a large model take minutes."""
     print(f"{row['stage']}: {row['seconds']:.1f} s", file=sys.stderr)

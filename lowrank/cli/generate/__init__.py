@@ -238,8 +238,8 @@ def read_use(text: str | None, names: list[str]) -> Use:
 
 def active_adapters(args: argparse.Namespace, uses: list[Use]) -> list[Path]:
     """The folders of the hats that some texts are written in."""
-    worn = {name for use in uses for name in ([use] if isinstance(use, str) else use or ())}
-    return [path for name, path in args.adapter if name in worn]
+    used = {name for use in uses for name in ([use] if isinstance(use, str) else use or ())}
+    return [path for name, path in args.adapter if name in used]
 
 
 def read_compare(text: str) -> list[Use]:

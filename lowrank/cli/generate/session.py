@@ -78,10 +78,10 @@ class GenerationSession:
         """The task of writing a record's document, as `prompt`."""
         from ...data.encoding.batching import prompt_for
 
-        worn = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
-        if unknown := sorted(worn - self.hats.keys()):
+        used = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
+        if unknown := sorted(used - self.hats.keys()):
             raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.hats) or 'none'}")
-        hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in worn}
+        hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in used}
         template = template_for(hats, self.template, tokenizer=self.tokenizer)
         return prompt_for(template, self.tokenizer, known_kind(subject.kind).instruction(), subject.text)
 

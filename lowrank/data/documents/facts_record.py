@@ -175,10 +175,10 @@ def read_records(
                 f"--facts: {path}: must have each field of the kind {kind!r}, has none called "
                 f"{' or '.join(map(repr, field.labels))}: add it, or take [fields.{key}] out of the kind"
             )
-    return records, list(_told(path, records, fields))
+    return records, list(_notes(path, records, fields))
 
 
-def _told(path: Path, records: Sequence[FactsRecord], fields: Mapping[str, Field]) -> Iterator[str]:
+def _notes(path: Path, records: Sequence[FactsRecord], fields: Mapping[str, Field]) -> Iterator[str]:
     """A line for the records that share a name, one for each field that some lack, and one for what was not read."""
     named: dict[str, list[FactsRecord]] = {}
     for record in records:
