@@ -291,6 +291,19 @@ def _hf_scaling(rope: object, where: str) -> RopeScaling | None:
         raise ValueError(f"{where}: {error}") from None
 
 
+def hf_scaling(scaling: RopeScaling) -> dict[str, Any]:
+    """The rope_scaling of config.json that is read as this scaling."""
+    if scaling.kind == "linear":
+        return {"rope_type": "linear", "factor": scaling.factor}
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor,
+        "original_max_position_embeddings": scaling.original_max_seq_len,
+    }
+
+
 def read_config(path: Path) -> ModelConfig:
     """The config of a `params.json` (Meta) or a `config.json` (Hugging Face), or of a folder that holds one."""
     for filename, parse in (("params.json", from_meta), ("config.json", from_hf)):

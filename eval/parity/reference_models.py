@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lowrank.checkpoints.config_files import hf_scaling
 from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.stored_weight import from_stored, to_stored
 from lowrank.extras import need
@@ -31,6 +30,7 @@ from lowrank.kernels.weights.quantized_weight import (
 from lowrank.kernels.weights.repack import to_file_layout
 from lowrank.layers.quant_linear import CastLinear, QuantLinear
 from lowrank.model.checkpoint import Checkpoint, QuantizedParts
+from lowrank.model.config import hf_scaling
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import LINEARS, to_hf
 from lowrank.model.rope_layout import reorder_rope_rows

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..atomic_io import write_json
 from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
-from ..model.config import ModelConfig, RopeScaling, ffn_hidden_dim, from_meta
+from ..model.config import ModelConfig, ffn_hidden_dim, from_meta, hf_scaling
 from ..model.param_names import to_hf
 
 Format = Literal["hf", "meta"]
@@ -66,19 +66,6 @@ def hf_config(config: ModelConfig, own: dict[str, Any], weights: str, dense: Seq
     if weights in QUANTIZED_NAMES:
         return {**values, "quantization_config": quantization_config(weights, dense)}
     return {**values, "torch_dtype": TORCH_NAMES[weights]}
-
-
-def hf_scaling(scaling: RopeScaling) -> dict[str, Any]:
-    """The rope_scaling of config.json that is read as this scaling."""
-    if scaling.kind == "linear":
-        return {"rope_type": "linear", "factor": scaling.factor}
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_max_seq_len,
-    }
 
 
 def quantization_config(weights: str, dense: Sequence[str] = ()) -> dict[str, Any]:

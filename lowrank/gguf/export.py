@@ -9,6 +9,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ..model.checkpoint import Checkpoint, QuantizedParts
 from ..model.rope_layout import reorder_rope_rows
 from ..progress import ProgressBar
 from .header import RECORD_KEY
+from .rope_factors import ROPE_FACTORS, llama3_factors
 from .tokenizer_files import NO_VOCABULARY
 from .tokenizer_writer import add_tokenizer
 from .writer import Spec, adapter_writer, model_writer, tensor_name, write_gguf
@@ -110,8 +112,12 @@ def export_base_gguf(
     }
     tensors = ProgressBar(_dense_tensors(checkpoint, dtype), "export", len(shapes), unit="tensor", disable=not progress)
     named = ((tensor_name(name, config.n_layers), value.numpy()) for name, value in tensors)
+    factors = {}
+    if config.rope_scaling and config.rope_scaling.kind == "llama3":
+        factors[ROPE_FACTORS] = llama3_factors(config.head_dim, config.rope_theta, config.rope_scaling).numpy()
+        specs = {ROPE_FACTORS: Spec(factors[ROPE_FACTORS].shape, factors[ROPE_FACTORS].dtype), **specs}
     with new_file(Path(out)) as aside:
-        write_gguf(aside, writer, specs, named)
+        write_gguf(aside, writer, specs, chain(factors.items(), named))
     return Path(out)
 
 

@@ -19,17 +19,17 @@ from torch import Tensor
 
 from ..extras import need
 from ..model.checkpoint import Checkpoint, Parameter
-from ..model.config import from_hf
+from ..model.config import RopeScaling, from_hf, hf_scaling
 from ..model.rope_layout import reorder_rope_rows
 from ..model.tokenizer import Tokenizer
 from .header import TYPES, Header, TensorInfo, read_header
 from .names import to_meta
+from .rope_factors import ROPE_FACTORS, llama3_factors
 from .tokenizer_files import tokenizer_files, tokenizer_of
 
 ARCHITECTURE = "llama"
 # Types that hold a number each; torch has them too.
 DENSE = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-ROPE_FACTORS = "rope_freqs.weight"
 
 # What is said of a Llama: its key in config.json, and the type of its value.
 _SHAPE = {
@@ -225,27 +225,11 @@ def _rope_scaling(header: Header, values: dict[str, Any], config: dict[str, Any]
     if ROPE_FACTORS not in header.tensors:
         return {}
     stored = read_tensor(header.path, header.tensors[ROPE_FACTORS]).float()
-    scaling = {
-        "rope_type": "llama3",
-        "factor": float(stored.max()),
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
+    scaling = RopeScaling("llama3", float(stored.max()))
     head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
-    expected = _llama3_factors(head_dim, config.get("rope_theta", 10_000.0), scaling)
+    expected = llama3_factors(head_dim, config.get("rope_theta", 10_000.0), scaling)
     if stored.shape != expected.shape or not torch.allclose(stored, expected, rtol=1e-4, atol=0):
         raise ValueError(
             f"{header.path}: {ROPE_FACTORS} must hold Llama 3's factors (low 1, high 4, of 8192 positions)"
         )
-    return {"rope_scaling": scaling}
-
-
-def _llama3_factors(head_dim: int, theta: float, scaling: dict[str, Any]) -> Tensor:
-    """The divisor of each frequency: 1 for short waves, `factor` for long ones, between them a smooth passage."""
-    frequencies = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * torch.pi)
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    smooth = ((turns - low) / (high - low)).clamp(0, 1)
-    factors: Tensor = 1 / ((1 - smooth) / scaling["factor"] + smooth)
-    return factors.float()
+    return {"rope_scaling": hf_scaling(scaling)}

@@ -50,8 +50,9 @@ def model_writer(name: str, config: ModelConfig, dtype: npt.DTypeLike) -> gguf.G
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
-    if config.rope_scaling:
-        raise ValueError(f"GGUF: RoPE scaled as {config.rope_scaling.kind!r} is not written")
+    if config.rope_scaling and config.rope_scaling.kind == "linear":  # Llama 3's is a tensor: `rope_factors`
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope_scaling.factor)
     writer.add_head_count(config.n_heads)
     writer.add_head_count_kv(config.n_kv_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps)

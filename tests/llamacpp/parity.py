@@ -32,6 +32,7 @@ from lowrank.gguf.export import export_adapter_gguf, export_base_gguf
 from lowrank.gguf.header import TensorInfo, read_header
 from lowrank.gguf.read import read_tensor
 from lowrank.gguf.tokenizer_files import PRE_TOKENIZERS
+from lowrank.model.config import RopeScaling
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import to_hf
 
@@ -75,6 +76,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tied": {"tie_embeddings": True},
     "head_dim above dim / heads": {"own_head_dim": 48},
     "head_dim below dim / heads": {"own_head_dim": 16},
+    "linear scaling": {"rope_scaling": RopeScaling("linear", 4.0)},
+    "Llama 3.1": {"rope_theta": 500_000.0, "rope_scaling": RopeScaling("llama3", 8.0)},
     "theta": {"rope_theta": 500_000.0, "norm_eps": 1e-6},
 }
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from lowrank.checkpoints.config_files import hf_scaling, meta_params
+from lowrank.checkpoints.config_files import meta_params
 from lowrank.checkpoints.load import load
-from lowrank.model.config import RopeScaling, from_hf, from_meta
+from lowrank.model.config import RopeScaling, from_hf, from_meta, hf_scaling
 from lowrank.model.llama import rope_frequencies
 
 LLAMA_3_1 = {

@@ -1,6 +1,7 @@
 """A GGUF file as a base: the folder that it was made from, to the bit, or what ggml's formats left of it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from lowrank.gguf.names import to_meta
 from lowrank.gguf.read import config_of, open_gguf, read_tensor
 from lowrank.gguf.writer import tensor_name
 from lowrank.layers.quant_linear import QuantLinear
-from lowrank.model.config import ModelConfig
+from lowrank.model.config import ModelConfig, RopeScaling, hf_scaling
 from lowrank.model.llama import Llama
 
 BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
@@ -71,6 +72,20 @@ def test_a_dense_file_of_a_hugging_face_folder_is_that_folder_to_the_bit(hf_fold
     one, two = codes(load(path, "nf4-dq")), codes(load(base, "nf4-dq"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     assert fingerprint_of(open_base(path)) == fingerprint_of(open_base(base))
+
+
+@pytest.mark.parametrize(
+    "scaling", [RopeScaling("linear", 4.0), RopeScaling("llama3", 8.0), RopeScaling("llama3", 32.0)]
+)
+def test_scaled_rope_goes_out_and_comes_back(scaling: RopeScaling, hf_folder: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(hf_folder / "base", base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"rope_theta": 5e5, "rope_scaling": hf_scaling(scaling)}))
+    path = export_base_gguf(base, tmp_path / "base.gguf", dtype="fp32")
+    assert open_base(path).config == open_base(base).config and open_base(path).config.rope_scaling == scaling
+    tokens = torch.randint(3, 60, (1, 40), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load(path, "fp32")(tokens), load(base, "fp32")(tokens))
 
 
 def test_config_and_rounded_constants_are_those_of_the_header(dense: Path) -> None:

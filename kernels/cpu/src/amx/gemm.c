@@ -43,28 +43,6 @@ int has_amx(void)
     return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
 
-/* Chunk `chunk` of a tile of rows of x [m, k] as B: [s], pair p of column i being x[i, 8 p + (s ^ 1)],
-   x[i, 8 p + 4 + (s ^ 1)] of the chunk. */
-static void pack_x(const uint16_t *x, int64_t m, int64_t k, int64_t tile, int64_t chunk, char *to)
-{
-    uint16_t pairs[32];
-    for (int i = 0; i < 32; i++)
-        pairs[i] = i / 8 * 8 + (i / 2 % 4 ^ 1) + i % 2 * 4;
-    const __m512i order = _mm512_loadu_si512(pairs), none = _mm512_setzero_si512();
-    for (int part = 0; part < 4; part++) {
-        const int64_t column = chunk * CHUNK + 32 * part;
-        __m512i rows[SIDE];
-        for (int i = 0; i < SIDE; i++) {
-            const int64_t row = tile * SIDE + i;
-            const int there = row < m && column < k;
-            rows[i] = _mm512_permutexvar_epi16(order, there ? _mm512_loadu_si512(x + row * k + column) : none);
-        }
-        transpose_words(rows);
-        for (int i = 0; i < SIDE; i++)
-            _mm512_store_si512(to + i % 4 * TILE + (4 * part + i / 4) * 64, rows[i]);
-    }
-}
-
 /* `count` tiles of rows of x from tile `first` on, by the whole team. */
 static void pack_block(const forward *f, int64_t first, int64_t count)
 {
@@ -72,7 +50,8 @@ static void pack_block(const forward *f, int64_t first, int64_t count)
     for (int64_t i = mine.first; i < mine.end; i++) {
         const int64_t tile = i / f->chunks, chunk = i % f->chunks, before = chunk / CHUNKS * CHUNKS;
         const int64_t place = before * count + tile * min_i64(CHUNKS, f->chunks - before) + chunk - before;
-        pack_x(f->x, f->m, f->w->columns, first + tile, chunk, f->packed + place * 4 * TILE);
+        const int64_t row = (first + tile) * SIDE, k = f->w->columns;
+        pack_x(f->x + row * k, f->m - row, k, chunk, (uint32_t *)(f->packed + place * 4 * TILE));
     }
 }
 

@@ -76,6 +76,27 @@ INLINE void transpose_words(__m512i v[16])
     }
 }
 
+/* Chunk `chunk` of sixteen rows of x, of which `rows` are there: pair 16 s + p of row i is x[i, 8 p + (s ^ 1)] and
+   x[i, 8 p + 4 + (s ^ 1)] of the chunk, so [s][p][i], four tiles of pairs. */
+static inline void pack_x(const uint16_t *x, int64_t rows, int64_t k, int64_t chunk, uint32_t *to)
+{
+    uint16_t pairs[32];
+    for (int i = 0; i < 32; i++)
+        pairs[i] = i / 8 * 8 + (i / 2 % 4 ^ 1) + i % 2 * 4;
+    const __m512i order = _mm512_loadu_si512(pairs), none = _mm512_setzero_si512();
+    for (int part = 0; part < 4; part++) {
+        const int64_t column = chunk * CHUNK + 32 * part;
+        __m512i v[16];
+        for (int i = 0; i < 16; i++) {
+            const int there = i < rows && column < k;
+            v[i] = _mm512_permutexvar_epi16(order, there ? _mm512_loadu_si512(x + i * k + column) : none);
+        }
+        transpose_words(v);
+        for (int i = 0; i < 16; i++)
+            _mm512_store_si512(to + (16 * (i % 4) + 4 * part + i / 4) * 16, v[i]);
+    }
+}
+
 /* The sums of 16 vectors, in their order. (An array of vectors stays in registers only where all loops over it are
    unrolled.) */
 INLINE __m512 sums_of_16(const __m512 v[16])
