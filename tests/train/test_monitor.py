@@ -1,4 +1,4 @@
-"""What a run shows of itself: files, bar, held-out loss and samples, trackers, and the page."""
+"""The outside of a run: files, bar, held-out loss and samples, trackers, and the page."""
 
 import json
 import sys

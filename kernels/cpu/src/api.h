@@ -199,7 +199,7 @@ API int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 
-/* Whether pieces below 32 MB that are freed stay with the process, whatever they come to; if not, they are given back.
+/* With 1, pieces below 32 MB that are freed stay with the process, whatever they come to; with 0 they are given back.
  */
 API void lowrank_keep_freed_memory(int keep);
 

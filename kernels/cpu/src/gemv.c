@@ -14,7 +14,7 @@ typedef struct {
     uint16_t *pairs;
 } input;
 
-/* What a part of an x of some dtype is multiplied by: W as it is met is in rows that are decoded one by one, or need no
+/* The way in which W meets an x of some dtype: in rows that are decoded one by one, or need no
    decoding; in whole blocks whose codes meet x in registers; or in whole blocks that meet x in bfloat16. */
 enum method { ROWS, BLOCKS, PAIRS };
 
@@ -29,7 +29,8 @@ static enum method method_of(const linear_part *part, enum dtype dtype)
 static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + ABSMAX_PADDING; }
 static int64_t maxima_bytes(const blockwise_4bit *w) { return round_up(sizeof(float) * 4 * spacing_of(w), 64); }
 
-/* What a thread works in: maxima of two pairs of rows, and copies of the codes of one; or a row of W in float32. */
+/* Bytes that a thread works in: maxima of two pairs of rows, and copies of the codes of one; or a row of W in float32.
+ */
 static int64_t scratch_bytes(const linear_part *part, enum dtype dtype)
 {
     const int64_t k = columns_of(part);

@@ -1,4 +1,4 @@
-/* What an instruction set brings: the same functions, compiled from vector.inc for each of them. */
+/* The functions of an instruction set: the same ones, compiled from vector.inc for each set. */
 
 #ifndef LOWRANK_ISA_H
 #define LOWRANK_ISA_H
@@ -133,10 +133,10 @@ extern const instruction_set neon_set;
 
 const instruction_set *chosen_set(void);
 
-/* Whether this processor has a matrix unit, and the kernel of the system lets us use it. */
+/* 1 if this processor has a matrix unit, and the kernel of the system lets us use it. */
 int has_amx(void);
 
-/* Whether this processor has dot products of bfloat16 pairs (AVX512-BF16) beside AVX-512; and whether they are what the
+/* 1 if this processor has dot products of bfloat16 pairs (AVX512-BF16) beside AVX-512; 1 if they are what the
    instruction set in use takes for bfloat16: then no matrix unit is. */
 int has_bf16(void);
 int uses_bf16(void);

@@ -21,7 +21,7 @@ typedef struct {
 
 static char *slot(const step *s, int place) { return s->memory + s->at[place]; }
 
-/* Of all linears of a block that have one input. */
+/* The largest scratch memory of linears that have one input, over a block. */
 static int64_t linears_scratch_bytes(const llama_block *b, const step *s, int threads)
 {
     static const int first[] = {WQ, WO, W1, W2, LINEARS};

@@ -11,14 +11,14 @@
 #define X_BLOCK 126 /* rows of x at most: half of a second level of 512 kB */
 #define W_BLOCK 64
 
-/* What all threads see: rows of x as they are packed, `block` of them in a panel of PANEL_COLUMNS, in the order of
-   `pack_x` and in plain order, each NULL where nobody asks for it; and u of all parts. */
+/* The memory that all threads see: rows of x as they are packed, `block` of them in a panel of PANEL_COLUMNS, in the
+   order of `pack_x` and in plain order, each NULL where nobody asks for it; and u of all parts. */
 typedef struct {
     int64_t block;
     float *packed, *plain, *u;
 } packed_x;
 
-/* What a thread has for itself. */
+/* The memory of one thread. */
 typedef struct {
     float *sums, *panel, *maxima;
     uint8_t *tails;

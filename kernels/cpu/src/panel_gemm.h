@@ -1,5 +1,5 @@
-/* What gemv.c, panel_gemm.c and panel_gemm_dx.c share: y = x W^T in float32, up to a few rows of x with W looked up in
-   registers, from PANELS_FROM on with W in panels, which for dX is the one way. */
+/* The ground of gemv.c, panel_gemm.c and panel_gemm_dx.c: y = x W^T in float32, up to a few rows of x with W looked up
+   in registers, from PANELS_FROM on with W in panels, which for dX is the one way. */
 
 #ifndef LOWRANK_PANEL_GEMM_H
 #define LOWRANK_PANEL_GEMM_H
@@ -18,12 +18,11 @@ static inline int64_t rows_of(const linear_part *part)
 static inline int64_t columns_of(const linear_part *part)
 { return part->w ? part->w->columns : part->w_int8 ? part->w_int8->columns : part->w_dense->columns; }
 
-/* Whether rows of W are whole blocks of 4 bits, whose weights are decoded in the order of `pack_x`. */
+/* 1 if rows of W are whole blocks of 4 bits, whose weights are decoded in the order of `pack_x`. */
 static inline int is_in_blocks(const linear_part *part)
 { return part->w && part->w->columns % part->w->blocksize == 0; }
 
-/* Whether so many rows of x meet W in panels: what takes bfloat16 by dot products has panels of its own (bf16/gemm.c).
- */
+/* 1 if so many rows of x meet W in panels: what takes bfloat16 by dot products has panels of its own (bf16/gemm.c). */
 static inline int takes_panels(int64_t m, enum dtype dtype)
 { return m >= PANELS_FROM && !(dtype == BFLOAT16 && uses_bf16()); }
 

@@ -22,7 +22,7 @@ typedef struct {
     float *maxima;            /* [stripe][row of W][maxima_of_stripe]: those of a stripe would be a line each */
 } backward;
 
-/* What a thread has for itself. */
+/* The memory of one thread. */
 typedef struct {
     float *sums, *panel, *row;
     uint8_t *tails;

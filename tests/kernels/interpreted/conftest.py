@@ -46,7 +46,7 @@ def multiplies_bfloat16_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def divides_by_zero_without_a_word() -> Iterator[None]:
-    """What numpy warns of is a lane that a mask takes out, or an infinity that is looked for."""
+    """A lane that numpy warns of is a lane that a mask takes out, or an infinity that is looked for."""
     with np.errstate(all="ignore"):
         yield
 

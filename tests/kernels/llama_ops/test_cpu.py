@@ -252,7 +252,7 @@ def test_a_target_that_is_no_token_is_refused() -> None:
 
 
 def kept_bytes(function, *inputs: Tensor) -> int:
-    """Of the tensors that autograd keeps, each memory once, the inputs' own left out."""
+    """The bytes of the tensors that autograd keeps, each memory once, the inputs' own left out."""
     held = {}
 
     def pack(tensor: Tensor) -> Tensor:

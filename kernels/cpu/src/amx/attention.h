@@ -69,7 +69,7 @@ static inline void pack_paired(const uint16_t *rows, int64_t stride, int64_t len
         pack_pairs(rows + first * stride, stride, length - first, h, to, next);
 }
 
-/* Of the keys [key, key + 16), those that a query sees. */
+/* Those of the keys [key, key + 16) that a query sees. */
 INLINE __mmask16 seen(int64_t query, int64_t key) { return lanes_below(query + 1 - key); }
 
 /* Four tiles of C, [tile of rows][tile of columns], to `count` rows of 32 numbers, each row times its factor. */

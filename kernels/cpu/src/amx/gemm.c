@@ -25,7 +25,7 @@ typedef struct {
     float *sums;    /* [group, or thread][tile of W][tile of x] */
 } forward;
 
-/* What a thread has for itself. */
+/* The memory of one thread. */
 typedef struct {
     char *panel;
     float *maxima; /* [row of 32][half of a near chunk] */

@@ -46,7 +46,7 @@ typedef struct {
     uint16_t nibble[32], second[32];
 } constants;
 
-/* What a thread has for itself. */
+/* The memory of one thread. */
 typedef struct {
     uint16_t *panels; /* two */
     float *maxima;    /* two times [row of W][half of a chunk] */
