@@ -35,11 +35,16 @@ def write_truth(folder: Path) -> None:
     (folder / "texts.json").write_text(json.dumps(texts))
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "config.json").write_text(json.dumps({"model_type": "llama"}))
     shutil.copy(os.environ["LOWRANK_LLAMA2_TOKENIZER"], folder / "llama2/tokenizer.model")
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "llama2/tokenizer.model"))
     ids: dict[str, list[list[int]]] = {"llama2": [pieces.encode(text) for text in texts]}
-    for name in ("smollm2", "llama3-json"):
-        write_byte_level(folder / name, llama3=name == "llama3-json")
+    for name, kind in (("smollm2", "GPT2Tokenizer"), ("llama3-json", "PreTrainedTokenizerFast")):
+        file = write_byte_level(folder / name, llama3=name == "llama3-json", tokenizer_class=kind) / "tokenizer.json"
+        content = json.loads(file.read_text())
+        # As versions before 0.20 of the library wrote merges, and all read them.
+        content["model"]["merges"] = [" ".join(merge) for merge in content["model"]["merges"]]
+        file.write_text(json.dumps(content))
         library = tokenizers.Tokenizer.from_file(str(folder / name / "tokenizer.json"))
         library.encode_special_tokens = True
         ids[name] = [library.encode(text, add_special_tokens=False).ids for text in texts]
