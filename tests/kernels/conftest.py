@@ -1,4 +1,4 @@
-"""Shared by the tests of kernels: the instruction sets of this processor, levels that are integers, memory that is NaN."""
+"""Shared by tests of kernels: the instruction sets of this processor, integer levels, memory that is NaN."""
 
 import os
 from collections.abc import Callable, Iterator

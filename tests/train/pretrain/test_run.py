@@ -1,4 +1,4 @@
-"""The making of the embedded base: a batch is a function of its step, a stopped run goes on, the loss is its formula."""
+"""The embedded base: a batch is a function of its step, a stopped run goes on, the loss is its formula."""
 
 import json
 import tomllib
