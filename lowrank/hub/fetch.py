@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..adapters.folder import CONFIG_FILE, MLX_FILE, PICKLED_FILE, WEIGHTS_FILE
 from ..atomic_io import sha256_of, write_json
 from ..checkpoints.sidecar_files import RECORD_FILE, licence_files, sidecar_files
 from ..model.config import read_config, read_json
@@ -30,7 +29,9 @@ _SHARDS = {  # a model in one file -> what its shards are called, where there ar
     "model.safetensors": re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors\.index\.json"),
     "pytorch_model.bin": re.compile(r"pytorch_model-\d+-of-\d+\.bin|pytorch_model\.bin\.index\.json"),
 }
-_ADAPTER_WEIGHTS = (WEIGHTS_FILE, PICKLED_FILE, MLX_FILE)  # the first of them that is there, as `find_files` reads them
+ADAPTER_CONFIG = "adapter_config.json"
+# The first of them that is there, as `adapters.folder.find_files` reads them: PEFT's, its older versions' and MLX's.
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ def needed(names: Iterable[str], where: str) -> set[str]:
         wanted = weights | {"config.json"} | beside_weights
     elif "params.json" in present and (meta or weights):
         wanted = (meta or weights) | {"params.json", CHECKLIST, "tokenizer_checklist.chk"} | beside_weights
-    elif CONFIG_FILE in present and (hat := [name for name in _ADAPTER_WEIGHTS if name in present]):
-        wanted = {CONFIG_FILE, hat[0], RECORD_FILE, *licence_files(present)}
+    elif ADAPTER_CONFIG in present and (adapter := [name for name in ADAPTER_WEIGHTS if name in present]):
+        wanted = {ADAPTER_CONFIG, adapter[0], RECORD_FILE, *licence_files(present)}
     else:
         others = sorted(name for name in present if name.endswith((".bin", ".gguf", ".h5", ".pth", ".safetensors")))
         raise ValueError(

@@ -20,12 +20,12 @@ from child_process import environment, run_python
 from huggingface_hub import close_session, constants, file_download
 from safetensors.torch import load_file
 
-from lowrank.adapters import adapter_parameters
+from lowrank.adapters import adapter_parameters, folder
 from lowrank.adapters.files import load_adapter
 from lowrank.checkpoints.load import load
 from lowrank.cli import main
 from lowrank.hub.client import Repository
-from lowrank.hub.fetch import MANIFEST, Manifest, fetch, needed, verify
+from lowrank.hub.fetch import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Manifest, fetch, needed, verify
 
 COMMIT = "01c7f73d771dfac7d292323805ebc428287df4f9"
 LARGE = 50_000  # bytes from which our hub keeps a file in Git LFS
@@ -211,6 +211,13 @@ def test_a_prequantized_model_is_loaded_as_it_was_stored(hub: Hub, golden: Path,
     hub.files["some/llama-bnb-4bit"] = {path.name: path.read_bytes() for path in stored.iterdir()}
     fetch(Repository("some/llama-bnb-4bit", "model"), tmp_path / "llama")
     assert load(tmp_path / "llama").source["weights"] == "nf4-dq"
+
+
+def test_a_hat_is_fetched_in_the_files_that_are_read_of_it() -> None:
+    assert (folder.CONFIG_FILE, (folder.WEIGHTS_FILE, folder.PICKLED_FILE, folder.MLX_FILE)) == (
+        ADAPTER_CONFIG,
+        ADAPTER_WEIGHTS,
+    )
 
 
 def test_a_hat_that_is_on_the_hub_as_a_pickle_alone_is_worn(hub: Hub, golden: Path, tmp_path: Path) -> None:
