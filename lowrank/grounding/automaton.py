@@ -22,6 +22,7 @@ from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
 from .names import Names, Phrases
 from .number_forms import NumberForms
 from .states import NONE, Context, Figure, FormNode, Lead, Ordinal, Reading, State, Text
+from .vocabulary import Writable
 from .words import (
     CURRENCIES,
     QUANTITIES,
@@ -57,7 +58,7 @@ class Rules:
     writable  characters that can be written: a form or text with another one is never begun
     """
 
-    def __init__(self, facts: Facts, phrases: Phrases | None = None, writable: "Writable | None" = None) -> None:
+    def __init__(self, facts: Facts, phrases: Phrases | None = None, writable: Writable | None = None) -> None:
         self.facts = facts
         self.record = Record(facts)
         self.numbers = NumberForms(self.record)
@@ -340,17 +341,6 @@ class Rules:
                 ]
             )
         return self.forms[context.keys, context.falling]
-
-
-class Writable:
-    """The characters that a tokenizer can write; of none in particular, all."""
-
-    def __init__(self, letters: frozenset[str] | None = None) -> None:
-        self.letters = letters
-
-    def has(self, text: str) -> bool:
-        """True if a text can be written."""
-        return self.letters is None or self.letters.issuperset(text)
 
 
 _SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}

@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .automaton import Writable
 from .words import is_marked, is_word
 
 Ids = NDArray[np.int64]
@@ -18,6 +17,17 @@ Mask = NDArray[np.bool_]
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 NOTHING = np.zeros(0, dtype=np.int64)
+
+
+class Writable:
+    """The characters that a tokenizer can write; of none in particular, all."""
+
+    def __init__(self, letters: frozenset[str] | None = None) -> None:
+        self.letters = letters
+
+    def has(self, text: str) -> bool:
+        """True if a text can be written."""
+        return self.letters is None or self.letters.issuperset(text)
 
 
 class Tokens(Protocol):
