@@ -56,7 +56,7 @@ def new_adapter(model: Llama, config: TrainConfig) -> BatchCounter:
         start_adapter(model, table.name, table.start, _originals(model, config))
     use_adapter(model, as_active(table.name, table.start))
     for number, layer in enumerate(lora_layers(model).values()):
-        layer.noise = DropoutSeed(counter, number)
+        layer.dropout_stream = DropoutSeed(counter, number)
     return counter
 
 

@@ -30,5 +30,5 @@ class PreparedModel:
         self._model.gradient_checkpointing = False
         use_ops(self._model, self._before)
         for layer in lora_layers(self._model).values():
-            layer.noise = None
+            layer.dropout_stream = None
         library.keep_freed_memory(False)

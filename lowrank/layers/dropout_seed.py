@@ -1,4 +1,4 @@
-"""Which noise a dropout draws: a function of (seed, batch, layer) and of nothing else.
+"""The stream of random numbers of a dropout: a function of (seed, batch, layer) and of nothing else.
 
 A run that goes on from a checkpoint draws what it would have drawn, a block that is computed again draws what it drew
 before, and nothing that draws from torch's own generator in between changes either.
@@ -17,7 +17,7 @@ class BatchCounter:
 
 @dataclass(frozen=True)
 class DropoutSeed:
-    """The noise of one layer."""
+    """The stream of one layer."""
 
     counter: BatchCounter
     layer: int

@@ -80,8 +80,8 @@ class LoRALinear(SelectingModule):
         self.lora_magnitude_vector = nn.ParameterDict()  # m [N] of those that are DoRA
         self._norms = RowNorms()
         self.configs: dict[str, AdapterConfig] = {}
-        self.noise: DropoutSeed | None = None  # of the dropout; None: torch's own generator
-        self.noises: dict[str, DropoutSeed] = {}  # of each adapter's own, in spans
+        self.dropout_stream: DropoutSeed | None = None  # of the dropout; None: torch's own generator
+        self.dropout_streams: dict[str, DropoutSeed] = {}  # of each adapter's own, in spans
         self.requantized: Requantized | None = None  # in the place of W and an adapter, in training for a merge
         self.spans: tuple[AdapterSpan, ...] = ()  # which rows wear what, in the place of `active`
 
@@ -164,7 +164,7 @@ class LoRALinear(SelectingModule):
         if name not in self.configs:
             return part
         config = self.configs[name]
-        drop = (config.dropout, self.noises[name].seed) if config.dropout and self.training else None
+        drop = (config.dropout, self.dropout_streams[name].seed) if config.dropout and self.training else None
         return LinearWithAdapter(part.weight, self.lora_A[name], self.lora_B[name], config.scaling, drop)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -192,8 +192,8 @@ class LoRALinear(SelectingModule):
     fused_projections = staticmethod(fused_projections)  # of `model.llama.fused_projections`
 
     def dropout_seed(self) -> int:
-        """The seed of this call's mask: of `noise`, or drawn from torch's own generator."""
-        return int(torch.randint(2**62, ())) if self.noise is None else self.noise.seed
+        """The seed of this call's mask: of `dropout_stream`, or drawn from torch's own generator."""
+        return int(torch.randint(2**62, ())) if self.dropout_stream is None else self.dropout_stream.seed
 
     def combined(
         self, selection: AdapterSelection, x: Tensor
@@ -257,7 +257,7 @@ class LoRALinear(SelectingModule):
             return None
         if any(len(share) > 1 for share in shares):
             raise ValueError("in training, the hats that one row mixes must have one dropout")
-        seed = None if torch.compiler.is_compiling() and self.noise is None else self.dropout_seed()
+        seed = None if torch.compiler.is_compiling() and self.dropout_stream is None else self.dropout_seed()
         each = [max(share, default=0.0) for share in shares]
         return (each[0] if index is None else torch.tensor(each, device=index.device)[index]), seed
 

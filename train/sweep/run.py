@@ -123,8 +123,8 @@ def train_together(
             run = Trainer(model, data.examples, point.config, resume=goes_on, notes=notes, held_out=held_out)
             run.begin()
             for number, path in enumerate(layer_configs(model, point.config.adapter.name)):
-                noise = DropoutSeed(run.counter, number)
-                lora_layers(model)[path].noises[point.config.adapter.name] = noise
+                stream = DropoutSeed(run.counter, number)
+                lora_layers(model)[path].dropout_streams[point.config.adapter.name] = stream
             watch = stack.enter_context(Watch(point.out, point.config, run.steps, model.config, run.log, False, None))
             adapters.append(SweptAdapter(point, run, watch, run.schedule.from_step(run.cursor.step)))
         if adapter_rows(model):
@@ -217,7 +217,7 @@ def _pass_alone(model: Llama, adapter: SweptAdapter) -> None:
     run.activate()
     run.begin_batch(adapter.number)
     for layer in lora_layers(model).values():
-        layer.noise = layer.noises.get(name)
+        layer.dropout_stream = layer.dropout_streams.get(name)
     units = sum(row.supervised for batch in adapter.batches for row in batch)
     ops = model.norm.ops
     with ops.hooks() if isinstance(ops, SelectiveOps) else nullcontext():

@@ -86,9 +86,9 @@ def test_with_dropout_the_base_sees_x_and_the_rest_what_is_left_of_it(layer: LoR
     from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 
     layer.configs["hat"] = AdapterConfig(rank=3, alpha=6.0, targets=(), dropout=0.5, dora=True)
-    layer.noise = DropoutSeed(BatchCounter(1), 0)
+    layer.dropout_stream = DropoutSeed(BatchCounter(1), 0)
     x = normal(6, 5)
-    dropped = apply_dropout(x, 0.5, layer.noise.seed)
+    dropped = apply_dropout(x, 0.5, layer.dropout_stream.seed)
     expected = x @ layer.base.weight.T + dropped @ layer.delta("hat").T
     torch.testing.assert_close(layer.train()(x), expected)
     assert not torch.equal(dropped, x)

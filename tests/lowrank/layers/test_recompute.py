@@ -21,7 +21,7 @@ def trained(make_llama, tokens: Tensor, ops, hooks, dropout: float) -> tuple[flo
     add_adapter(model, "hat", rank=2, dropout=dropout)
     use_adapter(model, "hat")
     for number, layer in enumerate(lora_layers(model).values()):
-        layer.noise = DropoutSeed(BatchCounter(0), number)
+        layer.dropout_stream = DropoutSeed(BatchCounter(0), number)
         torch.nn.init.normal_(layer.lora_B["hat"], generator=torch.Generator().manual_seed(number))
     use_ops(model, ops)
     model.train()
