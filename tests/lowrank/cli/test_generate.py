@@ -135,8 +135,8 @@ def test_a_stop_string_ends_the_text(generate) -> None:
 
 
 def test_a_text_that_fills_the_context_says_so(generate, monkeypatch) -> None:
-    def short(*arguments):
-        model = load(*arguments)
+    def short(*arguments, **options):
+        model = load(*arguments, **options)
         model.config = replace(model.config, max_seq_len=40)
         return model
 

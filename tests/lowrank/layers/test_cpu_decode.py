@@ -247,10 +247,10 @@ def test_a_whole_text_compares_the_attributes_once_and_sees_another_hat(
     model: Llama, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[None] = []
-    attributes = cpu_decode._ModelSnapshot._attributes_stand
+    attributes = cpu_decode._ModelSnapshot._attributes_match
     monkeypatch.setattr(
         cpu_decode._ModelSnapshot,
-        "_attributes_stand",
+        "_attributes_match",
         lambda snapshot: (compared.append(None), attributes(snapshot))[1],
     )
 
