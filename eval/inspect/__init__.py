@@ -1,6 +1,7 @@
 """X-rays: of adapters, number formats, folders of weights, single outputs.
 
 adapter, delta, intruders   what an adapter adds
+mitigation, forgetting      an adapter with fewer intruders, and what that gives back
 base, outliers              a folder of weights, and where its largest weights are
 quant, levels               what a number format costs, and why its levels are where they are
 linear, block               one block, one output

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lowrank.adapters.algebra.factored import Factored, factor
 from lowrank.adapters.files import Pair, StoredAdapter, read_adapter
 from lowrank.checkpoints import fingerprint
 from lowrank.checkpoints.chunked_quantize import quantize_chunks
@@ -23,7 +24,7 @@ from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES
 from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts
 from lowrank.progress import ProgressBar
 
-from .delta import Angles, Factored, Spectrum, angles, factor, spectrum
+from .delta import Angles, Spectrum, angles, spectrum
 from .intruders import Intruders, find_intruders
 
 CPU = torch.device("cpu")
@@ -81,6 +82,12 @@ class IntruderSearch:
     threshold: float = 0.5
     exact: bool = False
 
+    def check(self) -> None:
+        """Raises ValueError for numbers out of range."""
+        if not (self.count >= 1 and 0 < self.threshold < 1):
+            got = f"{self.count} and {self.threshold}"
+            raise ValueError(f"intruders: look at 1 or more, with a threshold between 0 and 1, got {got}")
+
 
 def inspect_adapter(
     folder: str | Path,
@@ -99,9 +106,8 @@ def inspect_adapter(
     Raises ValueError for a hat of another base (unless `force`), hats of different shapes, intruders without a base,
     and a format asked for beside a base that is stored quantized already.
     """
-    if intruders is not None and not (intruders.count >= 1 and 0 < intruders.threshold < 1):
-        got = f"{intruders.count} and {intruders.threshold}"
-        raise ValueError(f"intruders: look at 1 or more, with a threshold between 0 and 1, got {got}")
+    if intruders is not None:
+        intruders.check()
     if base is None and (intruders or weights):
         raise ValueError("intruder dimensions and the error of a format need the base: name it behind the adapter")
     checkpoint = None if base is None else open_base(base)
@@ -109,7 +115,7 @@ def inspect_adapter(
     adapter, second = _adapters(folder, other, checkpoint, force)
     linears = []
     for path, pair, parameter in _pairs(adapter, checkpoint, progress):
-        w = None if parameter is None else _dense(parameter, str(base))
+        w = None if parameter is None else dense_weight(parameter, str(base))
         delta, config = factor(pair, w), pair.config
         shape = (len(pair.lora_B), pair.lora_A.shape[1])
         found = AdapterLinear(path, shape, config.rank, config.alpha, config.scaling, spectrum(delta))
@@ -187,7 +193,7 @@ def _pairs(
             bar.update(parameter.nbytes)
 
 
-def _dense(parameter: Parameter, base: str) -> Tensor:
+def dense_weight(parameter: Parameter, base: str) -> Tensor:
     """W [N, K], float32."""
     value = parameter.read()
     if isinstance(value, QuantizedParts):

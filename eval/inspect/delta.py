@@ -1,6 +1,6 @@
-"""The update delta W of a hat for one linear, from its two small matrices alone: no d x d matrix is ever formed.
+"""Measures of the update delta W of a hat for one linear, and the angles between two of them.
 
-N out_features, K in_features, r rank, m = min(r, N, K).
+N out_features, K in_features, r rank.
 """
 
 import math
@@ -9,51 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lowrank.adapters.files import Pair
-
-
-@dataclass(frozen=True)
-class Factored:
-    """delta W = left diag(sigma) right^T;  left [N, m], sigma [m] descending, right [K, m], float64"""
-
-    left: Tensor
-    sigma: Tensor
-    right: Tensor
-
-    @property
-    def rank(self) -> int:
-        """Number of singular values above the rounding error of float32 matrices."""
-        if not len(self.sigma) or self.sigma[0] == 0:
-            return 0
-        floor = self.sigma[0] * max(len(self.left), len(self.right)) * torch.finfo(torch.float32).eps
-        return int((self.sigma > floor).sum())
-
-    def dense(self) -> Tensor:
-        """delta W [N, K], for what needs all of it."""
-        return (self.left * self.sigma) @ self.right.T
-
-
-def factor(pair: Pair, weight: Tensor | None = None) -> Factored:
-    """delta W of a pair as its singular values and vectors; of a DoRA, whose W' - W has any rank, from all of W [N, K]
-
-    Raises ValueError for a DoRA without W.
-    """
-    if pair.magnitude is None:
-        return _factor_low_rank(pair)
-    left, sigma, right = torch.linalg.svd(pair.delta(weight).double(), full_matrices=False)
-    return Factored(left, sigma, right.T)
-
-
-def _factor_low_rank(pair: Pair) -> Factored:
-    """The SVD of scaling * lora_B lora_A:  B = Q_B R_B, A^T = Q_A R_A, the SVD U S V^T of scaling * R_B R_A^T [r, r],
-    and with it left = Q_B U, right = Q_A V
-
-    The work is (N + K) r^2, in float64.
-    """
-    q_b, r_b = torch.linalg.qr(pair.lora_B.double())
-    q_a, r_a = torch.linalg.qr(pair.lora_A.double().T)
-    u, sigma, vh = torch.linalg.svd(pair.config.scaling * r_b @ r_a.T, full_matrices=False)
-    return Factored(q_b @ u, sigma, q_a @ vh.T)
+from lowrank.adapters.algebra.factored import Factored
 
 
 @dataclass(frozen=True)

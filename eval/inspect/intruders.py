@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .delta import Factored
+from lowrank.adapters.algebra.factored import Factored
 
 Apply = Callable[[Tensor], Tensor]
 
@@ -62,26 +62,46 @@ class Intruders:
         return sum(cosine < self.threshold <= bound for cosine, bound in pairs)
 
 
+@dataclass(frozen=True)
+class Directions:
+    """The leading singular vectors of W + delta W that were looked at: left [N, k], right [K, k], float64."""
+
+    intruders: Intruders
+    left: Tensor
+    right: Tensor
+
+
 def find_intruders(w: Tensor, delta: Factored, count: int, threshold: float, exact: bool = False) -> Intruders:
     """The `count` leading singular vectors of W + delta W against those of W
 
     w      float32 [N, K]
     exact  takes both SVDs instead
     """
-    count = min(count, *w.shape)
+    return find_directions(w, delta, count, threshold, exact).intruders
+
+
+def find_directions(w: Tensor, delta: Factored, count: int, threshold: float, exact: bool = False) -> Directions:
+    """The same, with the vectors."""
     if w.shape[0] > w.shape[1]:
-        w, delta = w.T, Factored(delta.right, delta.sigma, delta.left)
+        found = find_directions(w.T, Factored(delta.right, delta.sigma, delta.left), count, threshold, exact)
+        return Directions(found.intruders, found.right, found.left)
+    count = min(count, *w.shape)
     if exact:
         x = torch.linalg.svd(w, full_matrices=False)[0]
-        y, sigma, _ = torch.linalg.svd(w + delta.dense().to(w), full_matrices=False)
+        y, sigma, vh = torch.linalg.svd(w + delta.dense().to(w), full_matrices=False)
         cosines = (x.T @ y[:, :count]).abs().amax(dim=0).clamp(max=1.0).double()
-        return _intruders(threshold, True, sigma[:count], cosines, cosines)
+        intruders = _intruders(threshold, True, sigma[:count], cosines, cosines)
+        return Directions(intruders, y[:, :count].double(), vh[:count].T.double())
     left, right = (delta.left * delta.sigma).to(w), delta.right.to(w)
-    y, sigma, off = leading_left(
-        lambda v: w @ v + left @ (right.T @ v), lambda u: w.T @ u + right @ (left.T @ u), w.shape[0], count
-    )
+
+    def apply_t(u: Tensor) -> Tensor:
+        return w.T @ u + right @ (left.T @ u)
+
+    y, sigma, off = leading_left(lambda v: w @ v + left @ (right.T @ v), apply_t, w.shape[0], count)
     cosines, at_most = cosine_bounds(lambda u: w @ (w.T @ u), y)
-    return _intruders(threshold, False, sigma, cosines, (at_most + off).clamp(max=1.0))
+    intruders = _intruders(threshold, False, sigma, cosines, (at_most + off).clamp(max=1.0))
+    images = apply_t(y).double()
+    return Directions(intruders, y.double(), images / images.norm(dim=0).clamp(min=torch.finfo(torch.float32).tiny))
 
 
 def _intruders(threshold: float, exact: bool, sigma: Tensor, cosines: Tensor, at_most: Tensor) -> Intruders:

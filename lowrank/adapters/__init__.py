@@ -11,7 +11,9 @@ starts       numbers of a new hat that follow from its base
 started_files  PEFT's PiSSA and OLoRA as ordinary hats
 options      names of targets, ranges of numbers
 export       PEFT's files and nothing else
-merge        a hat added to the weights of its base
+merge        a hat added to the weights of its base, as a folder
+survival     the part of it that the rounding leaves
+algebra      hats made of hats, or of two checkpoints; merged in memory
 accounting   parameters and bytes
 
 N out_features, K in_features, r rank.
@@ -110,7 +112,7 @@ def use_adapter(model: Llama, use: AdapterSpec) -> None:
          the batch
     Nothing is loaded, copied or computed.  Raises ValueError for an unknown name.
     """
-    choice = _resolve(model, use)
+    choice = resolve(model, use)
     for layer in selecting_modules(model):
         layer.active = choice
 
@@ -123,12 +125,13 @@ def using_adapter(model: Llama, use: AdapterSpec) -> Iterator[None]:
     backward pass is; a text that `generate` began in the block is finished with it.
     Raises ValueError for an unknown name.
     """
-    choice = _resolve(model, use)
+    choice = resolve(model, use)
     with adapter_context(dict.fromkeys(selecting_modules(model), choice)):
         yield
 
 
-def _resolve(model: Llama, use: AdapterSpec) -> AdapterSelection:
+def resolve(model: Llama, use: AdapterSpec) -> AdapterSelection:
+    """The selection that `use_adapter` makes of its argument.  Raises ValueError as it does."""
     names = adapter_names(model)
     if use is None or isinstance(use, str | Mapping):
         mix = _mix(use, names)

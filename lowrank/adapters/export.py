@@ -32,6 +32,19 @@ def export_peft(
     if dtype not in DENSE_DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DENSE_DTYPES)}, got {dtype!r}")
     stored = read_adapter(adapter) if base is None else without_start(adapter, base)
+    with new_folder(Path(out)) as aside:
+        write_stored(stored, aside, implied_layers(stored), dtype=dtype, base_name=base_name)
+    return Path(out)
+
+
+def write_stored(
+    stored: StoredAdapter, folder: Path, layers: int, *, dtype: str = "fp32", base_name: str | None = None
+) -> None:
+    """PEFT's two files of an adapter that is in memory as files have it, which are read back and compared.
+
+    layers  of a base that it fits: see `implied_layers`
+    Raises ValueError for a matrix that `dtype` cannot hold.
+    """
     tensors = {}
     for path, (_, lora_A, lora_B, magnitude) in stored.pairs.items():
         for matrix, value in (("lora_A", lora_A), ("lora_B", lora_B), ("lora_magnitude_vector", magnitude)):
@@ -41,14 +54,12 @@ def export_peft(
         tensors[rows_key(path, ROWS if which is None else TOKEN_ROWS)] = rows.to(DENSE_DTYPES[dtype])
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{adapter}: {key} must be finite in {dtype}, is not")
-    layers, rows_of = _implied_layers(stored), {path: saved.which for path, saved in stored.saved.items()}
-    with new_folder(Path(out)) as aside:
-        write_peft_files(aside, tensors, to_peft_config(stored.configs, layers, base_name, rows_of))
-    return Path(out)
+            raise ValueError(f"{stored.folder}: {key} must be finite in {dtype}, is not")
+    rows_of = {path: saved.which for path, saved in stored.saved.items()}
+    write_peft_files(folder, tensors, to_peft_config(stored.configs, layers, base_name, rows_of))
 
 
-def _implied_layers(stored: StoredAdapter) -> int:
+def implied_layers(stored: StoredAdapter) -> int:
     """The layers of a base that the adapter fits: those that it covers, and one more if its config stops at them.
 
     That one more keeps an adapter of the first layers from being written as one of all layers.

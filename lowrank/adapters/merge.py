@@ -32,22 +32,11 @@ from ..model.rope_layout import reorder_rope_rows
 from ..model.tensor_file import Layout, tensor_bytes
 from ..progress import ProgressBar
 from .stored import SavedRows, StoredAdapter, read_adapter
+from .survival import Survival, products, survival_from
 
 DEQUANTIZED = "dequantized"
 T = TypeVar("T")
 INTO = (*DENSE_DTYPES, DEQUANTIZED, *QUANTIZED_NAMES)
-
-
-@dataclass(frozen=True)
-class Survival:
-    """The part of delta W = scaling * (A B)^T that one linear keeps: kept = F(W + delta W) - F(W)
-
-    cosine of kept and delta W, ratio |kept| / |delta W|; both 1 if nothing is lost, 0 if all of it is.
-    """
-
-    path: str
-    cosine: float
-    ratio: float
 
 
 @dataclass(frozen=True)
@@ -225,7 +214,7 @@ class _Merger:
 
     def overall(self) -> Survival:
         """Over all linears that the adapter covers, as one long vector."""
-        return _survival("all", *self._sums.tolist())
+        return survival_from("all", *self._sums.tolist())
 
     def _linear(self, name: str, value: Stored) -> Mapping[str, Tensor]:
         config, path = self.checkpoint.config, name.removesuffix(".weight")
@@ -239,9 +228,9 @@ class _Merger:
         bare = _values(_stored(weight, form, where), where)
         stored = _stored(weight.add_(delta), form, where)
         del weight
-        sums = _products(_values(stored, where).sub_(bare), delta)
+        sums = products(_values(stored, where).sub_(bare), delta)
         self._sums += sums
-        self.survival.append(_survival(path, *sums.tolist()))
+        self.survival.append(survival_from(path, *sums.tolist()))
         return stored
 
     def _in_output_layout(self, name: str, rows: Tensor) -> Tensor:
@@ -315,22 +304,6 @@ def _narrowed(value: Tensor, dtype: str, where: str) -> Tensor:
     if not torch.isfinite(narrow).all():
         raise ValueError(f"{where}: must be finite in {dtype}, holds up to {value.abs().max().item():.3g}")
     return narrow
-
-
-def _products(kept: Tensor, delta: Tensor) -> Tensor:
-    """sums of kept * delta, kept^2 and delta^2, in float64, a few rows at a time; [3]"""
-    sums = torch.zeros(3, dtype=torch.float64)
-    for k, d in zip(kept.split(256), delta.split(256), strict=True):
-        k, d = k.double().flatten(), d.double().flatten()
-        sums += torch.stack([k @ d, k @ k, d @ d])
-    return sums
-
-
-def _survival(path: str, product: float, kept: float, delta: float) -> Survival:
-    """From sums of kept * delta, kept^2 and delta^2."""
-    if kept == 0 or delta == 0:
-        return Survival(path, 0.0, 0.0)
-    return Survival(path, product / (kept * delta) ** 0.5, (kept / delta) ** 0.5)
 
 
 def _format(checkpoint: Checkpoint) -> str | None:

@@ -16,6 +16,7 @@ from typing import NoReturn
 from .. import __version__
 from ..workflows.systems import refusal
 from . import (
+    adapter,
     bench,
     data,
     doctor,
@@ -38,7 +39,7 @@ from .flags import in_flags
 
 VERBS = (
     *(quickstart, reproduce, fetch, quantize, data, train, sweep, eval, generate, serve, inspect, parity, merge),
-    *(export, bench, doctor),
+    *(adapter, export, bench, doctor),
 )
 
 

@@ -12,7 +12,8 @@ from ..text_table import table
 from .arguments import add_force, add_overwrite, add_verb, refuse_existing
 
 if TYPE_CHECKING:
-    from ..adapters.merge import Merged, Survival
+    from ..adapters.merge import Merged
+    from ..adapters.survival import Survival
     from ..eval.parity.merge_drift import Drift
 
 INTO_HELP = (

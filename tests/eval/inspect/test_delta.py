@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from lowrank.adapters.algebra.factored import factor
 from lowrank.adapters.files import Pair
-from lowrank.eval.inspect.delta import angles, factor, spectrum
+from lowrank.eval.inspect.delta import angles, spectrum
 from lowrank.layers.lora import AdapterConfig
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from lowrank.adapters.algebra.factored import factor
 from lowrank.adapters.files import Pair
-from lowrank.eval.inspect.delta import factor
 from lowrank.eval.inspect.intruders import cosine_bounds, find_intruders, leading_left
 from lowrank.layers.lora import AdapterConfig
 

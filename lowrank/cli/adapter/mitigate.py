@@ -1,0 +1,111 @@
+"""lowrank adapter mitigate"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..arguments import add_force, add_overwrite, add_verb, refuse_existing
+from .told import print_worked
+
+if TYPE_CHECKING:
+    from ...eval.inspect.forgetting import Forgetting
+
+
+def add(work: Any) -> None:
+    """The arguments of `lowrank adapter mitigate`."""
+    parser = add_verb(
+        work,
+        "mitigate",
+        "a hat with its intruder dimensions scaled down; what was forgotten, and what comes back",
+        "lowrank adapter mitigate runs/quickstart/hat embedded milder --keep 0.75",
+    )
+    parser.add_argument("adapter", metavar="HAT", type=Path, help="the hat, as PEFT's files")
+    parser.add_argument("base", metavar="BASE", help='its base, a folder or "embedded"')
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
+    parser.add_argument(
+        "--keep", type=float, default=0.75, help="of an intruder's singular value, 0 to 1 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--count", type=int, default=10, help="leading singular vectors to look at (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="an intruder's largest cosine is below it (default: %(default)s)"
+    )
+    parser.add_argument("--exact", action="store_true", help="by SVDs, a minute or more for a linear of a 7B")
+    parser.add_argument("--rank", type=int, help="of the result, at most (default: as many as it takes)")
+    parser.add_argument("--data", type=Path, help="JSONL of documents of the task (default: --n of our own)")
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        help="JSONL of documents that are to be kept (default, of embedded: --n samples of what it was taught)",
+    )
+    parser.add_argument("--n", type=int, default=50, help="documents of each to measure on; 0: do not (default: 50)")
+    add_force(parser)
+    add_overwrite(parser)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the hat; prints the intruders, and losses before and after."""
+    from ...checkpoints.embedded import base_folder
+    from ...eval.inspect.adapter import IntruderSearch
+    from ...eval.inspect.mitigation import mitigate_intruders
+
+    if args.n < 0:
+        raise ValueError(f"--n must be at least 0, got {args.n}")
+    if args.n and args.kept is None and args.base != "embedded":
+        raise ValueError(
+            "--kept must name documents that the base knows, or --n 0: only embedded says what it was taught"
+        )
+    refuse_existing(args.out, args.overwrite)
+    done = mitigate_intruders(
+        args.adapter,
+        base_folder(args.base),
+        args.out,
+        keep=args.keep,
+        search=IntruderSearch(args.count, args.threshold, args.exact),
+        rank=args.rank,
+        force=args.force,
+        progress=not args.json,
+    )
+    measured = _measured(args) if args.n else None
+    more = {"intruders": {path: found.found for path, found in done.intruders.items()}}
+    if measured:
+        more["forgetting"] = measured.to_json()
+    print_worked(done.hat, args.json, more)
+    if not args.json:
+        looked = sum(len(found.sigma) for found in done.intruders.values())
+        print(f"{done.found} intruders of {looked} singular vectors, each at {args.keep:g} of its size")
+        if measured:
+            print(measured.table())
+    return 0
+
+
+def _measured(args: argparse.Namespace) -> "Forgetting":
+    """Losses without a hat, with the old one and with the new one."""
+    from ...checkpoints.embedded import base_folder
+    from ...checkpoints.fingerprint import read_record
+    from ...checkpoints.load import load_tokenizer
+    from ...checkpoints.open_base import open_base
+    from ...data.documents.document import make_documents
+    from ...data.encoding.batching import encode_all
+    from ...data.encoding.template import template_for
+    from ...data.imports.examples import read_conversations
+    from ...eval.inspect.forgetting import measure_forgetting, taught_examples
+
+    base = base_folder(args.base)
+    tokenizer, context = load_tokenizer(base), open_base(base).config.max_seq_len
+    template = template_for({str(args.adapter): read_record(args.adapter)}, tokenizer=tokenizer)
+    if args.data:
+        task = read_conversations(args.data, is_preference=False)[: args.n]
+    else:
+        task = [entry.conversation for entry in make_documents(args.n, seed=7, split="test")]
+    if args.kept:
+        kept, _ = encode_all(read_conversations(args.kept, is_preference=False)[: args.n], tokenizer, template, context)
+    else:
+        kept = [example for example in taught_examples(tokenizer, args.n) if len(example) <= context]
+    examples, _ = encode_all(task, tokenizer, template, context)
+    weights = read_record(args.adapter).get("base", {}).get("weights")
+    hats = {"the hat": args.adapter, "mitigated": args.out}
+    return measure_forgetting(base, hats, examples, kept, weights=weights)

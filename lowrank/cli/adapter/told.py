@@ -1,0 +1,18 @@
+"""What the verbs below `lowrank adapter` print of a new hat."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...adapters.algebra.worked import Worked
+
+
+def print_worked(hat: "Worked", as_json: bool, more: Mapping[str, Any] | None = None) -> None:
+    """A row a linear and the sum, or every figure as JSON."""
+    if as_json:
+        print(json.dumps({**hat.to_json(), **(more or {})}, indent=2))
+        return
+    print(hat.table())
+    print(f"all of the hat: error {hat.error:.2e}; {hat.parameters:,} parameters")
+    print(f"{hat.folder}: read back and compared tensor by tensor")
