@@ -18,6 +18,7 @@ from ..workflows.systems import refusal
 from . import (
     adapter,
     bench,
+    conformance,
     data,
     doctor,
     eval,
@@ -39,7 +40,7 @@ from .flags import in_flags
 
 VERBS = (
     *(quickstart, reproduce, fetch, quantize, data, train, sweep, eval, generate, serve, inspect, parity, merge),
-    *(adapter, export, bench, doctor),
+    *(adapter, export, conformance, bench, doctor),
 )
 
 
