@@ -1,7 +1,7 @@
 """Answers beside the kit, and a verdict that names the rule that broke.
 
-A rule is kept, broken, or not judged: no answer to any of its checks. The first broken one, in the order of the rules, is
-the one to look at; what comes after it may follow from it.
+A rule is kept, broken, or not judged: no answer to any of its checks. The first broken one, in the order of the rules,
+is the one to look at; what comes after it may follow from it.
 """
 
 import json
@@ -72,7 +72,9 @@ class Verdict:
         """A row a rule, in plain text."""
         rows = []
         for finding in self.findings:
-            told = "; ".join(f"{one.case}: {one.wrong} of {one.of} {one.output}, {one.first}" for one in finding.breaks[:1])
+            told = "; ".join(
+                f"{one.case}: {one.wrong} of {one.of} {one.output}, {one.first}" for one in finding.breaks[:1]
+            )
             rows.append((finding.rule, finding.state, told or finding.as_found, BY_NAME[finding.rule].says))
         return table(rows, ("rule", "", "", "what holds"))
 
@@ -82,7 +84,7 @@ class Verdict:
 
 
 def grade(kit: str | Path, answers: str | Path) -> Verdict:
-    """The verdict on a folder of answers.  Raises ValueError for a folder that is no kit, or answers that are not there."""
+    """The verdict on a folder of answers.  Raises ValueError for a folder that is no kit, or that is not there."""
     kit, answers = Path(kit), Path(answers)
     if not (kit / "manifest.json").is_file():
         raise ValueError(f"{kit}: holds no manifest.json, so it is no kit: `lowrank conformance kit` writes one")
@@ -99,7 +101,9 @@ def grade(kit: str | Path, answers: str | Path) -> Verdict:
                 if refused or path.exists():
                     judged.setdefault(check["rule"], set())
                     if not refused and torch.isfinite(read_tensor(path, "float32")).all():
-                        found = Break(case["name"], check["output"], 0, 0, "nothing is refused, and every number is finite")
+                        found = Break(
+                            case["name"], check["output"], 0, 0, "nothing is refused, and every number is finite"
+                        )
                         broken.setdefault(check["rule"], []).append(found)
                 continue
             if not path.exists() and not refused:
@@ -107,7 +111,9 @@ def grade(kit: str | Path, answers: str | Path) -> Verdict:
             accepted = {name: (kit / told["file"], told["dtype"]) for name, told in check["accepted"].items()}
             judged.setdefault(check["rule"], set())
             if refused:
-                broken.setdefault(check["rule"], []).append(Break(case["name"], check["output"], 0, 0, "the call is refused"))
+                broken.setdefault(check["rule"], []).append(
+                    Break(case["name"], check["output"], 0, 0, "the call is refused")
+                )
                 continue
             dtype = next(iter(accepted.values()))[1]
             expected = {name: read_tensor(file, dtype) for name, (file, _) in accepted.items()}

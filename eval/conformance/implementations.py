@@ -5,11 +5,13 @@
     iq4_nl      blocks of 32 with a float16 scale and ggml's IQ4_NL levels: 4 bits, and no NF4
     bitsandbytes, torchao   as they are installed
 
-An implementation refuses a call by ValueError, and leaves out what it cannot do by NotImplementedError.
+An implementation refuses a call by ValueError or RuntimeError, and leaves out what it cannot do by NotImplementedError.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +25,8 @@ from lowrank.kernels.weights.codebooks import nf4
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax
 
 from .cases import DTYPES, Case, cases
-from .kit import write_tensor
+from .grade import Verdict, grade
+from .kit import write_kit, write_tensor
 
 Outputs = Mapping[str, Tensor]
 NEEDED_FOR = "grading it"
@@ -51,7 +54,7 @@ def answer(implementation: Implementation, out: str | Path) -> Path:
                 outputs = _answer(implementation, case)
             except NotImplementedError:
                 continue
-            except ValueError:
+            except (ValueError, RuntimeError):  # torch has one for shapes, others another
                 (aside / f"{case.name}.refused").touch()
                 continue
             for name, tensor in outputs.items():
@@ -90,6 +93,16 @@ def outputs_of(weight: Any) -> Outputs:
         "nested_absmax": nested.nested_absmax,
         "offset": nested.offset.reshape(1),
     }
+
+
+def verdicts(names: Sequence[str]) -> dict[str, Verdict]:
+    """Whose rules hold: the verdict on each of some implementations.  Raises ValueError as `implementation` does."""
+    found = {}
+    with TemporaryDirectory() as scratch:
+        kit = write_kit(Path(scratch, "kit"))
+        for name in names:
+            found[name] = grade(kit, answer(implementation(name), Path(scratch, name)))
+    return found
 
 
 class Reference:
@@ -212,23 +225,27 @@ class BitsAndBytes:
 
 
 class TorchAO:
-    """torchao's NF4Tensor: maxima nested always, in linear int8; whole multiples of its scaler blocks only."""
+    """torchao's NF4Tensor, whose maxima are always nested, in linear int8: codes and maxima are looked at."""
 
     def __init__(self) -> None:
         need("torchao", NEEDED_FOR)
-        from torchao.dtypes.nf4tensor import NF4Tensor
-
-        self.kind: Any = NF4Tensor
+        try:  # 0.18
+            module = import_module("torchao.quantization.quantize_.workflows.nf4.nf4_tensor")
+        except ModuleNotFoundError:
+            module = import_module("torchao.dtypes.nf4tensor")
+        self.module: Any = module
 
     def quantize(self, w: Tensor, blocksize: int, nested: bool) -> Outputs:
-        if w.numel() % blocksize:
+        if nested or w.numel() % blocksize:
             raise NotImplementedError
-        made = self.kind.from_tensor(w, blocksize, 1 if not nested else min(256, w.numel() // blocksize))
-        codes = made.quantized_data.flatten()
-        if nested:
-            return {"codes": codes}
-        blocks = w.reshape(-1, blocksize)
-        return {"codes": codes, "absmax": self.kind.get_block_absmax(blocks.flatten(), blocksize).float()}
+        try:
+            made = self.module.NF4Tensor.from_tensor(w, blocksize, 1)
+        except AssertionError as error:
+            raise ValueError(str(error)) from None
+        return {
+            "codes": made.quantized_data.flatten(),
+            "absmax": self.module.get_block_absmax(w.flatten(), blocksize).float(),
+        }
 
     def dequantize(self, stored: Outputs, shape: tuple[int, int], blocksize: int, dtype: torch.dtype) -> Tensor:
         raise NotImplementedError

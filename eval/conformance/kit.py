@@ -76,7 +76,8 @@ def _write_case(aside: Path, case: Case) -> dict[str, Any]:
     checks = []
     for check in case.checks:
         accepted = {
-            name: _written(aside, f"{case.name}.{check.output}.{name}", tensor) for name, tensor in check.accepted.items()
+            name: _written(aside, f"{case.name}.{check.output}.{name}", tensor)
+            for name, tensor in check.accepted.items()
         }
         checks.append({"output": check.output, "rule": check.rule, "compare": check.compare, "accepted": accepted})
     return {

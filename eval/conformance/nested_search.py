@@ -1,8 +1,8 @@
 """The 8-bit code of a scaled maximum, as each of bitsandbytes' back ends finds it: they differ near midpoints.
 
-    nearest   the nearest level, a tie to the lower: its torch back end, and ours
-    table     bitsandbytes 0.50 on a CPU: x in [-1, 1] becomes one of 65,536 places, each of which has a code
-    bisection CUDA: seven steps of bisection, then the midpoint with one neighbour (by reading its source, not run)
+nearest   the nearest level, a tie to the lower: its torch back end, and ours
+table     bitsandbytes 0.50 on a CPU: x in [-1, 1] becomes one of 65,536 places, each of which has a code
+bisection CUDA: seven steps of bisection, then the midpoint with one neighbour (by reading its source, not run)
 """
 
 from collections.abc import Callable

@@ -69,19 +69,30 @@ def _run_live(args: argparse.Namespace) -> int:
     with flags_in_errors({"live parity": "--live"}):
         figures = live_parity(base_folder(args.base), args.weights, args.adapter, device=args.device)
     passed = all(figure.passed for figure in figures)
+    told = {} if passed or "nf4" not in (args.weights or "nf4") else _rules_of_both()
     if args.json:
         rows = [
             {**asdict(figure), "error": figure.error if math.isfinite(figure.error) else None, "passed": figure.passed}
             for figure in figures
         ]
-        print(json.dumps({"weights": args.weights, "passed": passed, "figures": rows}, indent=2, allow_nan=False))
+        result = {"weights": args.weights, "passed": passed, "figures": rows, "conformance": told}
+        print(json.dumps(result, indent=2, allow_nan=False))
     else:
-        told = [
+        cells = [
             (figure.what, f"{figure.error:.2e}", f"{figure.bound:.0e}", "" if figure.passed else "OVER", figure.where)
             for figure in figures
         ]
-        print(table(told, ("compared", "error", "bound", "", "where it is largest")))
+        print(table(cells, ("compared", "error", "bound", "", "where it is largest")))
+        for name, verdict in told.items():
+            print(f"{name} {verdict}")
     return 0 if passed else 1
+
+
+def _rules_of_both() -> dict[str, str]:
+    """The rules of NF4 that ours and theirs break: whose fault a difference in 4 bits is."""
+    from ..eval.conformance.implementations import verdicts
+
+    return {name: verdict.sentence() for name, verdict in verdicts(("lowrank", "bitsandbytes")).items()}
 
 
 def _run_stored(args: argparse.Namespace) -> int:

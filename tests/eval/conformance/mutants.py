@@ -150,8 +150,6 @@ def even_ties(self: Pieces, scaled: Tensor) -> Tensor:
     return torch.where((low != high) & (low % 2 == 1), high, low).to(torch.uint8)
 
 
-
-
 def straddling_product(self: Pieces, x: Tensor, stored: Outputs, shape: tuple[int, int], blocksize: int) -> Tensor:
     rows = type("Rows", (Pieces,), {"spread": rows_begin_blocks})()
     return x @ rows.dequantize(stored, shape, blocksize, x.dtype).T
@@ -226,8 +224,12 @@ MUTANTS: dict[str, tuple[str, type[Pieces]]] = {
         "nearest-level",
         search=lambda self, scaled: (torch.bucketize(scaled, self.levels, right=True) - 1).clamp(min=0).to(torch.uint8),
     ),
-    "six decimals of midpoints": mutant("thresholds", midpoints=lambda self: (Pieces.midpoints(self) * 1e6).round() / 1e6),
-    "midpoints in float16": mutant("nearest-level", midpoints=lambda self: (Pieces.midpoints(self).half().float()) + 2e-3),
+    "six decimals of midpoints": mutant(
+        "thresholds", midpoints=lambda self: (Pieces.midpoints(self) * 1e6).round() / 1e6
+    ),
+    "midpoints in float16": mutant(
+        "nearest-level", midpoints=lambda self: (Pieces.midpoints(self).half().float()) + 2e-3
+    ),
     "ties upward": mutant(
         "ties", search=lambda self, scaled: torch.bucketize(scaled, self.midpoints(), right=True).to(torch.uint8)
     ),
@@ -237,9 +239,9 @@ MUTANTS: dict[str, tuple[str, type[Pieces]]] = {
     "scaled in its own type": ("input-types", InItsOwnType),
     "zeros are minus one": mutant(
         "zero-block",
-        search=lambda self, scaled: torch.where((scaled == 0).all(dim=1, keepdim=True), 0, Pieces.search(self, scaled)).to(
-            torch.uint8
-        ),
+        search=lambda self, scaled: torch.where(
+            (scaled == 0).all(dim=1, keepdim=True), 0, Pieces.search(self, scaled)
+        ).to(torch.uint8),
     ),
     "zeros have maximum one": mutant(
         "zero-block", maxima=lambda self, blocks: torch.where((m := blocks.abs().amax(dim=1)) == 0, 1.0, m)

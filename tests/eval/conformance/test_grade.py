@@ -102,10 +102,14 @@ def test_what_is_not_answered_is_not_judged(kit: Path, tmp_path: Path) -> None:
     assert verdict.sentence() == "no rule is judged: there is no answer to any case"
     levels = next(case for case in cases() if case.name == "levels")
     write_tensor(tmp_path / "answers/levels.w.bin", levels.checks[0].accepted["reference"])
-    assert [finding.rule for finding in grade(kit, tmp_path / "answers").findings if finding.state == KEPT] == ["levels"]
+    assert [finding.rule for finding in grade(kit, tmp_path / "answers").findings if finding.state == KEPT] == [
+        "levels"
+    ]
 
 
-def test_an_answer_of_another_size_and_a_call_that_is_refused_are_breaks(kit: Path, grader: Path, tmp_path: Path) -> None:
+def test_an_answer_of_another_size_and_a_call_that_is_refused_are_breaks(
+    kit: Path, grader: Path, tmp_path: Path
+) -> None:
     folder = answer(implementation("reference"), tmp_path / "answers")
     path = folder / "levels.w.bin"
     write_tensor(path, read_tensor(path, "float32")[:-1])
@@ -133,7 +137,9 @@ def test_one_wrong_number_is_found_in_every_check(kit: Path, grader: Path, tmp_p
             path.write_bytes(kept)
 
 
-def test_a_folder_that_is_no_kit_and_answers_that_are_not_there_are_told(kit: Path, grader: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_kit_and_answers_that_are_not_there_are_told(
+    kit: Path, grader: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=r"holds no manifest\.json, so it is no kit"):
         grade(tmp_path, tmp_path)
     with pytest.raises(ValueError, match="no such folder of answers"):

@@ -276,3 +276,16 @@ def test_a_package_that_is_missing_is_named_with_how_to_get_it(bases, monkeypatc
 def test_what_does_not_go_together_is_told(bases, capsys, arguments: list[str], message: str) -> None:
     assert main(["parity", str(bases["hf-mha"]), *arguments]) == 2
     assert capsys.readouterr().err == f"lowrank: {message}\n"
+
+
+@pytest.mark.filterwarnings("ignore")  # bitsandbytes' own
+def test_a_difference_in_four_bits_is_told_with_the_rules_that_each_side_breaks(
+    bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(room, "live_parity", lambda *_, **__: [Figure("weights: codes", 0.5, 0.0, "layers.0")])
+    assert main(["parity", "--live", str(bases["hf-mha"]), "--weights", "nf4"]) == 1
+    told = capsys.readouterr().out.splitlines()[-2:]
+    assert told[0].startswith("lowrank keeps all 28 rules")
+    assert told[1].startswith("bitsandbytes breaks the rule ")
+    assert main(["parity", "--live", str(bases["hf-mha"]), "--weights", "fp32", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["conformance"] == {}
