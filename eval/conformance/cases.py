@@ -216,7 +216,8 @@ def _quantized_cases() -> list[Case]:
 
 def _told_apart(random: Random) -> Tensor:
     """[4, 64]: blocks of weights that the reciprocal puts on one side of a midpoint and a division on the other."""
-    middle, rows = _midpoints(), []
+    middle = _midpoints()
+    rows: list[Tensor] = []
     while len(rows) < 4:
         absmax = _maxima(random, 1)
         weights = [absmax]

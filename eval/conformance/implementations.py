@@ -217,10 +217,9 @@ class BitsAndBytes:
         return w
 
     def product(self, x: Tensor, stored: Outputs, shape: tuple[int, int], blocksize: int) -> Tensor:
-        from bitsandbytes import matmul_4bit
-
         codes = stored["codes"].view(-1, 1)
-        y: Tensor = matmul_4bit(x.requires_grad_(), codes.t(), self._state(stored, shape, blocksize, x.dtype))
+        matmul = import_module("bitsandbytes").matmul_4bit  # for an x with gradients: dequantize, then torch
+        y: Tensor = matmul(x.requires_grad_(), codes.t(), self._state(stored, shape, blocksize, x.dtype))
         return y.detach()
 
 
