@@ -104,7 +104,8 @@ def test_nothing_is_in_the_wheel_that_the_tree_does_not_have(packaged):
 def test_every_c_file_is_compiled_and_a_change_of_what_it_includes_compiles_it_again():
     extension = SETTINGS["ext-modules"][0]
     files = {str(path.relative_to(ROOT)) for folder in FOLDERS for path in written(ROOT / folder)}
-    assert set(extension["sources"]) == {name for name in files if name.endswith(".c")}
+    for_readers = {"eval/conformance/grade.c"}  # goes along with the kit, and is compiled by whoever uses it
+    assert set(extension["sources"]) == {name for name in files if name.endswith(".c")} - for_readers
     assert set(extension["depends"]) == {name for name in files if name.endswith((".h", ".inc"))}
 
 

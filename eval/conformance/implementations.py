@@ -34,7 +34,7 @@ IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 1
 
 
 class Implementation(Protocol):
-    """What is graded. Each takes the inputs of a case and gives its outputs, by the names of the kit."""
+    """The three operations that are graded: from the inputs of a case to its outputs, by the names of the kit."""
 
     def quantize(self, w: Tensor, blocksize: int, nested: bool) -> Outputs:
         """w [N, K] -> codes, absmax; nested: codes, absmax_codes, nested_absmax, offset"""

@@ -1,4 +1,4 @@
-"""What a hat learns, and what its base forgets while it is worn: losses with intervals over documents.
+"""The gain of a hat on its task, and the loss of its base on what it knew, with intervals over documents.
 
     learned  = nats a token on documents of the task with the hat - without it: below 0
     forgotten = the same on what the base knew before: above 0 where it is forgotten

@@ -1,4 +1,4 @@
-"""What the verbs below `lowrank adapter` print of a new hat."""
+"""The account of a new hat that the verbs below `lowrank adapter` print."""
 
 import json
 from collections.abc import Mapping
