@@ -76,7 +76,7 @@ def test_figures_come_as_json(hats: Path, tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("mix OUT HAT --method ties", "--density must be given for method"),
+        ("mix OUT HAT --method ties", "density must be given for"),
         ("mix OUT HAT --rank 0", "--rank must be at least 1, got 0"),
         ("reduce HAT OUT", "one of the arguments --rank --energy is required"),
         ("reduce HAT OUT --energy 2", "--energy must be above 0 and at most 1, got 2.0"),
