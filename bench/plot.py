@@ -15,7 +15,7 @@ from lowrank.atomic_io import write_text
 from lowrank.eval.html.page import DARK, LIGHT, escape
 from lowrank.eval.html.svg import Axis, joined, legend, rule, svg_file, text
 
-from .rows import Row, latest, read
+from .rows import Row, latest, of_one_commit, read
 
 # A provider's colour by its position in this list, on light and on dark paper; also distinct to the colour-blind.
 PROVIDERS = ("ours", "bitsandbytes", "bitsandbytes-dequantize", "torchao", "dense", "unsloth", "marlin")
@@ -43,6 +43,8 @@ def roofline(rows: Sequence[Row]) -> str:
     drawing = [
         *(rule(x, y, value, f"{value:g}") for value in y.powers(10)),
         *(text(x.at(value), y.start + 20, f"{value:g}", "middle") for value in x.powers(10)),
+        text((LEFT + RIGHT) / 2, y.start + 38, "floating-point operations a byte", "middle"),
+        text(0, y.end - 8, "TFLOP/s"),
         f'<path class="roof" d="M{x.start} {y.at(stream * x.low):.1f}L{x.at(ridge):.1f} {y.at(peak):.1f}H{x.end}"/>',
         text(x.at(ridge) - 12, y.at(peak) + 4, f"{1e3 * stream:.4g} GB/s, {peak:.4g} TFLOP/s", "end"),
     ]
@@ -53,7 +55,7 @@ def roofline(rows: Sequence[Row]) -> str:
         drawing.append(_dot(row["provider"], x.at(across), y.at(up), 3.5, title))
     names = [name for name in PROVIDERS if any(row["provider"] == name for row in products)]
     name = f"x W^T in {products[-1]['dtype']}: TFLOP/s over floating-point operations a byte"
-    return _file(f"{name}; {products[-1]['machine']}", 420, [*_legend(names), *drawing])
+    return _file(f"{name}; {_where(products[-1])}", 432, [*_legend(names), *drawing])
 
 
 def ratios(rows: Sequence[Row], op: str = "forward") -> str:
@@ -102,6 +104,10 @@ def _ratio_panel(rows: Sequence[Row], name: str, x: Axis, y: Axis) -> Iterator[s
             yield _dot(provider, across, up, 3, title)
 
 
+def _where(row: Row) -> str:
+    return f"{row['machine']}, {row['commit']}"
+
+
 def _file(name: str, height: float, drawing: Sequence[str]) -> str:
     light, dark = (
         f".roof, .one {{ stroke: {palette['ink']} }} .roof {{ stroke-width: 2 }} "
@@ -132,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     path, folder = Path(arguments[0]), Path(arguments[1])
     try:
-        rows = latest(read(path))
+        rows = latest(of_one_commit(read(path)))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """Rows of results: one JSON object a line, in a file that is whole or as it was before."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,11 @@ def latest(rows: Sequence[Row]) -> list[Row]:
     """The last row of every provider at every case and dtype: a file may hold several runs."""
     keyed = {tuple(row[key] for key in ("op", "provider", "dtype", "M", "N", "K")): row for row in rows}
     return list(keyed.values())
+
+
+def of_one_commit(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the commit that has the most, the latest of several: a chart never mixes two states of the code."""
+    counts = Counter(row["commit"] for row in rows)
+    places = {row["commit"]: place for place, row in enumerate(rows)}
+    chosen = max(counts, key=lambda commit: (counts[commit], places[commit]), default=None)
+    return [row for row in rows if row["commit"] == chosen]

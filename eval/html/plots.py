@@ -17,10 +17,12 @@ svg .line { fill: none; stroke: var(--plain); stroke-width: 1.75; stroke-linejoi
 svg .line.strong { stroke: var(--strong); stroke-width: 2.25; } svg .line.dashed { stroke-dasharray: 5 4; }
 svg .line.dots { stroke-width: 6; stroke-linecap: round; opacity: .8; }
 svg .line.dots.strong { stroke-width: 4.5; } svg .faint { opacity: .3; }
+svg .line.rings { stroke-width: 1.25; }
 svg .mark { stroke: var(--plain); stroke-width: 1.5; }
 svg .mark.strong { stroke: var(--strong); stroke-width: 2; } svg .mark.wrong { stroke: var(--wrong); stroke-width: 2; }
 main > .scroll { max-width: none; }
-svg .heat { fill: var(--strong); } svg .cell { font-size: 11px; fill: var(--ink); }
+svg .heat { fill: var(--strong); } svg .heat.below { fill: var(--wrong); }
+svg .cell { font-size: 11px; fill: var(--ink); }
 .grid { display: grid; gap: 1rem 2.5rem; grid-template-columns: minmax(0, 1fr); }
 .grid h3 { margin-bottom: .5rem; }
 .plot { max-width: 46rem; } .heatmap { max-width: 40rem; }
@@ -42,30 +44,46 @@ _PALEST, _DARKEST = 0.04, 0.55  # of a cell: the number in it stays readable
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y) under one name; `look` is "", or of "strong", "dashed", "dots", "faint" what applies."""
+    """Points (x, y) under one name; `look` is "", or of "strong", "dashed", "dots", "rings", "faint" what applies."""
 
     name: str
     points: Sequence[tuple[float, float]]
     look: str = ""
 
     def path(self, points: Iterable[tuple[float, float]]) -> str:
-        """The path through points of the view box, or a dot at each."""
+        """The path through points of the view box, or a dot or a ring at each."""
+        if "rings" in self.look:
+            data = "".join(f"M{x - 4:.2f} {y:.2f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0" for x, y in points)
+            return f'<path class="line {self.look}" d="{data}"><title>{escape(self.name)}</title></path>'
         data = joined(points, "h0M" if "dots" in self.look else "L")
         return f'<path class="line {self.look}" d="{data}h0"><title>{escape(self.name)}</title></path>'
 
     def legend_entry(self) -> tuple[str, str]:
         """(name, sample) for `legend`."""
-        return self.name, self.path([(0, 0)] if "dots" in self.look else [(-12, 0), (12, 0)])
+        return self.name, self.path(
+            [(-12, 0), (12, 0)] if {"dots", "rings"}.isdisjoint(self.look.split()) else [(0, 0)]
+        )
 
 
 def line_plot(
-    lines: Sequence[Line], title: str, x_name: str, y_name: str, *, log_y: bool = False, description: str = ""
+    lines: Sequence[Line],
+    title: str,
+    x_name: str,
+    y_name: str,
+    *,
+    log_y: bool = False,
+    beside: Iterable[float] = (),
+    description: str = "",
 ) -> str:
-    """Lines over a common x; the y axis starts at 0, or is logarithmic over the values above 0."""
+    """Lines over a common x; the y axis starts at 0, or is logarithmic over the values above 0.
+
+    beside  values of y in the plots that this one is read beside: they have one axis
+    """
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points if math.isfinite(y) and (y > 0 or not log_y)]
     if not ys:
         return ""
+    ys += [y for y in beside if math.isfinite(y) and (y > 0 or not log_y)]
     across = Axis(min(xs), max(max(xs), min(xs) + 1e-9), _LEFT, _RIGHT)
     up = Axis(*axis_range(ys, log_y), _BOTTOM, _TOP, log_y)
     drawing = [*_frame(across, up, x_name, y_name)]
@@ -136,12 +154,17 @@ def bars(names: Sequence[str], values: Sequence[float], title: str, y_name: str,
 def heat_map(
     rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], title: str, form: str = ".2f"
 ) -> str:
-    """A cell a value, darker from the smallest to the largest, with the number in it; None is an empty cell."""
+    """A cell a value, darker from the smallest to the largest, with the number in it; None is an empty cell.
+
+    Where values lie on both sides of 0 there are two colours, each darker the further its value is from 0.
+    """
     cell = _CELL_WIDTH if len(columns) <= _MOST_WIDE else _NARROW
     known = [value for row in values for value in row if value is not None and math.isfinite(value)]
     if not known:
         return ""
     low, high = min(known), max(known)
+    if two_ways := low < 0 < high:
+        low, high = 0.0, max(-low, high)
     spread = high - low if f"{low:{form}}" != f"{high:{form}}" else math.inf  # what reads the same looks the same
     drawing = [
         text(_LABEL_WIDTH + cell * (number + 0.5), 12, name, "middle")
@@ -154,15 +177,16 @@ def heat_map(
         for column, value in enumerate(row):
             if value is None:
                 continue
-            x, shade = _LABEL_WIDTH + cell * column, _PALEST + (_DARKEST - _PALEST) * (value - low) / spread
+            size, kind = (abs(value), " below" if value < 0 else "") if two_ways else (value, "")
+            x, shade = _LABEL_WIDTH + cell * column, _PALEST + (_DARKEST - _PALEST) * (size - low) / spread
             tooltip = escape(f"{name}, {columns[column]}: {value:{form}}")
             drawing.append(
-                f'<rect class="heat" x="{x}" y="{y}" width="{cell - 1}" height="{_CELL_HEIGHT - 1}" '
+                f'<rect class="heat{kind}" x="{x}" y="{y}" width="{cell - 1}" height="{_CELL_HEIGHT - 1}" '
                 f'fill-opacity="{shade:.3f}"><title>{tooltip}</title></rect>'
             )
             if cell == _CELL_WIDTH:
                 drawing.append(text(x + cell / 2, y + 13, f"{value:{form}}", "cell middle"))
-    description = f"from {low:{form}} to {high:{form}}"
+    description = f"from {min(known):{form}} to {max(known):{form}}"
     width, height = _LABEL_WIDTH + cell * len(columns), 22 + _CELL_HEIGHT * len(rows)
     return svg("heatmap", width, height, title, description, drawing, largest=1.25)  # few columns are not blown up
 

@@ -5,6 +5,8 @@ from statistics import fmean
 
 from lowrank.model.param_names import LINEARS
 
+from ..html.citation import STYLE as CITATION_STYLE
+from ..html.citation import citation
 from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, figure, grid, heat_map, line_plot
 from .adapter import AdapterLinear, AdapterXray
@@ -25,8 +27,9 @@ def render(xray: AdapterXray) -> str:
         *_second(xray),
         "<h2>Every linear</h2>",
         _table(xray),
+        citation(["lora", "intruders"]),
     ]
-    return render_page(title, STYLE, body)
+    return render_page(title, STYLE + CITATION_STYLE, body)
 
 
 def findings(xray: AdapterXray) -> Iterator[str]:
@@ -120,7 +123,8 @@ def _maps(xray: AdapterXray) -> Iterator[str]:
 
 
 def _spectra(xray: AdapterXray) -> Iterator[str]:
-    """A plot a projection, a line a layer."""
+    """A plot a projection, a line a layer; all have one axis, so that projections can be compared."""
+    every = [value for linear in xray.linears for value in linear.spectrum.singular_values]
     for name in LINEARS:
         members = [linear for linear in xray.linears if linear.path.endswith(f".{name}")]
         lines = [
@@ -135,7 +139,9 @@ def _spectra(xray: AdapterXray) -> Iterator[str]:
             for place in range(max(map(len, values)))
         ]
         lines.append(Line("mean over layers", mean, "strong"))
-        plot = line_plot(lines, f"singular values, {name}", "number", "singular value of delta W", log_y=True)
+        plot = line_plot(
+            lines, f"singular values, {name}", "number", "singular value of delta W", log_y=True, beside=every
+        )
         yield figure(plot, f"{len(members)} layers.", name)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lowrank.model.param_names import LINEARS, is_block_linear
 
+from ..html.citation import STYLE as CITATION_STYLE
+from ..html.citation import citation
 from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, figure, grid, heat_map
 from .base import DEVIATIONS, BaseXray, TensorFound
@@ -27,8 +29,9 @@ def render(xray: BaseXray) -> str:
         "<h2>Every tensor</h2>",
         _table(CAPTION, *tensor_table(xray), 2),
         _table("SHA-256 of the bytes of each.", ["tensor", "SHA-256"], [[t.name, t.sha256] for t in xray.tensors], 2),
+        citation(["llama2"]),
     ]
-    return render_page(title, STYLE + _STYLE, body)
+    return render_page(title, STYLE + _STYLE + CITATION_STYLE, body)
 
 
 CAPTION = (

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from ..html.citation import STYLE as CITATION_STYLE
+from ..html.citation import citation
 from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, figure, line_plot
 from .block import Block
@@ -31,8 +33,9 @@ def render(xray: LinearXray) -> str:
         *(f"<p>{escape(line)}</p>" for line in maximum_lines(xray.block)),
         *_plot(xray.block),
         _table("W as it was, its code, the level of the code, and level times maximum.", *block_table(xray.block)),
+        citation(["qlora"]),
     ]
-    return render_page(title, STYLE + _STYLE, body)
+    return render_page(title, STYLE + _STYLE + CITATION_STYLE, body)
 
 
 def lead(xray: LinearXray) -> str:
@@ -119,7 +122,7 @@ def _plot(block: Block) -> Iterator[str]:
     lines.append(Line("Q(W)", [(place, weight.value) for place, weight in enumerate(block.weights)], "strong dots"))
     before = [(place, weight.original) for place, weight in enumerate(block.weights) if weight.original is not None]
     if before:
-        lines.append(Line("W", before, "dots"))
+        lines.append(Line("W", before, "rings"))
     caption = "Lines: the levels that occur in this block." if heights else ""
     yield figure(line_plot(lines, "the weights of the block", "place in the block", "weight"), caption)
 

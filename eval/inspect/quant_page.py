@@ -6,6 +6,8 @@ from itertools import pairwise
 from lowrank.kernels.weights import codebooks
 from lowrank.model.param_names import LINEARS
 
+from ..html.citation import STYLE as CITATION_STYLE
+from ..html.citation import citation
 from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, Line, bars, figure, grid, heat_map, histogram
 from .levels import LevelStudy
@@ -33,14 +35,16 @@ def render(xray: QuantXray) -> str:
         grid(_head_maps(xray)),
         "<h2>Every tensor</h2>",
         _table(TENSOR_CAPTION, *tensor_table(xray), words=1),
+        citation(["qlora", "levels"]),
     ]
-    return render_page(title, STYLE, body)
+    return render_page(title, STYLE + CITATION_STYLE, body)
 
 
 def render_levels(study: LevelStudy) -> str:
     """The page of the levels alone, for some distribution of the weights."""
     title = "Why the levels are where they are"
-    return render_page(title, STYLE, [f"<h1>{title}</h1>", *_levels(study)])
+    body = [f"<h1>{title}</h1>", *_levels(study), citation(["qlora", "levels"])]
+    return render_page(title, STYLE + CITATION_STYLE, body)
 
 
 TENSOR_CAPTION = (

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..html.citation import STYLE as CITATION_STYLE
+from ..html.citation import citation
 from ..html.page import escape, render_page, table
 from ..html.plots import STYLE, bars, figure
 from .sizes import Params, Sizes, Summary
@@ -21,8 +23,9 @@ def render_params(params: Params) -> str:
         f"{in_file}.</p>",
         figure(plot, f"The matrices of {params.where}."),
         _table(f"The same, in {params.where}.", *params_table(params), words=2),
+        citation(["lora"]),
     ]
-    return render_page(title, STYLE, body)
+    return render_page(title, STYLE + CITATION_STYLE, body)
 
 
 def render_sizes(sizes: Sizes) -> str:
@@ -37,7 +40,7 @@ def render_sizes(sizes: Sizes) -> str:
     for size, shapes in sizes.adapters.items():
         caption = f"Of {size / 1e6:g} MB." if shapes else f"Of {size / 1e6:g} MB: none."
         body.append(_table(caption, *adapters_table(sizes, size), words=3))
-    return render_page(title, STYLE, body)
+    return render_page(title, STYLE + CITATION_STYLE, [*body, citation(["qlora", "llama2"])])
 
 
 def params_table(params: Params) -> tuple[list[str], list[list[str]]]:
@@ -94,7 +97,8 @@ def render_summary(summary: Summary) -> str:
     )
     lead = f"{total.parameters:,} parameters, {total.trained:,} of them trained, in {total.bytes:,} bytes."
     body = [f"<h1>{title}</h1>", f'<p class="lead">{lead}</p>', figure(plot, "Bytes as they are stored.")]
-    return render_page(title, STYLE, [*body, _table("Part by part.", *summary_table(summary), words=1)])
+    body += [_table("Part by part.", *summary_table(summary), words=1), citation(["lora", "qlora"])]
+    return render_page(title, STYLE + CITATION_STYLE, body)
 
 
 def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:

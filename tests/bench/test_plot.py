@@ -16,7 +16,15 @@ def made_up(ratio):
     for case in plan("cuda", "full"):
         needed = work(case, case.n * case.k * 33 // 64, 2)
         least = needed.bound(case.op, H200)[1]
-        shape = {"op": case.op, "M": case.m, "N": case.n, "K": case.k, "dtype": "bfloat16", "machine": "made <up>"}
+        shape = {
+            "op": case.op,
+            "M": case.m,
+            "N": case.n,
+            "K": case.k,
+            "dtype": "bfloat16",
+            "machine": "made <up>",
+            "commit": "c0ffee",
+        }
         shape |= {"bytes": needed.bytes, "flops": needed.flops, "limits": asdict(H200)}
         versus = {"ratio": ratio, "low": ratio * 0.9, "high": ratio * 1.1}
         rows.append(shape | {"provider": "ours", "ms": 2 * least, "share": 0.5, "versus_ours": None})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lowrank.bench.rows import append, latest, read
+from lowrank.bench.rows import append, latest, of_one_commit, read
 
 ROW = {"op": "forward", "provider": "ours", "dtype": "bfloat16", "M": 1, "N": 64, "K": 128, "ms": 0.25}
 
@@ -36,3 +36,13 @@ def test_what_is_no_row_is_named_with_its_line(line, rule, tmp_path):
 def test_of_several_runs_the_last_counts():
     again, other = ROW | {"ms": 0.5}, ROW | {"M": 2}
     assert latest([ROW, other, again]) == [again, other]
+
+
+def test_a_chart_has_the_rows_of_one_commit():
+    old = [ROW | {"commit": "a", "M": m} for m in (1, 2)]
+    one = ROW | {"commit": "b", "M": 1}
+    new = [ROW | {"commit": "c", "M": m} for m in (1, 4)]
+    assert of_one_commit([*old, one, *new]) == new
+    assert of_one_commit([*new, *old, one]) == old
+    assert of_one_commit([*old, one]) == old
+    assert of_one_commit([]) == []

@@ -58,6 +58,27 @@ def test_a_heat_map_is_darkest_where_the_value_is_largest_and_leaves_gaps():
     assert heat_map(["r"], ["a"], [[None]], "t") == ""
 
 
+def test_values_on_both_sides_of_zero_have_two_colours():
+    drawn = heat_map(["r"], ["a", "b", "c", "d"], [[-2.0, -1.0, 1.0, 2.0]], "t")
+    cells = re.findall(r'class="(heat[ a-z]*)".*?fill-opacity="([\d.]+)"', drawn)
+    assert [kind for kind, _ in cells] == ["heat below", "heat below", "heat", "heat"]
+    assert cells[0][1] == cells[3][1] > cells[1][1] == cells[2][1]
+    assert "from -2.00 to 2.00" in drawn
+
+
+def test_plots_that_are_read_beside_each_other_have_one_axis():
+    small, large = [(1, 1.0), (2, 2.0)], [(1, 1.0), (2, 50.0)]
+    beside = [y for _, y in (*small, *large)]
+    drawn = [line_plot([Line("a", points)], "t", "x", "y", beside=beside) for points in (small, large)]
+    ticks = [re.findall(r'<text class="end"[^>]*>([^<]*)</text>', one) for one in drawn]
+    assert ticks[0] == ticks[1]
+
+
+def test_rings_can_be_told_from_dots():
+    drawn = line_plot([Line("a", [(0, 1.0), (1, 2.0)], "rings")], "t", "x", "y")
+    assert drawn.count("a4 4 0 1 0 8 0") == 3  # two points, and the legend's
+
+
 def test_cells_that_read_the_same_look_the_same():
     drawn = heat_map(["r"], ["a", "b"], [[1.0, 1.0 + 1e-12]], "t")
     assert len(set(re.findall(r'fill-opacity="([\d.]+)"', drawn))) == 1
