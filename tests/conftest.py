@@ -7,7 +7,7 @@ import lzma
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 from lowrank.checkpoints.embedded import base_folder  # noqa: E402  (after the line above, on purpose)
 from lowrank.checkpoints.load import load_tokenizer  # noqa: E402
+from lowrank.data.documents import kinds  # noqa: E402
 from lowrank.model.config import ModelConfig  # noqa: E402
 from lowrank.model.llama import TORCH_OPS, Llama, Ops  # noqa: E402
 from lowrank.model.tokenizer import Tokenizer  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kinds_of_this_module() -> Iterator[None]:
+    """Kinds of one's own are known to the process: those that a module adds are not known to the next."""
+    before = dict(kinds._OWN)
+    yield
+    kinds._OWN.clear()
+    kinds._OWN.update(before)
 
 
 @pytest.fixture(scope="session")

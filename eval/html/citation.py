@@ -1,4 +1,4 @@
-"""How a page is cited: BibTeX of the program, and of the works that its figures come from."""
+"""BibTeX at the end of a page: of the program, and of the works that its figures come from."""
 
 from collections.abc import Iterable
 
