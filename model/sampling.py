@@ -10,6 +10,8 @@ from typing import Protocol, TypedDict
 import torch
 from torch import Tensor
 
+HEAD = 256  # tokens of a row that are sorted at first
+
 
 class SamplingOptions(TypedDict, total=False):
     """The fields of `Sampling`, as keywords of the functions that generate."""
@@ -122,7 +124,7 @@ class Sampler:
                 # A tiny penalty must not make infinities, between which there is no choice.
                 most = torch.finfo(values.dtype).max
                 row[tokens] = torch.where(values > 0, values / penalty, values * penalty).clamp(max=most)
-        chosen = self._draw(logits, range(len(logits)))
+        chosen = self._first(logits, ended)
         refused, places = [], []
         for row, constraint in enumerate(self.constraints):
             if constraint is None or ended[row]:
@@ -138,6 +140,16 @@ class Sampler:
             left = logits[refused].masked_fill(~bounds.to(logits.device), float("-inf"))
             assert left.isfinite().any(-1).all(), "a constraint must leave a token"
             chosen[refused] = self._draw(left, refused)
+        return chosen
+
+    def _first(self, logits: Tensor, ended: Sequence[bool]) -> Tensor:
+        """A token for each row, as if there were no constraints; 0 for one that has ended."""
+        if self.sampling.temperature == 0 or not any(ended):
+            return self._draw(logits, range(len(logits)))
+        rows = [row for row, has_ended in enumerate(ended) if not has_ended]
+        chosen = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        if rows:
+            chosen[rows] = self._draw(logits[rows], rows)
         return chosen
 
     def _draw(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
@@ -164,18 +176,49 @@ def draw(logits: Tensor, options: Sampling, uniform: Tensor) -> Tensor:
     """The token at which the cumulative share of those that stay first exceeds `uniform`, the likeliest first
 
     logits float32 [B, V], uniform float64 [B] in [0, 1) -> int64 [B]
+
+    Tokens that are as likely stand in the order of their ids. A row is sorted whole only where its `HEAD` likeliest
+    tokens do not tell the one that is drawn: sorting 49,152 takes as long as a token's pass through a small model.
     """
     # Less the largest, in float64: a temperature near 0 must not make infinities of healthy logits.
-    above = logits.double() - logits.amax(-1, keepdim=True).double()
-    logits, order = (above / options.temperature).sort(dim=-1, descending=True)
-    if 0 < options.top_k < logits.shape[-1]:
-        logits, order = logits[:, : options.top_k], order[:, : options.top_k]
-    share = torch.softmax(logits, dim=-1)
-    if options.top_p < 1:
-        share = share.masked_fill(share.cumsum(-1) - share > options.top_p, 0.0)
-    if options.min_p > 0:
-        share = share.masked_fill(share < options.min_p * share[:, :1], 0.0)
-    upto = share.cumsum(-1)
-    position = torch.searchsorted(upto, uniform[:, None] * upto[:, -1:], right=True)
-    last = (share > 0).sum(-1, keepdim=True) - 1  # rounding must not take the draw beyond what stays
-    return order.gather(-1, position.minimum(last)).squeeze(-1)
+    scaled = (logits.double() - logits.amax(-1, keepdim=True).double()) / options.temperature
+    size = logits.shape[-1]
+    kept = options.top_k if 0 < options.top_k < size else size
+    head = max(HEAD, kept + 1) if kept < size else HEAD
+    if head >= size:
+        return _drawn(scaled, kept, options, uniform, size)[0]
+    tokens, is_sure = _drawn(scaled, kept, options, uniform, head)
+    if not is_sure.all():
+        unsure = ~is_sure
+        tokens[unsure], _ = _drawn(scaled[unsure], kept, options, uniform[unsure], size)
+    return tokens
+
+
+def _drawn(scaled: Tensor, kept: int, options: Sampling, uniform: Tensor, head: int) -> tuple[Tensor, Tensor]:
+    """The tokens by the `head` likeliest of each row, and True where those that are less likely could change nothing.
+
+    scaled  logits less the largest, over the temperature, float64 [B, V]
+    kept    what top_k leaves of V
+    """
+    size = scaled.shape[-1]
+    if head < size:
+        order, place = scaled.topk(head).indices.sort(dim=-1)
+        values, place = scaled.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+        order = order.gather(-1, place)
+    else:
+        values, order = scaled.sort(dim=-1, descending=True, stable=True)
+    weights = values[:, :kept].exp()
+    upto = weights.cumsum(-1)
+    mass = (scaled if kept == size else values[:, :kept]).exp().sum(-1, keepdim=True)
+    stays = weights > 0
+    if is_cut := options.top_p < 1 or options.min_p > 0:
+        stays &= (upto - weights <= options.top_p * mass) & (weights >= options.min_p * weights[:, :1])
+    last = stays.sum(-1, keepdim=True) - 1  # the likeliest tokens are those that stay
+    if is_cut:
+        mass = upto.gather(-1, last)
+    target = uniform[:, None] * mass
+    place = torch.searchsorted(upto, target, right=True).minimum(last)  # rounding must not take it beyond what stays
+    is_known = last + 1 < weights.shape[-1] if is_cut else target < upto[:, -1:]
+    # What is as likely as the last of the head may stand outside of it.
+    is_sure = (is_known | (kept <= head)) & (values.gather(-1, place) > values[:, -1:])
+    return order.gather(-1, place).squeeze(-1), is_sure.squeeze(-1)

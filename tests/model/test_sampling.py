@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lowrank.model.sampling import Sampler, Sampling, draw
+from lowrank.model.sampling import HEAD, Sampler, Sampling, draw
 
 CPU = torch.device("cpu")
 
@@ -161,3 +161,51 @@ def test_a_token_that_may_not_be_written_gives_its_share_to_what_stands_in_its_p
     greedy = Sampler(Sampling(), [[1]] * 2, CPU, [WithoutSecond(), None])
     assert greedy.choose(torch.tensor([[0.0, 9.0, -5.0, 8.0]] * 2), [False, False]).tolist() == [2, 1]
     assert greedy.choose(torch.tensor([[0.0, 9.0, -5.0, 8.0]] * 2), [True, True]).tolist() == [1, 1]
+
+
+def by_definition(logits: Tensor, options: Sampling, place: float) -> int:
+    """The token that `draw` is to give for one row: every token sorted, what stays, and the first beyond `place`."""
+    scaled = (logits.double() - logits.max().double()) / options.temperature
+    order = sorted(range(len(scaled)), key=lambda token: (-float(scaled[token]), token))
+    order = order[: options.top_k or None]
+    shares = torch.softmax(scaled[order], dim=0).tolist()
+    kept, before = [], 0.0
+    for token, share in zip(order, shares, strict=True):
+        if before <= options.top_p and share >= options.min_p * shares[0]:
+            kept.append((token, share))
+        before += share
+    target, upto = place * sum(share for _, share in kept), 0.0
+    for token, share in kept:
+        upto += share
+        if upto > target:
+            return token
+    return kept[-1][0]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 6.0])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"top_k": 5}, {"top_k": 900}, {"top_p": 0.3}, {"top_p": 0.97}, {"min_p": 0.2}, {"min_p": 1e-4, "top_k": 700}],
+)
+def test_a_draw_is_that_of_the_definition_whether_the_head_tells_it_or_not(
+    options: dict[str, float], spread: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    size = 3 * HEAD
+    logits = spread * torch.randn(24, size, generator=generator)
+    logits[::3] = logits[::3].round()  # ties, within the head and across its end
+    places = torch.rand(24, generator=generator, dtype=torch.float64)
+    places[0], places[1] = 0.0, 1.0 - 2.0**-30  # nearer to 1 the rounding of the sums decides
+    sampling = Sampling(**{"temperature": 0.8, **options})
+    found = draw(logits, sampling, places).tolist()
+    assert found == [by_definition(row, sampling, float(place)) for row, place in zip(logits, places, strict=True)]
+    assert found == [int(draw(row[None], sampling, place[None])) for row, place in zip(logits, places, strict=True)]
+
+
+def test_a_row_that_has_ended_draws_nothing() -> None:
+    logits, sampling = torch.zeros(3, 8), Sampling(temperature=1.0, seed=range(3))
+    every, some = (Sampler(sampling, [[1]] * 3, CPU) for _ in range(2))
+    for _ in range(4):
+        whole, left = every.choose(logits, [False] * 3), some.choose(logits, [False, True, False])
+        assert left.tolist() == [whole[0], 0, whole[2]]
+    assert some.choose(logits, [True] * 3).tolist() == [0, 0, 0]
