@@ -48,14 +48,17 @@ class Forgetting:
     base_task: float
     base_kept: float
     documents: tuple[int, int]  # of the task, and of what is to be kept
-    hats: tuple[Changes, ...]
+    adapters: tuple[Changes, ...]
 
     def table(self) -> str:
         """In plain text; intervals of 95 %."""
         rows = [("the base alone", f"{self.base_task:.4f}", "", f"{self.base_kept:.4f}", "")]
-        for hat in self.hats:
-            told = [f"{one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for one in (hat.learned, hat.forgotten)]
-            rows.append((hat.name, f"{hat.task:.4f}", told[0], f"{hat.kept:.4f}", told[1]))
+        for adapter in self.adapters:
+            told = [
+                f"{one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+                for one in (adapter.learned, adapter.forgotten)
+            ]
+            rows.append((adapter.name, f"{adapter.task:.4f}", told[0], f"{adapter.kept:.4f}", told[1]))
         return table(rows, ("nats a token", "task", "less the base", "kept", "less the base"))
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Forgetting:
 
 def measure_forgetting(
     base: str | Path,
-    hats: Mapping[str, str | Path],
+    adapters: Mapping[str, str | Path],
     task: Sequence[Example],
     kept: Sequence[Example],
     *,
@@ -73,7 +76,7 @@ def measure_forgetting(
 ) -> Forgetting:
     """The losses of a base, and of the base with each hat, on two sets of examples, in float32
 
-    hats     folders by the name under which they are told
+    adapters  folders by the name under which they are told
     weights  the format of the base, as `load` takes it
     Raises ValueError for a hat of another base.
     """
@@ -84,7 +87,7 @@ def measure_forgetting(
 
     before = losses()
     changes = []
-    for name, folder in hats.items():
+    for name, folder in adapters.items():
         load_adapter(model, "hat", folder)
         use_adapter(model, "hat")
         after = losses()

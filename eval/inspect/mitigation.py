@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from lowrank.adapters.algebra.factored import factor, factor_sum
-from lowrank.adapters.algebra.worked import Worked, WorkedLinear, read_hats, save_worked, worked
+from lowrank.adapters.algebra.worked import Worked, WorkedLinear, read_adapters, save_worked, worked
 from lowrank.adapters.stored import Pair
 from lowrank.checkpoints import fingerprint
 from lowrank.checkpoints.load import bytes_bar
@@ -31,7 +31,7 @@ from .intruders import Directions, Intruders, find_directions
 class Mitigated:
     """The new hat, and what was found in each linear of the old one, by its path."""
 
-    hat: Worked
+    adapter: Worked
     intruders: dict[str, Intruders]
 
     @property
@@ -41,7 +41,7 @@ class Mitigated:
 
 
 def mitigate_intruders(
-    hat: str | Path,
+    adapter: str | Path,
     base: str | Path,
     out: str | Path,
     *,
@@ -63,12 +63,12 @@ def mitigate_intruders(
         raise ValueError(f"rank must be at least 1, got {rank}")
     search = search or IntruderSearch()
     search.check()
-    (stored,) = read_hats([hat])
+    (stored,) = read_adapters([adapter])
     opened = open_base(base)
     if not force:
-        fingerprint.check_same_base({"fingerprint": fingerprint.fingerprint_of(opened)}, stored.record, str(hat))
+        fingerprint.check_same_base({"fingerprint": fingerprint.fingerprint_of(opened)}, stored.record, str(adapter))
     if unknown := [path for path in stored.pairs if f"{path}.weight" not in opened.config.parameter_shapes()]:
-        raise ValueError(f"{hat}: {unknown[0]} is no linear of {base}")
+        raise ValueError(f"{adapter}: {unknown[0]} is no linear of {base}")
     parameters = [part for part in opened.parameters() if part.name.removesuffix(".weight") in stored.pairs]
     pairs, found, linears = dict(stored.pairs), {}, []
     layout = opened.config.rope_layout

@@ -38,7 +38,7 @@ SPARE, POWERS = 8, 4
 class Extracted:
     """The hat, and what it cannot hold: |difference| / |base| of every other parameter that is not equal."""
 
-    hat: Worked
+    adapter: Worked
     left_out: dict[str, float]
 
 

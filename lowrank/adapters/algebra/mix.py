@@ -16,7 +16,7 @@ from .. import check_new, layer_configs, lora_layer, lora_layers, unwrapped
 from ..export import implied_layers
 from ..stored import Pair, StoredAdapter
 from .combine import Combination, Terms, combine, error_of
-from .worked import Worked, WorkedLinear, read_hats, save_worked, worked
+from .worked import Worked, WorkedLinear, read_adapters, save_worked, worked
 
 # The order of a block's linears in Hugging Face's Llama.
 HF_ORDER = (
@@ -26,24 +26,28 @@ HF_ORDER = (
 
 
 def mix_adapters(
-    hats: Sequence[tuple[str | Path, float]], out: str | Path, how: Combination | None = None, *, force: bool = False
+    adapters: Sequence[tuple[str | Path, float]],
+    out: str | Path,
+    how: Combination | None = None,
+    *,
+    force: bool = False,
 ) -> Worked:
     """Writes a hat that is sum_i w_i delta W_i, as near as the method comes to it.
 
-    hats   folders and their weights w_i
-    how    `Combination()`: the best product of the largest rank
-    force  takes hats of different bases
+    adapters  folders and their weights w_i
+    how       `Combination()`: the best product of the largest rank
+    force     takes hats of different bases
     A linear that some hats leave out is mixed of the others.
     Raises ValueError for no hat, hats of different bases, a DoRA, rows of an embedding, and what `combine` refuses.
     """
     how = how or Combination()
-    if not hats:
+    if not adapters:
         raise ValueError("a mix must be of one hat or more, got none")
-    read = read_hats([folder for folder, _ in hats], force=force)
-    weights = [_finite(weight, folder) for folder, weight in hats]
+    read = read_adapters([folder for folder, _ in adapters], force=force)
+    weights = [_finite(weight, folder) for folder, weight in adapters]
     terms: dict[str, list[tuple[float, Pair]]] = {}
-    for weight, hat in zip(weights, read, strict=True):
-        for path, pair in hat.pairs.items():
+    for weight, adapter in zip(weights, read, strict=True):
+        for path, pair in adapter.pairs.items():
             terms.setdefault(path, []).append((weight, pair))
     pairs, linears = _mixed(terms, how)
     stored = replace(read[0], pairs=pairs)

@@ -9,10 +9,12 @@ from pathlib import Path
 from ..export import implied_layers
 from ..stored import Pair, StoredAdapter
 from .factored import factor, norm_of_sum, rank_for
-from .worked import Worked, WorkedLinear, read_hats, save_worked, worked
+from .worked import Worked, WorkedLinear, read_adapters, save_worked, worked
 
 
-def reduce_rank(hat: str | Path, out: str | Path, *, rank: int | None = None, energy: float | None = None) -> Worked:
+def reduce_rank(
+    adapter: str | Path, out: str | Path, *, rank: int | None = None, energy: float | None = None
+) -> Worked:
     """Writes the best hat of a rank, or of the least rank of each linear that keeps a share of the sum of s^2.
 
     rank    linears of a lower one keep theirs; or:
@@ -20,7 +22,7 @@ def reduce_rank(hat: str | Path, out: str | Path, *, rank: int | None = None, en
     Raises ValueError unless one of the two is given, for one out of range, a DoRA, and rows of an embedding.
     """
     check_size(rank, energy)
-    (read,) = read_hats([hat])
+    (read,) = read_adapters([adapter])
     stored, linears = reduced(read, rank, energy)
     save_worked(stored, out, implied_layers(read), {"by": "reduce", "rank": rank, "energy": energy}, [read])
     return worked(stored, linears, Path(out))

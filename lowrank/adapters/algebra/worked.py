@@ -70,16 +70,16 @@ def worked(stored: StoredAdapter, linears: Sequence[WorkedLinear], folder: Path 
     return Worked(folder, tuple(linears), count)
 
 
-def read_hats(hats: Sequence[str | Path], *, force: bool = False) -> list[StoredAdapter]:
+def read_adapters(adapters: Sequence[str | Path], *, force: bool = False) -> list[StoredAdapter]:
     """Hats of one base, as LoRA's matrices and nothing else.
 
     Raises ValueError for hats of different bases (unless `force`), a DoRA, and rows of the embedding or head.
     """
-    read = [read_adapter(hat, force=force) for hat in hats]
-    for hat in read:
-        hat.refuse_beyond_lora("a hat made of hats")
+    read = [read_adapter(adapter, force=force) for adapter in adapters]
+    for adapter in read:
+        adapter.refuse_beyond_lora("a hat made of hats")
         if not force:
-            fingerprint.check_same_base(read[0].record.get("base", {}), hat.record, str(hat.folder))
+            fingerprint.check_same_base(read[0].record.get("base", {}), adapter.record, str(adapter.folder))
     return read
 
 

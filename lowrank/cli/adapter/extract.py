@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         sketch=args.sketch,
         progress=not args.json,
     )
-    print_worked(found.hat, args.json, {"left_out": found.left_out})
+    print_worked(found.adapter, args.json, {"left_out": found.left_out})
     if found.left_out and not args.json:
         name, change = max(found.left_out.items(), key=lambda item: item[1])
         print(

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     more = {"intruders": {path: found.found for path, found in done.intruders.items()}}
     if measured:
         more["forgetting"] = measured.to_json()
-    print_worked(done.hat, args.json, more)
+    print_worked(done.adapter, args.json, more)
     if not args.json:
         looked = sum(len(found.sigma) for found in done.intruders.values())
         print(f"{done.found} intruders of {looked} singular vectors, each at {args.keep:g} of its size")
@@ -107,5 +107,5 @@ def _measured(args: argparse.Namespace) -> "Forgetting":
         kept = [example for example in taught_examples(tokenizer, args.n) if len(example) <= context]
     examples, _ = encode_all(task, tokenizer, template, context)
     weights = read_record(args.adapter).get("base", {}).get("weights")
-    hats = {"the hat": args.adapter, "mitigated": args.out}
-    return measure_forgetting(base, hats, examples, kept, weights=weights)
+    adapters = {"the hat": args.adapter, "mitigated": args.out}
+    return measure_forgetting(base, adapters, examples, kept, weights=weights)

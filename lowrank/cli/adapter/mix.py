@@ -23,7 +23,7 @@ def add(work: Any) -> None:
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument(
-        "hats", metavar="HAT[=WEIGHT]", nargs="+", type=weighted, help="folders; a weight left out is 1"
+        "adapters", metavar="HAT[=WEIGHT]", nargs="+", type=weighted, help="folders; a weight left out is 1"
     )
     parser.add_argument("--method", default="svd", help=METHODS_HELP)
     parser.add_argument("--rank", type=int, help="of svd methods (default: the largest of the hats')")
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     how = Combination(args.method, args.rank, args.density, args.majority, args.clamp, args.seed)
     refuse_existing(args.out, args.overwrite)
-    print_worked(mix_adapters(args.hats, args.out, how, force=args.force), args.json)
+    print_worked(mix_adapters(args.adapters, args.out, how, force=args.force), args.json)
     return 0
 
 

@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from ...adapters.algebra.worked import Worked
 
 
-def print_worked(hat: "Worked", as_json: bool, more: Mapping[str, Any] | None = None) -> None:
+def print_worked(adapter: "Worked", as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """A row a linear and the sum, or every figure as JSON."""
     if as_json:
-        print(json.dumps({**hat.to_json(), **(more or {})}, indent=2))
+        print(json.dumps({**adapter.to_json(), **(more or {})}, indent=2))
         return
-    print(hat.table())
-    print(f"all of the hat: error {hat.error:.2e}; {hat.parameters:,} parameters")
-    print(f"{hat.folder}: read back and compared tensor by tensor")
+    print(adapter.table())
+    print(f"all of the hat: error {adapter.error:.2e}; {adapter.parameters:,} parameters")
+    print(f"{adapter.folder}: read back and compared tensor by tensor")

@@ -95,7 +95,7 @@ def test_all_of_an_intruder_leaves_the_hat_as_it_was_and_none_of_it_leaves_fewer
 def test_a_small_hat_is_left_alone_to_the_byte(base: Path, tmp_path: Path) -> None:
     make_hat(base, tmp_path / "small", alpha=0.01)
     done = mitigate_intruders(tmp_path / "small", base, tmp_path / "out", search=EXACT)
-    assert done.found == 0 and done.hat.error == 0
+    assert done.found == 0 and done.adapter.error == 0
     before, after = (read_adapter(tmp_path / name).pairs for name in ("small", "out"))
     assert all(torch.equal(before[path].lora_B, after[path].lora_B) for path in before)
 
@@ -137,7 +137,7 @@ def test_forgetting_is_the_difference_of_losses_with_its_interval(embedded: Path
     kept = [example for example in taught_examples(tokenizer, 16) if len(example) <= 512]
     found = measure_forgetting(embedded, {"hat": tmp_path / "hat"}, task, kept, weights="fp32")
     assert found.base_kept == pytest.approx(completion_loss(load(embedded, "fp32"), kept))
-    (hat,) = found.hats
+    (hat,) = found.adapters
     assert hat.forgotten.difference == pytest.approx(hat.kept - found.base_kept)
     assert hat.forgotten.low < hat.forgotten.difference < hat.forgotten.high
     assert hat.forgotten.excludes_zero  # random numbers teach nothing

@@ -70,7 +70,7 @@ def test_figures_come_as_json(hats: Path, tmp_path: Path, capsys) -> None:
     assert len(figures["linears"]) == len(read_adapter(hat).pairs) and 0 < figures["error"] < 1
     assert main(["adapter", "mitigate", hat, "embedded", str(tmp_path / "mild"), "--n", "10", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["forgetting"]["hats"][1]["name"] == "mitigated" and sum(figures["intruders"].values()) > 0
+    assert figures["forgetting"]["adapters"][1]["name"] == "mitigated" and sum(figures["intruders"].values()) > 0
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_the_hat_that_was_merged_comes_back(
     worn = make_hat(base, tmp_path / "hat", targets=["wq", "wk", "w2"])
     merged = merge_folder(base, tmp_path / "hat", tmp_path / "tuned", "fp32", format=format).folder
     found = extract_adapter(base, merged, tmp_path / "out", rank=4, sketch=sketch)
-    assert found.left_out == {} and found.hat.error < 1e-5
-    assert {linear.path for linear in found.hat.linears} == set(read_adapter(tmp_path / "hat").pairs)
+    assert found.left_out == {} and found.adapter.error < 1e-5
+    assert {linear.path for linear in found.adapter.linears} == set(read_adapter(tmp_path / "hat").pairs)
     model = load(base, "fp32")
     load_adapter(model, "out", tmp_path / "out")
     use_adapter(model, "out")
@@ -70,16 +70,16 @@ def test_the_error_is_that_of_the_best_product_and_of_the_matrices_as_written(
     found = extract_adapter(base, tuned, tmp_path / "out", rank=16)
     key = "model.layers.0.self_attn.q_proj.weight"
     before, after = (load_file(folder / "model.safetensors")[key].double() for folder in (base, tuned))
-    linear = next(one for one in found.hat.linears if one.path == "layers.0.attention.wq")
+    linear = next(one for one in found.adapter.linears if one.path == "layers.0.attention.wq")
     assert linear.off == pytest.approx(float(torch.linalg.svdvals(after - before)[16:].norm()), rel=1e-5)
     assert linear.wanted == pytest.approx(float((after - before).norm()), rel=1e-6)
     assert set(found.left_out) == {"layers.0.attention_norm", "layers.0.ffn_norm"}
-    assert not any(one.path.startswith("layers.1.") for one in found.hat.linears)
+    assert not any(one.path.startswith("layers.1.") for one in found.adapter.linears)
 
 
 def test_a_share_of_the_energy_is_kept(base: Path, tuned: Path, tmp_path: Path) -> None:
     found = extract_adapter(base, tuned, tmp_path / "out", energy=0.9)
-    assert 0.25 < found.hat.error <= 0.1**0.5 + 1e-6  # |off|^2 is at most a tenth of |wanted|^2
+    assert 0.25 < found.adapter.error <= 0.1**0.5 + 1e-6  # |off|^2 is at most a tenth of |wanted|^2
 
 
 def test_a_sketch_of_a_slowly_falling_spectrum_is_nearly_the_best(base: Path) -> None:
