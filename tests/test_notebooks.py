@@ -45,7 +45,7 @@ def test_a_notebook_runs_and_shows_as_much_as_is_kept_in_it(path: Path, monkeypa
     monkeypatch.delenv("LOWRANK_REAL", raising=False)
     kept = read(path)
     assert shown(runner.run(kept, path.name)) == shown(kept)
-    assert sum(map(len, shown(kept))) >= 4
+    assert all(shown(kept)), "a cell that shows nothing"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
