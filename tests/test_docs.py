@@ -58,6 +58,7 @@ NOT_RUN = (
     (r"^lowrank data kind", "needs a reader's own documents; run by tests/lowrank/data/drafting/test_draft.py"),
     (r"^lowrank train right-figures", "needs a hat; run from one by tests/train/test_preference.py"),
     (r"^lowrank inspect", "run by tests/lowrank/cli/test_inspect.py"),
+    (r"--plan plan.json", "run by tests/eval/formats/test_page.py"),
     (r"^lowrank adapter|exact", "run by tests/lowrank/cli/test_adapter.py"),
     (r"^lowrank conformance", "run by tests/eval/conformance/test_page.py"),
     (r"^lowrank serve", "runs until it is interrupted; run by tests/lowrank/cli/test_serve.py"),

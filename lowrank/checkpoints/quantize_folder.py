@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -41,10 +42,13 @@ def quantize_folder(
     out: str | Path,
     weights: str = "nf4-dq",
     *,
+    plan: Mapping[str, str] | None = None,
     max_file_bytes: float = MAX_FILE_BYTES,
     progress: bool = False,
 ) -> Path:
     """Writes `base` in the format `weights`: the seven linears of each block quantized, the rest as it is stored.
+
+    plan  other formats of single linears, by their path ("layers.0.attention.wq"): see `eval.formats.mixed`
 
     Tensors are read, quantized and written one at a time. The folder appears whole or not at all, with the SHA-256 of
     each of its files in quantization.json. Interrupted, the same call goes on where it was.
@@ -59,10 +63,14 @@ def quantize_folder(
     if any(parameter.dtype is None for parameter in parameters):
         raise ValueError(f"{base}: is already quantized; start from the full-precision folder")
     shapes = checkpoint.config.parameter_shapes()
+    chosen = _chosen(shapes, weights, plan or {})
     huggingface = checkpoint.config.rope_layout == "half"
     key_of = {name: to_hf(name) if huggingface else name for name in shapes}
     files = plan_files(
-        (_layouts(parameter, shapes[parameter.name], key_of[parameter.name], weights) for parameter in parameters),
+        (
+            _layouts(parameter, shapes[parameter.name], key_of[parameter.name], chosen.get(parameter.name, weights))
+            for parameter in parameters
+        ),
         max_file_bytes,
     )
     sidecars = {**sidecars_of(checkpoint), **_record(checkpoint)}
@@ -74,7 +82,8 @@ def quantize_folder(
         pending = [parameter for parameter in parameters if key_of[parameter.name] not in writer.done]
         with bytes_bar("quantize", parameters, progress, pending) as bar:
             for parameter in pending:
-                writer.write(_tensors(parameter, key_of[parameter.name], weights, f"{base}: {parameter.name}"))
+                form = chosen.get(parameter.name, weights)
+                writer.write(_tensors(parameter, key_of[parameter.name], form, f"{base}: {parameter.name}"))
                 bar.update(parameter.nbytes)
         writer.close()
         if len(files) > 1:
@@ -87,9 +96,25 @@ def quantize_folder(
             write_json(aside / config, own | {"quantization_config": quantization_config(weights)})
         else:
             write_files(aside, {config: checkpoint.folder / config})
-        manifest = {"weights": weights, "sha256": {name: sha256_of(aside / name) for name in sorted(names)}}
+        manifest = {
+            "weights": weights,
+            **({"plan": dict(plan)} if plan else {}),
+            "sha256": {name: sha256_of(aside / name) for name in sorted(names)},
+        }
         write_json(aside / MANIFEST, manifest)
     return out
+
+
+def _chosen(shapes: Mapping[str, tuple[int, ...]], weights: str, plan: Mapping[str, str]) -> dict[str, str]:
+    """The format of each block linear by its parameter.  Raises ValueError for a plan of other linears or formats."""
+    chosen = {name: weights for name in shapes if is_block_linear(name)}
+    for path, form in plan.items():
+        if f"{path}.weight" not in chosen:
+            raise ValueError(f"plan: {path!r} is no linear of a block of this base")
+        if form not in QUANTIZED_NAMES:
+            raise ValueError(f"plan: {path}: the format must be one of {', '.join(QUANTIZED_NAMES)}, got {form!r}")
+        chosen[f"{path}.weight"] = form
+    return chosen
 
 
 def _record(checkpoint: Checkpoint) -> dict[str, Path | bytes]:

@@ -24,6 +24,12 @@ def add(verbs: Any) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--weights", default="nf4-dq", help="nf4-dq (default), nf4, fp4-dq, fp4 or int8")
     parser.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="a format for each linear, as `lowrank inspect mixed --out` writes it; --weights for the others",
+    )
+    parser.add_argument(
         "--max-file-size",
         type=read_bytes,
         default=5e9,
@@ -46,9 +52,12 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         checked = verify_checklist(base)
         print(f"{base}: the MD5 sums of {', '.join(checked)} are right", file=sys.stderr)
+    plan = _plan(args.plan) if args.plan else None
     started = time.perf_counter()
     try:
-        folder = quantize_folder(base, args.out, args.weights, max_file_bytes=args.max_file_size, progress=True)
+        folder = quantize_folder(
+            base, args.out, args.weights, plan=plan, max_file_bytes=args.max_file_size, progress=True
+        )
     except (KeyboardInterrupt, OSError):
         if partial_folder(args.out).exists():
             print(f"lowrank: {args.out} is not finished: the same command goes on where it was", file=sys.stderr)
@@ -60,5 +69,18 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**figures, "bytes": size, "seconds": time.perf_counter() - started}))
     else:
         names = files[0].name if len(files) == 1 else f"{len(files)} files"
-        print(f"{folder}: {args.weights}, {names} {size / 1e6:.2f} MB")
+        told = f"{args.weights} and {args.plan}" if plan else args.weights
+        print(f"{folder}: {told}, {names} {size / 1e6:.2f} MB")
     return 0
+
+
+def _plan(path: Path) -> dict[str, str]:
+    """The formats of a plan.  Raises ValueError for a file that is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    formats = values.get("formats") if isinstance(values, dict) else None
+    if not isinstance(formats, dict) or not all(isinstance(form, str) for form in formats.values()):
+        raise ValueError(f"{path}: must be a JSON object with `formats`, a format a linear")
+    return formats
