@@ -74,7 +74,11 @@ def study_formats(
     before = nats(model, examples) if examples else None
     found = []
     for name, format in ProgressBar(formats.items(), "formats", len(formats), unit="format", disable=not progress):
-        snr_db, cost = measure(model, lambda path, w, format=format: format.apply(w), examples, before)
+
+        def change(_: str, w: Tensor, format: SimulatedFormat = format) -> Tensor:
+            return format.apply(w)
+
+        snr_db, cost = measure(model, change, examples, before)
         found.append(FormatCost(name, format.bits, snr_db, cost))
     loss = None if before is None else float(LOSS.value(before))
     return FormatStudy(str(base), len(examples), loss, tuple(found))
