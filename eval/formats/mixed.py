@@ -2,8 +2,8 @@
 
     s(l, f) = 1/2 sum_i E[g_i^2] (w_i - Q_f(w)_i)^2       the sensitivity of linear l to format f, in nats a token
 
-g is the gradient of a document's mean loss: its square is the diagonal of the empirical Fisher matrix, which stands in
-for the Hessian (Dong et al., HAWQ, arXiv 1905.03696; Kim et al., SqueezeLLM, arXiv 2306.07629). The plan is
+g is the gradient of a document's summed loss over the root of its tokens: the mean of its square is the diagonal of the
+empirical Fisher matrix of a token, if the gradients of tokens are independent, which stands in for the Hessian (Dong et al., HAWQ, arXiv 1905.03696; Kim et al., SqueezeLLM, arXiv 2306.07629). The plan is
 
     minimise sum_l s(l, f_l)  subject to  sum_l n_l bits(f_l) <= budget sum_l n_l
 
@@ -92,10 +92,10 @@ def sensitivities(
         linear.weight.requires_grad_(True)
     for example in ProgressBar(examples, "gradients", len(examples), unit="document", disable=not progress):
         loss, count = next_token_loss(model, *collate([example]))
-        (loss / count).backward()
+        loss.backward()
         for path, linear in linears.items():
             assert linear.weight.grad is not None, path
-            squares[path] += linear.weight.grad.square() / len(examples)
+            squares[path] += linear.weight.grad.square() / (count * len(examples))
             linear.weight.grad = None
     found = {}
     for path, linear in linears.items():
@@ -118,6 +118,9 @@ def solve(sensitive: Mapping[str, Sensitivity], budget: float) -> Plan:
     if spare < -1e-9 * least:
         lowest = math.ceil(1000 * least / total) / 1000
         raise ValueError(f"budget must be at least {lowest:g} bits a weight, got {budget:g}")
+    cheapest = {path: min(one.cost, key=lambda name: one.cost[name]) for path, one in sensitive.items()}
+    if sum(sensitive[path].bits[name] for path, name in cheapest.items()) <= budget * total * (1 + 1e-9):
+        return _plan(sensitive, cheapest)
     unit = max(spare, 0.0) / UNITS
     best = torch.zeros(UNITS + 1, dtype=torch.float64)  # the least cost so far, by the parts of `spare` in use
     best[1:] = torch.inf
@@ -129,13 +132,18 @@ def solve(sensitive: Mapping[str, Sensitivity], budget: float) -> Plan:
         steps.append((parts, choice))
     at = int(best.argmin())
     formats: list[str] = []
-    cost = float(best[at])
     for parts, choice in reversed(steps):
         name = list(parts)[int(choice[at])]
         formats.append(name)
         at -= parts[name]
     chosen = dict(zip(sensitive, reversed(formats), strict=True))
-    return Plan(chosen, sum(sensitive[path].bits[name] for path, name in chosen.items()) / total, cost)
+    return _plan(sensitive, chosen)
+
+
+def _plan(sensitive: Mapping[str, Sensitivity], chosen: dict[str, str]) -> Plan:
+    total = sum(one.weights for one in sensitive.values())
+    bits = sum(sensitive[path].bits[name] for path, name in chosen.items())
+    return Plan(chosen, bits / total, sum(sensitive[path].cost[name] for path, name in chosen.items()))
 
 
 def _parts(extra: float, unit: float) -> int:
@@ -181,7 +189,7 @@ def control(sensitive: Mapping[str, Sensitivity], budget: float, seed: int) -> P
         more = one.bits[largest] - one.bits[chosen[path]]
         if bits + more <= budget * total:
             bits, chosen[path] = bits + more, largest
-    return Plan(chosen, bits / total, sum(sensitive[path].cost[name] for path, name in chosen.items()))
+    return _plan(sensitive, chosen)
 
 
 def curve(sensitive: Mapping[str, Sensitivity], points: int = 9) -> list[Plan]:

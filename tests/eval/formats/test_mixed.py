@@ -81,8 +81,8 @@ def test_a_sensitivity_is_half_the_mean_square_gradient_times_the_square_of_the_
     square = torch.zeros_like(linear.weight)
     for example in examples[:4]:
         nats, count = next_token_loss(model, *collate([example]))
-        (gradient,) = torch.autograd.grad(nats / count, linear.weight)
-        square += gradient.square() / 4
+        (gradient,) = torch.autograd.grad(nats, linear.weight)
+        square += gradient.square() / (4 * count)
     w = linear.weight.detach()
     error = w - ops.dequantize(ops.quantize(w, "nf4-dq"))
     assert found[path].cost["nf4-dq"] == pytest.approx(float((square * error.square()).sum()) / 2, rel=1e-4)
