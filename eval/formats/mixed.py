@@ -2,8 +2,9 @@
 
     s(l, f) = 1/2 sum_i E[g_i^2] (w_i - Q_f(w)_i)^2       the sensitivity of linear l to format f, in nats a token
 
-g is the gradient of a document's summed loss over the root of its tokens: the mean of its square is the diagonal of the
-empirical Fisher matrix of a token, if the gradients of tokens are independent, which stands in for the Hessian (Dong et al., HAWQ, arXiv 1905.03696; Kim et al., SqueezeLLM, arXiv 2306.07629). The plan is
+g is the gradient of a document's summed loss over the root of its tokens. If the gradients of tokens are independent,
+the mean of its square is the diagonal of a token's empirical Fisher matrix, in place of the Hessian (Dong et al.,
+HAWQ, arXiv 1905.03696; Kim et al., SqueezeLLM, arXiv 2306.07629). The plan is
 
     minimise sum_l s(l, f_l)  subject to  sum_l n_l bits(f_l) <= budget sum_l n_l
 
