@@ -16,5 +16,6 @@ tokenizer       texts as ids: SentencePiece, tokenizer.json, the ranks of Llama 
 generate        text, a token at a time
 sampling        the choice of the next token
 logprobs        the probabilities of the tokens that were written
+drafts          tokens that the text suggests, several of which are verified in one pass
 static_decode   a decoding step of fixed shapes, which a GPU replays as a CUDA graph
 """

@@ -13,6 +13,7 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor, nn
 
+from .drafts import DraftedLogits, Lookup
 from .llama import KVCache, Llama
 from .logprobs import TokenLogprob, check_logprobs, token_logprob
 from .sampling import Constraint, Sampler, Sampling, SamplingOptions
@@ -50,6 +51,7 @@ def generate(
     constraints: Sequence[Constraint | None] | None = None,
     answer: bool = False,
     fixed_shapes: bool | None = None,
+    drafts: bool | Lookup = True,
     **sampling: Unpack[SamplingOptions],
 ) -> list[str]:
     """The completions of the prompts, each up to an end token, a stop string, `max_new_tokens` or a full context.
@@ -61,6 +63,8 @@ def generate(
     answer       True for an answer to a template's prompt, which is tokenized as a text of its own: the space that
                  SentencePiece puts in front of its first word is no part of it. Else the text joins the prompt
     sampling     temperature, top_k, top_p, min_p, repetition_penalty, seed: see `Sampling`
+    drafts       True to verify tokens that the text suggests, several in a pass (`model.drafts`), where that changes no
+                 byte: of one prompt, on a CPU. A `Lookup` that is given again drafts from earlier texts, too
     Prompts of different lengths run as one batch and each gives what it gives alone. fixed_shapes as in
     `generate_tokens`, whose errors it raises. `complete` tells the tokens and the ends as well.
     """
@@ -73,6 +77,7 @@ def generate(
         constraints=constraints,
         answer=answer,
         fixed_shapes=fixed_shapes,
+        drafts=drafts,
         **sampling,
     )
     return [completion.text for completion in completions]
@@ -88,6 +93,7 @@ def complete(
     constraints: Sequence[Constraint | None] | None = None,
     answer: bool = False,
     fixed_shapes: bool | None = None,
+    drafts: bool | Lookup = True,
     logprobs: int | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[Completion]:
@@ -100,7 +106,7 @@ def complete(
     # No code but this module's and the constraints' runs between the tokens.
     with model.fused_blocks.unchanged() if model.fused_blocks is not None else nullcontext():
         texts, steps = _begun(
-            model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, sampling, logprobs
+            model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, drafts, sampling, logprobs
         )
         for _ in steps:
             pass
@@ -116,15 +122,17 @@ def stream(
     stop: str | Sequence[str] = (),
     constraint: Constraint | None = None,
     answer: bool = False,
+    drafts: bool | Lookup = True,
     logprobs: int | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Generator[str, None, Completion]:
     """One completion as it is written: pieces of text that join to what `generate` returns for the prompt.
 
+    With drafts the numbers of the weights must stay until the text ends: pieces may be of logits computed before.
     Returns the whole of it (as the value of `yield from`), with `logprobs` as in `complete`.
     """
     texts, steps = _begun(
-        model, tokenizer, [prompt], max_new_tokens, stop, [constraint], answer, None, sampling, logprobs
+        model, tokenizer, [prompt], max_new_tokens, stop, [constraint], answer, None, drafts, sampling, logprobs
     )
     (text,), shown = texts, 0
     for _ in steps:
@@ -145,6 +153,7 @@ def _begun(
     constraints: Sequence[Constraint | None] | None,
     answer: bool,
     fixed_shapes: bool | None,
+    drafts: bool | Lookup,
     sampling: SamplingOptions,
     logprobs: int | None,
 ) -> tuple[list["_Text"], Iterator[list[int | None]]]:
@@ -168,6 +177,7 @@ def _begun(
         constraints=constraints,
         never=never,
         fixed_shapes=fixed_shapes,
+        drafts=drafts,
         **sampling,
     )
     return texts, steps
@@ -260,6 +270,7 @@ def generate_tokens(
     constraints: Sequence[Constraint | None] | None = None,
     never: Sequence[int] = (),
     fixed_shapes: bool | None = None,
+    drafts: bool | Lookup = False,
     **sampling: Unpack[SamplingOptions],
 ) -> Iterator[list[int | None]]:
     """The next token of every row, step by step; None for a row that has ended (its end token is not yielded).
@@ -272,6 +283,7 @@ def generate_tokens(
     never         tokens that are not drawn: rows of the embedding that no piece has
     fixed_shapes  decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
                   Adapters must then stay as they are until the last token.
+    drafts        as in `generate`. The numbers of the weights must then stay as they are until the last token.
     A row ends by itself when it has filled `config.max_seq_len` positions. The model runs in the context of this call,
     wherever the tokens are asked for: see `using_adapter`.
     Raises ValueError for an empty prompt, a prompt that leaves no room in `config.max_seq_len`, and a number of tokens
@@ -291,7 +303,7 @@ def generate_tokens(
     if not prompts:
         return iter(())
     room = [min(max_new_tokens, most - len(prompt)) for prompt in prompts]
-    forward = _Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes)
+    forward = _Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes, drafts)
     return _Rows(forward, sampler, room, max_new_tokens, stops, ends, ended, drawn).tokens()
 
 
@@ -356,7 +368,12 @@ class _Forward:
     """The logits after the prompts, then those after one more token a row; in the context of its creation."""
 
     def __init__(
-        self, model: Llama, prompts: Sequence[Sequence[int]], capacity: int, fixed_shapes: bool | None
+        self,
+        model: Llama,
+        prompts: Sequence[Sequence[int]],
+        capacity: int,
+        fixed_shapes: bool | None,
+        drafts: bool | Lookup,
     ) -> None:
         weight = model.tok_embeddings.weight
         device, longest = weight.device, max(map(len, prompts))
@@ -369,6 +386,10 @@ class _Forward:
         self.fixed_shapes = device.type == "cuda" if fixed_shapes is None else fixed_shapes
         self.step = DecodeStep(model, self.cache, self.padding)
         self.seen = [self.prompts]
+        self.lookup = Lookup() if drafts is True else drafts or None
+        self.drafted: DraftedLogits | None = None
+        if len(prompts) != 1 or self.fixed_shapes or model.fused_blocks is None:
+            self.lookup = None
 
     def __call__(self, chosen: Tensor | None) -> Tensor:
         """chosen int64 [B], or None for the prompts -> logits float32 [B, V]"""
@@ -376,8 +397,13 @@ class _Forward:
             self.seen.append(chosen[:, None])
         if self.fixed_shapes and chosen is not None:
             return self.context.run(self.step, chosen[:, None])
+        if self.drafted is not None and chosen is not None:
+            return self.context.run(self.drafted, chosen)
         tokens = self.prompts if chosen is None else chosen[:, None]
         hidden = self.context.run(self.model.hidden, tokens, self.cache, self.padding)
+        if self.lookup is not None:
+            self.lookup.add(self.prompts[0].tolist())
+            self.drafted = DraftedLogits(self.model, self.cache, self.lookup)
         return self.model.logits(hidden[:, -1])
 
     def check(self, logits: Tensor, ended: Sequence[bool]) -> None:

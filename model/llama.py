@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,14 @@ class KVCache:
         return all_k.narrow(2, 0, self.length + count), all_v.narrow(2, 0, self.length + count)
 
 
+class LogitsOfEach(NamedTuple):
+    """logits float32 [T, V]; is_current() is false once anything but a number has changed: a hook, a module, what the
+    model wears in this context."""
+
+    logits: Tensor
+    is_current: Callable[[], bool]
+
+
 class FusedBlocks(Protocol):
     """All blocks and the norm behind them in one call, or None where they must run one after another."""
 
@@ -123,6 +131,18 @@ class FusedBlocks(Protocol):
         mask: Tensor | None,
         cache: Cache | None,
     ) -> Tensor | None: ...
+
+    def logits_of_each(self, model: "Llama", tokens: Tensor, cache: KVCache) -> "LogitsOfEach | None":
+        """The logits behind each of a few tokens of one row, to the byte what they give in a call each
+
+        tokens int64 [1, T], which continue the cache. None, and nothing has happened, where they must go one after
+        another.
+        """
+        ...
+
+    def costs_of_rows(self, model: "Llama") -> Sequence[float]:
+        """The costs of `logits_of_each` for 1, 2, .. tokens, up to as many as it takes."""
+        ...
 
     def unchanged(self) -> AbstractContextManager[None]:
         """A block in which the caller changes nothing in the model between two calls, so that it is looked at once."""

@@ -45,7 +45,7 @@ class DecodeSizes(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_int64)
         for name in (
-            *("batch", "heads", "kv_heads", "length", "channels"),
+            *("batch", "queries", "heads", "kv_heads", "length", "channels"),
             *("batch_stride", "head_stride", "key_stride", "mask_stride"),
         )
     )
@@ -111,7 +111,7 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
         mask = mask.contiguous()
         seen, mask_stride = mask.data_ptr(), length if len(mask) > 1 else 0
     y = torch.empty_like(q)
-    sizes = DecodeSizes(batch, heads, kv_heads, length, channels, *strides[:3], mask_stride)
+    sizes = DecodeSizes(batch, 1, heads, kv_heads, length, channels, *strides[:3], mask_stride)
     pointers = q.data_ptr(), k.data_ptr(), v.data_ptr(), seen, y.data_ptr()
     call("decode_attention", ctypes.byref(sizes), DTYPES[q.dtype], *pointers)
     return y

@@ -1,6 +1,6 @@
-"""All blocks of Llama for one token a row, in one call of the C library.
+"""All blocks of Llama for one token a row, or a few, in one call of the C library.
 
-B rows, D model dim, L blocks, G key/value heads, S positions of the cache, h head dim.
+B rows, T tokens of each, D model dim, L blocks, G key/value heads, S positions of the cache, h head dim.
 """
 
 import ctypes
@@ -13,6 +13,8 @@ from torch import Tensor
 from ..weights.linear_with_adapter import LinearWithAdapter
 from .library import DTYPES, LinearPart, call
 from .linear import describe_parts
+
+SAME_BITS_UP_TO = 8  # rows of x: MAX_ROWS of isa.h
 
 
 class Block(NamedTuple):
@@ -28,6 +30,7 @@ class Sizes(ctypes.Structure):
 
     _fields_ = (
         ("batch", ctypes.c_int64),
+        ("tokens", ctypes.c_int64),
         ("dim", ctypes.c_int64),
         ("hidden_dim", ctypes.c_int64),
         ("heads", ctypes.c_int64),
@@ -73,10 +76,11 @@ class Blocks:
     def run(
         self, x: Tensor, k: Tensor, v: Tensor, sizes: Sizes, cos: Tensor, sin: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """x [B, 1, D] -> norm(blocks(x)), of the same shape and dtype
+        """x [B, T, D] -> norm(blocks(x)), of the same shape and dtype
 
-        k, v [L, B, G, S, h] get this token's at `sizes.position`. cos, sin float32 [B, 1, 1, h/2]; mask bool
-        [B, 1, 1, position + 1]. All contiguous.
+        k, v [L, B, G, S, h] get the tokens' from `sizes.position` on. cos, sin float32 [B, T, 1, h/2]; mask bool
+        [B, 1, 1, position + T]. All contiguous. Where B T is at most `SAME_BITS_UP_TO`, a token has the bits
+        that it has in a call of its own.
         """
         y = torch.empty_like(x)
         seen = None if mask is None else mask.data_ptr()

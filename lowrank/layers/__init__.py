@@ -9,5 +9,7 @@ fused_projections  linears that share x, computed by one plan
 adapter_rows       rows of the embedding and the output head that come with an adapter
 dropout_seed       which mask a dropout draws
 recompute          outputs that are computed again instead of kept
-cpu_decode         all blocks of a model for one token, in one call
+cpu_decode         all blocks of a model for one token, or a few of one text, in one call
+exact_head         the output head for a few rows, each with the bits that it has alone
+pass_costs         how many tokens of a text are worth a pass
 """

@@ -1,4 +1,4 @@
-"""Decoding on a CPU: all blocks of a model for one token a row, in one call of the C library.
+"""Decoding on a CPU: all blocks of a model for one token a row, or for a few of one row, in one call of the C library.
 
 The call gives to the byte what the modules give one after another, and saves what Python and torch take between them:
 half of a token's time in a small model. It is made where every module is as it came, and no gradient is wanted;
@@ -12,7 +12,7 @@ the model that C reads must be discarded when anything in it changes: a weight, 
 change that went unnoticed would be a wrong text without an error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import is_
@@ -22,14 +22,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from ..kernels.cpu.decode_step import Block, Blocks, Sizes
+from ..kernels.cpu.decode_step import SAME_BITS_UP_TO, Block, Blocks, Sizes
 from ..kernels.cpu.library import DTYPES
 from ..kernels.dispatch import run
 from ..kernels.llama_ops.cpu import CPU_OPS
-from ..model.llama import Attention, Cache, FeedForward, KVCache, Llama, RMSNorm, TransformerBlock, is_hooked
+from ..model.llama import (
+    Attention,
+    Cache,
+    FeedForward,
+    KVCache,
+    Llama,
+    LogitsOfEach,
+    RMSNorm,
+    TransformerBlock,
+    is_hooked,
+)
+from .adapter_rows import AdapterRows
 from .adapter_selection import changes, context_selection
+from .exact_head import logits_of_rows
 from .fused_projections import lora_plan
 from .lora import LoRALinear
+from .pass_costs import pass_costs
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -64,14 +77,43 @@ class FusedBlocks:
         self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
     ) -> Tensor | None:
         """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run."""
-        if type(cache) is not KVCache or not _is_decoding(x, cache):
+        if type(cache) is not KVCache or x.shape[1] != 1 or not _is_decoding(x, cache):
             return None
         described = self._described(model, x)
         if described is None:
             return None
         cos, sin = (angles.contiguous() for angles in rotation)
         seen = None if mask is None else mask.expand(len(x), -1, -1, -1).contiguous()
-        return described.run(x.contiguous(), cache.k, cache.v, _sizes(model, len(x), cache), cos, sin, seen)
+        return described.run(x.contiguous(), cache.k, cache.v, _sizes(model, x, cache), cos, sin, seen)
+
+    def logits_of_each(self, model: Llama, tokens: Tensor, cache: KVCache) -> LogitsOfEach | None:
+        """The logits behind each of some tokens of one row, to the byte what they give in a call each
+
+        tokens int64 [1, T], T at most `SAME_BITS_UP_TO`, which continue the cache. None, and nothing has happened, if
+        the tokens must go one after another: where one alone is not computed here, or is described anew each time.
+        """
+        assert 1 <= tokens.shape[1] <= SAME_BITS_UP_TO and cache.length + tokens.shape[1] <= cache.capacity
+        if type(cache) is not KVCache or len(tokens) != 1 or not _has_usual_ends(model):
+            return None
+        x: Tensor = model.tok_embeddings(tokens)
+        one = x[:, :1]  # it is what one token takes that decides: the same products, for more rows
+        if not _is_decoding(x, cache) or (described := self._described(model, one)) is None or self._kept is None:
+            return None
+        now = slice(cache.length, cache.length + x.shape[1])
+        cos, sin = (angles[:, now].contiguous() for angles in cache.angles)
+        hidden = described.run(x.contiguous(), cache.k, cache.v, _sizes(model, x, cache), cos, sin, None)
+        cache.length += x.shape[1]
+        snapshot, ends, before = self._kept[0], (model.tok_embeddings, model.output), changes()
+
+        def is_current() -> bool:
+            is_same = changes() == before and ends == (model.tok_embeddings, model.output)
+            return is_same and _has_usual_ends(model) and _is_decoding(one, cache) and snapshot.matches(model, one)
+
+        return LogitsOfEach(logits_of_rows(model, hidden[0]), is_current)
+
+    def costs_of_rows(self, model: Llama) -> Sequence[float]:
+        """The costs of `logits_of_each` for 1, 2, .. `SAME_BITS_UP_TO` tokens, that of one being 1: `pass_costs`."""
+        return pass_costs(model)
 
     def _described(self, model: Llama, x: Tensor) -> Blocks | None:
         """The blocks as C takes them; None if one of their modules, or of their products with x, is not for it."""
@@ -158,11 +200,9 @@ class _ModelSnapshot:
 
 
 def _is_decoding(x: Tensor, cache: KVCache) -> bool:
-    """True if x is one token a row, on a CPU, in a dtype that C takes; without gradients, compiler, autocast and hooks
-    of every module."""
+    """True if x is on a CPU, in a dtype that C takes; without gradients, compiler, autocast, hooks of every module."""
     return (
         x.is_cpu
-        and x.shape[1] == 1
         and x.dtype in DTYPES
         and x.dtype == cache.k.dtype
         and not torch.is_grad_enabled()
@@ -215,10 +255,17 @@ def _is(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
     return type(module) is kind and not is_hooked(module) and "forward" not in vars(module)
 
 
-def _sizes(model: Llama, batch: int, cache: KVCache) -> Sizes:
+def _has_usual_ends(model: Llama) -> bool:
+    """True if the embedding looks rows up, and nobody is told of tokens that go in or logits that come out."""
+    embedding = model.tok_embeddings
+    return (_is(embedding, nn.Embedding) or _is(embedding, AdapterRows)) and not is_hooked(model.output)
+
+
+def _sizes(model: Llama, x: Tensor, cache: KVCache) -> Sizes:
     config = model.config
     return Sizes(
-        batch=batch,
+        batch=x.shape[0],
+        tokens=x.shape[1],
         dim=config.dim,
         hidden_dim=config.hidden_dim,
         heads=config.n_heads,

@@ -161,16 +161,17 @@ API int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const
 API int lowrank_cross_entropy(void *logits, enum dtype dtype, int64_t rows, int64_t vocabulary, const int64_t *targets,
                               int64_t ignored, int with_gradient, float *losses, int threads);
 
-/* Keys, or values: [batch, kv_heads, length, channels], channels contiguous, strides in numbers. */
+/* Keys, or values: [batch, kv_heads, length, channels], channels contiguous, strides in numbers. Of the `queries` of a
+   row the last one sees all `length` keys, and each one before it a key less. */
 typedef struct {
-    int64_t batch, heads, kv_heads, length, channels;
+    int64_t batch, queries, heads, kv_heads, length, channels;
     int64_t batch_stride, head_stride, key_stride;
     int64_t mask_stride; /* from one row of the batch to the next: 0 where all have the same mask */
 } decode_sizes;
 
-/* y = softmax(q k^T / sqrt(channels)) v for one query a row, q and y [batch, heads, channels], contiguous, `heads` a
-   multiple of `kv_heads`. mask [batch or 1, length]: which keys count (one of them at least, or y is NaN), the others
-   are not read; NULL for all. */
+/* y = softmax(q k^T / sqrt(channels)) v for a few queries a row, q and y [batch, queries, heads, channels], contiguous,
+   `heads` a multiple of `kv_heads`; each query to the byte what it gives alone. mask [batch or 1, length]: which keys
+   count (one of them at least, or y is NaN), the others are not read; NULL for all. */
 API int lowrank_decode_attention(const decode_sizes *sizes, enum dtype dtype, const void *q, const void *k,
                                  const void *v, const uint8_t *mask, void *y, int threads);
 
@@ -182,16 +183,18 @@ typedef struct {
 } llama_block;
 
 typedef struct {
-    int64_t batch, dim, hidden_dim, heads, kv_heads, head_dim;
+    int64_t batch, tokens, dim, hidden_dim, heads, kv_heads, head_dim;
     int64_t capacity; /* positions of the cache of a layer, [batch, kv_heads, capacity, head_dim] */
-    int64_t position; /* that is filled now: it is seen, and those before it */
+    int64_t position; /* that the first of a row's tokens fills: a token sees its own, and those before it */
     float eps;
     int interleaved;
 } llama_sizes;
 
-/* y = norm(all blocks(x)) for one token a row, x and y [batch, dim]; its keys and values are put into the cache, k and
-   v [count, batch, kv_heads, capacity, head_dim]. cos, sin [batch, head_dim / 2]. mask [batch, position + 1]: which
-   positions count, or NULL for all. To the byte what the functions above give, called one after another. */
+/* y = norm(all blocks(x)) for a few tokens a row, one behind another, x and y [batch, tokens, dim]; their keys and
+   values are put into the cache, k and v [count, batch, kv_heads, capacity, head_dim]. cos, sin [batch, tokens,
+   head_dim / 2]. mask [batch, position + tokens]: which positions count, or NULL for all. To the byte what the functions
+   above give, called one after another; and for up to MAX_ROWS tokens of all rows together (isa.h), what each token
+   gives in a call of its own. */
 API int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama_sizes *sizes, enum dtype dtype,
                            const float *cos, const float *sin, const uint8_t *mask, const void *norm, void *k, void *v,
                            const void *x, void *y, int threads);

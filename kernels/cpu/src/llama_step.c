@@ -1,13 +1,14 @@
-/* All blocks of Llama for one token a row, by one team of threads, which meets at barriers instead of going home.
+/* All blocks of Llama for a few tokens a row, by one team of threads, which meets at barriers instead of going home.
 
    Every step but the rotation is what the threads of its own entry do (threads.h), on the same numbers rounded in the
-   same places: the result is the same to the byte. */
+   same places: the result is the same to the byte. Tokens of one row are to the linears, norms and activations what
+   rows of a batch are; only the angles, the place in the cache and what attention sees tell them apart. */
 
 #include <string.h>
 
 #include "threads.h"
 
-/* Rows of the batch in the dtype of x, then float32: angles [batch][2][head_dim], scores of each thread, and what
+/* Rows of x, `tokens` for each of the batch, in the dtype of x, then float32: angles [rows][2][head_dim], scores of each thread, and what
    linears work in. */
 enum { H, NORMED, Q, K, V, ROTATED, ATTENDED, GATE, UP, GATED, ADDED, ANGLES, SCORES, LINEARS_SCRATCH, SLOTS };
 
@@ -19,6 +20,8 @@ typedef struct {
     int64_t at[SLOTS + 1];
 } step;
 
+static int64_t rows_of_x(const step *s) { return s->n->batch * s->n->tokens; }
+
 static char *slot(const step *s, int place) { return s->memory + s->at[place]; }
 
 /* The largest scratch memory of linears that have one input, over a block. */
@@ -28,14 +31,14 @@ static int64_t linears_scratch_bytes(const llama_block *b, const step *s, int th
     int64_t bytes = 0;
     for (int i = 0; i < 4; i++)
         bytes = max_i64(bytes,
-                        linears_bytes(b->linears + first[i], first[i + 1] - first[i], s->n->batch, s->dtype, threads));
+                        linears_bytes(b->linears + first[i], first[i + 1] - first[i], rows_of_x(s), s->dtype, threads));
     return bytes;
 }
 
 static void plan_memory(step *s, const llama_block *blocks, int64_t count, int threads)
 {
     const llama_sizes *n = s->n;
-    const int64_t row = n->batch * size_of(s->dtype), q = row * n->heads * n->head_dim,
+    const int64_t row = rows_of_x(s) * size_of(s->dtype), q = row * n->heads * n->head_dim,
                   kv = row * n->kv_heads * n->head_dim;
     int64_t linears = 0;
     for (int64_t i = 0; i < count; i++)
@@ -52,8 +55,8 @@ static void plan_memory(step *s, const llama_block *blocks, int64_t count, int t
         [UP] = row * n->hidden_dim,
         [GATED] = row * n->hidden_dim,
         [ADDED] = row * n->dim,
-        [ANGLES] = n->batch * 2 * n->head_dim * sizeof(float),
-        [SCORES] = threads * DECODE_ATTENTION_FLOATS(n->position + 1, n->head_dim) * sizeof(float),
+        [ANGLES] = rows_of_x(s) * 2 * n->head_dim * sizeof(float),
+        [SCORES] = threads * DECODE_ATTENTION_FLOATS(n->position + n->tokens, n->head_dim) * sizeof(float),
         [LINEARS_SCRATCH] = linears,
     };
     for (int i = 0; i < SLOTS; i++)
@@ -68,13 +71,13 @@ static void linears(const step *s, const llama_block *b, int first, int end, int
         parts[i] = b->linears[i];
         parts[i].y = slot(s, y + i - first);
     }
-    team_linears(parts + first, end - first, slot(s, x), s->n->batch, s->dtype, slot(s, LINEARS_SCRATCH));
+    team_linears(parts + first, end - first, slot(s, x), rows_of_x(s), s->dtype, slot(s, LINEARS_SCRATCH));
 }
 
 /* h = x + added, or x where nothing is added; y = rms_norm(h). */
 static void norm(const step *s, const void *x, const void *added, const void *weight, void *h, void *y)
 {
-    team_rms_norm(x, added, weight, s->dtype, s->n->batch, s->n->dim, s->n->eps, h, NULL, y);
+    team_rms_norm(x, added, weight, s->dtype, rows_of_x(s), s->n->dim, s->n->eps, h, NULL, y);
 #pragma omp barrier
 }
 
@@ -83,14 +86,15 @@ static void rotate(const step *s, char *k, char *v)
 {
     const llama_sizes *n = s->n;
     const int64_t head_bytes = n->head_dim * size_of(s->dtype);
-    const range heads = thread_range(n->batch * n->heads, 1);
+    const range heads = thread_range(rows_of_x(s) * n->heads, 1);
     for (int64_t i = heads.first; i < heads.end; i++) {
         const int64_t row = i / n->heads, head = i % n->heads, kv = row * n->kv_heads + head;
         const float *own = (const float *)slot(s, ANGLES) + row * 2 * n->head_dim, *other = own + n->head_dim;
         chosen_set()->rotate(slot(s, Q) + i * head_bytes, s->dtype, n->head_dim, n->interleaved, own, other,
                              slot(s, ROTATED) + i * head_bytes);
         if (head < n->kv_heads) {
-            const int64_t place = (kv * n->capacity + n->position) * head_bytes;
+            const int64_t of_batch = row / n->tokens * n->kv_heads + head;
+            const int64_t place = (of_batch * n->capacity + n->position + row % n->tokens) * head_bytes;
             chosen_set()->rotate(slot(s, K) + kv * head_bytes, s->dtype, n->head_dim, n->interleaved, own, other,
                                  k + place);
             memcpy(v + place, slot(s, V) + kv * head_bytes, head_bytes);
@@ -105,14 +109,15 @@ static void attention(const step *s, const char *k, const char *v)
     const int64_t head = n->capacity * n->head_dim;
     const decode_sizes sizes = {
         .batch = n->batch,
+        .queries = n->tokens,
         .heads = n->heads,
         .kv_heads = n->kv_heads,
-        .length = n->position + 1,
+        .length = n->position + n->tokens,
         .channels = n->head_dim,
         .batch_stride = n->kv_heads * head,
         .head_stride = head,
         .key_stride = n->head_dim,
-        .mask_stride = n->position + 1,
+        .mask_stride = n->position + n->tokens,
     };
     team_decode_attention(&sizes, s->dtype, slot(s, ROTATED), k, v, s->mask, (float *)slot(s, SCORES),
                           slot(s, ATTENDED));
@@ -121,7 +126,7 @@ static void attention(const step *s, const char *k, const char *v)
 
 static void swiglu(const step *s)
 {
-    team_swiglu(slot(s, GATE), slot(s, UP), s->dtype, s->n->batch * s->n->hidden_dim, slot(s, GATED));
+    team_swiglu(slot(s, GATE), slot(s, UP), s->dtype, rows_of_x(s) * s->n->hidden_dim, slot(s, GATED));
 #pragma omp barrier
 }
 
@@ -153,7 +158,7 @@ int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama_siz
     s.memory = alloc_aligned(s.at[SLOTS]);
     if (!s.memory)
         return -1;
-    for (int64_t row = 0; row < n->batch; row++) {
+    for (int64_t row = 0; row < rows_of_x(&s); row++) {
         float *own = (float *)slot(&s, ANGLES) + row * 2 * n->head_dim;
         spread_angles(cos + row * n->head_dim / 2, sin + row * n->head_dim / 2, n->head_dim, n->interleaved, 0, own,
                       own + n->head_dim);

@@ -14,6 +14,7 @@ from ...data.encoding.template import template_for
 if TYPE_CHECKING:
     from ...grounding.decoding import Grounding
     from ...grounding.vocabulary import Vocabulary
+    from ...model.drafts import Lookup
     from ...model.generate import Completion, Prompt
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
@@ -57,6 +58,13 @@ class GenerationSession:
         from ...grounding.vocabulary import Vocabulary
 
         return Vocabulary(self.tokenizer)
+
+    @cached_property
+    def lookup(self) -> "Lookup":
+        """The texts so far, from which the next ones are drafted."""
+        from ...model.drafts import Lookup
+
+        return Lookup()
 
     @property
     def uses(self) -> list[Use]:
@@ -115,6 +123,7 @@ class GenerationSession:
                 stop=self.stop,
                 constraint=self.constraint(),
                 answer=answer,
+                drafts=self.lookup,
                 **self.sampling,
             )
         self.written = [completion]
@@ -134,6 +143,7 @@ class GenerationSession:
                 stop=self.stop,
                 constraints=[self.constraint() for _ in self.uses],
                 answer=answer,
+                drafts=self.lookup,
                 logprobs=self.logprobs,
                 **self.sampling,
             )
@@ -155,6 +165,7 @@ class GenerationSession:
                 stop=self.stop,
                 constraints=[self.constraint_of(subject) for subject in subjects],
                 answer=all(answer for _, answer in prompts),
+                drafts=self.lookup,
                 **sampling,
             )
 

@@ -86,7 +86,7 @@ def one_after_another(
 
 
 def sizes_of(shape: Shape, layout: str) -> Sizes:
-    return Sizes(*shape, shape.position, EPS, layout == "interleaved")
+    return Sizes(shape.batch, 1, *shape[1:], shape.position, EPS, layout == "interleaved")
 
 
 def both(shape: Shape, dtype: torch.dtype, layout: str, masked: bool) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -74,7 +74,7 @@ def test_bfloat16_is_not_widened_where_dot_products_take_it(monkeypatch: pytest.
 
 def test_panels_begin_where_the_c_library_begins_them() -> None:
     header = Path(library.__file__).with_name("src") / "panel_gemm.h"
-    assert f"#define PANELS_FROM {library.FLOAT_PANELS_FROM} " in header.read_text(encoding="utf-8")
+    assert f"#define PANELS_FROM {library.FLOAT_PANELS_FROM}\n" in header.read_text(encoding="utf-8")
 
 
 def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeypatch: pytest.MonkeyPatch) -> None:

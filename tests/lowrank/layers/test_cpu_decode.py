@@ -1,7 +1,7 @@
 """When all blocks are decoded in one call, that it gives what the modules give, and that it sees every change."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +11,21 @@ from torch import Tensor, nn
 
 import lowrank
 from lowrank.kernels.cpu import library
-from lowrank.kernels.cpu.decode_step import Blocks
 from lowrank.kernels.dispatch.run import ROWS_AT_ONCE
 from lowrank.layers import cpu_decode
 from lowrank.layers.cpu_decode import FusedBlocks
-from lowrank.layers.lora import AdapterConfig, LoRALinear
+from lowrank.layers.lora import AdapterConfig
 from lowrank.layers.recompute import use_ops
 from lowrank.model.generate import complete, generate_tokens
 from lowrank.model.llama import TORCH_OPS, KVCache, Llama
+
+from .conftest import fill
 
 pytestmark = pytest.mark.skipif(
     bool(library.unavailable_reason()), reason=library.unavailable_reason() or "the library is there"
 )
 
 PROMPT = [1, 5, 9, 13, 17]
-
-
-@pytest.fixture
-def model(hf_folder: Path) -> Llama:
-    """A small base in 4 bits with two hats, the first of them worn."""
-    model = lowrank.load(hf_folder / "base", "nf4-dq")
-    for seed, name in enumerate(("first", "second")):
-        lowrank.add_adapter(model, name, rank=4, seed=seed)
-        fill(model, name, seed)
-    lowrank.use_adapter(model, "first")
-    return model
-
-
-def fill(model: nn.Module, name: str, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for layer in model.modules():
-        if isinstance(layer, LoRALinear):
-            layer.lora_B[name].data.normal_(generator=generator, std=0.3)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The rows of every call of C for all blocks."""
-    made: list[int] = []
-    run = Blocks.run
-    monkeypatch.setattr(Blocks, "run", lambda self, x, *given: (made.append(len(x)), run(self, x, *given))[1])
-    yield made
 
 
 def steps(
@@ -256,7 +230,9 @@ def test_a_whole_text_compares_the_attributes_once_and_sees_another_hat(
 
     def written(*constraints: Changing) -> tuple[int, ...]:
         lowrank.use_adapter(model, "first")
-        return complete(model, Letters(), "!)*", max_new_tokens=8, constraints=constraints or None)[0].tokens
+        return complete(model, Letters(), "!)*", max_new_tokens=8, constraints=constraints or None, drafts=False)[
+            0
+        ].tokens
 
     plain = written()
     made = len(calls)

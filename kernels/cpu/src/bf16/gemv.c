@@ -156,8 +156,7 @@ INLINE void dot_rows(const int R, const int M, const weight_rows *rows, int64_t 
     if (whole < k) /* half a chunk is left of the row */
         add_chunk(R, M, &w, levels, whole, 0xff, x, stride, sums);
     if (R * M <= 4)
-        for (int i = 0; i < R * M; i++)
-            to[i] = _mm512_reduce_add_ps(sums[i]);
+        _mm_storeu_ps(to, sums_of_4(sums));
     else
         _mm512_storeu_ps(to, sums_of_16(sums));
 }

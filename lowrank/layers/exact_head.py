@@ -1,0 +1,25 @@
+"""The output head for a few rows, each to the byte what it gives alone: T rows, D model dim, V vocabulary."""
+
+import torch
+from torch import Tensor
+
+from ..kernels.cpu.linear import linears
+from ..kernels.dispatch import run
+from ..model.llama import Llama
+from .fused_projections import lora_plan
+from .quant_linear import CastLinear, QuantLinear
+
+
+def logits_of_rows(model: Llama, hidden: Tensor) -> Tensor:
+    """`Llama.logits` of each row by itself;  [T, D] -> float32 [T, V]
+
+    One product, where the library is what computes it for one row: it gives up to `SAME_BITS_UP_TO` rows the bits of
+    one. A head of any other kind is asked once a row, since a vendor's product rounds in another order for other
+    shapes.
+    """
+    head = model.output
+    if type(head) in (CastLinear, QuantLinear) and "forward" not in vars(head):
+        plan = lora_plan(hidden, [head])
+        if plan is not None and run.can_run_in_one_call(hidden[:1], plan):
+            return linears(hidden, plan)[0].float()
+    return torch.cat([model.logits(row) for row in hidden.split(1)])
