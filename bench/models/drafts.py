@@ -37,6 +37,7 @@ from lowrank.layers.pass_costs import asked_for
 from lowrank.model.drafts import Lookup
 from lowrank.model.generate import Completion, complete, generate_tokens
 from lowrank.model.llama import KVCache, Llama
+from lowrank.model.sampling import SamplingOptions
 
 from .. import machine
 
@@ -163,8 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ).tolist()
 
         def drawn(number: int, drafts: bool | Lookup) -> list[int]:
-            options = {"max_new_tokens": RANDOM_NEW, "temperature": RANDOM_TEMPERATURE, "seed": number}
-            steps = generate_tokens(model, [prompts[number]], drafts=drafts, **options)
+            options: SamplingOptions = {"temperature": RANDOM_TEMPERATURE, "seed": number}
+            steps = generate_tokens(model, [prompts[number]], max_new_tokens=RANDOM_NEW, drafts=drafts, **options)
             return [token for (token,) in steps if token is not None]
 
         show("random", RANDOM_TEMPERATURE, drawn)
@@ -175,8 +176,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         entry = entries[number]
         prompt, answer = prompt_for(args.template, tokenizer, entry.instruction, entry.input)
         constraint = Grounding(entry.facts, vocabulary, phrases_of(entry.kind)) if grounded else None
-        options = {"max_new_tokens": MOST, "temperature": args.temperature, "seed": number, "answer": answer}
-        return complete(model, tokenizer, [prompt], constraints=[constraint], drafts=drafts, **options)[0]
+        options: SamplingOptions = {"temperature": args.temperature, "seed": number}
+        rows = complete(
+            model,
+            tokenizer,
+            [prompt],
+            max_new_tokens=MOST,
+            constraints=[constraint],
+            answer=answer,
+            drafts=drafts,
+            **options,
+        )
+        return rows[0]
 
     for grounded in (False,) if args.free else (False, True):
         show("grounded" if grounded else "free", args.temperature, partial(document, grounded=grounded))
