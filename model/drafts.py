@@ -85,7 +85,7 @@ class Lookup:
         return best
 
     def learn(self, count: int, drafted: int, accepted: int) -> None:
-        """Of a draft found by an n-gram of `count` tokens, so many were drafted and accepted."""
+        """Counts a draft that an n-gram of `count` tokens found: its tokens, and those accepted."""
         _fade(self._first[count - 1], min(accepted, 1), 1)
         if accepted:
             _fade(self._further, accepted - 1, min(accepted, drafted - 1))

@@ -55,7 +55,7 @@ class Clock:
         self.cpu: list[float] = []
 
     def measure(self, write: Callable[[], Any]) -> Any:
-        """What `write` returns, its seconds kept."""
+        """The value of `write`, its seconds kept."""
         wall, cpu = time.perf_counter(), time.process_time()
         written = write()
         self.wall.append(time.perf_counter() - wall)
