@@ -91,7 +91,7 @@ def compare(
 
 
 def ratios(plain: Sequence[float], drafted: Sequence[float]) -> list[float]:
-    """How many times as fast each text was, without the first ones."""
+    """The speed of each text over that of the plain one, without the first ones."""
     return [a / b for a, b in zip(plain[WARM:], drafted[WARM:], strict=True)]
 
 
