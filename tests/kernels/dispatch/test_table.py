@@ -37,9 +37,9 @@ def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(library, "processor", lambda: "")
     panels = {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C, float32 panels", DX: "C, float32 panels"}
     assert paths(m=1) == paths(m=4) == panels | {FORWARD: "C"}
-    assert paths(m=5) == paths(m=512) == panels
+    assert paths(m=9) == paths(m=512) == panels
     assert paths(m=1, format="int8") == panels | {QUANTIZE: "plain torch", FORWARD: "C"}
-    assert paths(m=5, format="int8") == panels | {QUANTIZE: "plain torch"}
+    assert paths(m=9, format="int8") == panels | {QUANTIZE: "plain torch"}
     assert set(paths(dtype=torch.float64).values()) == {"plain torch"}
 
 
@@ -68,7 +68,7 @@ def test_bfloat16_is_not_widened_where_dot_products_take_it(monkeypatch: pytest.
     monkeypatch.setattr(library, "processor", lambda: "AuthenticAMD 25")
     table.choose.cache_clear()
     assert paths(m=8)[FORWARD] == "C"
-    assert paths(m=8, dtype=torch.float16)[FORWARD] == "C, float32 panels"
+    assert paths(m=9, dtype=torch.float16)[FORWARD] == "C, float32 panels"
     table.choose.cache_clear()
 
 
