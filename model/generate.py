@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .drafts import DraftedLogits, Lookup
-from .llama import KVCache, Llama
+from .llama import KVCache, Llama, Prefixes
 from .logprobs import TokenLogprob, check_logprobs, token_logprob
 from .sampling import Constraint, Sampler, Sampling, SamplingOptions
 from .static_decode import DecodeStep
@@ -52,6 +52,7 @@ def generate(
     answer: bool = False,
     fixed_shapes: bool | None = None,
     drafts: bool | Lookup = True,
+    prefixes: Prefixes | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[str]:
     """The completions of the prompts, each up to an end token, a stop string, `max_new_tokens` or a full context.
@@ -65,6 +66,7 @@ def generate(
     sampling     temperature, top_k, top_p, min_p, repetition_penalty, seed: see `Sampling`
     drafts       True to verify tokens that the text suggests, several in a pass (`model.drafts`), where that changes no
                  byte: of one prompt, on a CPU. A `Lookup` that is given again drafts from earlier texts, too
+    prefixes     what prompts begin with alike is read once: `layers.prefix_cache`, of one prompt
     Prompts of different lengths run as one batch and each gives what it gives alone. fixed_shapes as in
     `generate_tokens`, whose errors it raises. `complete` tells the tokens and the ends as well.
     """
@@ -78,6 +80,7 @@ def generate(
         answer=answer,
         fixed_shapes=fixed_shapes,
         drafts=drafts,
+        prefixes=prefixes,
         **sampling,
     )
     return [completion.text for completion in completions]
@@ -94,6 +97,7 @@ def complete(
     answer: bool = False,
     fixed_shapes: bool | None = None,
     drafts: bool | Lookup = True,
+    prefixes: Prefixes | None = None,
     logprobs: int | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> list[Completion]:
@@ -106,7 +110,18 @@ def complete(
     # No code but this module's and the constraints' runs between the tokens.
     with model.fused_blocks.unchanged() if model.fused_blocks is not None else nullcontext():
         texts, steps = _begun(
-            model, tokenizer, asked, max_new_tokens, stop, constraints, answer, fixed_shapes, drafts, sampling, logprobs
+            model,
+            tokenizer,
+            asked,
+            max_new_tokens,
+            stop,
+            constraints,
+            answer,
+            fixed_shapes,
+            drafts,
+            prefixes,
+            sampling,
+            logprobs,
         )
         for _ in steps:
             pass
@@ -123,6 +138,7 @@ def stream(
     constraint: Constraint | None = None,
     answer: bool = False,
     drafts: bool | Lookup = True,
+    prefixes: Prefixes | None = None,
     logprobs: int | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Generator[str, None, Completion]:
@@ -132,7 +148,18 @@ def stream(
     Returns the whole of it (as the value of `yield from`), with `logprobs` as in `complete`.
     """
     texts, steps = _begun(
-        model, tokenizer, [prompt], max_new_tokens, stop, [constraint], answer, None, drafts, sampling, logprobs
+        model,
+        tokenizer,
+        [prompt],
+        max_new_tokens,
+        stop,
+        [constraint],
+        answer,
+        None,
+        drafts,
+        prefixes,
+        sampling,
+        logprobs,
     )
     (text,), shown = texts, 0
     for _ in steps:
@@ -154,6 +181,7 @@ def _begun(
     answer: bool,
     fixed_shapes: bool | None,
     drafts: bool | Lookup,
+    prefixes: Prefixes | None,
     sampling: SamplingOptions,
     logprobs: int | None,
 ) -> tuple[list["_Text"], Iterator[list[int | None]]]:
@@ -178,6 +206,7 @@ def _begun(
         never=never,
         fixed_shapes=fixed_shapes,
         drafts=drafts,
+        prefixes=prefixes,
         **sampling,
     )
     return texts, steps
@@ -271,6 +300,7 @@ def generate_tokens(
     never: Sequence[int] = (),
     fixed_shapes: bool | None = None,
     drafts: bool | Lookup = False,
+    prefixes: Prefixes | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Iterator[list[int | None]]:
     """The next token of every row, step by step; None for a row that has ended (its end token is not yielded).
@@ -284,6 +314,7 @@ def generate_tokens(
     fixed_shapes  decode by `DecodeStep`, which a GPU replays as one CUDA graph; left out: where there is a GPU.
                   Adapters must then stay as they are until the last token.
     drafts        as in `generate`. The numbers of the weights must then stay as they are until the last token.
+    prefixes      as in `generate`
     A row ends by itself when it has filled `config.max_seq_len` positions. The model runs in the context of this call,
     wherever the tokens are asked for: see `using_adapter`.
     Raises ValueError for an empty prompt, a prompt that leaves no room in `config.max_seq_len`, and a number of tokens
@@ -303,7 +334,7 @@ def generate_tokens(
     if not prompts:
         return iter(())
     room = [min(max_new_tokens, most - len(prompt)) for prompt in prompts]
-    forward = _Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes, drafts)
+    forward = _Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes, drafts, prefixes)
     return _Rows(forward, sampler, room, max_new_tokens, stops, ends, ended, drawn).tokens()
 
 
@@ -374,6 +405,7 @@ class _Forward:
         capacity: int,
         fixed_shapes: bool | None,
         drafts: bool | Lookup,
+        prefixes: Prefixes | None,
     ) -> None:
         weight = model.tok_embeddings.weight
         device, longest = weight.device, max(map(len, prompts))
@@ -386,6 +418,7 @@ class _Forward:
         self.fixed_shapes = device.type == "cuda" if fixed_shapes is None else fixed_shapes
         self.step = DecodeStep(model, self.cache, self.padding)
         self.seen = [self.prompts]
+        self.prefixes = prefixes if len(prompts) == 1 else None
         self.lookup = Lookup() if drafts is True else drafts or None
         self.drafted: DraftedLogits | None = None
         if len(prompts) != 1 or self.fixed_shapes or model.fused_blocks is None:
@@ -400,7 +433,10 @@ class _Forward:
         if self.drafted is not None and chosen is not None:
             return self.context.run(self.drafted, chosen)
         tokens = self.prompts if chosen is None else chosen[:, None]
-        hidden = self.context.run(self.model.hidden, tokens, self.cache, self.padding)
+        if self.prefixes is not None and chosen is None:
+            hidden = self.context.run(self.prefixes.hidden, self.model, tokens, self.cache)
+        else:
+            hidden = self.context.run(self.model.hidden, tokens, self.cache, self.padding)
         if self.lookup is not None:
             self.lookup.add(self.prompts[0].tolist())
             self.drafted = DraftedLogits(self.model, self.cache, self.lookup)

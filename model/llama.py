@@ -149,6 +149,14 @@ class FusedBlocks(Protocol):
         ...
 
 
+class Prefixes(Protocol):
+    """Reads prompts, some of which begin alike."""
+
+    def hidden(self, model: "Llama", tokens: Tensor, cache: KVCache) -> Tensor:
+        """`Llama.hidden` of the last token of a prompt, whose keys and values fill the cache;  [1, T] -> [1, 1, D]"""
+        ...
+
+
 class RMSNorm(nn.Module):
     """y = x / sqrt(mean(x^2) + eps) * weight"""
 

@@ -11,5 +11,6 @@ dropout_seed       which mask a dropout draws
 recompute          outputs that are computed again instead of kept
 cpu_decode         all blocks of a model for one token, or a few of one text, in one call
 exact_head         the output head for a few rows, each with the bits that it has alone
+prefix_cache       keys and values of what prompts begin with alike
 pass_costs         how many tokens of a text are worth a pass
 """

@@ -13,8 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from ..adapters import using_adapter
+from ..layers.prefix_cache import PrefixCache
 from ..model.generate import Completion, stream
 from ..model.llama import Llama
 from ..model.sampling import Constraint, SamplingOptions
@@ -100,8 +102,11 @@ class Text:
         self.begun = 0.0
         self._steps: Generator[str, None, Completion] | None = None
 
-    def next_piece(self) -> str:
-        """The text that one more token adds.  Raises StopIteration with the completion as its value."""
+    def next_piece(self, prefixes: PrefixCache | None = None) -> str:
+        """The text that one more token adds.  Raises StopIteration with the completion as its value.
+
+        prefixes  what the prompts of its model began with so far
+        """
         if self._steps is None:
             asked, self.begun = self.request, time.monotonic()
             self._steps = stream(
@@ -112,6 +117,7 @@ class Text:
                 stop=asked.stop,
                 constraint=asked.constraint,
                 answer=asked.answer,
+                prefixes=prefixes,
                 logprobs=asked.logprobs,
                 **asked.sampling,
             )
@@ -142,6 +148,7 @@ class Engine:
         self._running: list[Text] = []
         self._seconds: deque[float] = deque([1.0], maxlen=LAST)
         self._is_closed = False
+        self._prefixes: WeakKeyDictionary[Llama, PrefixCache] = WeakKeyDictionary()
         self._thread = threading.Thread(target=self._work, name="lowrank-engine", daemon=True)
         self._thread.start()
 
@@ -225,7 +232,7 @@ class Engine:
                 if text.is_cancelled:
                     end = Stopped()
                     break
-                pieces.append(text.next_piece())
+                pieces.append(text.next_piece(self._prefixes_of(text.request.model)))
                 if time.monotonic() > until:
                     break
         except StopIteration as stop:
@@ -238,6 +245,12 @@ class Engine:
         if written := "".join(pieces):
             text.tell(Piece(written))
         return end
+
+    def _prefixes_of(self, model: Llama) -> PrefixCache:
+        """The beginnings of prompts that the model has read; of a chat, all that was said before."""
+        if model not in self._prefixes:
+            self._prefixes[model] = PrefixCache()
+        return self._prefixes[model]
 
     def _end(self, text: Text, end: Event) -> None:
         text.drop()

@@ -8,6 +8,7 @@ import pytest
 from served import WAIT, Endless
 
 from lowrank.adapters import using_adapter
+from lowrank.layers.prefix_cache import CHUNK
 from lowrank.model.generate import complete
 from lowrank.serve import engine as engine_module
 from lowrank.serve.engine import ClosedError, Engine, Event, Failed, Finished, Piece, QueueFullError, Stopped, Text
@@ -50,6 +51,21 @@ def test_texts_in_different_hats_at_once_are_what_each_is_alone(
             alone: Any = complete(base.model, base.tokenizer, "The balance sheet", max_new_tokens=20, **how)  # type: ignore[arg-type]
         assert end.completion == alone[0]
         assert ear.written == alone[0].text
+
+
+def test_a_prompt_that_goes_on_with_one_before_reads_the_rest_and_is_what_it_is_alone(
+    engine: Engine, make_text: Callable[..., Text]
+) -> None:
+    ears, long = [Ear() for _ in range(3)], list(range(3, 3 + CHUNK)) * 2
+    for ear, prompt in zip(ears, (long, [*long, 5, 6], [*long, 5, 6]), strict=True):
+        engine.submit([make_text("red", ear, prompt=prompt)])
+        assert isinstance(ear.end(), Finished)
+    (prefixes,) = engine._prefixes.values()
+    assert (prefixes.tokens_read, prefixes.tokens_taken) == (2 * CHUNK + 2 + 2, 4 * CHUNK)
+    fresh, ear = Engine(), Ear()
+    fresh.submit([make_text("red", ear, prompt=[*long, 5, 6])])
+    assert isinstance(ear.end(), Finished) and ear.written == ears[1].written == ears[2].written
+    fresh.close()
 
 
 def test_the_queue_takes_all_of_a_request_or_nothing(

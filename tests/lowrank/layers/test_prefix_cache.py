@@ -1,0 +1,149 @@
+"""Beginnings of prompts: a hit gives the bytes of a miss, and nothing is taken over that another model has read."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from error_bounds import assert_as_exact_as_plain
+from torch import Tensor
+
+import lowrank
+from lowrank.layers.prefix_cache import CHUNK, PrefixCache
+from lowrank.model.generate import generate_tokens
+from lowrank.model.llama import KVCache, Llama
+
+from .conftest import fill
+
+COMMON = 2 * CHUNK + 7  # tokens that the prompts have in common: two chunks, and some
+
+
+def prompts() -> list[list[int]]:
+    """Prompts that begin alike, of lengths at which chunks end, begin, and are one token."""
+    common = draw(COMMON, 1)
+    lengths = (COMMON, COMMON + 1, 3 * CHUNK, 3 * CHUNK + 1, 2 * CHUNK + 1, 2 * CHUNK, CHUNK, CHUNK + 1, 5)
+    return [(common + draw(CHUNK, length))[:length] for length in lengths]
+
+
+def draw(count: int, seed: int) -> list[int]:
+    drawn: list[int] = torch.randint(3, 60, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return drawn
+
+
+@torch.inference_mode()
+def read(model: Llama, prompt: list[int], prefixes: PrefixCache, capacity: int = 0) -> list[Tensor]:
+    """The hidden state behind a prompt, and its keys and values."""
+    cache = KVCache(
+        model.config, 1, capacity or len(prompt) + 3, model.tok_embeddings.weight.dtype, torch.device("cpu")
+    )
+    hidden = prefixes.hidden(model, torch.tensor([prompt]), cache)
+    assert cache.length == len(prompt) and hidden.shape == (1, 1, model.config.dim)
+    return [hidden, cache.k[:, :, :, : len(prompt)], cache.v[:, :, :, : len(prompt)]]
+
+
+def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("weights", ["nf4-dq", "int8", "fp32"])
+def test_a_hit_gives_the_bytes_of_a_miss_in_any_order(weights: str, dtype: torch.dtype, hf_folder: Path) -> None:
+    model = lowrank.load(hf_folder / "base", weights, dtype=dtype)
+    missed = [read(model, prompt, PrefixCache()) for prompt in prompts()]
+    for order in (1, -1):
+        warm = PrefixCache()
+        for prompt, expected in list(zip(prompts(), missed, strict=True))[::order] * 2:
+            assert equal(read(model, prompt, warm, 3 * CHUNK + 40), expected)
+        assert warm.tokens_taken > warm.tokens_read
+
+
+def test_a_prompt_in_chunks_is_as_exact_as_one_that_is_read_whole(model: Llama) -> None:
+    wide, ours, theirs, truth = copy.deepcopy(model).double(), [], [], []
+    for prompt in prompts():
+        ours.append(read(model, prompt, PrefixCache())[0])
+        with torch.inference_mode():
+            theirs.append(model.hidden(torch.tensor([prompt]))[:, -1:])
+            truth.append(wide.hidden(torch.tensor([prompt]))[:, -1:])
+    assert_as_exact_as_plain(torch.cat(ours), torch.cat(theirs), torch.cat(truth))
+
+
+def test_texts_are_equal_whatever_was_read_before(model: Llama) -> None:
+    def written(prefixes: PrefixCache, prompt: list[int], **options: Any) -> list[list[int | None]]:
+        return list(generate_tokens(model, [prompt], max_new_tokens=6, prefixes=prefixes, **options))
+
+    shared = PrefixCache()
+    for options in ({}, {"temperature": 0.9, "seed": 3}, {"drafts": True}):
+        for prompt in prompts():
+            assert written(shared, prompt, **options) == written(PrefixCache(), prompt, **options)
+    assert shared.tokens_taken > 0
+
+
+CHANGES: dict[str, Callable[[Llama], Any]] = {
+    "numbers of a hat": lambda model: model.layers[0].attention.wq.lora_B["first"].mul_(2),
+    "a hat under its name": lambda model: again(model),
+    "a norm": lambda model: model.norm.weight.mul_(2),
+    "the mode": lambda model: model.train(),
+}
+
+
+def again(model: Llama) -> None:
+    lowrank.drop_adapter(model, "first")
+    lowrank.add_adapter(model, "first", rank=4, seed=8)
+    fill(model, "first", 5)
+    lowrank.use_adapter(model, "first")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_after_a_change_all_is_read_again(change: str, model: Llama) -> None:
+    prompt, warm = prompts()[0], PrefixCache()
+    before = read(model, prompt, warm)
+    with torch.no_grad():
+        CHANGES[change](model)
+    after = read(model, prompt, warm)
+    assert warm.tokens_taken == 0 and equal(after, read(model, prompt, PrefixCache()))
+    assert equal(after, before) is (change == "the mode")
+
+
+def test_each_hat_has_its_own(model: Llama) -> None:
+    prompt, warm = prompts()[0], PrefixCache()
+    for _ in range(2):
+        for name in ("first", "second", None):
+            with lowrank.using_adapter(model, name):
+                assert equal(read(model, prompt, warm), read(model, prompt, PrefixCache()))
+    assert warm.tokens_taken == 3 * 2 * CHUNK
+
+
+def test_a_limit_is_kept_and_the_ends_of_prompts_go_first(model: Llama) -> None:
+    config, long = model.config, draw(4 * CHUNK + 1, 2)
+    chunk = 2 * config.n_layers * config.n_kv_heads * config.head_dim * CHUNK * 4
+    few = PrefixCache(3 * chunk)
+    read(model, long, few)
+    assert few.bytes <= 3 * chunk
+    read(model, draw(CHUNK + 1, 3), few)
+    assert few.bytes <= 3 * chunk
+    none = PrefixCache(chunk - 1)
+    for _ in range(2):
+        read(model, long, none)
+    assert none.bytes == none.tokens_taken == 0
+    with pytest.raises(ValueError, match="0 bytes or more"):
+        PrefixCache(-1)
+
+
+def test_a_hook_sees_every_token_and_gradients_are_left_alone(model: Llama) -> None:
+    prompt, warm, told = prompts()[0], PrefixCache(), []
+    read(model, prompt, warm)
+    handle = model.layers[0].register_forward_hook(lambda module, given, output: told.append(output.shape[1]))
+    read(model, prompt, warm)
+    handle.remove()
+    assert told == [len(prompt)]
+    cache = KVCache(model.config, 1, len(prompt), torch.float32, torch.device("cpu"))
+    assert warm.hidden(model, torch.tensor([prompt]), cache).requires_grad
+
+
+def test_another_model_does_not_take_what_one_has_read(model: Llama, hf_folder: Path) -> None:
+    prompt, warm = prompts()[0], PrefixCache()
+    read(model, prompt, warm)
+    other = lowrank.load(hf_folder / "base", "fp32")
+    assert equal(read(other, prompt, warm), read(other, prompt, PrefixCache())) and warm.tokens_taken == 0
