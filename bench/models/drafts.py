@@ -134,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hat", type=Path)
     parser.add_argument("--template", default="alpaca")
     parser.add_argument("--documents", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the documents, or of the random tokens")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--free", action="store_true", help="not the grounded ones")
     parser.add_argument("--random", action="store_true")
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(measure_costs(model)))
         return 0
     about = {"model": args.model, "base": args.base, "dtype": args.dtype, "hat": args.hat is not None}
-    about |= {"instruction_set": library.instruction_set(), "threads": torch.get_num_threads()}
+    about |= {"seed": args.seed, "instruction_set": library.instruction_set(), "threads": torch.get_num_threads()}
     about |= {"machine": machine.name(torch.device("cpu")), "versions": machine.versions(["torch"])}
     wrong = 0
 
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.random:
         shape = args.documents, RANDOM_PROMPT
         prompts = torch.randint(
-            3, model.config.vocab_size, shape, generator=torch.Generator().manual_seed(SEED)
+            3, model.config.vocab_size, shape, generator=torch.Generator().manual_seed(args.seed)
         ).tolist()
 
         def drawn(number: int, drafts: bool | Lookup) -> list[int]:
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         show("random", RANDOM_TEMPERATURE, drawn)
         return 1 if wrong else 0
-    vocabulary, entries = Vocabulary(tokenizer), make_documents(args.documents, seed=SEED, split="test")
+    vocabulary, entries = Vocabulary(tokenizer), make_documents(args.documents, seed=args.seed, split="test")
 
     def document(number: int, drafts: bool | Lookup, grounded: bool) -> Completion:
         entry = entries[number]
