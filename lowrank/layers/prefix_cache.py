@@ -74,7 +74,7 @@ class PrefixCache:
             room.length += CHUNK
         for key in reversed(found):  # the end of a prompt is dropped before its beginning
             self._chunks.move_to_end(key)
-        before = self._chunks[found[-1]][0] if found else 0
+        before: int | None = self._chunks[found[-1]][0] if found else 0
         self.tokens_taken += room.length
         self.tokens_read += length - room.length
         hidden = tokens.new_empty(0)
