@@ -192,9 +192,9 @@ typedef struct {
 
 /* y = norm(all blocks(x)) for a few tokens a row, one behind another, x and y [batch, tokens, dim]; their keys and
    values are put into the cache, k and v [count, batch, kv_heads, capacity, head_dim]. cos, sin [batch, tokens,
-   head_dim / 2]. mask [batch, position + tokens]: which positions count, or NULL for all. To the byte what the functions
-   above give, called one after another; and for up to MAX_ROWS tokens of all rows together (isa.h), what each token
-   gives in a call of its own. */
+   head_dim / 2]. mask [batch, position + tokens]: which positions count, or NULL for all. To the byte what the
+   functions above give, called one after another; and for up to MAX_ROWS tokens of all rows together (isa.h), what each
+   token gives in a call of its own. */
 API int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama_sizes *sizes, enum dtype dtype,
                            const float *cos, const float *sin, const uint8_t *mask, const void *norm, void *k, void *v,
                            const void *x, void *y, int threads);

@@ -15,8 +15,8 @@ void team_decode_attention(const decode_sizes *n, enum dtype dtype, const void *
         const int64_t unseen = n->queries - 1 - query % n->queries;
         const int64_t own = size * head * n->channels, at = size * (row * n->batch_stride + kv_head * n->head_stride);
         chosen_set()->decode_attention((const char *)q + own, (const char *)k + at, (const char *)v + at, n->key_stride,
-                                       mask ? mask + row * n->mask_stride : NULL, dtype, n->length - unseen, n->channels,
-                                       1 / sqrtf((float)n->channels), scores, (char *)y + own);
+                                       mask ? mask + row * n->mask_stride : NULL, dtype, n->length - unseen,
+                                       n->channels, 1 / sqrtf((float)n->channels), scores, (char *)y + own);
     }
 }
 

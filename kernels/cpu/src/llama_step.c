@@ -8,8 +8,8 @@
 
 #include "threads.h"
 
-/* Rows of x, `tokens` for each of the batch, in the dtype of x, then float32: angles [rows][2][head_dim], scores of each thread, and what
-   linears work in. */
+/* Rows of x, `tokens` for each of the batch, in the dtype of x, then float32: angles [rows][2][head_dim], scores of
+   each thread, and what linears work in. */
 enum { H, NORMED, Q, K, V, ROTATED, ATTENDED, GATE, UP, GATED, ADDED, ANGLES, SCORES, LINEARS_SCRATCH, SLOTS };
 
 typedef struct {
