@@ -12,6 +12,7 @@ started_files  PEFT's PiSSA and OLoRA as ordinary hats
 options      names of targets, ranges of numbers
 export       PEFT's files and nothing else
 merge        a hat added to the weights of its base, as a folder
+merge_plan   the formats that the weights of a merge go through
 survival     the part of it that the rounding leaves
 algebra      hats made of hats, or of two checkpoints; merged in memory
 accounting   parameters and bytes

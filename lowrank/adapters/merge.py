@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from .. import __version__
 from ..atomic_io import new_folder, sha256_of, write_json
 from ..checkpoints import fingerprint
 from ..checkpoints.config_files import Format, meta_params, write_config
-from ..checkpoints.load import DEFAULT_WEIGHTS
 from ..checkpoints.open_base import open_base, own_config, sidecars_of
 from ..checkpoints.pth_writer import PthWriter
 from ..checkpoints.safetensors_writer import PlannedWriter, plan_file
@@ -31,12 +30,11 @@ from ..model.param_names import is_block_linear, to_hf
 from ..model.rope_layout import reorder_rope_rows
 from ..model.tensor_file import Layout, tensor_bytes
 from ..progress import ProgressBar
+from .merge_plan import MergePlan, is_trained_for
 from .stored import SavedRows, StoredAdapter, read_adapter
 from .survival import Survival, products, survival_from
 
-DEQUANTIZED = "dequantized"
 T = TypeVar("T")
-INTO = (*DENSE_DTYPES, DEQUANTIZED, *QUANTIZED_NAMES)
 
 
 @dataclass(frozen=True)
@@ -52,49 +50,6 @@ class Merged:
     overall: Survival
     weights: str
     unmerged: str
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The format through which the weights go first (None: as they are), and the format in which they are stored.
-
-    keeps_dense  the base is stored quantized: linears that it left dense stay in their own type
-    """
-
-    into: str
-    through: str | None
-    stored: str
-    unmerged: str
-    keeps_dense: bool
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, into: str, dtype: str, through: str) -> Self:
-        where, base_format = checkpoint.folder, _format(checkpoint)
-        if into not in INTO:
-            raise ValueError(f"into must be one of {', '.join(INTO)}, got {into!r}")
-        if dtype not in DENSE_DTYPES or through not in QUANTIZED_NAMES:
-            raise ValueError(f"a dequantized base is of a 4- or 8-bit format in a dense dtype, got {through}, {dtype}")
-        if into == DEQUANTIZED:
-            whole = None if base_format else through
-            return cls(into, whole, dtype, f"dequant:{base_format or through}", bool(base_format))
-        if base_format and into in DENSE_DTYPES:
-            raise ValueError(
-                f"{where}: is stored as {base_format}, and the full-precision weights are not there: into must be "
-                f"{DEQUANTIZED!r} or a 4- or 8-bit format, got {into!r}"
-            )
-        return cls(into, None, into, base_format or into, bool(base_format))
-
-    def as_trained(self, adapter: StoredAdapter) -> Self:
-        """The plan for a hat that was trained for a merge into this format: W is the base in the format that it saw."""
-        if self.keeps_dense or not _is_for(adapter, self.into):
-            return self
-        through = adapter.record["training"]["base"]["weights"] or DEFAULT_WEIGHTS
-        return replace(self, through=through, unmerged=through)
-
-    def form(self, dtype: torch.dtype | None) -> str:
-        """The format in which a linear is stored that the base has in `dtype` (None: quantized)"""
-        is_kept = self.keeps_dense and dtype is not None and self.stored in QUANTIZED_NAMES
-        return next(name for name in DENSE_DTYPES if DENSE_DTYPES[name] == dtype) if is_kept else self.stored
 
 
 def merge_folder(
@@ -128,14 +83,14 @@ def merge_folder(
     checkpoint = open_base(base)
     if format == "meta":
         meta_params(checkpoint.config)  # raises for what Meta's code has not
-    plan = _Plan.of(checkpoint, into, dtype, through)
+    plan = MergePlan.of(checkpoint, into, dtype, through)
     source = {"fingerprint": fingerprint.fingerprint_of(checkpoint)}
     adapter_files = read_adapter(adapter, checkpoint.config, None if force else source, force=force)
     _check_rows(adapter_files, checkpoint)
     plan = plan.as_trained(adapter_files)
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
     merger = _Merger(checkpoint, adapter_files, plan, format)
-    if _is_for(adapter_files, into) and merger.layout != checkpoint.config.rope_layout:
+    if is_trained_for(adapter_files, into) and merger.layout != checkpoint.config.rope_layout:
         own = "meta" if format == "hf" else "hf"
         warnings.warn(
             f"{adapter}: was trained for the bytes of a merge; rows of q and k are moved: --format {own} keeps them",
@@ -163,7 +118,7 @@ def merge_folder(
 class _Merger:
     """The tensors of the output one after another, and how much of the adapter they keep."""
 
-    def __init__(self, checkpoint: Checkpoint, adapter: StoredAdapter, plan: _Plan, format: Format) -> None:
+    def __init__(self, checkpoint: Checkpoint, adapter: StoredAdapter, plan: MergePlan, format: Format) -> None:
         self.checkpoint, self.adapter, self.plan, self.format = checkpoint, adapter, plan, format
         self.layout: RopeLayout = "half" if format == "hf" else "interleaved"
         self.survival: list[Survival] = []
@@ -252,11 +207,6 @@ class _Merger:
         return {".weight": value}
 
 
-def _is_for(adapter: StoredAdapter, into: str) -> bool:
-    """True for a hat that was trained with the weights that this merge stores: `adapter.merge_aware`."""
-    return bool(adapter.record.get("training", {}).get("adapter", {}).get("merge_aware") == into)
-
-
 def _check_rows(adapter: StoredAdapter, checkpoint: Checkpoint) -> None:
     """Raises ValueError for rows of the embedding or head that the output has no place for."""
     config = checkpoint.config
@@ -306,23 +256,6 @@ def _narrowed(value: Tensor, dtype: str, where: str) -> Tensor:
     return narrow
 
 
-def _format(checkpoint: Checkpoint) -> str | None:
-    """The 4- or 8-bit format in which a folder is stored, None for full precision.
-
-    Raises ValueError for a folder of several: `load` could be told of one only.
-    """
-    if not checkpoint.is_quantized:
-        return None
-    found: dict[str, str] = {}
-    for name, value in checkpoint.tensors():
-        if isinstance(value, QuantizedParts):
-            found.setdefault(from_stored(value.tensors, f"{checkpoint.folder}: {name}").name, name)
-    if len(found) != 1:
-        formats = " and ".join(f"{format} ({name})" for format, name in found.items()) or "no quantized weight"
-        raise ValueError(f"{checkpoint.folder}: linears must be stored in one 4- or 8-bit format, holds {formats}")
-    return next(iter(found))
-
-
 def _writer(folder: Path, merger: _Merger) -> PthWriter | PlannedWriter:
     """For Meta's own file if weights are dense and in its format, for one safetensors file otherwise."""
     if merger.format == "meta" and merger.plan.stored in DENSE_DTYPES:
@@ -351,7 +284,7 @@ def _check_read_back(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def _record(
-    merged: Merged, plan: _Plan, source: Mapping[str, str], adapter: StoredAdapter, digests: Mapping[str, str]
+    merged: Merged, plan: MergePlan, source: Mapping[str, str], adapter: StoredAdapter, digests: Mapping[str, str]
 ) -> dict[str, Any]:
     """lowrank.json of the folder: the adapter, the base, the survival, and the hash of every tensor."""
     return {

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter, merge, use_adapter
 from lowrank.adapters.files import load_adapter, read_adapter, save_adapter
-from lowrank.adapters.merge import INTO, merge_folder
+from lowrank.adapters.merge import merge_folder
+from lowrank.adapters.merge_plan import INTO
 from lowrank.checkpoints.config_files import meta_params
 from lowrank.checkpoints.load import load
 from lowrank.checkpoints.quantize_folder import quantize_folder
