@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,13 +20,13 @@ from lowrank.bench.machine import Counters, load_between
         pytest.param(Counters(120, 20, 0, 20.3), 0.0, 0.0, False, id="our-clock-is-finer-than-that-of-the-system"),
     ],
 )
-def test_what_is_neither_idle_nor_ours_makes_a_machine_busy(after, others, steal, busy):
+def test_what_is_neither_idle_nor_ours_makes_a_machine_busy(after, others, steal, busy) -> None:
     load = load_between(Counters(100, 0, 0, 0), after, 0.5, 1.0)
     assert (load.others, load.steal, load.busy) == (others, steal, busy)
     assert (load.average_before, load.average_after) == (0.5, 1.0)
 
 
-def test_the_counters_are_those_of_proc_stat(tmp_path):
+def test_the_counters_are_those_of_proc_stat(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     ticks = os.sysconf("SC_CLK_TCK")
     stat.write_text(f"cpu  {ticks} {2 * ticks} {3 * ticks} {40 * ticks} 0 0 {ticks} {5 * ticks} 9 9\ncpu0 1 1 1\n")
@@ -35,20 +36,20 @@ def test_the_counters_are_those_of_proc_stat(tmp_path):
     assert machine.LoadMeter().load().steal >= 0
 
 
-def test_a_machine_names_its_file():
+def test_a_machine_names_its_file() -> None:
     assert machine.file_name("NVIDIA H200") == "nvidia-h200.jsonl"
     name = machine.name(torch.device("cpu"))
     assert name.endswith(f"{os.cpu_count()} cores") and machine.file_name(name).endswith("cores.jsonl")
 
 
-def test_the_code_that_ran_is_named_by_its_bytes_and_versions_by_what_is_installed():
+def test_the_code_that_ran_is_named_by_its_bytes_and_versions_by_what_is_installed() -> None:
     assert re.fullmatch("[0-9a-f]{12}", machine.source())
     found = machine.versions(["torch", "no-such-package"])
     assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"] == torch.__version__
     assert "no-such-package" not in found and {"python", "lowrank"} <= set(found)
 
 
-def test_pinning_leaves_as_many_threads_as_cores():
+def test_pinning_leaves_as_many_threads_as_cores() -> None:
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     try:
         assert machine.pin(1) == 1 == len(os.sched_getaffinity(0)) == torch.get_num_threads()

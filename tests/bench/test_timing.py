@@ -10,18 +10,18 @@ from lowrank.bench import timing as harness
 from lowrank.bench.timing import Rotation, graph_calls, interleave, paired_ratio, rotations, summarize, wall_stopwatch
 
 
-def test_a_summary_is_median_minimum_and_the_distance_between_the_quartiles():
+def test_a_summary_is_median_minimum_and_the_distance_between_the_quartiles() -> None:
     found = summarize([5.0, 1.0, 2.0, 3.0, 4.0])
     assert (found.ms, found.ms_min, found.ms_spread, found.repetitions) == (3.0, 1.0, 2.0, 5)
 
 
-def test_a_ratio_is_taken_between_neighbours_so_that_a_drift_of_both_cancels():
+def test_a_ratio_is_taken_between_neighbours_so_that_a_drift_of_both_cancels() -> None:
     ours = [1.0 + 0.1 * i for i in range(50)]
     found = paired_ratio(ours, [1.25 * ms for ms in ours])
     assert found.ratio == pytest.approx(1.25) and found.low == pytest.approx(1.25) and found.high == pytest.approx(1.25)
 
 
-def test_the_interval_holds_the_ratio_narrows_with_repetitions_and_is_the_same_every_time():
+def test_the_interval_holds_the_ratio_narrows_with_repetitions_and_is_the_same_every_time() -> None:
     noise = torch.randn(400, generator=torch.Generator().manual_seed(0)).mul(0.1).exp().tolist()
     few, many = paired_ratio([1.0] * 25, noise[:25]), paired_ratio([1.0] * 400, noise)
     assert few.low <= few.ratio <= few.high and many.low < 1.0 < many.high
@@ -29,7 +29,7 @@ def test_the_interval_holds_the_ratio_narrows_with_repetitions_and_is_the_same_e
     assert paired_ratio([1.0] * 25, noise[:25]) == few
 
 
-def test_every_provider_runs_once_a_repetition_and_each_begins_in_turn():
+def test_every_provider_runs_once_a_repetition_and_each_begins_in_turn() -> None:
     order = []
 
     def stopwatch(name):
@@ -40,7 +40,7 @@ def test_every_provider_runs_once_a_repetition_and_each_begins_in_turn():
     assert samples == {name: [1.0] * 3 for name in "abc"}
 
 
-def test_readings_are_asked_for_when_everything_has_been_started():
+def test_readings_are_asked_for_when_everything_has_been_started() -> None:
     started = []
 
     def stopwatch():
@@ -50,7 +50,7 @@ def test_readings_are_asked_for_when_everything_has_been_started():
     assert interleave({"a": stopwatch}, 4) == {"a": [4.0] * 4}
 
 
-def test_the_garbage_collector_rests_and_comes_back_after_an_error():
+def test_the_garbage_collector_rests_and_comes_back_after_an_error() -> None:
     def stopwatch():
         assert not gc.isenabled()
         raise RuntimeError("no")
@@ -60,14 +60,14 @@ def test_the_garbage_collector_rests_and_comes_back_after_an_error():
     assert gc.isenabled()
 
 
-def test_the_clock_on_the_wall_is_read_before_and_after_a_call():
+def test_the_clock_on_the_wall_is_read_before_and_after_a_call() -> None:
     seconds = count(step=0.25)
     calls = []
     read = wall_stopwatch(Rotation([lambda: calls.append(1)]), clock=lambda: next(seconds))
     assert [read()(), read()()] == [250.0, 250.0] and len(calls) == 2
 
 
-def test_a_rotation_walks_in_a_circle_and_keeps_the_results_of_one_round():
+def test_a_rotation_walks_in_a_circle_and_keeps_the_results_of_one_round() -> None:
     walked, alive = [], set()
 
     class Result:
@@ -86,14 +86,14 @@ def test_a_rotation_walks_in_a_circle_and_keeps_the_results_of_one_round():
     assert walked == [1, 2, 3, 1, -1]  # the first result goes when the fourth has come, and no sooner
 
 
-def test_rotations_pass_by_150_MB_or_twice_the_cache_and_no_more_than_the_calls():
+def test_rotations_pass_by_150_MB_or_twice_the_cache_and_no_more_than_the_calls() -> None:
     assert rotations(8_650_752, cache_bytes=60 << 20) == 18
     assert rotations(8_650_752, cache_bytes=260 << 20) == 64
     assert rotations(8_650_752, cache_bytes=260 << 20, most=53) == 53
     assert rotations(10**9, cache_bytes=0) == 1
 
 
-def test_a_graph_is_whole_rounds_and_a_millisecond_long():
+def test_a_graph_is_whole_rounds_and_a_millisecond_long() -> None:
     for length, ms in [(18, 0.005), (5, 0.02), (3, 0.4), (1, 0.0), (7, 2.0)]:
         calls = graph_calls(length, ms)
         assert calls % length == 0 and calls >= length
@@ -116,7 +116,7 @@ class MadeUpGpu:
         else:
             self.capturing.calls += 1
 
-    def install(self, monkeypatch):
+    def install(self, monkeypatch: pytest.MonkeyPatch):
         gpu = self
 
         class Event:
@@ -168,8 +168,8 @@ class MadeUpGpu:
     ],
 )
 def test_a_short_call_is_captured_and_either_way_the_time_is_that_of_one_call(
-    ms, capture, waits, expected, monkeypatch
-):
+    ms, capture, waits, expected, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpu = MadeUpGpu(ms, waits).install(monkeypatch)
     stopwatch, timing = harness.cuda_stopwatch(Rotation([gpu.call] * 18), capture)
     assert timing == expected

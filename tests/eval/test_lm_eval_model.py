@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ RECORD = "revenue: $12.5 million\ncash: $3.1 million\nRevenue was"
 
 
 @pytest.fixture(scope="module")
-def harness(embedded, tokenizer):
+def harness(embedded: Path, tokenizer):
     return HarnessModel(lowrank.load(embedded, "fp32"), tokenizer, batch_size=3)
 
 
@@ -44,7 +45,7 @@ def by_hand(harness, context, continuation):
     return sum(found[place - 1, ids[place]].item() for place in places), likeliest
 
 
-def test_a_continuation_behind_its_context(harness):
+def test_a_continuation_behind_its_context(harness) -> None:
     asked = [(RECORD, " $12.5 million."), (RECORD, " $99.1 million."), ("", "Revenue"), ("cash: ", "$3.1"), ("a", " b")]
     found = harness.loglikelihood(requests("loglikelihood", *asked), disable_tqdm=True)
     for (context, continuation), (score, likeliest) in zip(asked, found, strict=True):
@@ -56,7 +57,7 @@ def test_a_continuation_behind_its_context(harness):
     assert found[0][0] > found[1][0]
 
 
-def test_a_text_is_scored_whole_also_when_it_is_longer_than_the_context(embedded, tokenizer):
+def test_a_text_is_scored_whole_also_when_it_is_longer_than_the_context(embedded: Path, tokenizer) -> None:
     model = lowrank.load(embedded, "fp32")
     text = "Revenue was $12.5 million. Cash was $3.1 million. Debt was $8.8 million."
     (whole,) = HarnessModel(model, tokenizer).loglikelihood_rolling(requests("rolling", (text,)), disable_tqdm=True)
@@ -76,7 +77,7 @@ def test_a_text_is_scored_whole_also_when_it_is_longer_than_the_context(embedded
     assert cut == pytest.approx(expected, abs=1e-3)
 
 
-def test_an_answer_ends_at_its_stop_string_or_its_limit(harness):
+def test_an_answer_ends_at_its_stop_string_or_its_limit(harness) -> None:
     asked = [(RECORD, {"until": ["."], "max_gen_toks": 12}), ("cash", {"until": [], "max_gen_toks": 5})]
     asked.append(("revenue: $1.5 million\nRevenue was", {"until": ["."], "max_gen_toks": 12}))
     found = harness.generate_until(requests("generate_until", *asked), disable_tqdm=True)
@@ -86,7 +87,7 @@ def test_an_answer_ends_at_its_stop_string_or_its_limit(harness):
         assert text == whole.split(stop)[0]
 
 
-def test_generation_stops_early_once_every_row_has_its_stop(harness, monkeypatch):
+def test_generation_stops_early_once_every_row_has_its_stop(harness, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
     from lowrank.model import generate as room
 
@@ -102,7 +103,7 @@ def test_generation_stops_early_once_every_row_has_its_stop(harness, monkeypatch
     assert len(steps) < 8
 
 
-def test_sampling_is_done_where_a_task_asks_for_it(harness):
+def test_sampling_is_done_where_a_task_asks_for_it(harness) -> None:
     (text,) = harness.generate_until(
         requests("generate_until", ("Revenue", {"do_sample": True, "temperature": 1.5, "max_gen_toks": 20})), True
     )
@@ -110,7 +111,7 @@ def test_sampling_is_done_where_a_task_asks_for_it(harness):
     assert text == expected
 
 
-def test_what_is_not_known_or_does_not_fit_is_told(harness):
+def test_what_is_not_known_or_does_not_fit_is_told(harness) -> None:
     with pytest.raises(ValueError, match="no such option here: num_beams"):
         harness.generate_until(requests("generate_until", ("a", {"num_beams": 4})), True)
     with pytest.raises(ValueError, match=r"max_gen_toks must be in 1 \.\. 4095, got 5000"):
@@ -135,7 +136,7 @@ TASKS = {
 
 
 @pytest.fixture(scope="module")
-def task_folder(tmp_path_factory):
+def task_folder(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("tasks")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     for name, task in TASKS.items():
@@ -146,7 +147,7 @@ def task_folder(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the harness's own libraries
-def test_whole_tasks_of_every_kind_run_on_it_from_local_files(harness, task_folder):
+def test_whole_tasks_of_every_kind_run_on_it_from_local_files(harness, task_folder) -> None:
     tasks = TaskManager(include_path=str(task_folder), include_defaults=False)
     found = simple_evaluate(harness, tasks=[*TASKS], task_manager=tasks, bootstrap_iters=10)["results"]
     assert found["toy_choice"]["acc,none"] == 1.0

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from child_process import environment, run_python
@@ -87,7 +88,7 @@ print(json.dumps(resident))
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_over_sixty_steps_of_as_many_lengths(golden, tmp_path) -> None:
+def test_memory_does_not_grow_over_sixty_steps_of_as_many_lengths(golden: Path, tmp_path: Path) -> None:
     done = run_python("-c", STEPS, golden / "meta-tiny-mha", tmp_path, env=bare(OMP_NUM_THREADS="1"))
     resident = json.loads(done.stdout)
     print([round(size / 1e6) for size in resident[::10]])

@@ -13,17 +13,19 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "
 OF_DEVELOPERS = {"test", "docs"}
 
 
-def test_a_library_that_is_there_is_given():
+def test_a_library_that_is_there_is_given() -> None:
     assert need("json.decoder", "this").JSONDecoder
 
 
-def test_one_that_is_missing_is_told_in_one_line_with_how_to_get_it():
+def test_one_that_is_missing_is_told_in_one_line_with_how_to_get_it() -> None:
     with pytest.raises(ValueError, match=r"^this: nowhere is missing: pip install nowhere$"):
         need("nowhere.at.all", "this")
 
 
 @pytest.mark.parametrize("asked", ["sklearn.metrics", "outer"])
-def test_a_library_of_the_table_is_asked_for_under_its_name_at_the_registry(monkeypatch, asked):
+def test_a_library_of_the_table_is_asked_for_under_its_name_at_the_registry(
+    monkeypatch: pytest.MonkeyPatch, asked
+) -> None:
     def fail(name):
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
@@ -32,7 +34,7 @@ def test_a_library_of_the_table_is_asked_for_under_its_name_at_the_registry(monk
         need(asked, "this")
 
 
-def test_one_that_lacks_something_itself_is_another_matter(monkeypatch):
+def test_one_that_lacks_something_itself_is_another_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name):
         raise ModuleNotFoundError("No module named 'inner'", name="inner")
 
@@ -41,12 +43,12 @@ def test_one_that_lacks_something_itself_is_another_matter(monkeypatch):
         need("outer", "this")
 
 
-def test_an_installation_that_is_broken_is_not_said_to_be_missing():
+def test_an_installation_that_is_broken_is_not_said_to_be_missing() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"pyarrow\.no_such"):
         need("pyarrow.no_such", "this")
 
 
-def test_the_table_is_that_of_the_project_file():
+def test_the_table_is_that_of_the_project_file() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = {
         extra: [re.match(r"[\w-]+", requirement)[0] for requirement in requirements]

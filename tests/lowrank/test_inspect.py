@@ -47,7 +47,9 @@ CALLS: dict[str, tuple[Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_it_is_what_the_command_line_gives(name: str, hat: Path, tmp_path: Path, capsys) -> None:
+def test_it_is_what_the_command_line_gives(
+    name: str, hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     call, words = CALLS[name]
     xray = call(hat)
     page = tmp_path / "page.html"

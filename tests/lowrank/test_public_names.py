@@ -2,6 +2,7 @@
 
 import pydoc
 import rlcompleter
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_help_describes_each() -> None:
         assert (f"class {name}(" if is_class else f"    {name}(") in text, name
 
 
-def test_embedded_is_a_path_in_python_as_on_the_command_line(embedded) -> None:
+def test_embedded_is_a_path_in_python_as_on_the_command_line(embedded: Path) -> None:
     by_name, by_path = lowrank.load("embedded", "fp32"), lowrank.load(embedded, "fp32")
     tokens = torch.tensor([lowrank.load_tokenizer("embedded").encode("Revenue rose", bos=True, eos=False)])
     assert torch.equal(by_name(tokens), by_path(tokens))

@@ -7,7 +7,7 @@ from lowrank.text_table import table
 HEADER = ("tensor", "error", "why it is so")
 
 
-def test_words_stand_left_and_figures_right():
+def test_words_stand_left_and_figures_right() -> None:
     assert table([("wq", 1.5, "a"), ("w_long", 22, "b c")], HEADER, 80).splitlines() == [
         "tensor  error  why it is so",
         "---------------------------",
@@ -16,7 +16,7 @@ def test_words_stand_left_and_figures_right():
     ]
 
 
-def test_a_cell_of_many_words_is_wrapped_and_keeps_them_all():
+def test_a_cell_of_many_words_is_wrapped_and_keeps_them_all() -> None:
     sentence = "the weight has columns that no block of sixty-four divides, so plain torch takes the product"
     lines = table([("wq", 1, sentence), ("wk", 2, "short")], HEADER, 60).splitlines()
     assert max(map(len, lines)) <= 60 and lines[-1] == "wk          2  short"
@@ -24,7 +24,7 @@ def test_a_cell_of_many_words_is_wrapped_and_keeps_them_all():
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])
-def test_a_table_with_too_many_columns_is_continued_below(width):
+def test_a_table_with_too_many_columns_is_continued_below(width) -> None:
     columns = [f"figure {place}" for place in range(14)]
     rows = [[f"layer {row}", *(1000.5 + row * place for place in range(14))] for row in range(2)]
     blocks = table(rows, ["tensor", *columns], width).split("\n\n")
@@ -34,12 +34,12 @@ def test_a_table_with_too_many_columns_is_continued_below(width):
     assert found == [str(value) for value in rows[1][1:]]
 
 
-def test_a_word_that_is_wider_than_all_is_left_whole():
+def test_a_word_that_is_wider_than_all_is_left_whole() -> None:
     path = "/a/path/that/is/longer/than/the/terminal/has/columns"
     assert path in table([(path, 1)], ("file", "bytes"), 30)
 
 
-def test_the_width_is_that_of_the_terminal(monkeypatch):
+def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, header = [("wq", *range(10**9, 10**9 + 9))], ["tensor", *(f"column {place}" for place in range(9))]
     monkeypatch.setenv("COLUMNS", "200")
     assert len(table(rows, header).splitlines()) == 3

@@ -1,5 +1,6 @@
 """The model against Meta's reference code, and its parts against their equations."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,15 @@ def to_half_layout(w: Tensor, heads: int) -> Tensor:
 
 
 @META
-def test_logits_of_meta(folder: str, golden: Path, assert_logits_equal) -> None:
+def test_logits_of_meta(folder: str, golden: Path, assert_logits_equal: Callable[[Tensor, Tensor], None]) -> None:
     stored = load_file(golden / folder / "reference.safetensors")
     assert_logits_equal(load(golden / folder, "fp32")(stored["tokens"]), stored["logits"])
 
 
 @META
-def test_logits_of_meta_through_the_cache(folder: str, golden: Path, assert_logits_equal) -> None:
+def test_logits_of_meta_through_the_cache(
+    folder: str, golden: Path, assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     stored = load_file(golden / folder / "reference.safetensors")
     model, tokens = load(golden / folder, "fp32"), stored["tokens"]
     cache = cache_for(model, 2, 48)
@@ -43,7 +46,9 @@ def test_logits_of_meta_through_the_cache(folder: str, golden: Path, assert_logi
 
 @OPS
 @pytest.mark.parametrize("pieces", [[1] * 12, [5, 4, 3], [5, 1, 1, 4, 1], [1, 11], [12]], ids=str)
-def test_a_text_may_enter_the_cache_in_any_pieces(pieces: list[int], ops: Ops, make_llama, random_tokens) -> None:
+def test_a_text_may_enter_the_cache_in_any_pieces(
+    pieces: list[int], ops: Ops, make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, tokens = make_llama(ops=ops), random_tokens(2, 12)
     cache = cache_for(model, 2, 12)
     logits = torch.cat([model(piece, cache) for piece in tokens.split(pieces, dim=1)], dim=1)
@@ -51,7 +56,7 @@ def test_a_text_may_enter_the_cache_in_any_pieces(pieces: list[int], ops: Ops, m
     assert cache.length == 12
 
 
-def test_a_full_cache_refuses_more(make_llama, random_tokens) -> None:
+def test_a_full_cache_refuses_more(make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]) -> None:
     model = make_llama()
     cache = cache_for(model, 1, 4)
     model(random_tokens(1, 3), cache)
@@ -61,7 +66,9 @@ def test_a_full_cache_refuses_more(make_llama, random_tokens) -> None:
 
 
 @OPS
-def test_what_lies_in_the_cache_beyond_its_length_is_never_read(ops: Ops, make_llama, random_tokens) -> None:
+def test_what_lies_in_the_cache_beyond_its_length_is_never_read(
+    ops: Ops, make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, cache = make_llama(ops=ops), cache_for(make_llama(), 1, 9)
     cache.k.fill_(torch.nan)
     cache.v.fill_(torch.nan)
@@ -70,7 +77,9 @@ def test_what_lies_in_the_cache_beyond_its_length_is_never_read(ops: Ops, make_l
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1], ids=["mha", "gqa", "mqa"])
-def test_the_rope_layouts_are_one_model_under_the_permutation(kv_heads: int, make_llama, random_tokens) -> None:
+def test_the_rope_layouts_are_one_model_under_the_permutation(
+    kv_heads: int, make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, permuted = make_llama(n_kv_heads=kv_heads), make_llama(n_kv_heads=kv_heads, rope_layout="half")
     tokens = random_tokens(2, 9)
     assert not torch.allclose(permuted(tokens), model(tokens), atol=1e-3)
@@ -82,7 +91,7 @@ def test_the_rope_layouts_are_one_model_under_the_permutation(kv_heads: int, mak
 
 @pytest.mark.parametrize("theta", [10_000.0, 500_000.0, 1e6])
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
-def test_rope_turns_each_pair_as_a_complex_number(layout: str, theta: float, make_llama) -> None:
+def test_rope_turns_each_pair_as_a_complex_number(layout: str, theta: float, make_llama: Callable[..., Llama]) -> None:
     config = make_llama(rope_theta=theta).config
     h = config.head_dim
     x = torch.randn(2, 5, 3, h, generator=torch.Generator().manual_seed(4))
@@ -97,7 +106,7 @@ def test_rope_turns_each_pair_as_a_complex_number(layout: str, theta: float, mak
     torch.testing.assert_close(ours.double(), expected, rtol=0, atol=63 * 2**-20)
 
 
-def test_rope_theta_reaches_the_logits(make_llama, random_tokens) -> None:
+def test_rope_theta_reaches_the_logits(make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]) -> None:
     tokens = random_tokens(1, 16)
     usual, long = make_llama()(tokens), make_llama(rope_theta=500_000.0)(tokens)
     torch.testing.assert_close(long[:, 0], usual[:, 0])  # position 0 is not turned
@@ -141,7 +150,7 @@ def test_the_mask_by_hand() -> None:
     assert padded.int().tolist() == [[[[1, 0, 0], [1, 1, 0], [1, 1, 1]]], [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]]
 
 
-def test_a_tied_head_is_the_embedding(make_llama, random_tokens) -> None:
+def test_a_tied_head_is_the_embedding(make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]) -> None:
     model = make_llama(tie_embeddings=True)
     assert model.output.weight is model.tok_embeddings.weight
     assert {*dict(model.named_parameters())} == {*model.config.parameter_shapes()}
@@ -151,7 +160,9 @@ def test_a_tied_head_is_the_embedding(make_llama, random_tokens) -> None:
 
 @OPS
 @pytest.mark.parametrize("cached", [False, True], ids=["whole", "cached"])
-def test_a_row_padded_at_the_left_gives_what_it_gives_alone(cached: bool, ops: Ops, make_llama, random_tokens) -> None:
+def test_a_row_padded_at_the_left_gives_what_it_gives_alone(
+    cached: bool, ops: Ops, make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, rows = make_llama(ops=ops), [random_tokens(9)[:length] for length in (9, 4, 1)]
     padding = torch.tensor([9 - len(row) for row in rows])
     batch = torch.stack([torch.nn.functional.pad(row, (9 - len(row), 0), value=7) for row in rows])
@@ -165,13 +176,17 @@ def test_a_row_padded_at_the_left_gives_what_it_gives_alone(cached: bool, ops: O
 
 
 @pytest.mark.parametrize("padding", [[-1, 0, 0], [9, 0, 0], [0, 0]])
-def test_padding_that_fills_a_row_of_the_cache_is_refused(padding: list[int], make_llama, random_tokens) -> None:
+def test_padding_that_fills_a_row_of_the_cache_is_refused(
+    padding: list[int], make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model = make_llama()
     with pytest.raises(ValueError, match="padding must be 0 to 8 for each of 3 rows"):
         model(random_tokens(3, 5), cache_for(model, 3, 9), torch.tensor(padding))
 
 
-def test_gradient_checkpointing_changes_no_gradient(make_llama, random_tokens) -> None:
+def test_gradient_checkpointing_changes_no_gradient(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     tokens, gradients = random_tokens(2, 7), []
     for checkpointing in (False, True):
         model = make_llama().requires_grad_()
@@ -181,7 +196,9 @@ def test_gradient_checkpointing_changes_no_gradient(make_llama, random_tokens) -
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
 
 
-def test_gradient_checkpointing_runs_each_block_twice(make_llama, random_tokens) -> None:
+def test_gradient_checkpointing_runs_each_block_twice(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, runs = make_llama().requires_grad_(), []
     model.gradient_checkpointing = True
     model.layers[0].feed_forward.w1.register_forward_hook(lambda *_: runs.append("w1"))
@@ -199,5 +216,7 @@ def test_the_modules_have_the_parameters_of_the_config(preset: str) -> None:
     assert {name: tuple(p.shape) for name, p in model.named_parameters()} == config.parameter_shapes()
 
 
-def test_logits_are_float32_whatever_the_model_computes_in(make_llama, random_tokens) -> None:
+def test_logits_are_float32_whatever_the_model_computes_in(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     assert make_llama().bfloat16()(random_tokens(1, 4)).dtype == torch.float32

@@ -1,6 +1,7 @@
 """A step of fixed shapes against the ordinary one: the same logits, the same tokens, whatever the batch."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,7 +34,9 @@ def tokens_of(model: Llama, fixed_shapes: bool | None, **options: float) -> list
 
 @pytest.mark.parametrize("prefill", [1, 4, 6])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1], ids=["mha", "gqa", "mqa"])
-def test_its_logits_are_those_of_the_ordinary_step(kv_heads: int, prefill: int, make_llama, random_tokens) -> None:
+def test_its_logits_are_those_of_the_ordinary_step(
+    kv_heads: int, prefill: int, make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, tokens = make_llama(n_kv_heads=kv_heads), random_tokens(3, 13)
     padding = torch.tensor([0, prefill - 1, prefill // 2])
     ordinary, fixed = cache_for(model, 3, 13), cache_for(model, 3, 13)
@@ -46,24 +49,24 @@ def test_its_logits_are_those_of_the_ordinary_step(kv_heads: int, prefill: int, 
 
 
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
-def test_greedy_tokens_are_those_of_the_ordinary_path(layout: str, make_llama) -> None:
+def test_greedy_tokens_are_those_of_the_ordinary_path(layout: str, make_llama: Callable[..., Llama]) -> None:
     model = make_llama(rope_layout=layout)
     assert tokens_of(model, True, max_new_tokens=20) == tokens_of(model, False, max_new_tokens=20)
 
 
-def test_sampled_tokens_are_those_of_the_ordinary_path(make_llama) -> None:
+def test_sampled_tokens_are_those_of_the_ordinary_path(make_llama: Callable[..., Llama]) -> None:
     options = {"max_new_tokens": 20, "temperature": 1.0, "top_p": 0.9, "seed": 3}
     assert tokens_of(make_llama(), True, **options) == tokens_of(make_llama(), False, **options)
 
 
-def test_greedy_tokens_of_transformers(hf_folder, hf_reference) -> None:
+def test_greedy_tokens_of_transformers(hf_folder: Path, hf_reference: dict[str, Tensor]) -> None:
     stored = hf_reference["greedy"].tolist()
     model = load(hf_folder / "base", "fp32")
     steps = generate_tokens(model, [stored[0][:16]], max_new_tokens=24, fixed_shapes=True)
     assert [token for (token,) in steps] == stored[0][16:]
 
 
-def test_each_row_may_wear_a_hat_of_its_own(hf_folder) -> None:
+def test_each_row_may_wear_a_hat_of_its_own(hf_folder: Path) -> None:
     model = load(hf_folder / "base", "nf4-dq")
     load_adapter(model, "hat", hf_folder / "adapter-end")
     use_adapter(model, ["hat", None, "hat"])
@@ -73,7 +76,7 @@ def test_each_row_may_wear_a_hat_of_its_own(hf_folder) -> None:
     assert tokens != tokens_of(model, True, max_new_tokens=12)
 
 
-def test_a_row_that_has_ended_and_the_last_place_of_the_cache(make_llama) -> None:
+def test_a_row_that_has_ended_and_the_last_place_of_the_cache(make_llama: Callable[..., Llama]) -> None:
     model = make_llama(max_seq_len=16)
     tokens = tokens_of(model, True, max_new_tokens=50)
     written = [sum(token is not None for token in row) for row in zip(*tokens, strict=True)]
@@ -94,7 +97,9 @@ class Watching(TorchOps):
         return super().attention(q, k, v, mask)
 
 
-def test_every_step_of_a_window_has_the_same_shapes_and_memory(make_llama, random_tokens) -> None:
+def test_every_step_of_a_window_has_the_same_shapes_and_memory(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     watching = Watching()
     model = Llama(make_llama(n_layers=1, n_kv_heads=4).config, ops=watching)
     cache = cache_for(model, 2, 12)
@@ -105,7 +110,7 @@ def test_every_step_of_a_window_has_the_same_shapes_and_memory(make_llama, rando
     assert len(set(watching.seen)) == 3
 
 
-def test_a_full_cache_refuses_more(make_llama, random_tokens) -> None:
+def test_a_full_cache_refuses_more(make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]) -> None:
     model, cache = make_llama(), cache_for(make_llama(), 1, 4)
     model(random_tokens(1, 3), cache)
     step = DecodeStep(model, cache)
@@ -117,7 +122,7 @@ def test_a_full_cache_refuses_more(make_llama, random_tokens) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("weights", ["fp32", "nf4-dq"])
-def test_on_a_gpu_the_captured_step_gives_the_tokens_of_the_ordinary_path(weights: str, hf_folder) -> None:
+def test_on_a_gpu_the_captured_step_gives_the_tokens_of_the_ordinary_path(weights: str, hf_folder: Path) -> None:
     model = load(hf_folder / "base", weights, torch.float32, "cuda")
     assert tokens_of(model, None, max_new_tokens=30) == tokens_of(model, False, max_new_tokens=30)
 

@@ -205,7 +205,9 @@ STAND_INS = {
 
 @pytest.mark.parametrize("content", STAND_INS)
 @pytest.mark.parametrize("name", [SAFETENSORS, BIN, "consolidated.00.pth"])
-def test_what_stands_in_for_a_file_of_weights_is_called_what_it_is(name: str, content: str, golden, folder) -> None:
+def test_what_stands_in_for_a_file_of_weights_is_called_what_it_is(
+    name: str, content: str, golden: Path, folder
+) -> None:
     if name.endswith(".pth"):
         (folder / "config.json").unlink()
         shutil.copy(golden / "meta-tiny-mha/params.json", folder)

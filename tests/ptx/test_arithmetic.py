@@ -43,7 +43,7 @@ NAN = float("nan")
         ("selp.b32 %d, %a, %b, 0;", "u32", ([5], [6]), [6]),
     ],
 )
-def test_integers(computed, code, type, inputs, expected):
+def test_integers(computed, code, type, inputs, expected) -> None:
     assert computed(code, type, *inputs) == expected
 
 
@@ -66,15 +66,15 @@ def test_integers(computed, code, type, inputs, expected):
         ("rcp.approx.f32 %d, %a;", "f32", ([4.0],), [0.25]),
     ],
 )  # fmt: skip
-def test_floats(computed, code, type, inputs, expected):
+def test_floats(computed, code, type, inputs, expected) -> None:
     assert computed(code, type, *inputs) == expected
 
 
-def test_a_nan_is_spread_where_the_instruction_says_so(computed):
+def test_a_nan_is_spread_where_the_instruction_says_so(computed) -> None:
     assert math.isnan(computed("max.NaN.f32 %d, %a, %b;", "f32", [NAN], [2.0])[0])
 
 
-def test_a_sum_that_float64_would_round_to_a_tie_is_rounded_once():
+def test_a_sum_that_float64_would_round_to_a_tie_is_rounded_once() -> None:
     odd = np.float32([2.0**30 + 2.0**7])  # its neighbours are 2^7 away, and even
     middle = arithmetic.fused(np.float32([2.0**6]), np.float32([1.0]), odd)
     assert middle[0] == 2.0**30 + 2.0**8  # to even, up
@@ -97,12 +97,12 @@ def test_a_sum_that_float64_would_round_to_a_tie_is_rounded_once():
         ("nan", [False, False, False, True]),
     ],
 )
-def test_comparisons_of_floats(computed, comparison, expected):
+def test_comparisons_of_floats(computed, comparison, expected) -> None:
     code = f"setp.{comparison}.f32 %d, %a, %b;"
     assert computed(code, "f32", [1.0, 2.0, 3.0, NAN], [2.0, 2.0, 2.0, 2.0], result="pred") == expected
 
 
-def test_comparisons_of_integers_know_signs(computed):
+def test_comparisons_of_integers_know_signs(computed) -> None:
     assert computed("setp.lt.s32 %d, %a, %b;", "s32", [-1], [0], result="pred") == [True]
     assert computed("setp.lt.u32 %d, %a, %b;", "s32", [-1], [0], result="pred") == [False]
 
@@ -123,26 +123,26 @@ def test_comparisons_of_integers_know_signs(computed):
         ("cvt.u16.u32 %d, %a;", "u32", "u16", [0x12345], [0x2345]),
     ],
 )  # fmt: skip
-def test_conversions(computed, code, type, to, inputs, expected):
+def test_conversions(computed, code, type, to, inputs, expected) -> None:
     assert computed(code, type, inputs, result=to) == expected
 
 
-def test_two_floats_are_packed_with_the_first_one_high(computed):
+def test_two_floats_are_packed_with_the_first_one_high(computed) -> None:
     assert computed("cvt.rn.bf16x2.f32 %d, %a, %b;", "f32", [1.0], [-2.0], result="b32") == [0x3F80_C000]
 
 
-def test_pairs_are_added_each_by_itself(run):
+def test_pairs_are_added_each_by_itself(run) -> None:
     result = run("mov.b32 %r1, 0x3F803F80; mov.b32 %r2, 0x3F80C000; add.bf16x2 %r3, %r1, %r2;")
     assert hex(result.register("%r3", np.uint32)[0]) == "0x4000bf80"
 
 
-def test_registers_are_taken_apart_and_put_together(run):
+def test_registers_are_taken_apart_and_put_together(run) -> None:
     result = run("mov.b32 {%h1, %h2}, 0x12345678; mov.b32 %r1, {%h2, %h1}; mov.b64 %q1, {%r1, 7};")
     assert result.register("%r1", np.uint32)[0] == 0x56781234
     assert result.register("%q1", np.uint64)[0] == 7 << 32 | 0x56781234
 
 
-def test_shuffles(run):
+def test_shuffles(run) -> None:
     result = run(
         """
         shfl.sync.bfly.b32 %r1, %r90, 1, 31, -1;
@@ -166,7 +166,7 @@ def test_shuffles(run):
     assert (result.register("%r7", np.int32) == np.where(lane < 32, 496, 1520)).all()
 
 
-def test_16_bit_floats_are_rounded_once_from_float64():
+def test_16_bit_floats_are_rounded_once_from_float64() -> None:
     # 1 + 2^-8 + 2^-40 is above the tie between two bfloat16; as float32 it is the tie itself
     assert arithmetic.narrow(np.float64([1 + 2.0**-8 + 2.0**-40]), "bf16")[0] == 0x3F81
     assert arithmetic.narrow(np.float32([np.nan]), "bf16")[0] == 0x7FFF

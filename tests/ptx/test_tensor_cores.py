@@ -13,7 +13,7 @@ def small(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("type", ["bf16", "f16"])
-def test_a_product_of_a_warp(run, type):
+def test_a_product_of_a_warp(run, type) -> None:
     a, b, c = small(16, 16), small(16, 8), small(16, 8)
     words = np.zeros((32, 10), np.uint32)  # of a lane: four of A, two of B, four of C
     for lane in range(32):
@@ -44,7 +44,7 @@ def test_a_product_of_a_warp(run, type):
         assert d[lane].tolist() == [expected[place] for place in places]
 
 
-def test_the_sum_of_a_product_is_rounded_once(run):
+def test_the_sum_of_a_product_is_rounded_once(run) -> None:
     """2^24 + 16 ones: each by itself would be lost in float32."""
     one = 0x3F803F80
     code = f"mov.b32 %r1, {one}; mov.b32 %r2, 0x4B800000;"  # 2^24
@@ -79,7 +79,7 @@ def descriptor(start: int, stride: int, swizzle: int) -> int:
 
 
 @pytest.mark.parametrize(("width", "swizzle"), [(128, 1), (64, 2), (32, 3)])
-def test_a_product_of_four_warps_from_shared_memory(run, width, swizzle):
+def test_a_product_of_four_warps_from_shared_memory(run, width, swizzle) -> None:
     columns = width // 2
     a, b = small(64, columns), small(8, columns)
     a[:, 16:], b[:, 16:] = 99, 99  # what is not of the product
@@ -115,7 +115,7 @@ def right_operand() -> tuple[np.ndarray, str]:
 LEFT = "{%r20,%r20,%r20,%r20}, %q6, 0, 1, 1, 0;"
 
 
-def test_a_left_operand_in_registers_and_sums_that_begin_anew(run):
+def test_a_left_operand_in_registers_and_sums_that_begin_anew(run) -> None:
     data, values = right_operand()
     code = FILL.format(count=64) + FENCE + values + "mov.b32 %r10, 0x7F800000;" + WGMMA + LEFT
     code += "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;"
@@ -125,14 +125,14 @@ def test_a_left_operand_in_registers_and_sums_that_begin_anew(run):
     assert (result.register("%r10", np.float32) == sums[2 * (np.arange(128) % 4)]).all()
 
 
-def test_a_product_does_not_land_before_it_is_waited_for(run):
+def test_a_product_does_not_land_before_it_is_waited_for(run) -> None:
     data, values = right_operand()
     code = FILL.format(count=64) + FENCE + values + "mov.b32 %r10, 0x40A00000;" + WGMMA + LEFT
     result = run(code + "wgmma.commit_group.sync.aligned; mov.b32 %r30, %r10;", {0: data}, threads=128, shared=1024)
     assert (result.register("%r30", np.float32) == 5).all()
 
 
-def test_operands_stay_until_the_product_is_over(run):
+def test_operands_stay_until_the_product_is_over(run) -> None:
     data, values = right_operand()
     code = FILL.format(count=64) + FENCE + values + WGMMA + LEFT + "wgmma.commit_group.sync.aligned; bar.sync 0;"
     with pytest.raises(MemoryError, match="is written while a product reads it"):
@@ -140,7 +140,7 @@ def test_operands_stay_until_the_product_is_over(run):
     run(code + "wgmma.wait_group.sync.aligned 0; @%p1 st.shared.b32 [%r3], 0;", {0: data}, threads=128, shared=1024)
 
 
-def test_a_product_behind_a_store_without_a_fence_is_seen(run):
+def test_a_product_behind_a_store_without_a_fence_is_seen(run) -> None:
     data, values = right_operand()
     with pytest.raises(MemoryError, match="with no fence behind its store"):
         run(FILL.format(count=64) + "bar.sync 0;" + values + WGMMA + LEFT, {0: data}, threads=128, shared=1024)

@@ -1,18 +1,20 @@
 """A run's TOML: what it says is taken, what it misspells is refused by name."""
 
+from pathlib import Path
+
 import pytest
 
 from lowrank.data.encoding.batching import epoch_batches
 from lowrank.train.config import TrainConfig
 
 
-def write(tmp_path, text):
+def write(tmp_path: Path, text):
     path = tmp_path / "run.toml"
     path.write_text(text)
     return path
 
 
-def test_a_file_fills_the_tables_and_leaves_the_rest_at_its_default(tmp_path):
+def test_a_file_fills_the_tables_and_leaves_the_rest_at_its_default(tmp_path: Path) -> None:
     path = write(tmp_path, "[adapter]\nrank = 4\ntargets = ['wq', 'wv']\n[optimizer]\nlr = 1\n")
     config = TrainConfig.read(path)
     assert (config.adapter.rank, config.adapter.targets, config.adapter.alpha) == (4, ["wq", "wv"], 16.0)
@@ -20,13 +22,13 @@ def test_a_file_fills_the_tables_and_leaves_the_rest_at_its_default(tmp_path):
     assert config.run.epochs == 3
 
 
-def test_overrides_are_put_over_the_file(tmp_path):
+def test_overrides_are_put_over_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "[run]\nepochs = 2\n")
     config = TrainConfig.read(path, ["run.epochs=5", "optimizer.schedule=cosine", "base.path=some/folder"])
     assert (config.run.epochs, config.optimizer.schedule, config.base.path) == (5, "cosine", "some/folder")
 
 
-def test_a_config_survives_its_own_dict():
+def test_a_config_survives_its_own_dict() -> None:
     config = TrainConfig.from_dict({"adapter": {"rank": 3}, "run": {"out": "x"}})
     assert TrainConfig.from_dict(config.to_dict()) == config
 
@@ -75,7 +77,7 @@ def test_a_config_survives_its_own_dict():
         ("[run", r"not TOML"),
     ],
 )
-def test_a_mistake_is_refused_with_file_table_and_key(tmp_path, text, message):
+def test_a_mistake_is_refused_with_file_table_and_key(tmp_path: Path, text, message) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ValueError, match=message) as caught:
         TrainConfig.read(path)
@@ -83,17 +85,17 @@ def test_a_mistake_is_refused_with_file_table_and_key(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_override_that_is_none_is_refused(tmp_path):
+def test_an_override_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"an override is table\.key=value"):
         TrainConfig.read(write(tmp_path, ""), ["epochs=3"])
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.toml: no such file"):
         TrainConfig.read(tmp_path / "nowhere.toml")
 
 
-def test_a_file_may_begin_with_a_byte_order_mark_and_end_its_lines_as_windows_does(tmp_path):
+def test_a_file_may_begin_with_a_byte_order_mark_and_end_its_lines_as_windows_does(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(b"\xef\xbb\xbf[run]\r\nepochs = 2\r\n")
     assert TrainConfig.read(path).run.epochs == 2
@@ -103,18 +105,18 @@ def test_a_file_may_begin_with_a_byte_order_mark_and_end_its_lines_as_windows_do
     ("encoding", "message"),
     [("utf-16", r"run\.toml: must be in UTF-8, is in UTF-16"), ("latin-1", r"run\.toml:2: must be .*, got byte 0xfc")],
 )
-def test_another_encoding_is_named_with_its_line(tmp_path, encoding, message):
+def test_another_encoding_is_named_with_its_line(tmp_path: Path, encoding, message) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes("[adapter]\nname = 'x'  # für Müller\n".encode(encoding))
     with pytest.raises(ValueError, match=message):
         TrainConfig.read(path)
 
 
-def test_epochs_may_be_a_fraction_and_stay_whole_where_they_are(tmp_path):
+def test_epochs_may_be_a_fraction_and_stay_whole_where_they_are(tmp_path: Path) -> None:
     assert TrainConfig.read(write(tmp_path, "[run]\nepochs = 0.5")).run.epochs == 0.5
     assert repr(TrainConfig.read(write(tmp_path, "[run]\nepochs = 3")).to_dict()["run"]["epochs"]) == "3"
 
 
-def test_a_seed_may_be_as_large_as_a_time_in_nanoseconds():
+def test_a_seed_may_be_as_large_as_a_time_in_nanoseconds() -> None:
     config = TrainConfig.from_dict({"run": {"seed": 1764408000000000000}})
     assert len(epoch_batches([(1,), (2,), (3,)], 2, config.run.seed, 5)) == 2

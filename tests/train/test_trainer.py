@@ -1,6 +1,7 @@
 """A run: the same seed gives the same bits, resuming gives the same bits, and accumulating gives the same loss."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from lowrank.train.monitor import Watch
 
 
 @pytest.fixture
-def base(golden):
+def base(golden: Path):
     return lambda: lowrank.load(golden / "meta-tiny-mha", "nf4-dq")
 
 
@@ -62,7 +63,7 @@ def newest(run):
     return max((run / FOLDER).iterdir())
 
 
-def stop_at(monkeypatch, step):
+def stop_at(monkeypatch: pytest.MonkeyPatch, step):
     """Makes the training loop meet Ctrl-C at the update of its `step`-th step."""
     calls, original = [], trainer.finish
 
@@ -76,7 +77,7 @@ def stop_at(monkeypatch, step):
 
 
 @BATCHING
-def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path, data):
+def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path: Path, data) -> None:
     first = trainer.train(base(), examples, config(tmp_path / "a", data), progress=False)
     again = trainer.train(base(), examples, config(tmp_path / "b", data), progress=False)
     other = trainer.train(base(), examples, config(tmp_path / "c", data, seed=1), progress=False)
@@ -87,7 +88,9 @@ def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path, data):
 
 @BATCHING
 @pytest.mark.parametrize("stopped_in", [2, 5, 6])
-def test_a_run_that_was_stopped_resumes_to_the_same_bits(base, examples, tmp_path, monkeypatch, stopped_in, data):
+def test_a_run_that_was_stopped_resumes_to_the_same_bits(
+    base, examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in, data
+) -> None:
     whole = trainer.train(base(), examples, config(tmp_path / "whole", data), progress=False)
     assert len(whole) >= 6
     with monkeypatch.context() as patched:
@@ -104,7 +107,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(base, examples, tmp_pat
     assert without_seconds(map(json.loads, lines)) == without_seconds(whole)
 
 
-def test_accumulating_gives_the_loss_and_gradient_of_one_large_batch(base, examples, tmp_path):
+def test_accumulating_gives_the_loss_and_gradient_of_one_large_batch(base, examples, tmp_path: Path) -> None:
     settings = {"adapter": {"rank": 4}, "optimizer": {"lr": 1e-3}}
     rows = []
     for batch, accumulate in ((4, 1), (2, 2), (1, 4)):
@@ -117,7 +120,7 @@ def test_accumulating_gives_the_loss_and_gradient_of_one_large_batch(base, examp
             assert ours["supervised_tokens"] == theirs["supervised_tokens"]
 
 
-def test_packing_gives_the_loss_and_gradient_of_rows_of_their_own(base, examples, tmp_path):
+def test_packing_gives_the_loss_and_gradient_of_rows_of_their_own(base, examples, tmp_path: Path) -> None:
     """One step an epoch holds every example either way; without dropout the whole runs agree to rounding."""
     runs = []
     for name, data in (("own", TORCH_OPS), ("packed", PACKED)):
@@ -133,19 +136,19 @@ def test_packing_gives_the_loss_and_gradient_of_rows_of_their_own(base, examples
 
 
 @BATCHING
-def test_the_log_counts_tokens_and_computed_positions(base, examples, tmp_path, data):
+def test_the_log_counts_tokens_and_computed_positions(base, examples, tmp_path: Path, data) -> None:
     rows = trainer.train(base(), examples, config(tmp_path, data), progress=False)
     assert sum(row["tokens"] for row in rows) == 3 * sum(map(len, examples))
     assert all(row["positions"] >= row["tokens"] > row["supervised_tokens"] > 0 for row in rows)
 
 
-def test_gradient_checkpointing_changes_nothing(base, examples, tmp_path):
+def test_gradient_checkpointing_changes_nothing(base, examples, tmp_path: Path) -> None:
     plain = trainer.train(base(), examples, config(tmp_path / "a"), progress=False)
     lean = trainer.train(base(), examples, config(tmp_path / "b", recompute="full"), progress=False)
     assert [row["loss"] for row in lean] == pytest.approx([row["loss"] for row in plain], rel=1e-6)
 
 
-def test_every_layer_has_learned_after_one_step(base, examples, tmp_path):
+def test_every_layer_has_learned_after_one_step(base, examples, tmp_path: Path) -> None:
     model = base()
     trainer.train(model, examples[:4], config(tmp_path, epochs=1, recompute="full"), progress=False)
     assert all(
@@ -153,7 +156,7 @@ def test_every_layer_has_learned_after_one_step(base, examples, tmp_path):
     )
 
 
-def test_the_base_is_not_written_to(base, examples, tmp_path):
+def test_the_base_is_not_written_to(base, examples, tmp_path: Path) -> None:
     model = base()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trainer.train(model, examples, config(tmp_path), progress=False)
@@ -163,7 +166,7 @@ def test_the_base_is_not_written_to(base, examples, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_run_that_is_there_is_not_overwritten_unasked(base, examples, tmp_path):
+def test_a_run_that_is_there_is_not_overwritten_unasked(base, examples, tmp_path: Path) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     kept = newest(tmp_path).read_bytes()
     with pytest.raises(ValueError, match="holds a run already"):
@@ -173,7 +176,7 @@ def test_a_run_that_is_there_is_not_overwritten_unasked(base, examples, tmp_path
     assert newest(tmp_path).read_bytes() != kept
 
 
-def test_nothing_to_resume_is_told(base, examples, tmp_path):
+def test_nothing_to_resume_is_told(base, examples, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"checkpoints: no such checkpoint"):
         trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)
 
@@ -188,13 +191,13 @@ def test_nothing_to_resume_is_told(base, examples, tmp_path):
     ],
     ids=["seed", "batch", "grouping", "max_tokens"],
 )
-def test_a_checkpoint_of_another_run_is_refused(base, examples, tmp_path, changed, message):
+def test_a_checkpoint_of_another_run_is_refused(base, examples, tmp_path: Path, changed, message) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     with pytest.raises(ValueError, match=message):
         trainer.train(base(), examples, config(tmp_path, **changed), resume=True, progress=False)
 
 
-def test_a_checkpoint_of_other_data_or_another_base_is_refused(base, examples, golden, tmp_path):
+def test_a_checkpoint_of_other_data_or_another_base_is_refused(base, examples, golden: Path, tmp_path: Path) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     with pytest.raises(ValueError, match=r"data\.sha256"):
         trainer.train(base(), examples[1:], config(tmp_path), resume=True, progress=False)
@@ -203,7 +206,7 @@ def test_a_checkpoint_of_other_data_or_another_base_is_refused(base, examples, g
         trainer.train(other, examples, config(tmp_path), resume=True, progress=False)
 
 
-def test_a_damaged_checkpoint_is_told_with_the_one_before_it(base, examples, tmp_path):
+def test_a_damaged_checkpoint_is_told_with_the_one_before_it(base, examples, tmp_path: Path) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     path = newest(tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
@@ -213,7 +216,9 @@ def test_a_damaged_checkpoint_is_told_with_the_one_before_it(base, examples, tmp
     assert len(trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)) == 9
 
 
-def test_a_run_that_goes_on_by_other_paths_says_so_in_a_line(base, examples, tmp_path, monkeypatch, capsys):
+def test_a_run_that_goes_on_by_other_paths_says_so_in_a_line(
+    base, examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     newest(tmp_path).unlink()
     trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)
@@ -239,7 +244,7 @@ def damage(model, call):
     return model
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_changes_nothing(base, examples, tmp_path):
+def test_a_step_that_is_not_finite_is_skipped_and_changes_nothing(base, examples, tmp_path: Path) -> None:
     one = trainer.train(damage(base(), {3}), examples, config(tmp_path / "a", epochs=1), progress=False)
     assert [row.get("skipped") for row in one] == [None, True, None]
     assert one[1]["loss"] is None and one[1]["grad_norm"] is None
@@ -248,7 +253,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_changes_nothing(base, examples
     json.loads((tmp_path / "a" / "train.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
 
 
-def test_too_many_steps_that_are_not_finite_stop_the_run_with_the_layer(base, examples, tmp_path):
+def test_too_many_steps_that_are_not_finite_stop_the_run_with_the_layer(base, examples, tmp_path: Path) -> None:
     settings = config(tmp_path).to_dict()
     settings["optimizer"]["max_skipped"] = 2
     with pytest.raises(
@@ -257,7 +262,7 @@ def test_too_many_steps_that_are_not_finite_stop_the_run_with_the_layer(base, ex
         trainer.train(damage(base(), range(4, 99)), examples, TrainConfig.from_dict(settings), progress=False)
 
 
-def test_a_gradient_that_is_not_finite_names_its_layer(base, examples, tmp_path):
+def test_a_gradient_that_is_not_finite_names_its_layer(base, examples, tmp_path: Path) -> None:
     model = base()
     settings = config(tmp_path).to_dict()
     settings["optimizer"]["max_skipped"] = 0
@@ -271,7 +276,9 @@ def test_a_gradient_that_is_not_finite_names_its_layer(base, examples, tmp_path)
         run.step(*next(run.schedule.from_step(0)), watch)
 
 
-def test_a_dora_is_trained_resumed_and_saved_as_peft_has_it(base, examples, tmp_path, monkeypatch):
+def test_a_dora_is_trained_resumed_and_saved_as_peft_has_it(
+    base, examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Losses and files bit for bit, its magnitudes among them, which have learned."""
 
     def dora(out):
@@ -295,6 +302,6 @@ def test_a_dora_is_trained_resumed_and_saved_as_peft_has_it(base, examples, tmp_
     assert sum(path.endswith("magnitude_vector") for path in start) * 3 == len(start)
 
 
-def test_a_dora_is_not_cut_over_processes():
+def test_a_dora_is_not_cut_over_processes() -> None:
     with pytest.raises(ValueError, match=r"adapter\.dora must be false with run\.parallel = 'shards'"):
         TrainConfig.from_dict({"adapter": {"dora": True}, "run": {"parallel": "shards"}})

@@ -1,6 +1,7 @@
 """The bench of the operations between products: what is compared is right, and what is wrong is not timed."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from lowrank.bench.kernels.plan import Limits
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def small(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(llama_ops.SIZES, "cpu", (6, 64, 96, 80, 2))
     limits = Limits(copy_gbs=10.0, read_gbs=10.0, matmul_tflops=0.1, measured=True)
     monkeypatch.setattr(llama_ops, "measure_limits", lambda *_: limits)
@@ -24,12 +25,12 @@ def run() -> FusedRun:
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_ours_and_torchs_are_within_the_rule(op):
+def test_ours_and_torchs_are_within_the_rule(op) -> None:
     assert run().check(OURS[op], op, 1) is None and run().check(TORCH[op], op, 1) is None
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_a_wrong_operation_is_found(op):
+def test_a_wrong_operation_is_found(op) -> None:
     assert "error" in str(run().check(lambda *operands: 1.1 * TORCH[op](*operands), op, 3))
 
 
@@ -54,11 +55,11 @@ def functions(op):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_liger_is_called_with_the_operands_of_ours(op):
+def test_liger_is_called_with_the_operands_of_ours(op) -> None:
     assert run().check(liger(functions(op))[op], op, 3) is None
 
 
-def test_without_liger_its_absence_is_named(monkeypatch):
+def test_without_liger_its_absence_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama_ops, "import_module", _absent)
     providers, absent = find()
     assert list(providers) == ["ours", "torch"] and absent == "no liger_kernel.ops"
@@ -68,7 +69,9 @@ def _absent(name):
     raise ImportError(f"no {name}")
 
 
-def test_a_run_has_a_row_for_every_operation_and_provider(tmp_path, monkeypatch, capsys):
+def test_a_run_has_a_row_for_every_operation_and_provider(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(llama_ops, "find", lambda: ({"ours": OURS, "torch": TORCH}, "not here"))
     assert main(["--repetitions", "2", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.iterdir()
@@ -79,7 +82,9 @@ def test_a_run_has_a_row_for_every_operation_and_provider(tmp_path, monkeypatch,
     assert all(row["ms"] > 0 and row["bytes"] > 0 and set(row) >= {"limits", "commit", "date"} for row in found)
 
 
-def test_a_peer_that_fails_is_left_out_and_ours_that_is_wrong_ends_the_run(monkeypatch, capsys):
+def test_a_peer_that_fails_is_left_out_and_ours_that_is_wrong_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails(*operands):
         raise TypeError("takes 4 arguments\n but 5 were given")
 
@@ -94,5 +99,5 @@ def test_a_peer_that_fails_is_left_out_and_ours_that_is_wrong_ends_the_run(monke
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU, which is not refused")
-def test_without_a_gpu_there_is_one_line(capsys):
+def test_without_a_gpu_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--device", "cuda"]) == 2 and capsys.readouterr().err.count("\n") == 1

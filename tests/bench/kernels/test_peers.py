@@ -23,7 +23,7 @@ def only(*installed):
     return version
 
 
-def test_a_peer_that_is_not_installed_is_absent_by_name(monkeypatch):
+def test_a_peer_that_is_not_installed_is_absent_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers.metadata, "version", only())
     present, absent = find(PEERS)
     assert [provider.name for provider in present] == ["ours", "dense"]
@@ -38,20 +38,20 @@ def test_a_peer_that_is_not_installed_is_absent_by_name(monkeypatch):
         pytest.param("liger_kernel", "0.8.5", "0.8.5 is installed, but it has no 4-bit product", id="not-timed"),
     ],
 )
-def test_a_peer_that_cannot_be_timed_says_why(peer, version, reason, monkeypatch):
+def test_a_peer_that_cannot_be_timed_says_why(peer, version, reason, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers.metadata, "version", only((peer, version)))
     monkeypatch.setitem(peers.INSTALLABLE, "torchao", ("no.such.module", (0, 18), ()))
     _, absent = find([peer])
     assert absent[peer].startswith(reason)
 
 
-def test_a_peer_that_nobody_knows_is_refused():
+def test_a_peer_that_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match="--peers: 'flute' is none of dense, bitsandbytes"):
         find(["flute"])
 
 
 @pytest.mark.parametrize("name", ["ours", "dense", "bitsandbytes", "bitsandbytes-dequantize"])
-def test_a_provider_holds_a_weight_in_the_bytes_of_its_format_and_multiplies_with_it(name):
+def test_a_provider_holds_a_weight_in_the_bytes_of_its_format_and_multiplies_with_it(name) -> None:
     provider = next(provider for provider in find(PEERS)[0] if provider.name == name)
     generator = torch.Generator().manual_seed(0)
     w, x = (torch.randn(size, generator=generator).bfloat16() for size in ((96, 128), (3, 128)))
@@ -65,7 +65,7 @@ def test_a_provider_holds_a_weight_in_the_bytes_of_its_format_and_multiplies_wit
     assert (y.float() - x.float() @ dense.T).norm() < 0.02 * y.float().norm()
 
 
-def test_a_peer_that_finds_no_gpu_names_itself(monkeypatch):
+def test_a_peer_that_finds_no_gpu_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(name):
         raise NotImplementedError("Unsloth cannot find\n any GPU")
 
@@ -75,7 +75,7 @@ def test_a_peer_that_finds_no_gpu_names_itself(monkeypatch):
     assert absent == {"unsloth": "2026.1 is installed, but does not import: Unsloth cannot find any GPU"}
 
 
-def test_unsloth_goes_by_its_own_two_functions(monkeypatch):
+def test_unsloth_goes_by_its_own_two_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a stand-in for its kernels: which one is called with what, not what they compute."""
     called = []
 
@@ -96,7 +96,7 @@ def test_unsloth_goes_by_its_own_two_functions(monkeypatch):
     assert called == ["gemv", "dequantize"] and not provider.captured
 
 
-def test_marlin_goes_by_vllms_own_functions(monkeypatch):
+def test_marlin_goes_by_vllms_own_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a stand-in with the signatures of vLLM: W arrives as [K, N] and x W^T comes back."""
 
     def marlin_quantize(w, quant_type, group_size, act_order):

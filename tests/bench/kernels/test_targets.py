@@ -12,7 +12,7 @@ def row(op, provider, m=None, share=0.5, ratio=None, ms=1.0):
     return {"op": op, "provider": provider, "M": m, "N": 4, "K": 8, "share": share, "ms": ms, "versus_ours": versus}
 
 
-def test_each_bar_is_read_off_the_rows_that_it_speaks_of():
+def test_each_bar_is_read_off_the_rows_that_it_speaks_of() -> None:
     rows = [
         row("dequantize", "ours", share=0.9),
         row("dequantize", "ours", share=0.86),
@@ -38,7 +38,7 @@ def test_each_bar_is_read_off_the_rows_that_it_speaks_of():
     ]
 
 
-def test_the_bars_of_a_cpu_are_others():
+def test_the_bars_of_a_cpu_are_others() -> None:
     rows = [
         row("quantize", "bitsandbytes", ratio=42.0),
         row("dequantize", "bitsandbytes", ratio=2.9),
@@ -68,16 +68,16 @@ def test_the_bars_of_a_cpu_are_others():
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_bar_of_which_nothing_is_known_is_not_there(device):
+def test_a_bar_of_which_nothing_is_known_is_not_there(device) -> None:
     assert list(bars([row("dX", "ours", 1)], device)) == []
 
 
-def test_a_missed_bar_cannot_be_overlooked():
+def test_a_missed_bar_cannot_be_overlooked() -> None:
     assert str(Bar("speed", 0.5, 1.0)) == "MISSED  speed: 0.500, at least 1"
     assert not Bar("speed", float("nan"), 1.0).held
 
 
-def test_a_cpu_with_dot_products_of_bfloat16_has_bars_of_its_own():
+def test_a_cpu_with_dot_products_of_bfloat16_has_bars_of_its_own() -> None:
     rows = [
         row("quantize", "bitsandbytes", ratio=21.0),
         row("forward", "bitsandbytes", 1, ratio=1.25),

@@ -1,6 +1,7 @@
 """The bench of the decode step: a model of random weights, a row, and no figure of a step that is wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +16,11 @@ SMALL = ModelConfig(dim=64, n_layers=2, n_heads=2, n_kv_heads=1, hidden_dim=128,
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def small(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(SHAPES, "tiny", SMALL)
 
 
-def test_a_random_model_is_quantized_whole_and_its_bytes_are_counted():
+def test_a_random_model_is_quantized_whole_and_its_bytes_are_counted() -> None:
     model = random_model(SMALL, torch.device("cpu"), torch.float32)
     assert sum(isinstance(module, QuantLinear) for module in model.modules()) == 2 * 7
     assert not [name for name, tensor in model.named_parameters() if tensor.is_meta]
@@ -28,7 +29,7 @@ def test_a_random_model_is_quantized_whole_and_its_bytes_are_counted():
     assert bytes_a_step(model, 10) == linears + 96 * 64 * 4 + 2 * 2 * 1 * 32 * 10 * 4
 
 
-def test_a_run_adds_its_row(tmp_path, capsys):
+def test_a_run_adds_its_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--context", "5", "--steps", "3", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.iterdir()
     row = json.loads(file.read_text())
@@ -36,13 +37,15 @@ def test_a_run_adds_its_row(tmp_path, capsys):
     assert row["tokens_a_second"] == pytest.approx(1e3 / row["ms"]) and "tokens a second" in capsys.readouterr().out
 
 
-def test_logits_that_are_not_finite_give_no_figure(monkeypatch, capsys):
+def test_logits_that_are_not_finite_give_no_figure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(decode_step, "measure", lambda *_: ([1.0], torch.tensor([[torch.nan]])))
     assert main([]) == 1 and capsys.readouterr().out == ""
 
 
 @pytest.mark.slow
-def test_it_needs_torch_triton_and_numpy_alone():
+def test_it_needs_torch_triton_and_numpy_alone() -> None:
     code = """
 import sys
 for name in ("safetensors", "sentencepiece", "huggingface_hub", "tqdm", "bitsandbytes", "torchao"):

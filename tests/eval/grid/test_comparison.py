@@ -58,13 +58,13 @@ def asked(question, measure="share"):
     }
 
 
-def test_a_hat_is_compared_with_none_on_the_same_weights():
+def test_a_hat_is_compared_with_none_on_the_same_weights() -> None:
     found = asked("gain")
     assert list(found) == [(f"base, {w}", f"a, {w}") for w in ("bf16", "dequant:nf4-dq", "nf4-dq")]
     assert found["base, bf16", "a, bf16"].interval.difference == pytest.approx(0.4)
 
 
-def test_a_precision_is_compared_with_full_under_the_same_hat():
+def test_a_precision_is_compared_with_full_under_the_same_hat() -> None:
     found = asked("cost")
     assert set(found) == {
         (f"{who}, bf16", f"{who}, {w}") for who in ("base", "a") for w in ("dequant:nf4-dq", "nf4-dq")
@@ -72,29 +72,29 @@ def test_a_precision_is_compared_with_full_under_the_same_hat():
     assert found["a, bf16", "a, nf4-dq"].interval.difference == pytest.approx(-0.1)
 
 
-def test_multiplying_from_codes_is_compared_with_the_same_numbers():
+def test_multiplying_from_codes_is_compared_with_the_same_numbers() -> None:
     assert set(asked("arithmetic")) == {(f"{who}, dequant:nf4-dq", f"{who}, nf4-dq") for who in ("base", "a")}
 
 
-def test_a_verdict_follows_the_direction_of_its_measure():
+def test_a_verdict_follows_the_direction_of_its_measure() -> None:
     gain, loss, size = (asked("cost", key)["a, bf16", "a, nf4-dq"] for key in ("share", "loss", "size"))
     assert (gain.verdict, loss.verdict, size.verdict) == ("worse", "better", "lower")
     assert asked("cost")["base, bf16", "base, nf4-dq"].verdict == "not told apart"
 
 
-def test_without_full_precision_or_hats_nothing_is_compared():
+def test_without_full_precision_or_hats_nothing_is_compared() -> None:
     assert compare(cells((None, "nf4-dq", 0.1), (None, "int8", 0.2))) == []
     assert compare([]) == []
 
 
-def test_a_row_of_json_holds_both_columns_and_null_for_what_is_no_number():
+def test_a_row_of_json_holds_both_columns_and_null_for_what_is_no_number() -> None:
     row = asked("gain")["base, bf16", "a, bf16"].to_json()
     assert row["before"] == {"adapter": None, "weights": "bf16", "grounded": False, "temperature": 0.0}
     assert (row["low"], row["high"]) == pytest.approx((0.4, 0.4))
     assert (row["n"], row["verdict"], row["measure"]) == (12, "better", "share")
 
 
-def test_fewer_items_than_ten_give_no_interval_and_no_verdict():
+def test_fewer_items_than_ten_give_no_interval_and_no_verdict() -> None:
     few = [FewCell(cell.column, cell.value) for cell in GRID]
     for one in compare(few):
         assert np.isnan([one.interval.low, one.interval.high]).all()
@@ -109,7 +109,7 @@ class FewCell(FakeCell):
         return {key: parts[:9] for key, parts in super().parts.items()}
 
 
-def test_an_item_without_a_value_is_not_counted():
+def test_an_item_without_a_value_is_not_counted() -> None:
     cells = [SilentCell(Column(adapter, "nf4-dq"), 0.5) for adapter in (None, "a")]
     assert {one.counted for one in compare(cells)} == {7}
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ KEYS = {"task", "adapter", "weights", "n", "loss", "sections", "figure_precision
 
 
 @pytest.fixture(autouse=True)
-def short_texts(monkeypatch):
+def short_texts(monkeypatch: pytest.MonkeyPatch):
     """Documents are cut after 40 tokens: what is looked at here is who writes, not what."""
     monkeypatch.setattr(Documents, "most_tokens", lambda *_: 40)
 
@@ -36,7 +37,7 @@ def run(base, adapters=None, weights=("nf4-dq",), entries=ENTRIES, **options):
     return evaluate_grid(base, adapters or {}, weights, [Documents(entries)], progress=False, **options)
 
 
-def test_a_model_that_writes_the_reference_has_full_marks(embedded, monkeypatch):
+def test_a_model_that_writes_the_reference_has_full_marks(embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_input = {entry.input: entry.output for entry in ENTRIES}
     said = answers(lambda prompt: next(text for given, text in by_input.items() if given in prompt))
     monkeypatch.setattr(grid, "write", said)
@@ -48,7 +49,9 @@ def test_a_model_that_writes_the_reference_has_full_marks(embedded, monkeypatch)
     assert row.keys() >= KEYS
 
 
-def test_a_model_that_writes_nothing_has_none_and_what_has_no_value_is_null(embedded, monkeypatch):
+def test_a_model_that_writes_nothing_has_none_and_what_has_no_value_is_null(
+    embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grid, "write", answers(lambda _: ""))
     row = run(embedded)[0].to_json()
     none = ("sections", "figure_recall", "binding", "names", "format_valid", "identities_printed")
@@ -57,7 +60,9 @@ def test_a_model_that_writes_nothing_has_none_and_what_has_no_value_is_null(embe
     json.dumps(row, allow_nan=False)
 
 
-def test_a_loss_that_is_not_finite_has_no_value_and_spoils_nothing_else(embedded, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_has_no_value_and_spoils_nothing_else(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grid, "write", answers(lambda _: ""))
     monkeypatch.setattr(grid, "completion_losses", lambda _, examples: [float("inf")] + [1.0] * (len(examples) - 1))
     for _ in range(2):  # run, and read back
@@ -65,7 +70,9 @@ def test_a_loss_that_is_not_finite_has_no_value_and_spoils_nothing_else(embedded
         assert (row["loss"], row["bits_per_byte"], row["ended"]) == (None, None, 1)
 
 
-def test_the_loss_is_that_of_all_references_and_items_keep_their_order_whatever_the_batch(embedded, tokenizer):
+def test_the_loss_is_that_of_all_references_and_items_keep_their_order_whatever_the_batch(
+    embedded: Path, tokenizer
+) -> None:
     from lowrank.data.encoding.batching import encode_all
 
     examples, _ = encode_all([entry.conversation for entry in ENTRIES], tokenizer, "alpaca", 4096)
@@ -78,7 +85,7 @@ def test_the_loss_is_that_of_all_references_and_items_keep_their_order_whatever_
 
 
 @pytest.fixture(scope="module")
-def hat(embedded, tmp_path_factory):
+def hat(embedded: Path, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("hat") / "hat"
     model = lowrank.load(embedded)
     lowrank.add_adapter(model, "new", rank=2)
@@ -86,7 +93,7 @@ def hat(embedded, tmp_path_factory):
     return folder
 
 
-def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded, hat):
+def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded: Path, hat) -> None:
     found = run(embedded, {"new": hat}, ["nf4-dq", "fp32"], ENTRIES[:2], template="fingpt")
     cells = {cell.column: cell for cell in found}
     assert list(cells) == [Column(a, w) for w in ("nf4-dq", "fp32") for a in (None, "new")]
@@ -97,7 +104,9 @@ def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded,
     assert cells[Column(None, "fp32")].scores["loss"] != cells[Column(None, "nf4-dq")].scores["loss"]
 
 
-def test_hats_are_measured_with_the_template_they_were_trained_with(embedded, hat, monkeypatch):
+def test_hats_are_measured_with_the_template_they_were_trained_with(
+    embedded: Path, hat, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = []
 
     def record(_model, _tokenizer, asked, *_, **__):
@@ -110,12 +119,14 @@ def test_hats_are_measured_with_the_template_they_were_trained_with(embedded, ha
     assert [prompt.partition(":")[0] for prompt in prompts] == ["Instruction", "Instruction", "### Instruction"]
 
 
-def test_a_hat_with_another_template_is_refused(embedded, hat):
+def test_a_hat_with_another_template_is_refused(embedded: Path, hat) -> None:
     with pytest.raises(ValueError, match="trained with the template 'fingpt', asked for 'alpaca'"):
         run(embedded, {"new": hat}, entries=ENTRIES[:1], template="alpaca")
 
 
-def test_an_interrupted_grid_goes_on_at_its_batch_and_a_finished_one_loads_nothing(embedded, tmp_path, monkeypatch):
+def test_an_interrupted_grid_goes_on_at_its_batch_and_a_finished_one_loads_nothing(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = run(embedded, batch=1)[0]
     write, calls = grid.write, []
 
@@ -136,7 +147,9 @@ def test_an_interrupted_grid_goes_on_at_its_batch_and_a_finished_one_loads_nothi
     assert again.scores == pytest.approx(whole.scores, nan_ok=True)
 
 
-def test_grounded_is_a_column_beside_the_free_one_and_its_figures_are_right(embedded, tmp_path, monkeypatch):
+def test_grounded_is_a_column_beside_the_free_one_and_its_figures_are_right(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Documents, "most_tokens", lambda *_: 120)
     free, grounded = run(embedded, grounded=True, state=tmp_path)
     assert (free.column, grounded.column) == (Column(None, "nf4-dq"), Column(None, "nf4-dq", grounded=True))
@@ -150,7 +163,9 @@ def test_grounded_is_a_column_beside_the_free_one_and_its_figures_are_right(embe
 
 
 @pytest.mark.parametrize("change", ["data", "template", "batch", "weights", "hat"])
-def test_what_is_kept_is_taken_for_the_same_cell_only(embedded, hat, tmp_path, monkeypatch, change):
+def test_what_is_kept_is_taken_for_the_same_cell_only(
+    embedded: Path, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change
+) -> None:
     monkeypatch.setattr(grid, "write", answers(lambda _: "first"))
     run(embedded, entries=ENTRIES[:2], state=tmp_path)
     monkeypatch.setattr(grid, "write", answers(lambda _: "second"))
@@ -163,7 +178,9 @@ def test_what_is_kept_is_taken_for_the_same_cell_only(embedded, hat, tmp_path, m
     assert found[-1].texts == ["second"] * 2
 
 
-def test_a_file_among_the_kept_that_is_none_of_ours_is_refused(embedded, tmp_path, monkeypatch):
+def test_a_file_among_the_kept_that_is_none_of_ours_is_refused(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grid, "write", answers(lambda _: ""))
     run(embedded, state=tmp_path)
     (kept,) = tmp_path.rglob("batch-*.json")
@@ -186,7 +203,9 @@ class Echo(Task):
         return [{} for _ in outputs]
 
 
-def test_what_does_not_fit_is_left_out_by_name_and_a_document_never_is(embedded, monkeypatch):
+def test_what_does_not_fit_is_left_out_by_name_and_a_document_never_is(
+    embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grid, "write", answers(lambda _: ""))
     (cell,) = evaluate_grid(embedded, {}, ["nf4-dq"], [Echo([3, 5000, 4])], progress=False)
     assert cell.left_out == ("i-5000",)
@@ -199,12 +218,14 @@ def test_what_does_not_fit_is_left_out_by_name_and_a_document_never_is(embedded,
     ("options", "expected"),
     [({"weights": ["fp32", "fp32"]}, "^weights: fp32 is named twice"), ({"batch": 0}, "^batch must be at least 1")],
 )
-def test_what_makes_no_sense_is_refused(embedded, options, expected):
+def test_what_makes_no_sense_is_refused(embedded: Path, options, expected) -> None:
     with pytest.raises(ValueError, match=expected):
         run(embedded, **options)
 
 
-def test_a_hat_of_another_base_that_was_once_insisted_on_is_refused_again(embedded, hat, tmp_path, monkeypatch):
+def test_a_hat_of_another_base_that_was_once_insisted_on_is_refused_again(
+    embedded: Path, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grid, "write", answers(lambda _: ""))
     foreign = tmp_path / "hat"
     shutil.copytree(hat, foreign)

@@ -59,7 +59,7 @@ def page(report):
     return render_grid(report)
 
 
-def test_each_question_is_answered_for_each_pair_with_its_interval(report):
+def test_each_question_is_answered_for_each_pair_with_its_interval(report) -> None:
     found = dict(answers(report.comparisons))
     assert list(found) == [QUESTIONS["gain"], QUESTIONS["cost"]]
     gains = found[QUESTIONS["gain"]]
@@ -70,7 +70,7 @@ def test_each_question_is_answered_for_each_pair_with_its_interval(report):
     assert rows[0] == ["documents", "a", "fp32", "loss, nats per token", "-0.300", "[-0.300, -0.300]", "better"]
 
 
-def test_the_same_scores_are_said_in_one_line():
+def test_the_same_scores_are_said_in_one_line() -> None:
     documents = Documents(ENTRIES)
     texts = [entry.output for entry in ENTRIES]
     same = GridReport.of({}, [cell(documents, None, w, texts, 1.0) for w in ("dequant:nf4-dq", "nf4-dq")])
@@ -81,7 +81,7 @@ def test_the_same_scores_are_said_in_one_line():
     ]
 
 
-def test_json_markdown_and_page_say_the_same(report, page):
+def test_json_markdown_and_page_say_the_same(report, page) -> None:
     figures = json.loads(json.dumps(report.to_json(), allow_nan=False))
     text = markdown(report)
     for row in figures["cells"]:
@@ -93,7 +93,7 @@ def test_json_markdown_and_page_say_the_same(report, page):
     assert "a\\|b" in text
 
 
-def test_the_page_is_well_formed_its_ids_are_its_own_and_it_asks_nothing_of_the_network(page):
+def test_the_page_is_well_formed_its_ids_are_its_own_and_it_asks_nothing_of_the_network(page) -> None:
     parsed = Page(page)
     ids = parsed.values("id")
     assert len(ids) == len(set(ids))
@@ -106,7 +106,7 @@ def test_the_page_is_well_formed_its_ids_are_its_own_and_it_asks_nothing_of_the_
     assert "<script" not in page and not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", page)
 
 
-def test_every_document_stands_beside_every_other_and_the_reference(report, page):
+def test_every_document_stands_beside_every_other_and_the_reference(report, page) -> None:
     parsed = Page(page)
     assert parsed.tags().count("article") == 0
     assert page.count('<div class="document">') == len(ENTRIES) * 5
@@ -116,19 +116,19 @@ def test_every_document_stands_beside_every_other_and_the_reference(report, page
     assert page.count('<tr><th scope="row">t-') == len(TWEETS)
 
 
-def test_every_picture_has_words(page):
+def test_every_picture_has_words(page) -> None:
     charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(charts) == 5 + 5 + 5 + 5 + 5  # documents: gain, cost, scores; sentiment: gain, scores
     assert all('role="img"' in chart and "<title>" in chart and "<desc>" in chart for chart in charts)
 
 
-def test_a_hostile_name_is_shown_and_nothing_else():
+def test_a_hostile_name_is_shown_and_nothing_else() -> None:
     page = render_grid(report_of(hat=HOSTILE))
     assert "<script" not in page and "<img" not in page
     Page(page)
 
 
-def test_a_grid_of_one_cell_says_that_nothing_can_be_compared():
+def test_a_grid_of_one_cell_says_that_nothing_can_be_compared() -> None:
     documents = Documents(ENTRIES)
     page = render_grid(GridReport.of({}, [cell(documents, None, "fp32", [""] * len(ENTRIES), 1.0)]))
     assert "no two cells that differ in the hat alone or in 4 bit alone" in Page(page).text

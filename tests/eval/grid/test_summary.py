@@ -16,7 +16,7 @@ GRID = [
 ]
 
 
-def test_they_say_what_the_hat_gains_and_what_4_bit_costs():
+def test_they_say_what_the_hat_gains_and_what_4_bit_costs() -> None:
     assert findings(GRID) == [
         "With the hat finance on nf4-dq weights, the loss falls from 2.000 to 0.500 nats per token (-75.0 %), "
         "sections rise from 10.0% to 100.0%, figure precision rises from 4.0% to 91.0% "
@@ -27,18 +27,18 @@ def test_they_say_what_the_hat_gains_and_what_4_bit_costs():
     ]
 
 
-def test_they_follow_the_grid_and_not_its_order():
+def test_they_follow_the_grid_and_not_its_order() -> None:
     assert findings(GRID[::-1]) == findings(GRID)
     worse = [row | {"loss": 9.0} if row["adapter"] and row["weights"] == "nf4-dq" else row for row in GRID]
     assert all("rises from" in sentence.split(" nats")[0] for sentence in findings(worse))
 
 
-def test_every_hat_is_told():
+def test_every_hat_is_told() -> None:
     other = [row | {"adapter": "other"} for row in GRID if row["adapter"]]
     assert [sentence.count("other") for sentence in findings([*GRID, *other])] == [0, 1, 0, 1]
 
 
-def test_without_a_hat_without_a_number_and_without_a_pair():
+def test_without_a_hat_without_a_number_and_without_a_pair() -> None:
     (cost,) = findings([row for row in GRID if row["adapter"] is None])
     assert "the loss of the base alone rises from 1.900 to 2.000" in cost
     lost, *_ = findings([row | {"loss": float("nan")} for row in GRID])
@@ -48,6 +48,6 @@ def test_without_a_hat_without_a_number_and_without_a_pair():
 
 
 @pytest.mark.parametrize("four_bit", ["fp4", "int8", "dequant:nf4-dq"])
-def test_any_format_is_held_against_full_precision(four_bit):
+def test_any_format_is_held_against_full_precision(four_bit) -> None:
     rows = [row | {"weights": four_bit if row["weights"] == "nf4-dq" else row["weights"]} for row in GRID]
     assert f"With the base in {four_bit} instead of fp32" in findings(rows)[1]

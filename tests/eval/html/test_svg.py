@@ -20,7 +20,7 @@ def test_ticks_need_a_range() -> None:
         ticks(1, 1)
 
 
-def test_an_axis_puts_values_in_proportion_and_a_logarithmic_one_their_ratios():
+def test_an_axis_puts_values_in_proportion_and_a_logarithmic_one_their_ratios() -> None:
     assert Axis(0, 4, 100, 300).at(1) == 150
     assert Axis(1, 100, 0, 200, log=True).at(10) == pytest.approx(100)
     assert Axis(0, 4, 100, 300).at(9) == 300  # beyond the end: on it

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,13 +20,13 @@ BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
 
 
 @pytest.fixture(scope="module")
-def looked_at(embedded, embedded_hat, random_hat):
+def looked_at(embedded: Path, embedded_hat, random_hat):
     other = random_hat(embedded, seed=1, targets=["wq", "wk"])
     return inspect_adapter(embedded_hat, embedded, other=other, intruders=IntruderSearch(4, 0.5))
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_every_figure_is_that_of_the_layer_which_wears_the_hat(golden, random_hat, base):
+def test_every_figure_is_that_of_the_layer_which_wears_the_hat(golden: Path, random_hat, base) -> None:
     folder = random_hat(golden / base)
     model = load(golden / base, "fp32")
     load_adapter(model, "hat", folder)
@@ -47,7 +48,7 @@ def test_every_figure_is_that_of_the_layer_which_wears_the_hat(golden, random_ha
         assert beside.along_error == pytest.approx(cosine, abs=1e-5)
 
 
-def test_a_hat_that_is_the_error_of_quantization_is_along_it(golden, random_hat, tmp_path):
+def test_a_hat_that_is_the_error_of_quantization_is_along_it(golden: Path, random_hat, tmp_path: Path) -> None:
     """A full-rank hat that holds E itself: on a base in either layout its cosine with E is one."""
     from safetensors.torch import load_file, save_file
 
@@ -71,32 +72,34 @@ def test_a_hat_that_is_the_error_of_quantization_is_along_it(golden, random_hat,
         assert beside.along_error == pytest.approx(1, abs=1e-4) and beside.to_error == pytest.approx(1, abs=1e-4)
 
 
-def test_without_a_base_there_is_the_spectrum_and_nothing_else(embedded_hat):
+def test_without_a_base_there_is_the_spectrum_and_nothing_else(embedded_hat) -> None:
     found = inspect_adapter(embedded_hat)
     assert len(found.linears) == 12 and found.parameters == 6 * (4 * (192 + 192) + 4 * (512 + 192))
     assert all(linear.beside is None and linear.intruders is None for linear in found.linears)
     assert all(len(linear.spectrum.singular_values) == 4 for linear in found.linears)
 
 
-def test_a_second_hat_is_compared_where_both_cover_a_linear(looked_at):
+def test_a_second_hat_is_compared_where_both_cover_a_linear(looked_at) -> None:
     covered = {linear.path: linear.angles is not None for linear in looked_at.linears}
     assert {path.rpartition(".")[2] for path, there in covered.items() if there} == {"wq"}
     assert all(len(linear.angles.out_degrees) == 4 for linear in looked_at.linears if linear.angles)
 
 
-def test_a_hat_beside_itself_is_the_same_hat(embedded, embedded_hat):
+def test_a_hat_beside_itself_is_the_same_hat(embedded: Path, embedded_hat) -> None:
     for linear in inspect_adapter(embedded_hat, embedded, other=embedded_hat).linears:
         assert linear.angles.cosine == pytest.approx(1) and max(linear.angles.out_degrees) < 0.05
 
 
-def test_intruders_are_those_of_the_svd(embedded, embedded_hat):
+def test_intruders_are_those_of_the_svd(embedded: Path, embedded_hat) -> None:
     ways = [inspect_adapter(embedded_hat, embedded, intruders=IntruderSearch(6, 0.6, exact)) for exact in (False, True)]
     for fast, exact in zip(*(way.linears for way in ways), strict=True):
         assert fast.intruders.found <= exact.intruders.found <= fast.intruders.found + fast.intruders.undecided
     assert sum(linear.intruders.found for linear in ways[1].linears) > 0
 
 
-def test_a_base_that_is_stored_quantized_gives_its_norm_and_no_error(embedded, embedded_hat, tmp_path):
+def test_a_base_that_is_stored_quantized_gives_its_norm_and_no_error(
+    embedded: Path, embedded_hat, tmp_path: Path
+) -> None:
     quantized = quantize_folder(embedded, tmp_path / "q")
     found = inspect_adapter(embedded_hat, quantized)
     assert found.stored_as == "nf4-dq" and found.weights is None
@@ -106,7 +109,7 @@ def test_a_base_that_is_stored_quantized_gives_its_norm_and_no_error(embedded, e
         inspect_adapter(embedded_hat, quantized, weights="fp4")
 
 
-def test_mistakes_are_told(golden, embedded, embedded_hat, random_hat):
+def test_mistakes_are_told(golden: Path, embedded: Path, embedded_hat, random_hat) -> None:
     mha = golden / "meta-tiny-mha"
     foreign = random_hat(mha)
     for message, call in {
@@ -141,7 +144,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_shows_every_linear_and_fetches_nothing(looked_at):
+def test_the_page_shows_every_linear_and_fetches_nothing(looked_at) -> None:
     page = render(looked_at)
     tags = Tags(page)
     assert tags.open == [] and not {"script", "img", "link"} & tags.counts.keys()
@@ -152,7 +155,7 @@ def test_the_page_shows_every_linear_and_fetches_nothing(looked_at):
     assert render(looked_at) == page
 
 
-def test_the_table_and_the_sentences_hold_what_there_is(looked_at, embedded_hat):
+def test_the_table_and_the_sentences_hold_what_there_is(looked_at, embedded_hat) -> None:
     head, rows = figures_table(looked_at)
     assert len(rows) == 12 and all(len(row) == len(head) for row in rows)
     assert {"/ |W|", "/ |W - Q(W)|", "along it", "intruders", "angles, degrees"} <= set(head)
@@ -160,20 +163,20 @@ def test_the_table_and_the_sentences_hold_what_there_is(looked_at, embedded_hat)
     assert "rank 4 on 12 linears" in " ".join(findings(looked_at))
 
 
-def test_a_fresh_hat_says_that_it_does_nothing(embedded, random_hat):
+def test_a_fresh_hat_says_that_it_does_nothing(embedded: Path, random_hat) -> None:
     folder = random_hat(embedded, std=0.0, targets=["wq"])
     found = inspect_adapter(folder, embedded)
     assert "It adds nothing yet" in " ".join(findings(found))
     assert "nan" not in render(found)
 
 
-def test_json_has_everything(looked_at):
+def test_json_has_everything(looked_at) -> None:
     figures = json.loads(json.dumps(to_json(looked_at), allow_nan=False))
     assert figures["linears"][0]["intruders"]["found"] == looked_at.linears[0].intruders.found
     assert len(figures["linears"][0]["spectrum"]["singular_values"]) == 4
 
 
-def test_what_a_dora_adds_follows_from_its_base(golden, tmp_path):
+def test_what_a_dora_adds_follows_from_its_base(golden: Path, tmp_path: Path) -> None:
     folder = golden / "meta-tiny-mha"
     model = load(folder, "fp32")
     add_adapter(model, "hat", rank=2, targets=["wq", "w2"], dora=True)

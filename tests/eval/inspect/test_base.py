@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from lowrank.model.checkpoint import open_checkpoint
 
 
 @pytest.fixture
-def meta(golden, tmp_path):
+def meta(golden: Path, tmp_path: Path):
     """A copy of a two-shard folder with its checklist."""
     folder = shutil.copytree(golden / "meta-tiny-gqa-mp2", tmp_path / "meta")
     lines = [
@@ -30,7 +31,7 @@ def meta(golden, tmp_path):
 
 
 @pytest.mark.parametrize("base", ["meta-tiny-gqa-mp2", "hf-tiny-qlora/base"])
-def test_figures_of_every_tensor(golden, base):
+def test_figures_of_every_tensor(golden: Path, base) -> None:
     found = inspect_base(golden / base)
     stored = dict(open_checkpoint(golden / base).tensors())
     assert [tensor.name for tensor in found.tensors] == list(stored)
@@ -53,7 +54,7 @@ def test_figures_of_every_tensor(golden, base):
             assert tensor.row_ratio == pytest.approx(float(rows.max() / rows.median()))
 
 
-def test_an_outlier_is_found_where_it_is(meta):
+def test_an_outlier_is_found_where_it_is(meta) -> None:
     shard = torch.load(meta / "consolidated.01.pth", weights_only=True)
     shard["layers.1.attention.wv.weight"][3, 7] = 9.0
     torch.save(shard, meta / "consolidated.01.pth")
@@ -66,7 +67,7 @@ def test_an_outlier_is_found_where_it_is(meta):
     assert f"9 at {[rows + 3, 7]} of layers.1.attention.wv" in " ".join(findings(found))
 
 
-def test_files_are_hashed_and_the_checklist_compared(meta):
+def test_files_are_hashed_and_the_checklist_compared(meta) -> None:
     found = inspect_base(meta)
     checks = {file.name: file.check for file in found.files}
     assert checks["consolidated.00.pth"] == "checklist.chk" and checks["params.json"] == ""
@@ -80,7 +81,7 @@ def test_files_are_hashed_and_the_checklist_compared(meta):
     assert {file.sha256 for file in inspect_base(meta, hashes=False).files} == {""}
 
 
-def test_a_quantized_folder_says_its_format_and_its_list_is_compared(meta, tmp_path):
+def test_a_quantized_folder_says_its_format_and_its_list_is_compared(meta, tmp_path: Path) -> None:
     folder = quantize_folder(meta, tmp_path / "q")
     found = inspect_base(folder)
     linear = next(tensor for tensor in found.tensors if tensor.name.endswith("wq.weight"))
@@ -94,14 +95,14 @@ def test_a_quantized_folder_says_its_format_and_its_list_is_compared(meta, tmp_p
         inspect_base(folder)
 
 
-def test_the_fingerprint_is_the_one_that_hats_know(embedded, embedded_hat):
+def test_the_fingerprint_is_the_one_that_hats_know(embedded: Path, embedded_hat) -> None:
     found = inspect_base(embedded)
     record = read_adapter(embedded_hat).record
     assert record["base"]["fingerprint"] == found.fingerprint
     check_same_base({"fingerprint": found.fingerprint}, record, "here")
 
 
-def test_a_weight_that_is_not_finite_is_refused(meta):
+def test_a_weight_that_is_not_finite_is_refused(meta) -> None:
     shard = torch.load(meta / "consolidated.00.pth", weights_only=True)
     shard["layers.0.attention.wv.weight"][0, 0] = float("nan")
     torch.save(shard, meta / "consolidated.00.pth")
@@ -110,7 +111,7 @@ def test_a_weight_that_is_not_finite_is_refused(meta):
         inspect_base(meta)
 
 
-def test_page_tables_and_json_hold_every_tensor(golden):
+def test_page_tables_and_json_hold_every_tensor(golden: Path) -> None:
     found = inspect_base(golden / "hf-tiny-qlora/base")
     page = render(found)
     assert not re.search(r"(src|href)=|url\(|@import|https?://|<script", page)

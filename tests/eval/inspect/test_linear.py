@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ FORMATS = ("nf4-dq", "nf4", "fp4", "fp4-dq", "int8")
 
 
 @pytest.fixture(scope="module")
-def hf_embedded(embedded, embedded_hat, tmp_path_factory):
+def hf_embedded(embedded: Path, embedded_hat, tmp_path_factory: pytest.TempPathFactory):
     """The embedded base in Hugging Face's layout (with a hat merged in)."""
     out = tmp_path_factory.mktemp("hf") / "base"
     merge_folder(embedded, embedded_hat, out, "fp16", format="hf")
@@ -56,7 +57,7 @@ def hook_value(base, path, row, token, weights, hat=None, force=False):
     ],
     ids=str,
 )
-def test_the_sum_is_the_forward_pass_bit_for_bit(embedded, embedded_hat, path, weights, worn):
+def test_the_sum_is_the_forward_pass_bit_for_bit(embedded: Path, embedded_hat, path, weights, worn) -> None:
     hat = embedded_hat if worn else None
     found = inspect_linear(embedded, path, row=17, block=2, text=TEXT, token=3, adapter=hat, weights=weights).product
     assert found.total == found.forward == hook_value(embedded, path, 17, 3, weights, hat)
@@ -67,7 +68,7 @@ def test_the_sum_is_the_forward_pass_bit_for_bit(embedded, embedded_hat, path, w
         assert found.hat.value == pytest.approx(found.hat.scaling * inner, rel=1e-4, abs=1e-6)
 
 
-def test_a_base_in_hugging_faces_layout_is_looked_at_in_its_own_order(hf_embedded, embedded_hat):
+def test_a_base_in_hugging_faces_layout_is_looked_at_in_its_own_order(hf_embedded, embedded_hat) -> None:
     path = "layers.1.attention.wq"
     arguments = {"row": 5, "block": 0, "text": TEXT, "adapter": embedded_hat, "weights": "nf4", "force": True}
     found = inspect_linear(hf_embedded, "model.layers.1.self_attn.q_proj", **arguments)
@@ -77,7 +78,7 @@ def test_a_base_in_hugging_faces_layout_is_looked_at_in_its_own_order(hf_embedde
 
 
 @pytest.mark.parametrize("weights", FORMATS)
-def test_the_block_is_what_is_stored(embedded, weights):
+def test_the_block_is_what_is_stored(embedded: Path, weights) -> None:
     found = inspect_linear(embedded, "layers.2.attention.wk", row=9, block=1, text="x", weights=weights)
     w = dict(open_checkpoint(embedded).tensors())["layers.2.attention.wk.weight"].float()
     layer = load(embedded, weights).get_submodule("layers.2.attention.wk")
@@ -96,13 +97,13 @@ def test_the_block_is_what_is_stored(embedded, weights):
         assert block.absmax == float(w[9, 64:128].abs().max()) and block.nested is None
 
 
-def test_levels_are_the_codebooks(embedded):
+def test_levels_are_the_codebooks(embedded: Path) -> None:
     found = inspect_linear(embedded, "layers.0.attention.wo", row=0, block=0, text="x", weights="fp4")
     for weight in found.block.weights:
         assert weight.level == float(codebooks.fp4()[weight.code])
 
 
-def test_a_quantized_folder_shows_what_it_has(embedded, tmp_path):
+def test_a_quantized_folder_shows_what_it_has(embedded: Path, tmp_path: Path) -> None:
     quantized = quantize_folder(embedded, tmp_path / "q", "nf4")
     found = inspect_linear(quantized, "layers.0.attention.wq", row=0, block=0, text="x")
     assert found.block.format == "nf4" and found.product.unquantized is None and found.product.exact
@@ -110,7 +111,7 @@ def test_a_quantized_folder_shows_what_it_has(embedded, tmp_path):
     assert "-" in render(found)
 
 
-def test_the_block_is_its_share_of_the_sum(embedded):
+def test_the_block_is_its_share_of_the_sum(embedded: Path) -> None:
     parts = [
         inspect_linear(embedded, "layers.0.attention.wv", row=3, block=block, text="x").product for block in range(3)
     ]
@@ -130,13 +131,13 @@ def test_the_block_is_its_share_of_the_sum(embedded):
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
-def test_mistakes_are_told(embedded, changes, message):
+def test_mistakes_are_told(embedded: Path, changes, message) -> None:
     arguments = {"path": "layers.0.attention.wq", "row": 0, "block": 0, "text": "x", **changes}
     with pytest.raises(ValueError, match=re.escape(message)):
         inspect_linear(embedded, **arguments)
 
 
-def test_the_page_marks_the_token_and_holds_the_block(embedded, embedded_hat):
+def test_the_page_marks_the_token_and_holds_the_block(embedded: Path, embedded_hat) -> None:
     found = inspect_linear(embedded, "layers.0.attention.wq", row=5, block=1, text="<b>&", adapter=embedded_hat)
     page = render(found)
     assert page.count("class=chosen") == 1 and "<b>&" not in page

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,12 +22,12 @@ FORMATS = ("nf4", "nf4-dq", "fp4", "fp4-dq", "int8")
 
 
 @pytest.fixture(scope="module")
-def looked_at(golden):
+def looked_at(golden: Path):
     return inspect_quant(golden / "meta-tiny-gqa-mp2", FORMATS)
 
 
 @pytest.fixture(scope="module")
-def weights(golden):
+def weights(golden: Path):
     return {name: value.float() for name, value in open_checkpoint(golden / "meta-tiny-gqa-mp2").tensors()}
 
 
@@ -35,7 +36,7 @@ def snr(w, error):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_errors_entropy_and_bits_of_every_tensor(looked_at, weights, format):
+def test_errors_entropy_and_bits_of_every_tensor(looked_at, weights, format) -> None:
     assert len(looked_at.tensors) == 7 * 2
     for tensor in looked_at.tensors:
         w, found = weights[tensor.name], tensor.formats[format]
@@ -50,7 +51,7 @@ def test_errors_entropy_and_bits_of_every_tensor(looked_at, weights, format):
         assert found.entropy_bits == pytest.approx(float(torch.special.entr(share).sum()) / math.log(2))
 
 
-def test_heads_are_rows_of_wq_wk_wv_and_columns_of_wo(looked_at, weights, golden):
+def test_heads_are_rows_of_wq_wk_wv_and_columns_of_wo(looked_at, weights, golden: Path) -> None:
     h = open_checkpoint(golden / "meta-tiny-gqa-mp2").config.head_dim
     for tensor in looked_at.tensors:
         w, heads = weights[tensor.name], tensor.formats["nf4"].head_snr_db
@@ -63,14 +64,14 @@ def test_heads_are_rows_of_wq_wk_wv_and_columns_of_wo(looked_at, weights, golden
         assert heads == pytest.approx([snr(*part) for part in parts], abs=1e-5)
 
 
-def test_what_double_quantization_adds_is_the_difference_of_the_two_errors(looked_at):
+def test_what_double_quantization_adds_is_the_difference_of_the_two_errors(looked_at) -> None:
     for tensor in looked_at.tensors:
         single, nested = tensor.formats["nf4"], tensor.formats["nf4-dq"]
         assert single.nesting_share is None and nested.codes == single.codes
         assert nested.nesting_share == pytest.approx(1 - single.mse / nested.mse)
 
 
-def test_the_total_is_of_all_tensors_as_one(looked_at, weights):
+def test_the_total_is_of_all_tensors_as_one(looked_at, weights) -> None:
     linears = [weights[tensor.name].flatten() for tensor in looked_at.tensors]
     whole = torch.cat(linears)
     error = torch.cat([reference.dequantize(reference.quantize_4bit(w)) - w for w in linears])
@@ -80,14 +81,14 @@ def test_the_total_is_of_all_tensors_as_one(looked_at, weights):
     assert looked_at.study.levels["nf4"].error == pytest.approx(10 ** (-total.snr_db / 10), rel=5e-3)
 
 
-def test_block_maxima_and_their_histogram(looked_at, weights):
+def test_block_maxima_and_their_histogram(looked_at, weights) -> None:
     tensor = looked_at.tensors[0]
     maxima = weights[tensor.name].view(-1, 64).abs().amax(dim=1)
     assert tensor.absmax_quantiles[0] == float(maxima.min()) and tensor.absmax_quantiles[-1] == float(maxima.max())
     assert sum(looked_at.absmax_histogram) == pytest.approx(1)
 
 
-def test_the_best_levels_are_better_than_those_of_any_format(looked_at):
+def test_the_best_levels_are_better_than_those_of_any_format(looked_at) -> None:
     levels = looked_at.study.levels
     assert levels["lloyd-max"].error < min(levels[name].error for name in ("nf4", "fp4", "equal shares"))
     assert max(part.entropy_bits for part in levels.values()) == levels["equal shares"].entropy_bits
@@ -95,19 +96,19 @@ def test_the_best_levels_are_better_than_those_of_any_format(looked_at):
         assert sum(part.share) == pytest.approx(1) and sum(part.expected) == pytest.approx(1)
 
 
-def test_codes_of_an_odd_number_of_weights():
+def test_codes_of_an_odd_number_of_weights() -> None:
     w = torch.linspace(-1, 1, 15).view(5, 3)
     for format, codes in (("nf4", 16), ("fp4", 16), ("int8", 255)):
         counts = code_counts(reference.quantize(w, format))
         assert len(counts) == codes and counts.sum() == 15
 
 
-def test_some_layers_alone(golden):
+def test_some_layers_alone(golden: Path) -> None:
     found = inspect_quant(golden / "meta-tiny-mha", ("nf4",), layers=[1])
     assert {tensor.name.split(".")[1] for tensor in found.tensors} == {"1"}
 
 
-def test_mistakes_are_told(golden, embedded, tmp_path):
+def test_mistakes_are_told(golden: Path, embedded: Path, tmp_path: Path) -> None:
     quantized = quantize_folder(golden / "meta-tiny-mha", tmp_path / "q")
     with pytest.raises(ValueError, match=r"is stored quantized: .* name the full-precision base"):
         inspect_quant(quantized)
@@ -117,7 +118,7 @@ def test_mistakes_are_told(golden, embedded, tmp_path):
         inspect_quant(embedded, ("nf4", "nf5"))
 
 
-def test_a_tensor_of_zeros_has_no_error_and_no_ratio(tmp_path, golden):
+def test_a_tensor_of_zeros_has_no_error_and_no_ratio(tmp_path: Path, golden: Path) -> None:
     base = shutil.copytree(golden / "meta-tiny-mha", tmp_path / "base")
     tensors = torch.load(base / "consolidated.00.pth", weights_only=True)
     tensors["layers.0.attention.wq.weight"].zero_()
@@ -129,7 +130,7 @@ def test_a_tensor_of_zeros_has_no_error_and_no_ratio(tmp_path, golden):
     json.dumps(to_json(found), allow_nan=False)
 
 
-def test_the_page_and_the_tables_hold_every_tensor(looked_at):
+def test_the_page_and_the_tables_hold_every_tensor(looked_at) -> None:
     page = render(looked_at)
     assert not re.search(r"(src|href)=|url\(|@import|https?://|<script", page)
     assert all(tensor.name.removesuffix(".weight") in page for tensor in looked_at.tensors)

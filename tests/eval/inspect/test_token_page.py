@@ -45,7 +45,7 @@ def packed(tokenizer):
     return count(examples, 400, 800), [show(row, tokenizer) for row in pack(examples, 800)]
 
 
-def test_every_token_is_there_with_its_id_position_label_and_segment(packed):
+def test_every_token_is_there_with_its_id_position_label_and_segment(packed) -> None:
     totals, rows = packed
     cells = Cells(render(TokenPage(ABOUT, totals, rows))).found
     tokens = [token for row in rows for token in row.tokens]
@@ -56,26 +56,26 @@ def test_every_token_is_there_with_its_id_position_label_and_segment(packed):
         assert ("learned" in kind) == token.supervised
 
 
-def test_a_piece_or_an_id_cannot_be_markup():
+def test_a_piece_or_an_id_cannot_be_markup() -> None:
     row = Shown(("<script>alert(1)</script>",), (Token('"><img src=x>&', 5, True, 0, 0),))
     text = page(row)
     assert not {"script", "img"} & Cells(text).tags
     assert "&lt;script&gt;" in text and "&quot;&gt;&lt;img src=x&gt;&amp;" in text
 
 
-def test_the_page_fetches_nothing_and_follows_light_and_dark():
+def test_the_page_fetches_nothing_and_follows_light_and_dark() -> None:
     text = page()
     assert not re.search(r"(src|href)=|url\(|@import|https?://", text)
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
 
 
-def test_totals_and_what_is_left_out_are_told():
+def test_totals_and_what_is_left_out_are_told() -> None:
     text = Cells(page()).text
     for told in ("3 of 4 entries", "900", "50.0%", "long-1", "311", "over 300 tokens", "alpaca, version 1"):
         assert told in text
 
 
-def test_an_entry_that_is_left_out_says_so():
+def test_an_entry_that_is_left_out_says_so() -> None:
     row = Shown(("long-1",), (Token("<s>", 1, False, 0, 0),), left_out=True)
     assert "left out of training: too long" in page(row)
     assert "left out of training" not in page()

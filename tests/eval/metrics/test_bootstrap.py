@@ -14,7 +14,7 @@ def means(values):
     return np.stack([np.asarray(values, float), np.ones(len(values))], axis=1)
 
 
-def test_every_resample_is_scored_on_the_same_items_of_both_sides():
+def test_every_resample_is_scored_on_the_same_items_of_both_sides() -> None:
     rng = np.random.default_rng(0)
     before, after = rng.integers(0, 4, (12, 3)).astype(float), rng.integers(0, 4, (12, 3)).astype(float)
     measure = Measure("f", "f", form=f1)
@@ -25,7 +25,7 @@ def test_every_resample_is_scored_on_the_same_items_of_both_sides():
     assert interval.difference == pytest.approx(measure.value(after) - measure.value(before))
 
 
-def test_the_interval_is_that_of_scipy_up_to_its_draws():
+def test_the_interval_is_that_of_scipy_up_to_its_draws() -> None:
     rng = np.random.default_rng(1)
     before, change = rng.normal(size=60), rng.normal(0.3, 0.5, size=60)
     ours = paired_interval(MEAN, means(before), means(before + change))
@@ -35,28 +35,28 @@ def test_the_interval_is_that_of_scipy_up_to_its_draws():
     assert abs(ours.high - theirs.confidence_interval.high) < 0.05 * width
 
 
-def test_what_is_hard_for_both_sides_cancels():
+def test_what_is_hard_for_both_sides_cancels() -> None:
     hard = np.linspace(0, 1, 30)
     interval = paired_interval(MEAN, means(hard), means(hard + 0.25))
     assert (interval.low, interval.high) == pytest.approx((0.25, 0.25))
     assert interval.excludes_zero
 
 
-def test_a_score_against_itself_is_not_told_apart():
+def test_a_score_against_itself_is_not_told_apart() -> None:
     values = means(np.arange(9.0))
     interval = paired_interval(MEAN, values, values)
     assert (interval.difference, interval.low, interval.high) == (0, 0, 0)
     assert not interval.excludes_zero
 
 
-def test_a_score_without_a_value_has_no_interval():
+def test_a_score_without_a_value_has_no_interval() -> None:
     nothing = np.zeros((5, 2))
     interval = paired_interval(MEAN, nothing, means([1, 1, 1, 1, 1]))
     assert np.isnan([interval.difference, interval.low, interval.high]).all()
     assert not interval.excludes_zero
 
 
-def test_resamples_without_a_value_do_not_count():
+def test_resamples_without_a_value_do_not_count() -> None:
     rare = np.array([[0.0, 0.0]] * 3 + [[1.0, 1.0]] * 3)
     interval = paired_interval(MEAN, rare, rare)
     assert (interval.low, interval.high) == (0, 0)

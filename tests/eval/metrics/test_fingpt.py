@@ -17,7 +17,7 @@ from lowrank.eval.metrics.fingpt import lenient_label, lenient_tags
         ("neutral, not negative", "negative"),
     ],
 )
-def test_labels(text, label):
+def test_labels(text, label) -> None:
     assert lenient_label(text) == label
 
 
@@ -37,7 +37,7 @@ SENTENCE = "Borrower owes Alder Bank , N.A. and Borrower"
         ("no idea", "O O O O O O O O"),
     ],
 )
-def test_tags(answer, tags):
+def test_tags(answer, tags) -> None:
     expected = tags.split()
     if answer.startswith("Alder Bank ,"):
         expected = ["O", "O", "O", "O", "O", "B-ORG", "O", "O"]  # the piece behind the comma is read by itself

@@ -9,7 +9,7 @@ TABLE = "| item | price |\n|---|---:|\n| a | 1 |\n"
 
 
 @pytest.mark.parametrize("entry", make_documents(20, seed=3, split="test"), ids=lambda entry: entry.id)
-def test_our_own_documents_are_sound(entry):
+def test_our_own_documents_are_sound(entry) -> None:
     assert defects(entry.output, "markdown") == []
 
 
@@ -32,10 +32,10 @@ def test_our_own_documents_are_sound(entry):
         ("<h1>A</h2>", "html", ["line 1: </h2> closes nothing that is open", "<h1> is not closed"]),
     ],
 )
-def test_what_is_wrong(text, format, expected):
+def test_what_is_wrong(text, format, expected) -> None:
     assert defects(text, format) == expected
 
 
-def test_an_unknown_format_is_refused():
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="format must be one of markdown, json, html, got 'latex'"):
         defects("x", "latex")

@@ -22,7 +22,7 @@ def counted(text, entry=ENTRY):
 
 
 @pytest.mark.parametrize("entry", make_documents(20, seed=5, split="test"), ids=lambda entry: entry.id)
-def test_the_arithmetic_of_our_own_documents_holds(entry):
+def test_the_arithmetic_of_our_own_documents_holds(entry) -> None:
     found = counted(entry.output, entry)
     assert found.count == found.printed == found.held
 
@@ -41,11 +41,11 @@ def test_the_arithmetic_of_our_own_documents_holds(entry):
     ],
     ids=["right", "invented but whole", "wrong sum", "a term is missing", "of another unit", "coarse", "far", "empty"],
 )
-def test_what_holds_is_what_is_printed_not_what_is_true(text, printed, held):
+def test_what_holds_is_what_is_printed_not_what_is_true(text, printed, held) -> None:
     assert counted(text) == Identities(1, printed, held)
 
 
-def test_a_loss_in_words_is_a_negative_figure():
+def test_a_loss_in_words_is_a_negative_figure() -> None:
     facts = {
         "now": make_fact("revenue", "usd_m", "90.0"),
         "then": make_fact("prior revenue", "usd_m", "100.0"),
@@ -57,7 +57,7 @@ def test_a_loss_in_words_is_a_negative_figure():
     assert counted(text.replace("10.0%", "12.0%"), entry) == Identities(1, 1, 0)
 
 
-def test_a_division_by_a_printed_zero_does_not_hold():
+def test_a_division_by_a_printed_zero_does_not_hold() -> None:
     facts = {
         "debt": make_fact("debt", "usd_m", "8.0"),
         "ebitda": make_fact("EBITDA", "usd_m", "2.0"),

@@ -15,21 +15,21 @@ def by_trying(text, training):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_the_longest_shared_piece_is_the_one_that_trying_every_piece_finds(seed):
+def test_the_longest_shared_piece_is_the_one_that_trying_every_piece_finds(seed) -> None:
     rng = Random(seed)
     texts, training = ([("".join(rng.choices("ab", k=rng.randint(0, 14)))) for _ in range(4)] for _ in range(2))
     assert longest_shared(texts, training) == [by_trying(text, training) for text in texts]
 
 
-def test_a_piece_does_not_run_from_one_training_text_into_the_next():
+def test_a_piece_does_not_run_from_one_training_text_into_the_next() -> None:
     assert longest_shared(["abcd"], ["ab", "cd"]) == [2]
 
 
-def test_without_training_texts_nothing_is_shared():
+def test_without_training_texts_nothing_is_shared() -> None:
     assert longest_shared(["abc", ""], []) == [0, 0]
 
 
-def test_a_copy_is_copied_and_a_template_with_other_figures_only_without_them():
+def test_a_copy_is_copied_and_a_template_with_other_figures_only_without_them() -> None:
     training = ["Revenue was $812.4 million and cash was $3.1 million."]
     copy, template = training[0], "Revenue was $99.9 million and cash was $7.7 million."
     same, filled = check_memory([copy, template], [[], []], training)
@@ -39,7 +39,7 @@ def test_a_copy_is_copied_and_a_template_with_other_figures_only_without_them():
     assert mask_figures(copy) == f"Revenue was {MASK} and cash was {MASK}."
 
 
-def test_wrong_figures_are_looked_for_in_training_by_value_not_by_print():
+def test_wrong_figures_are_looked_for_in_training_by_value_not_by_print() -> None:
     entry = make_documents(1, seed=3, split="test")[0]
     text = "The fee was $0.5 million, then $0.7 million."
     wrong = [figure for figure in check(entry, text).figures if not figure.right]

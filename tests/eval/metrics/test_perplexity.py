@@ -1,6 +1,7 @@
 """Losses of completions and of a text, against log-softmax over every position."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ TEXT = ENTRIES[0].output[:300]
 
 
 @pytest.fixture(scope="module")
-def model(embedded):
+def model(embedded: Path):
     return lowrank.load(embedded)
 
 
@@ -31,18 +32,18 @@ def by_position(model, ids, first=1):
     return [-scores[place - 1, ids[place]].item() for place in range(first, len(ids))]
 
 
-def test_the_completion_loss_does_not_depend_on_the_batches(model, examples):
+def test_the_completion_loss_does_not_depend_on_the_batches(model, examples) -> None:
     one_by_one = completion_loss(model, examples, batch_size=1)
     assert completion_loss(model, examples, batch_size=3) == pytest.approx(one_by_one, rel=1e-6)
 
 
-def test_each_loss_is_the_sum_over_its_own_completion(model, examples):
+def test_each_loss_is_the_sum_over_its_own_completion(model, examples) -> None:
     for loss, example in zip(completion_losses(model, examples), examples, strict=True):
         first = len(example) - example.supervised
         assert loss == pytest.approx(sum(by_position(model, example.tokens, first)), rel=1e-5)
 
 
-def test_a_text_that_fits_is_predicted_in_one_window(model, tokenizer):
+def test_a_text_that_fits_is_predicted_in_one_window(model, tokenizer) -> None:
     found = text_perplexity(model, tokenizer, TEXT)
     ids = tokenizer.encode(TEXT, bos=True, eos=False)
     assert found.nats == pytest.approx(sum(by_position(model, ids)), rel=1e-5)
@@ -52,7 +53,7 @@ def test_a_text_that_fits_is_predicted_in_one_window(model, tokenizer):
 
 
 @pytest.mark.parametrize(("window", "stride"), [(16, 8), (16, 15), (16, 1), (33, 7), (2, 1)])
-def test_every_token_is_predicted_once_from_the_window_before_it(model, tokenizer, window, stride):
+def test_every_token_is_predicted_once_from_the_window_before_it(model, tokenizer, window, stride) -> None:
     ids = tokenizer.encode(TEXT[:120], bos=True, eos=False)
     expected = sum(by_position(model, ids[:window]))
     done = min(window, len(ids))
@@ -74,11 +75,11 @@ def test_every_token_is_predicted_once_from_the_window_before_it(model, tokenize
         ({"window": 8, "stride": 8}, "got 8 and 8"),
     ],
 )
-def test_a_window_that_makes_no_sense_is_refused(model, tokenizer, options, expected):
+def test_a_window_that_makes_no_sense_is_refused(model, tokenizer, options, expected) -> None:
     with pytest.raises(ValueError, match=expected):
         text_perplexity(model, tokenizer, TEXT, **options)
 
 
-def test_an_empty_text_is_refused(model, tokenizer):
+def test_an_empty_text_is_refused(model, tokenizer) -> None:
     with pytest.raises(ValueError, match="at least one token"):
         text_perplexity(model, tokenizer, "")

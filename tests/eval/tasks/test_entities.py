@@ -28,12 +28,12 @@ def scores_of(*asked):
         (".", None),
     ],
 )
-def test_an_answer_is_read_as_a_whole_or_not_at_all(answer, entities):
+def test_an_answer_is_read_as_a_whole_or_not_at_all(answer, entities) -> None:
     found = read_entities(answer)
     assert found == (None if entities is None else [Entity(*entity) for entity in entities])
 
 
-def test_a_name_marks_its_first_free_place_case_and_all():
+def test_a_name_marks_its_first_free_place_case_and_all() -> None:
     right, said = tag_pair(
         "Bank lends to Bank and bank",
         [Entity("Bank", "organization"), Entity("Bank", "organization")],
@@ -43,7 +43,7 @@ def test_a_name_marks_its_first_free_place_case_and_all():
     assert said == ["B-ORG", "O", "O", "O", "O", "B-ORG", "B-PER"]
 
 
-def test_an_invention_is_a_false_positive_here_and_free_at_fingpt():
+def test_an_invention_is_a_false_positive_here_and_free_at_fingpt() -> None:
     sentence, reference = "Borrower owes Alder Bank .", "Borrower is a person, Alder Bank is an organization."
     clean = scores_of((sentence, reference, reference))
     invented = scores_of((sentence, reference, reference.replace(".", ", Elm Park is a location.")))
@@ -53,12 +53,12 @@ def test_an_invention_is_a_false_positive_here_and_free_at_fingpt():
     assert invented["fingpt_entity_f1"] == 1
 
 
-def test_a_wrong_type_is_neither_found_nor_right():
+def test_a_wrong_type_is_neither_found_nor_right() -> None:
     scores = scores_of(("Borrower owes .", "Borrower is a person.", "Borrower is an organization."))
     assert (scores["entity_f1"], scores["entity_precision"], scores["entity_recall"]) == (0, 0, 0)
 
 
-def test_what_does_not_fit_the_grammar_names_nothing_and_is_counted():
+def test_what_does_not_fit_the_grammar_names_nothing_and_is_counted() -> None:
     scores = scores_of(
         ("Borrower owes .", "Borrower is a person.", "Borrower is a person, I think"),
         ("Lender lends .", "Lender is a person.", "Lender is a person."),
@@ -67,6 +67,6 @@ def test_what_does_not_fit_the_grammar_names_nothing_and_is_counted():
     assert scores["fingpt_entity_f1"] == 1  # which read the first as well
 
 
-def test_a_reference_that_is_not_in_its_sentence_is_missed():
+def test_a_reference_that_is_not_in_its_sentence_is_missed() -> None:
     scores = scores_of(("Nothing here .", "Borrower is a person.", "Lender is a person."))
     assert (scores["entity_f1"], scores["entity_recall"]) == (0, 0)

@@ -1,5 +1,7 @@
 """The public sets out of local files, and what is never asked."""
 
+from pathlib import Path
+
 import pytest
 
 from lowrank.data.mixture.build import build_mixture
@@ -8,19 +10,19 @@ from lowrank.data.mixture.rows import read_rows
 from lowrank.eval.tasks.public_data import ner_rows, question_rows, sentiment_rows, some
 
 
-def test_they_are_read_from_the_sets_as_they_are_upstream(raw):
+def test_they_are_read_from_the_sets_as_they_are_upstream(raw) -> None:
     assert {row.label for row in sentiment_rows(raw)} == {"negative", "neutral", "positive"}
     assert all(row.source == "ner" for row in ner_rows(raw))
     assert len({row.input for row in question_rows(raw, [])}) == len(question_rows(raw, []))
 
 
-def test_a_folder_that_data_mixture_wrote_has_the_same_rows(raw, tmp_path):
+def test_a_folder_that_data_mixture_wrote_has_the_same_rows(raw, tmp_path: Path) -> None:
     build_mixture(tmp_path / "mixture", local_files(raw), total=60)
     assert sentiment_rows(tmp_path / "mixture") == sentiment_rows(raw)
     assert ner_rows(tmp_path / "mixture") == ner_rows(raw)
 
 
-def test_a_question_that_was_trained_on_is_not_asked(raw, tmp_path):
+def test_a_question_that_was_trained_on_is_not_asked(raw, tmp_path: Path) -> None:
     build_mixture(tmp_path / "mixture", local_files(raw), total=60)
     trained = [row for row in read_rows(tmp_path / "mixture/train.jsonl") if row.source == "fiqa_qa"]
     asked = question_rows(raw, [row.input for row in trained])
@@ -29,12 +31,12 @@ def test_a_question_that_was_trained_on_is_not_asked(raw, tmp_path):
     assert len(asked) < len(question_rows(raw, []))
 
 
-def test_the_reference_is_the_longest_answer(raw):
+def test_the_reference_is_the_longest_answer(raw) -> None:
     row = next(row for row in question_rows(raw, []) if row.input == question_rows(raw, [])[0].input)
     assert len(row.output.split()) == 22  # of 20, 21 and 22 words
 
 
-def test_the_same_few_are_taken_every_time_in_their_order(raw):
+def test_the_same_few_are_taken_every_time_in_their_order(raw) -> None:
     rows = sentiment_rows(raw)
     few = some(rows, 5)
     assert few == some(list(reversed(rows)), 5)[::-1]
@@ -42,7 +44,7 @@ def test_the_same_few_are_taken_every_time_in_their_order(raw):
     assert some(rows, None) == some(rows, 1000) == rows
 
 
-def test_what_is_missing_is_told(tmp_path, raw):
+def test_what_is_missing_is_told(tmp_path: Path, raw) -> None:
     with pytest.raises(
         ValueError, match=r"missing tfns-validation.jsonl or twitter-financial-news-sentiment/sent_valid"
     ):

@@ -38,11 +38,11 @@ def scores():
         ("strong positive", UNPARSABLE),
     ],
 )
-def test_an_answer_is_one_of_the_words_and_nothing_else(text, label):
+def test_an_answer_is_one_of_the_words_and_nothing_else(text, label) -> None:
     assert read_label(text) == label
 
 
-def test_the_unparsable_count_as_wrong_and_by_themselves(scores):
+def test_the_unparsable_count_as_wrong_and_by_themselves(scores) -> None:
     said = [read_label(text) for text in SAID]
     assert scores["accuracy"] == pytest.approx(accuracy_score(GOLD, said)) == pytest.approx(3 / 6)
     assert scores["weighted_f1"] == pytest.approx(f1_score(GOLD, said, labels=THREE, average="weighted"))
@@ -50,20 +50,20 @@ def test_the_unparsable_count_as_wrong_and_by_themselves(scores):
     assert scores["unparsable"] == pytest.approx(2 / 6)
 
 
-def test_fingpts_scoring_takes_whatever_it_cannot_read_for_neutral(scores):
+def test_fingpts_scoring_takes_whatever_it_cannot_read_for_neutral(scores) -> None:
     lenient = ["negative", "neutral", "neutral", "positive", "positive", "positive"]
     assert scores["fingpt_accuracy"] == pytest.approx(accuracy_score(GOLD, lenient))
     assert scores["fingpt_weighted_f1"] == pytest.approx(f1_score(GOLD, lenient, average="weighted"))
     assert scores["fingpt_accuracy"] > scores["accuracy"]
 
 
-def test_saying_nothing_is_worth_nothing_here_and_all_the_neutral_ones_at_fingpt():
+def test_saying_nothing_is_worth_nothing_here_and_all_the_neutral_ones_at_fingpt() -> None:
     task = Sentiment(rows_of(GOLD))
     parts = stack(task.per_item_counts([Output("", 0, True)] * 6), [m.key for m in task.measures])
     found = {measure.key: measure.value(parts[measure.key]) for measure in task.measures}
     assert (found["accuracy"], found["unparsable"], found["fingpt_accuracy"]) == (0, 1, 0.5)
 
 
-def test_another_label_is_refused():
+def test_another_label_is_refused() -> None:
     with pytest.raises(ValueError, match="row t-0: label must be one of negative, neutral, positive, got 'mixed'"):
         Sentiment([replace(rows_of(GOLD)[0], label="mixed")])

@@ -66,7 +66,7 @@ def test_an_instruction_set_that_is_not_here_is_refused_in_one_line(monkeypatch:
         cpu_linear.linear(torch.ones(1, 64), weight())
 
 
-def test_the_environment_names_another_library(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(library.LIBRARY, str(tmp_path / "other.so"))
     assert library.file() == tmp_path / "other.so"
     with pytest.raises(ValueError, match=r"^LOWRANK_CPU_LIBRARY .*other\.so"):

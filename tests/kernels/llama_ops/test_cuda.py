@@ -132,7 +132,9 @@ def assert_llama_is_as_exact(make_llama: Callable[..., Llama], tokens: Tensor, d
         assert_as_exact_as_plain(mine.cpu(), theirs.cpu(), true.double())
 
 
-def test_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(make_llama, random_tokens) -> None:
+def test_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     assert_llama_is_as_exact(make_llama, random_tokens(2, 9), "cpu")
 
 
@@ -202,5 +204,7 @@ def test_what_does_not_fit_is_refused_by_rule_and_value(call: Callable[[], Any],
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_on_a_gpu_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(make_llama, random_tokens) -> None:
+def test_on_a_gpu_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     assert_llama_is_as_exact(make_llama, random_tokens(2, 9), "cuda")

@@ -156,7 +156,7 @@ def test_on_a_gpu_it_is_as_exact_as_all_logits_at_once(dtype: torch.dtype) -> No
         assert_as_exact_as_plain(ours, theirs, exact)
 
 
-def test_the_losses_of_rows_have_the_gradient_of_any_weighting_of_them(monkeypatch):
+def test_the_losses_of_rows_have_the_gradient_of_any_weighting_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "rows_of_a_chunk", lambda vocabulary: 3)
     x, weight, targets = inputs(7, 4, 9, torch.float64)
     x, weight, shares = x.detach().requires_grad_(), weight.detach(), torch.arange(7).double()

@@ -34,7 +34,7 @@ def run(*arguments, **variables):
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_interpreted(check, tmp_path):
+def test_interpreted(check, tmp_path: Path) -> None:
     script = Path(__file__).with_name("gemv_checks.py")
     assert run(script, check, "cpu", tmp_path, TRITON_INTERPRET="1") == "passed"
 
@@ -44,12 +44,12 @@ def test_interpreted(check, tmp_path):
     [("sm_80", ""), ("sm_90", "M,N,groups,splits"), ("sm_100", "")],
     ids=["sm_80", "sm_90-all-sizes-1", "sm_100"],
 )
-def test_it_compiles_without_a_gpu(target, ones, tmp_path):
+def test_it_compiles_without_a_gpu(target, ones, tmp_path: Path) -> None:
     assert run("-c", COMPILED, target, ones, TRITON_CACHE_DIR=str(tmp_path)) == "compiled"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("check", [check for check in CHECKS if check != "addresses"])
-def test_on_a_gpu(check, tmp_path):
+def test_on_a_gpu(check, tmp_path: Path) -> None:
     script = Path(__file__).with_name("gemv_checks.py")
     assert run(script, check, "cuda:0", tmp_path) == "passed"

@@ -53,7 +53,7 @@ def execute(assembly, registers):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize("format", ["nf4", "fp4"])
-def test_the_assembly_gives_the_codebook_for_every_four_codes(format, dtype):
+def test_the_assembly_gives_the_codebook_for_every_four_codes(format, dtype) -> None:
     first = torch.arange(1 << 16)
     words = first | (first * 40503 & 0xFFFF) << 16  # an odd factor: the upper half has every value too, another one
     registers = {"$4": words}
@@ -70,7 +70,7 @@ def test_the_assembly_gives_the_codebook_for_every_four_codes(format, dtype):
             assert torch.equal(ours, levels[words >> 8 * byte + 4 * half & 15]), (half, byte)
 
 
-def test_prmt_repeats_the_top_bit_where_bit_3_of_the_selector_is_set():
+def test_prmt_repeats_the_top_bit_where_bit_3_of_the_selector_is_set() -> None:
     # bytes of (a, b), from the lowest: 10 80 7f ff 01 02 03 84
     a, b = torch.tensor(0xFF7F8010), torch.tensor(0x84030201)
     assert prmt(a, b, torch.tensor(0x7410)).item() == 0x84018010
@@ -78,14 +78,14 @@ def test_prmt_repeats_the_top_bit_where_bit_3_of_the_selector_is_set():
 
 
 @pytest.mark.parametrize("format", ["nf4", "fp4"])
-def test_repacked_codes_are_a_permutation_whose_levels_are_the_codebook(format):
+def test_repacked_codes_are_a_permutation_whose_levels_are_the_codebook(format) -> None:
     order = tables.code_order(format)
     assert sorted(order) == list(range(16))
     levels = tables.ordered_levels(format, torch.float32)
     assert torch.equal(levels, CODEBOOKS[format]()[list(order)])  # -0 equals 0
 
 
-def test_a_codebook_without_pairs_is_refused(monkeypatch):
+def test_a_codebook_without_pairs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CODEBOOKS, "fp4", lambda: torch.arange(16.0) - 8)
     with pytest.raises(ValueError, match="fp4: the levels of a codebook must pair up by sign and exponent bit"):
         tables.code_order.__wrapped__("fp4")

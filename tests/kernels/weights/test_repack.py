@@ -22,7 +22,7 @@ def quantized(shape, format="nf4", blocksize=64, nested=False):
     [((1, 64), 64, 1), ((5, 128), 64, 2), ((3, 192), 64, 1), ((33, 1024), 64, 4), ((7, 384), 128, 1)],
     ids=["N1-K64", "N5-K128", "N3-K192", "N33-K1024", "N7-K384-b128"],
 )
-def test_unpack_gives_back_every_byte(shape, blocksize, group, format, nested):
+def test_unpack_gives_back_every_byte(shape, blocksize, group, format, nested) -> None:
     weight = quantized(shape, format, blocksize, nested)
     packed = repack(weight)
     rows, columns = shape
@@ -33,7 +33,7 @@ def test_unpack_gives_back_every_byte(shape, blocksize, group, format, nested):
         assert torch.equal(again.tensors()[name], tensor), name
 
 
-def test_a_byte_holds_weights_half_a_block_apart_under_new_numbers():
+def test_a_byte_holds_weights_half_a_block_apart_under_new_numbers() -> None:
     weight = quantized((2, 512))
     packed = repack(weight)
     codes = torch.stack([weight.codes >> 4, weight.codes & 15], dim=1).view(2, 512)
@@ -56,14 +56,14 @@ def test_a_byte_holds_weights_half_a_block_apart_under_new_numbers():
     ],
     ids=["ragged-K", "blocksize", "no-rows", "one-dimension"],
 )
-def test_other_weights_are_refused_by_rule_and_value(weight, message):
+def test_other_weights_are_refused_by_rule_and_value(weight, message) -> None:
     assert not_repackable_reason(weight.shape, weight.blocksize) == message.removeprefix("repack: ").replace("\\", "")
     assert ops.to_fast_layout(weight, torch.bfloat16) is weight
     with pytest.raises(ValueError, match=message):
         repack(weight)
 
 
-def test_a_nested_maximum_never_changes_inside_a_group():
+def test_a_nested_maximum_never_changes_inside_a_group() -> None:
     weight = quantized((40, 768), nested=True)  # 12 blocks a row: rows begin anywhere in the 256 of a nested block
     packed = repack(weight)
     assert packed.group == 4
@@ -73,7 +73,7 @@ def test_a_nested_maximum_never_changes_inside_a_group():
 
 
 @pytest.mark.parametrize("format", ["nf4", "fp4"])
-def test_a_repacked_weight_is_its_tensors_and_the_same_numbers(format):
+def test_a_repacked_weight_is_its_tensors_and_the_same_numbers(format) -> None:
     weight = quantized((5, 128), format, nested=True)
     packed = repack(weight)
     copy = packed.with_tensors({name: tensor.clone() for name, tensor in packed.tensors().items()})
@@ -85,7 +85,7 @@ def test_a_repacked_weight_is_its_tensors_and_the_same_numbers(format):
     assert torch.equal(torch.autograd.grad(y, x, dy)[0], dy @ ops.dequantize(weight))
 
 
-def test_what_lies_as_in_a_file_stays_as_it_is():
+def test_what_lies_as_in_a_file_stays_as_it_is() -> None:
     weight = quantized((5, 128))
     assert to_file_layout(weight) is weight
     assert ops.to_fast_layout(weight, torch.bfloat16) is weight  # on a CPU no kernel reads the other layout

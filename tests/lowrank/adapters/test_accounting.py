@@ -1,5 +1,7 @@
 """Every number that the write-up quotes, reproduced from shapes; where it is wrong, both are shown."""
 
+from pathlib import Path
+
 import pytest
 
 from lowrank.adapters import add_adapter
@@ -26,22 +28,22 @@ SEVEN_B = PRESETS["7b"]
     ("size", "parameters", "linears"),
     [("7b", 6_738_415_616, 6_476_005_376), ("13b", 13_015_864_320, 12_687_769_600), ("70b", 68_976_648_192, None)],
 )
-def test_llama_2_has_the_published_number_of_parameters(size, parameters, linears):
+def test_llama_2_has_the_published_number_of_parameters(size, parameters, linears) -> None:
     assert model_parameters(PRESETS[size]) == parameters
     assert linears is None or linear_parameters(PRESETS[size]) == linears
 
 
-def test_a_10000_square_matrix_at_rank_8_trains_160000_numbers_which_is_0_16_percent():
+def test_a_10000_square_matrix_at_rank_8_trains_160000_numbers_which_is_0_16_percent() -> None:
     count = lora_parameters(10_000, 10_000, 8)
     assert count == 160_000
     assert count / 10_000**2 == 0.0016  # as a fraction: 0.16 %, not the write-up's 0.016 %
 
 
-def test_0_016_percent_is_right_for_a_100000_square_matrix():
+def test_0_016_percent_is_right_for_a_100000_square_matrix() -> None:
     assert lora_parameters(100_000, 100_000, 8) / 100_000**2 == 0.00016
 
 
-def test_0_016_percent_is_right_for_7b_at_rank_2_on_wq_and_wv():
+def test_0_016_percent_is_right_for_7b_at_rank_2_on_wq_and_wv() -> None:
     count = adapter_parameters(SEVEN_B, 2, ["wq", "wv"])
     assert count == 1_048_576
     assert round(100 * count / model_parameters(SEVEN_B), 5) == 0.01556
@@ -57,15 +59,15 @@ def test_0_016_percent_is_right_for_7b_at_rank_2_on_wq_and_wv():
         ("70b", 64, "all", 828_375_040),
     ],
 )
-def test_adapter_counts_are_pefts(size, rank, targets, count):
+def test_adapter_counts_are_pefts(size, rank, targets, count) -> None:
     assert adapter_parameters(PRESETS[size], rank, targets) == count
 
 
-def test_7b_takes_13_48_gb_in_16_bits():
+def test_7b_takes_13_48_gb_in_16_bits() -> None:
     assert sum(item.bytes for item in base_items(SEVEN_B, "bf16")) == 2 * 6_738_415_616 == 13_476_831_232
 
 
-def test_7b_linears_take_3_238_gb_as_codes_and_the_rest_is_itemised():
+def test_7b_linears_take_3_238_gb_as_codes_and_the_rest_is_itemised() -> None:
     items = {item.what: item.bytes for item in base_items(SEVEN_B, "nf4-dq")}
     blocks = 6_476_005_376 // 64
     assert items["linears of the blocks, nf4-dq: codes"] == 3_238_002_688
@@ -74,17 +76,17 @@ def test_7b_linears_take_3_238_gb_as_codes_and_the_rest_is_itemised():
     assert items["norms, bf16"] == 2 * 65 * 4096
 
 
-def test_every_parameter_is_in_one_item():
+def test_every_parameter_is_in_one_item() -> None:
     assert sum(item.parameters for item in base_items(SEVEN_B, "nf4")) == model_parameters(SEVEN_B)
 
 
-def test_80_mb_fits_rank_8_in_fp32_and_rank_16_in_16_bits_on_all_seven():
+def test_80_mb_fits_rank_8_in_fp32_and_rank_16_in_16_bits_on_all_seven() -> None:
     found = [(shape.rank, shape.targets, shape.dtype) for shape in adapters_of_size(80e6, 0.005)]
     assert found == [(8, "all seven linears", "fp32"), (16, "all seven linears", "bf16")]
     assert {shape.bytes for shape in adapters_of_size(80e6, 0.005)} == {79_953_920}
 
 
-def test_67_3_mb_is_nearest_to_four_shapes_of_67_1_mb_with_0_2_mb_unexplained():
+def test_67_3_mb_is_nearest_to_four_shapes_of_67_1_mb_with_0_2_mb_unexplained() -> None:
     shapes = adapters_of_size(67.3e6, 0.005)
     assert {(shape.rank, shape.targets, shape.dtype) for shape in shapes} == {
         (16, "wq, wk, wv, wo", "fp32"),
@@ -99,7 +101,7 @@ def test_67_3_mb_is_nearest_to_four_shapes_of_67_1_mb_with_0_2_mb_unexplained():
 @pytest.mark.parametrize(
     ("rank", "targets", "dtype"), [(8, "all", "fp32"), (3, ["wq"], "bf16"), (16, "attention", "fp16")]
 )
-def test_the_bytes_of_a_file_are_those_that_are_written(tmp_path, embedded, rank, targets, dtype):
+def test_the_bytes_of_a_file_are_those_that_are_written(tmp_path: Path, embedded: Path, rank, targets, dtype) -> None:
     model = load(embedded)
     add_adapter(model, "hat", rank=rank, targets=targets)
     save_adapter(model, "hat", tmp_path / "hat", dtype=DENSE_DTYPES[dtype])
@@ -107,20 +109,20 @@ def test_the_bytes_of_a_file_are_those_that_are_written(tmp_path, embedded, rank
     assert adapter_file_bytes(model.config, rank, targets, dtype) == written
 
 
-def test_any_rank_finds_what_doubling_does_not():
+def test_any_rank_finds_what_doubling_does_not() -> None:
     found = adapters_of_size(30e6, 0.01, ranks=None, targets={"all": LINEARS})
     assert [(shape.rank, shape.dtype) for shape in found] == [(3, "fp32"), (6, "bf16")]
     assert adapters_of_size(30e6, 0.01, targets={"all": LINEARS}) == []
 
 
-def test_any_rank_leaves_none_out():
+def test_any_rank_leaves_none_out() -> None:
     found = adapters_of_size(5e6, 0.2, ranks=None, targets={"wq": ("attention.wq",)}, dtypes=("bf16",))
     every = adapters_of_size(5e6, 0.2, ranks=range(1, 40), targets={"wq": ("attention.wq",)}, dtypes=("bf16",))
     assert found == every != []
 
 
 @pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
-def test_counts_and_the_file_are_those_of_the_adapter_itself(dora, hf_folder, tmp_path):
+def test_counts_and_the_file_are_those_of_the_adapter_itself(dora, hf_folder: Path, tmp_path: Path) -> None:
     model = load(hf_folder / "base", "nf4-dq")
     add_adapter(model, "hat", rank=3, targets=["wq", "w2"], dora=dora)
     save_adapter(model, "hat", tmp_path / "hat")

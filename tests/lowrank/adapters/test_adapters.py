@@ -58,7 +58,7 @@ def fill(model: Llama, name: str, seed: int = 0) -> None:
 
 
 @pytest.fixture
-def hatted(make_llama) -> Llama:
+def hatted(make_llama: Callable[..., Llama]) -> Llama:
     """A small Llama with the hats "a" (every linear, rank 2) and "b" (attention, rank 3); none is in use."""
     model = make_llama()
     add_adapter(model, "a", rank=2)
@@ -94,7 +94,13 @@ def edit_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) ->
 
 
 @pytest.mark.parametrize(("folder", "key"), [("base", "logits_fp32"), ("base-bnb-nf4-dq", "logits_nf4_dq")])
-def test_logits_of_peft(folder: str, key: str, hf_folder, hf_reference, assert_logits_equal) -> None:
+def test_logits_of_peft(
+    folder: str,
+    key: str,
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
+) -> None:
     model = load(hf_folder / folder, "fp32" if folder == "base" else None)
     load_adapter(model, "end", hf_folder / "adapter-end")
     assert_logits_equal(model(hf_reference["tokens"]), hf_reference[key])
@@ -108,7 +114,7 @@ def test_logits_of_peft(folder: str, key: str, hf_folder, hf_reference, assert_l
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"targets": ["q_proj", "w2"]}], ids=str)
 def test_peft_reads_what_we_save_and_gives_our_logits(
-    options: dict[str, Any], base: Llama, hf_folder, hf_reference, tmp_path: Path
+    options: dict[str, Any], base: Llama, hf_folder: Path, hf_reference: dict[str, Tensor], tmp_path: Path
 ) -> None:
     """By the rule of products, PEFT being the plain one: rsLoRA's scaling of 6 makes the rounding of both larger."""
     from peft import PeftModel
@@ -129,7 +135,11 @@ def test_peft_reads_what_we_save_and_gives_our_logits(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_we_read_what_peft_saves_and_give_its_logits(
-    base: Llama, hf_folder, hf_reference, tmp_path: Path, assert_logits_equal
+    base: Llama,
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -151,7 +161,7 @@ def test_we_read_what_peft_saves_and_give_its_logits(
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8", "nf4-dq"])
-def test_the_base_keeps_every_byte(weights: str, hf_folder, hf_reference) -> None:
+def test_the_base_keeps_every_byte(weights: str, hf_folder: Path, hf_reference: dict[str, Tensor]) -> None:
     model, tokens = load(hf_folder / "base", weights), hf_reference["tokens"]
     before, logits = base_hash(model), model(tokens)
     add_adapter(model, "new")
@@ -168,7 +178,9 @@ def test_the_base_keeps_every_byte(weights: str, hf_folder, hf_reference) -> Non
     assert not any(isinstance(module, LoRALinear) for module in model.modules())
 
 
-def test_only_the_matrices_of_a_trainable_hat_are_trained(make_llama, random_tokens) -> None:
+def test_only_the_matrices_of_a_trainable_hat_are_trained(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model = make_llama().requires_grad_()
     add_adapter(model, "a", rank=2)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -184,7 +196,9 @@ def test_only_the_matrices_of_a_trainable_hat_are_trained(make_llama, random_tok
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_every_layer_has_learned_after_a_step(checkpointing: bool, make_llama, random_tokens) -> None:
+def test_every_layer_has_learned_after_a_step(
+    checkpointing: bool, make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, tokens = make_llama(), random_tokens(2, 8)
     model.gradient_checkpointing = checkpointing
     add_adapter(model, "a", rank=2)
@@ -194,7 +208,7 @@ def test_every_layer_has_learned_after_a_step(checkpointing: bool, make_llama, r
     assert all(layer.lora_B["a"].any() for layer in lora_layers(model).values())
 
 
-def test_a_new_hat_changes_nothing_yet(make_llama, random_tokens) -> None:
+def test_a_new_hat_changes_nothing_yet(make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]) -> None:
     model, tokens = make_llama(), random_tokens(2, 8)
     before = model(tokens)
     add_adapter(model, "a")
@@ -203,7 +217,7 @@ def test_a_new_hat_changes_nothing_yet(make_llama, random_tokens) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_a_seed_decides_a_new_hat(seed: int, make_llama) -> None:
+def test_a_seed_decides_a_new_hat(seed: int, make_llama: Callable[..., Llama]) -> None:
     hats = []
     for _ in range(2):
         model = make_llama()
@@ -218,7 +232,7 @@ def test_a_seed_decides_a_new_hat(seed: int, make_llama) -> None:
 # Use
 
 
-def test_a_name_a_mix_and_rows(hatted: Llama, random_tokens) -> None:
+def test_a_name_a_mix_and_rows(hatted: Llama, random_tokens: Callable[..., Tensor]) -> None:
     tokens, logits = random_tokens(3, 6), {}
     for name in (None, "a", "b"):
         use_adapter(hatted, name)
@@ -232,7 +246,7 @@ def test_a_name_a_mix_and_rows(hatted: Llama, random_tokens) -> None:
     torch.testing.assert_close(hatted(tokens), torch.stack([logits[row][i] for i, row in enumerate(rows)]))
 
 
-def test_a_row_may_wear_a_mix(hatted: Llama, random_tokens) -> None:
+def test_a_row_may_wear_a_mix(hatted: Llama, random_tokens: Callable[..., Tensor]) -> None:
     tokens, rows = random_tokens(4, 6), [{"a": 0.7, "b": -0.3}, "b", None, {"a": 0.7, "b": -0.3}]
     alone = []
     for row, use in enumerate(rows):
@@ -245,7 +259,7 @@ def test_a_row_may_wear_a_mix(hatted: Llama, random_tokens) -> None:
 # One thread's choice
 
 
-def test_a_choice_for_a_block_ends_with_it(hatted: Llama, random_tokens) -> None:
+def test_a_choice_for_a_block_ends_with_it(hatted: Llama, random_tokens: Callable[..., Tensor]) -> None:
     tokens, logits = random_tokens(2, 6), {}
     for name in (None, "a", "b"):
         use_adapter(hatted, name)
@@ -261,7 +275,7 @@ def test_a_choice_for_a_block_ends_with_it(hatted: Llama, random_tokens) -> None
     assert torch.equal(hatted(tokens), logits["a"])
 
 
-def test_threads_with_different_hats_do_not_meet(hatted: Llama, random_tokens) -> None:
+def test_threads_with_different_hats_do_not_meet(hatted: Llama, random_tokens: Callable[..., Tensor]) -> None:
     tokens, uses, wrong = random_tokens(3, 6), (None, "a", "b", {"a": 0.5, "b": 0.5}, ["b", "a", None]), []
     alone = []
     for use in uses:
@@ -287,7 +301,9 @@ def test_threads_with_different_hats_do_not_meet(hatted: Llama, random_tokens) -
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same-thread", "other-thread"])
-def test_what_is_run_again_backward_wears_what_it_wore(elsewhere: bool, hatted: Llama, random_tokens) -> None:
+def test_what_is_run_again_backward_wears_what_it_wore(
+    elsewhere: bool, hatted: Llama, random_tokens: Callable[..., Tensor]
+) -> None:
     tokens, gradients = random_tokens(2, 6), []
     for checkpointing in (False, True):
         hatted.gradient_checkpointing = checkpointing
@@ -309,7 +325,9 @@ def test_what_is_run_again_backward_wears_what_it_wore(elsewhere: bool, hatted: 
         torch.testing.assert_close(kept, run_again)
 
 
-def test_a_compiled_model_does_not_keep_the_choice_of_a_block(hatted: Llama, random_tokens) -> None:
+def test_a_compiled_model_does_not_keep_the_choice_of_a_block(
+    hatted: Llama, random_tokens: Callable[..., Tensor]
+) -> None:
     compiled, tokens = torch.compile(hatted, backend="eager", fullgraph=True), random_tokens(1, 6)
     use_adapter(hatted, "a")
     torch.testing.assert_close(compiled(tokens), hatted(tokens))
@@ -319,7 +337,7 @@ def test_a_compiled_model_does_not_keep_the_choice_of_a_block(hatted: Llama, ran
     torch.testing.assert_close(compiled(tokens), hatted(tokens))
 
 
-def test_a_mix_weighs_the_deltas(hatted: Llama, random_tokens) -> None:
+def test_a_mix_weighs_the_deltas(hatted: Llama, random_tokens: Callable[..., Tensor]) -> None:
     use_adapter(hatted, {"a": 0.7, "b": -0.3})
     mixed = hatted(random_tokens(2, 6))
     layers = lora_layers(hatted)
@@ -333,7 +351,9 @@ def test_a_mix_weighs_the_deltas(hatted: Llama, random_tokens) -> None:
 
 
 @pytest.mark.parametrize("rows", [["a"], ["a", "b"], ["a", "b", None, "a"]], ids=len)
-def test_names_for_another_number_of_rows_are_refused(rows: list[str | None], hatted: Llama, random_tokens) -> None:
+def test_names_for_another_number_of_rows_are_refused(
+    rows: list[str | None], hatted: Llama, random_tokens: Callable[..., Tensor]
+) -> None:
     use_adapter(hatted, rows)
     with pytest.raises(ValueError, match=r"rows"):
         hatted(random_tokens(3, 6))
@@ -353,7 +373,7 @@ def test_a_mix_that_is_not_finite_is_refused(weight: float, hatted: Llama) -> No
         use_adapter(hatted, {"a": weight})
 
 
-def test_a_dropped_hat_is_gone_and_the_other_stays(hatted: Llama, random_tokens) -> None:
+def test_a_dropped_hat_is_gone_and_the_other_stays(hatted: Llama, random_tokens: Callable[..., Tensor]) -> None:
     use_adapter(hatted, "b")
     alone = hatted(random_tokens(2, 6))
     use_adapter(hatted, {"a": 1.0, "b": 1.0})
@@ -369,7 +389,9 @@ def test_a_dropped_hat_is_gone_and_the_other_stays(hatted: Llama, random_tokens)
     [drop_adapter, adapter_parameters, lambda model, name: save_adapter(model, name, "nowhere")],
     ids=["drop", "parameters", "save"],
 )
-def test_a_name_that_is_not_held_is_refused(call: Callable[[Llama, str], object], hatted: Llama, make_llama) -> None:
+def test_a_name_that_is_not_held_is_refused(
+    call: Callable[[Llama, str], object], hatted: Llama, make_llama: Callable[..., Llama]
+) -> None:
     with pytest.raises(ValueError, match="unknown adapter 'c'"):
         call(hatted, "c")
     with pytest.raises(ValueError, match="holds none"):
@@ -398,14 +420,14 @@ def test_options_out_of_range_are_refused(name: str, options: dict[str, Any], re
 
 
 @pytest.mark.parametrize("name", ["keys", "values", "items", "pop", "update", "type", "clear"])
-def test_a_word_that_torch_keeps_for_itself_is_refused_as_a_name(name: str, make_llama) -> None:
+def test_a_word_that_torch_keeps_for_itself_is_refused_as_a_name(name: str, make_llama: Callable[..., Llama]) -> None:
     model = make_llama()
     with pytest.raises(ValueError, match=f"an adapter cannot be called '{name}'"):
         add_adapter(model, name)
     assert adapter_names(model) == []
 
 
-def test_a_second_hat_does_not_freeze_the_first(make_llama) -> None:
+def test_a_second_hat_does_not_freeze_the_first(make_llama: Callable[..., Llama]) -> None:
     model = make_llama().requires_grad_(True)
     for name in ("a", "b"):
         add_adapter(model, name)
@@ -448,7 +470,11 @@ def test_our_files_are_those_of_peft(base: Llama, hat: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_saved_and_loaded_again_is_the_same_hat(
-    dtype: torch.dtype, layout: str, make_llama, random_tokens, tmp_path: Path
+    dtype: torch.dtype,
+    layout: str,
+    make_llama: Callable[..., Llama],
+    random_tokens: Callable[..., Tensor],
+    tmp_path: Path,
 ) -> None:
     model = make_llama(rope_layout=layout)
     add_adapter(model, "a", rank=3, alpha=5, targets=["wq", "wk", "w2"], dropout=0.1, rslora=True)
@@ -464,7 +490,7 @@ def test_saved_and_loaded_again_is_the_same_hat(
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1], ids=["mha", "gqa", "mqa"])
 def test_a_hat_means_the_same_on_a_base_of_the_other_layout(
-    kv_heads: int, make_llama, random_tokens, tmp_path: Path
+    kv_heads: int, make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor], tmp_path: Path
 ) -> None:
     meta, hf = make_llama(n_kv_heads=kv_heads), make_llama(n_kv_heads=kv_heads, rope_layout="half")
     for block in hf.layers:
@@ -483,7 +509,7 @@ def test_a_hat_means_the_same_on_a_base_of_the_other_layout(
     assert all(torch.equal(once[key], twice[key]) for key in once)
 
 
-def test_the_file_holds_the_rows_of_q_in_halves(make_llama, tmp_path: Path) -> None:
+def test_the_file_holds_the_rows_of_q_in_halves(make_llama: Callable[..., Llama], tmp_path: Path) -> None:
     model = make_llama()
     add_adapter(model, "a", rank=1, targets="all")
     for layer in lora_layers(model).values():
@@ -504,7 +530,9 @@ def test_what_is_not_finite_is_not_saved(bad: float, hatted: Llama, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_hat_that_does_not_read_back_is_not_saved(hatted: Llama, tmp_path: Path, monkeypatch) -> None:
+def test_a_hat_that_does_not_read_back_is_not_saved(
+    hatted: Llama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def spoiled(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
         tensors[next(iter(tensors))][0, 0] += 1
@@ -649,7 +677,9 @@ def test_a_hat_of_another_base_is_refused_with_both_fingerprints(golden: Path, b
     assert recorded["base"]["fingerprint"] == other.source["fingerprint"]
 
 
-def test_a_hat_trained_on_4_bits_is_worn_by_the_full_precision_base(hf_folder, base: Llama, tmp_path: Path) -> None:
+def test_a_hat_trained_on_4_bits_is_worn_by_the_full_precision_base(
+    hf_folder: Path, base: Llama, tmp_path: Path
+) -> None:
     quantized = load(hf_folder / "base-bnb-nf4-dq")
     add_adapter(quantized, "a")
     save_adapter(quantized, "a", tmp_path / "a")

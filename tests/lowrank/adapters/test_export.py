@@ -1,11 +1,13 @@
 """A hat as PEFT's two files: the same hat, in the type asked for, for the base named."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from lowrank.adapters import add_adapter, use_adapter
 from lowrank.adapters.export import export_peft
@@ -13,12 +15,13 @@ from lowrank.adapters.files import load_adapter, read_adapter, save_adapter
 from lowrank.adapters.merge import merge_folder
 from lowrank.checkpoints.load import load
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
+from lowrank.model.llama import Llama
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-def test_the_two_files_hold_the_hat_and_name_the_base(dtype: str, hf_folder, tmp_path: Path) -> None:
+def test_the_two_files_hold_the_hat_and_name_the_base(dtype: str, hf_folder: Path, tmp_path: Path) -> None:
     folder = export_peft(hf_folder / "adapter-end", tmp_path / "out", dtype=dtype, base_name="meta-llama/Llama-2-7b-hf")
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
     own, ours = (load_file(path / WEIGHTS) for path in (hf_folder / "adapter-end", folder))
@@ -30,7 +33,10 @@ def test_the_two_files_hold_the_hat_and_name_the_base(dtype: str, hf_folder, tmp
 
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_a_hat_of_metas_layout_gives_its_logits_in_peft(
-    hf_folder, hf_reference, tmp_path: Path, assert_logits_equal
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -58,7 +64,7 @@ def test_a_hat_of_metas_layout_gives_its_logits_in_peft(
     [({}, ["q_proj"]), ({"layers_to_transform": [0]}, ["model.layers.0.self_attn.q_proj"])],
     ids=["all-layers", "first-layer"],
 )
-def test_a_hat_of_the_first_layers_stays_one(options, targets, hf_folder, tmp_path: Path) -> None:
+def test_a_hat_of_the_first_layers_stays_one(options, targets, hf_folder: Path, tmp_path: Path) -> None:
     """A folder does not say how many layers its base has; what is written must not reach further than what was read."""
     model = load(hf_folder / "base", "fp32")
     add_adapter(model, "hat", targets=["q_proj"])
@@ -74,7 +80,7 @@ def test_a_hat_of_the_first_layers_stays_one(options, targets, hf_folder, tmp_pa
     assert read_adapter(folder, model.config).configs == read_adapter(tmp_path / "hat", model.config).configs
 
 
-def test_what_a_type_cannot_hold_is_named(make_llama, tmp_path: Path) -> None:
+def test_what_a_type_cannot_hold_is_named(make_llama: Callable[..., Llama], tmp_path: Path) -> None:
     model = make_llama()
     add_adapter(model, "hat", targets=["wo"])
     model.layers[0].attention.wo.lora_B["hat"].data[0, 0] = 1e5

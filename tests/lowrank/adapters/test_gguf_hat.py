@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from random_hat import make_hat
+from torch import Tensor
 
 from lowrank.adapters import use_adapter
 from lowrank.adapters.export import export_peft
@@ -22,7 +23,9 @@ BASES = ("meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
 
 @pytest.mark.parametrize("options", [{}, {"targets": ["wk", "w2"]}], ids=str)
 @pytest.mark.parametrize("name", BASES)
-def test_an_exported_hat_comes_back_to_the_bit(name: str, options: dict[str, Any], golden, tmp_path: Path) -> None:
+def test_an_exported_hat_comes_back_to_the_bit(
+    name: str, options: dict[str, Any], golden: Path, tmp_path: Path
+) -> None:
     base = golden / name
     make_hat(base, tmp_path / "hat", notes={"template": {"name": "alpaca", "version": 1}}, **options)
     path = export_adapter_gguf(tmp_path / "hat", base, tmp_path / "hat.gguf")
@@ -35,7 +38,9 @@ def test_an_exported_hat_comes_back_to_the_bit(name: str, options: dict[str, Any
     assert ours.record == theirs.record == read_record(path)
 
 
-def test_a_hat_out_of_a_file_is_worn_and_goes_on_to_peft(hf_folder: Path, hf_reference, tmp_path: Path) -> None:
+def test_a_hat_out_of_a_file_is_worn_and_goes_on_to_peft(
+    hf_folder: Path, hf_reference: dict[str, Tensor], tmp_path: Path
+) -> None:
     base = hf_folder / "base"
     make_hat(base, tmp_path / "hat", targets=["wv", "wo"])
     path = export_adapter_gguf(tmp_path / "hat", base, tmp_path / "hat.gguf")

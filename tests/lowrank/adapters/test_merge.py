@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from lowrank.checkpoints.stored_weight import to_stored
 from lowrank.kernels import ops
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import from_meta
+from lowrank.model.llama import Llama
 from lowrank.model.param_names import to_hf
 
 BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")
 
 
 @pytest.fixture(params=BASES)
-def base(request, golden: Path) -> Path:
+def base(request: pytest.FixtureRequest, golden: Path) -> Path:
     return golden / request.param
 
 
@@ -71,7 +73,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*params.json has no place for:U
 @pytest.mark.parametrize("format", ["hf", "meta"])
 @pytest.mark.parametrize("into", ["fp32", "dequantized"])
 def test_a_merged_folder_has_the_logits_of_the_hat_as_it_was_worn(
-    into: str, format: Any, base: Path, make_hat, hf_reference, tmp_path: Path, assert_logits_equal
+    into: str,
+    format: Any,
+    base: Path,
+    make_hat,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     hat, tokens = make_hat(base), hf_reference["tokens"]
     merged = merge_folder(base, hat, tmp_path / "out", into, format=format, dtype="fp32")
@@ -100,7 +108,12 @@ def test_a_folder_that_goes_to_the_other_format_and_back_is_the_same(base: Path,
 
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_transformers_reads_the_folder_and_peft_merges_to_the_same(
-    base: Path, make_hat, hf, hf_reference, tmp_path: Path, assert_logits_equal
+    base: Path,
+    make_hat,
+    hf,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -120,7 +133,7 @@ def test_transformers_reads_the_folder_and_peft_merges_to_the_same(
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("into", ["nf4-dq", "fp4"])
 def test_transformers_with_bitsandbytes_reads_a_folder_that_was_quantized_again(
-    into: str, make_hat, hf, golden, tmp_path: Path
+    into: str, make_hat, hf, golden: Path, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -137,7 +150,7 @@ def test_transformers_with_bitsandbytes_reads_a_folder_that_was_quantized_again(
 
 
 @pytest.mark.parametrize("into", [name for name in INTO if name != "dequantized"])
-def test_a_linear_is_base_and_delta_in_the_form_asked_for(into: str, hf, golden, tmp_path: Path) -> None:
+def test_a_linear_is_base_and_delta_in_the_form_asked_for(into: str, hf, golden: Path, tmp_path: Path) -> None:
     hat = golden / "hf-tiny-qlora/adapter-end"
     folder = merge_folder(hf, hat, tmp_path / "out", into).folder
     path, pairs = "layers.1.attention.wk", read_adapter(hat).pairs
@@ -153,7 +166,7 @@ def test_a_linear_is_base_and_delta_in_the_form_asked_for(into: str, hf, golden,
 
 @pytest.mark.parametrize("through", ["nf4", "fp4-dq", "int8"])
 def test_the_dequantized_base_is_that_of_the_layout_in_which_it_was_worn(
-    through: str, make_hat, golden, tmp_path: Path
+    through: str, make_hat, golden: Path, tmp_path: Path
 ) -> None:
     base = golden / "meta-tiny-gqa-mp2"
     hat = make_hat(base, targets=["wq"])
@@ -176,7 +189,7 @@ def test_linears_without_the_hat_and_everything_else_stay_bit_for_bit(base: Path
 
 @pytest.mark.parametrize("into", ["bf16", "fp16", "dequantized", "nf4-dq", "int8"])
 def test_survival_is_the_cosine_and_the_norm_of_what_the_folders_differ_by(
-    into: str, hf, golden, tmp_path: Path
+    into: str, hf, golden: Path, tmp_path: Path
 ) -> None:
     hat = golden / "hf-tiny-qlora/adapter-end"
     merged = merge_folder(hf, hat, tmp_path / "out", into)
@@ -219,7 +232,9 @@ def test_the_folder_says_what_was_merged_into_what(hf, make_hat, tmp_path: Path)
 
 
 @pytest.mark.parametrize("into", ["nf4-dq", "fp4", "int8", "fp32"])
-def test_every_tensor_begins_at_a_multiple_of_its_item_size(into: str, embedded, make_hat, tmp_path: Path) -> None:
+def test_every_tensor_begins_at_a_multiple_of_its_item_size(
+    into: str, embedded: Path, make_hat, tmp_path: Path
+) -> None:
     folder = merge_folder(embedded, make_hat(embedded, targets=["wq"]), tmp_path / "out", into).folder
     content = (folder / "model.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -245,7 +260,7 @@ def test_a_merged_base_is_another_base(hf, make_hat, tmp_path: Path) -> None:
     merge_folder(one, hat, tmp_path / "twice", "fp16", force=True)
 
 
-def test_the_tokenizer_comes_along(embedded, make_hat, tmp_path: Path) -> None:
+def test_the_tokenizer_comes_along(embedded: Path, make_hat, tmp_path: Path) -> None:
     folder = merge_folder(embedded, make_hat(embedded, targets=["wq"]), tmp_path / "out", "fp16").folder
     assert (folder / "tokenizer.model").read_bytes() == (embedded / "tokenizer.model").read_bytes()
 
@@ -268,14 +283,14 @@ def test_a_tied_head_stays_tied_in_one_format_and_is_written_out_in_the_other(hf
 @pytest.mark.parametrize(
     ("dim", "hidden"), [(4096, 11008), (5120, 13824), (8192, 28672), (128, 384), (128, 352), (64, 100), (4096, 4097)]
 )
-def test_params_json_gives_back_every_width(dim: int, hidden: int, make_llama) -> None:
+def test_params_json_gives_back_every_width(dim: int, hidden: int, make_llama: Callable[..., Llama]) -> None:
     config = replace(make_llama().config, dim=dim, hidden_dim=hidden, rope_theta=5e5, max_seq_len=8192)
     assert from_meta(meta_params(config)) == config
     assert from_meta(meta_params(replace(config, rope_theta=10_000.0))).rope_theta == 10_000.0
 
 
 @pytest.fixture(scope="module")
-def mixed(golden: Path, tmp_path_factory) -> Path:
+def mixed(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """bitsandbytes' 4-bit folder with one block's feed-forward left in bfloat16, as `llm_int8_skip_modules` does."""
     base = golden / "hf-tiny-qlora"
     folder = Path(shutil.copytree(base / "base-bnb-nf4-dq", tmp_path_factory.mktemp("mixed") / "base"))
@@ -298,7 +313,9 @@ def hat_of_zeros(mixed: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("weights", [None, "nf4-dq", "dequant:nf4-dq"])
-def test_linears_that_a_quantized_folder_left_dense_stay_as_they_are(weights, mixed, hf, hf_reference) -> None:
+def test_linears_that_a_quantized_folder_left_dense_stay_as_they_are(
+    weights, mixed, hf, hf_reference: dict[str, Tensor]
+) -> None:
     model, dense = load(mixed, weights), load(hf, "bf16")
     for path in LEFT_DENSE:
         assert torch.equal(model.get_submodule(path).weight, dense.get_submodule(path).weight)
@@ -314,7 +331,7 @@ def test_a_hat_of_zeros_changes_no_byte_of_what_was_left_dense(into, mixed, hat_
 
 
 def test_a_hat_of_zeros_leaves_the_logits_of_the_base_as_it_is_stored(
-    mixed, hat_of_zeros, hf_reference, tmp_path
+    mixed, hat_of_zeros, hf_reference: dict[str, Tensor], tmp_path: Path
 ) -> None:
     merged = merge_folder(mixed, hat_of_zeros, tmp_path / "out", "dequantized", dtype="fp32")
     tokens = hf_reference["tokens"]
@@ -376,7 +393,7 @@ def test_what_is_told_of_a_base_is_told_once_and_of_no_hidden_path(golden: Path,
 
 
 @pytest.mark.parametrize("into", ["fp32", "bf16", "fp16"])
-def test_full_precision_is_not_made_up(into: str, golden, tmp_path: Path) -> None:
+def test_full_precision_is_not_made_up(into: str, golden: Path, tmp_path: Path) -> None:
     base, hat = golden / "hf-tiny-qlora/base-bnb-nf4-dq", golden / "hf-tiny-qlora/adapter-end"
     with pytest.raises(ValueError, match=f"stored as nf4-dq, .* into must be 'dequantized'.*, got '{into}'"):
         merge_folder(base, hat, tmp_path / "out", into)
@@ -384,7 +401,7 @@ def test_full_precision_is_not_made_up(into: str, golden, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("into", ["dequantized", "nf4-dq", "int8"])
-def test_a_quantized_base_is_merged_into_as_what_it_dequantizes_to(into: str, golden, tmp_path: Path) -> None:
+def test_a_quantized_base_is_merged_into_as_what_it_dequantizes_to(into: str, golden: Path, tmp_path: Path) -> None:
     base, hat = golden / "hf-tiny-qlora/base-bnb-nf4-dq", golden / "hf-tiny-qlora/adapter-end"
     folder = merge_folder(base, hat, tmp_path / "out", into, dtype="fp32").folder
     path = "layers.0.feed_forward.w2"
@@ -396,7 +413,9 @@ def test_a_quantized_base_is_merged_into_as_what_it_dequantizes_to(into: str, go
         assert torch.equal(found.dequantize(), ops.dequantize(ops.quantize(whole, into)))
 
 
-def test_a_folder_of_meta_that_was_quantized_keeps_its_layout(make_hat, golden, tmp_path: Path, hf_reference) -> None:
+def test_a_folder_of_meta_that_was_quantized_keeps_its_layout(
+    make_hat, golden: Path, tmp_path: Path, hf_reference: dict[str, Tensor]
+) -> None:
     base = quantize_folder(golden / "meta-tiny-mha", tmp_path / "base", "int8")
     hat = make_hat(golden / "meta-tiny-mha")
     merged = merge_folder(base, hat, tmp_path / "out", "dequantized", dtype="fp32", format="hf")
@@ -405,7 +424,7 @@ def test_a_folder_of_meta_that_was_quantized_keeps_its_layout(make_hat, golden, 
 
 
 @pytest.mark.parametrize("change", [{"into": "fp64"}, {"into": "dequantized", "through": "fp16"}, {"dtype": "nf4"}])
-def test_a_form_that_is_none_is_refused(change: dict[str, str], hf, golden, tmp_path: Path) -> None:
+def test_a_form_that_is_none_is_refused(change: dict[str, str], hf, golden: Path, tmp_path: Path) -> None:
     options = {"into": "fp16", **change}
     with pytest.raises(ValueError, match=r"must be one of|of a 4- or 8-bit format"):
         merge_folder(hf, golden / "hf-tiny-qlora/adapter-end", tmp_path / "out", **options)
@@ -419,7 +438,7 @@ def test_what_a_narrow_type_cannot_hold_is_named(hf, make_hat, tmp_path: Path) -
 
 @pytest.mark.parametrize("format", ["hf", "meta"])
 def test_a_folder_that_does_not_read_back_never_gets_its_name(
-    format: Any, hf, golden, tmp_path: Path, monkeypatch
+    format: Any, hf, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = merge.write_config
 
@@ -436,6 +455,6 @@ def test_a_folder_that_does_not_read_back_never_gets_its_name(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_params_json_cannot_say_is_told(hf, golden, tmp_path: Path) -> None:
+def test_what_params_json_cannot_say_is_told(hf, golden: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="params.json has no place for 256 positions: Meta's code assumes 4096"):
         merge_folder(hf, golden / "hf-tiny-qlora/adapter-end", tmp_path / "out", "bf16", format="meta")

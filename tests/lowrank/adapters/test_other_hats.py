@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def pickled(hat: Path, values: Any) -> None:
 # Pickles
 
 
-def test_the_pickle_of_older_peft_is_read(base, hat, hf_reference, expected, assert_logits_equal) -> None:
+def test_the_pickle_of_older_peft_is_read(
+    base, hat, hf_reference: dict[str, Tensor], expected, assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     pickled(hat, {key: torch.nn.Parameter(tensor) for key, tensor in tensors_of(hat).items()})
     assert_logits_equal(logits(base, hat, hf_reference["tokens"]), expected)
 
@@ -80,7 +83,9 @@ class Code:
     ],
     ids=["code", "list", "nested", "empty"],
 )
-def test_a_pickle_of_anything_else_is_told_and_not_run(values, reason: str, base, hat, capsys) -> None:
+def test_a_pickle_of_anything_else_is_told_and_not_run(
+    values, reason: str, base, hat, capsys: pytest.CaptureFixture[str]
+) -> None:
     pickled(hat, values)
     with pytest.raises(ValueError, match=f"adapter_model.bin: .*{reason}"):
         load_adapter(base, "hat", hat)
@@ -118,7 +123,9 @@ RENAMED = {
 
 
 @pytest.mark.parametrize("rename", RENAMED.values(), ids=RENAMED)
-def test_names_of_wrappers_in_keys_are_seen_through(rename, base, hat, hf_reference, expected, assert_logits_equal):
+def test_names_of_wrappers_in_keys_are_seen_through(
+    rename, base, hat, hf_reference: dict[str, Tensor], expected, assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     save_file({rename(key): tensor for key, tensor in tensors_of(hat).items()}, hat / WEIGHTS)
     assert_logits_equal(logits(base, hat, hf_reference["tokens"]), expected)
 
@@ -140,7 +147,7 @@ def test_a_file_of_something_else_is_told_by_its_first_key(base, hat) -> None:
 # Folders
 
 
-def test_hats_in_named_folders_are_listed(base, hat, tmp_path) -> None:
+def test_hats_in_named_folders_are_listed(base, hat, tmp_path: Path) -> None:
     for name in ("finance", "law"):
         shutil.copytree(hat, tmp_path / "run" / name)
     with pytest.raises(ValueError, match=r"run: adapter_config.json is missing.*in its folders finance, law: name one"):
@@ -150,7 +157,12 @@ def test_hats_in_named_folders_are_listed(base, hat, tmp_path) -> None:
 
 
 def test_the_newest_checkpoint_of_a_trainer_is_suggested_and_read(
-    base, hat, tmp_path, hf_reference, expected, assert_logits_equal
+    base,
+    hat,
+    tmp_path: Path,
+    hf_reference: dict[str, Tensor],
+    expected,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     for step in (5, 100, 20):
         folder = Path(shutil.copytree(hat, tmp_path / "out" / f"checkpoint-{step}"))
@@ -160,7 +172,7 @@ def test_the_newest_checkpoint_of_a_trainer_is_suggested_and_read(
     assert_logits_equal(logits(base, tmp_path / "out" / "checkpoint-100", hf_reference["tokens"]), expected)
 
 
-def test_what_is_named_instead_of_a_hat_is_told(base, hat, hf_folder, tmp_path) -> None:
+def test_what_is_named_instead_of_a_hat_is_told(base, hat, hf_folder: Path, tmp_path: Path) -> None:
     gguf = tmp_path / "hat.gguf"
     gguf.write_bytes(b"GGUF" + bytes(20))
     (tmp_path / "ggufs").mkdir()
@@ -189,7 +201,7 @@ def test_a_hat_whose_start_rewrote_the_base_names_the_base_it_belongs_to(start: 
     assert adapter_names(base) == ["hat"]
 
 
-def test_a_hat_that_adds_nothing_is_told(base, hat, caplog) -> None:
+def test_a_hat_that_adds_nothing_is_told(base, hat, caplog: pytest.LogCaptureFixture) -> None:
     tensors = {key: t if "lora_A" in key else torch.zeros_like(t) for key, t in tensors_of(hat).items()}
     save_file(tensors, hat / WEIGHTS)
     with caplog.at_level(logging.WARNING, "lowrank"):
@@ -199,12 +211,14 @@ def test_a_hat_that_adds_nothing_is_told(base, hat, caplog) -> None:
     ]
 
 
-def test_fan_in_fan_out_does_not_matter(base, hat, hf_reference, expected, assert_logits_equal) -> None:
+def test_fan_in_fan_out_does_not_matter(
+    base, hat, hf_reference: dict[str, Tensor], expected, assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     edit_config(hat, fan_in_fan_out=True)
     assert_logits_equal(logits(base, hat, hf_reference["tokens"]), expected)
 
 
-def test_the_base_of_a_saved_hat_is_named(base, tmp_path) -> None:
+def test_the_base_of_a_saved_hat_is_named(base, tmp_path: Path) -> None:
     add_adapter(base, "a", rank=2)
     save_adapter(base, "a", tmp_path / "a", base_name="meta-llama/Llama-2-7b-hf")
     assert json.loads((tmp_path / "a" / CONFIG).read_text())["base_model_name_or_path"] == "meta-llama/Llama-2-7b-hf"
@@ -234,7 +248,13 @@ def as_mlx(hat: Path, tmp_path: Path, **changes: Any) -> Path:
 
 
 def test_a_hat_of_mlx_is_read_and_exported(
-    base, hat, tmp_path, hf_folder, hf_reference, expected, assert_logits_equal
+    base,
+    hat,
+    tmp_path: Path,
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    expected,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     folder = as_mlx(hat, tmp_path)
     assert_logits_equal(logits(base, folder, hf_reference["tokens"]), expected)
@@ -252,7 +272,7 @@ def test_a_hat_of_mlx_is_read_and_exported(
     ],
     ids=["full", "scale", "dora"],
 )
-def test_what_mlx_does_not_write_is_refused(changes, reason: str, base, hat, tmp_path) -> None:
+def test_what_mlx_does_not_write_is_refused(changes, reason: str, base, hat, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=reason):
         load_adapter(base, "hat", as_mlx(hat, tmp_path, **changes))
 
@@ -289,7 +309,12 @@ ROWS = {
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("options", [{"use_dora": True}, *ROWS.values()], ids=["dora", *ROWS])
 def test_peft_gives_our_logits_both_ways_and_merged(
-    options: dict[str, Any], base, hf_folder, hf_reference, tmp_path, assert_logits_equal
+    options: dict[str, Any],
+    base,
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -325,7 +350,9 @@ def test_peft_gives_our_logits_both_ways_and_merged(
 
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("weights", ["fp32", "nf4-dq"])
-def test_the_gradients_of_a_dora_are_those_of_peft(weights: str, hf_folder, hf_reference, tmp_path) -> None:
+def test_the_gradients_of_a_dora_are_those_of_peft(
+    weights: str, hf_folder: Path, hf_reference: dict[str, Tensor], tmp_path: Path
+) -> None:
     """On the base dequantized, where it is quantized: PEFT's float32 product with the same numbers."""
     from lowrank.adapters import adapter_parameters
     from lowrank.layers.dora import frozen_weight
@@ -353,7 +380,7 @@ def test_the_gradients_of_a_dora_are_those_of_peft(weights: str, hf_folder, hf_r
 
 
 def test_embeddings_that_are_the_base_s_own_are_let_pass(
-    base, hat, hf_reference, expected, assert_logits_equal
+    base, hat, hf_reference: dict[str, Tensor], expected, assert_logits_equal: Callable[[Tensor, Tensor], None]
 ) -> None:
     rows = {
         "base_model.model.model.embed_tokens.weight": base.tok_embeddings.weight.detach().clone(),
@@ -364,7 +391,9 @@ def test_embeddings_that_are_the_base_s_own_are_let_pass(
     assert adapter_rows(base) == {}
 
 
-def test_rows_beyond_the_base_s_are_carried(base, hat, hf_folder, hf_reference, tmp_path) -> None:
+def test_rows_beyond_the_base_s_are_carried(
+    base, hat, hf_folder: Path, hf_reference: dict[str, Tensor], tmp_path: Path
+) -> None:
     """As of a base that was enlarged by a padding token before it was trained."""
     new = torch.full((1, base.config.dim), 0.5)
     rows = {
@@ -393,7 +422,9 @@ def test_a_hat_with_embeddings_is_worn_alone_and_not_trained(base, hat) -> None:
             use_adapter(base, use)
 
 
-def test_the_command_line_tells_of_a_hat_that_adds_nothing(hat, tmp_path, capsys) -> None:
+def test_the_command_line_tells_of_a_hat_that_adds_nothing(
+    hat, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from lowrank.cli import main
 
     tensors = {key: t if "lora_A" in key else torch.zeros_like(t) for key, t in tensors_of(hat).items()}

@@ -6,12 +6,14 @@ docs/adapters.md holds the table that these tests are the rows of.
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from lowrank.adapters import adapter_names, layer_configs, use_adapter
 from lowrank.adapters.files import load_adapter, save_adapter
@@ -70,7 +72,12 @@ def peft_model(hf_folder: Path, options: dict[str, Any]):
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("options", HONOURED_BY_PEFT.values(), ids=HONOURED_BY_PEFT)
 def test_an_option_that_is_honoured_gives_the_logits_of_peft_and_goes_back(
-    options: dict[str, Any], base, hf_folder, hf_reference, tmp_path: Path, assert_logits_equal
+    options: dict[str, Any],
+    base,
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -90,7 +97,7 @@ def test_an_option_that_is_honoured_gives_the_logits_of_peft_and_goes_back(
     assert_logits_equal(PeftModel.from_pretrained(plain, tmp_path / "ours").eval()(tokens).logits.detach(), expected)
 
 
-def test_ranks_and_alphas_of_a_pattern_survive_save_and_load(base, hf_folder, tmp_path: Path) -> None:
+def test_ranks_and_alphas_of_a_pattern_survive_save_and_load(base, hf_folder: Path, tmp_path: Path) -> None:
     """Without PEFT: what is written is what is read."""
     (tmp_path / "adapter_config.json").write_text(
         json.dumps(
@@ -159,7 +166,9 @@ NAMES_THE_TARGETS = {"exclude_modules", "layers_to_transform"}  # what is left o
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, values in REFUSED.items() for value in values], ids=str
 )
-def test_an_option_that_is_not_done_here_is_refused_by_name(key: str, value: Any, base, hf_folder, tmp_path) -> None:
+def test_an_option_that_is_not_done_here_is_refused_by_name(
+    key: str, value: Any, base, hf_folder: Path, tmp_path: Path
+) -> None:
     folder = hf_folder / "adapter-end"
     (tmp_path / "adapter_model.safetensors").write_bytes((folder / "adapter_model.safetensors").read_bytes())
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -179,7 +188,9 @@ def test_an_option_that_is_not_done_here_is_refused_by_name(key: str, value: Any
     ],
     ids=lambda value: str(value),
 )
-def test_a_config_that_leaves_tensors_out_is_told_by_their_names(options, tensor, base, hf_folder, tmp_path) -> None:
+def test_a_config_that_leaves_tensors_out_is_told_by_their_names(
+    options, tensor, base, hf_folder: Path, tmp_path: Path
+) -> None:
     folder = hf_folder / "adapter-end"
     (tmp_path / "adapter_model.safetensors").write_bytes((folder / "adapter_model.safetensors").read_bytes())
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -188,7 +199,7 @@ def test_a_config_that_leaves_tensors_out_is_told_by_their_names(options, tensor
         load_adapter(base, "hat", tmp_path)
 
 
-def test_a_folder_of_peft_says_nothing_that_is_not_known(hf_folder) -> None:
+def test_a_folder_of_peft_says_nothing_that_is_not_known(hf_folder: Path) -> None:
     known = {*HONOURED, *HARMLESS, *FIXED, *REFUSED}
     assert read_json(hf_folder / "adapter-end" / "adapter_config.json").keys() <= known
 
@@ -218,7 +229,7 @@ OPTIONS_OF_ADD = {
 
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize(("ours", "theirs"), OPTIONS_OF_ADD.values(), ids=OPTIONS_OF_ADD)
-def test_add_adapter_takes_the_linears_ranks_and_scalings_that_peft_takes(ours, theirs, base, hf_folder) -> None:
+def test_add_adapter_takes_the_linears_ranks_and_scalings_that_peft_takes(ours, theirs, base, hf_folder: Path) -> None:
     from lowrank.adapters import add_adapter
     from lowrank.model.param_names import to_hf
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from lowrank.adapters import (
     adapter_names,
@@ -37,7 +37,10 @@ def blocks(model: Llama) -> nn.Module:
 
 @pytest.mark.parametrize("wrap", [whole, blocks, nn.DataParallel], ids=lambda wrap: wrap.__name__)
 def test_the_functions_of_hats_take_a_model_that_is_wrapped(
-    wrap: Callable[[Llama], nn.Module], make_llama, random_tokens, tmp_path: Path
+    wrap: Callable[[Llama], nn.Module],
+    make_llama: Callable[..., Llama],
+    random_tokens: Callable[..., Tensor],
+    tmp_path: Path,
 ) -> None:
     plain = make_llama()
     wrapped = wrap(make_llama())
@@ -59,7 +62,9 @@ def test_the_functions_of_hats_take_a_model_that_is_wrapped(
     assert lora_layers(wrapped) == {}
 
 
-def test_a_copy_inside_a_block_adds_what_the_model_does_until_the_block_ends(make_llama, random_tokens) -> None:
+def test_a_copy_inside_a_block_adds_what_the_model_does_until_the_block_ends(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     model, tokens = make_llama(), random_tokens(2, 5)
     for seed, name in enumerate("ab"):
         add_adapter(model, name, rank=2)

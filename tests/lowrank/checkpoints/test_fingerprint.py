@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from lowrank.checkpoints.fingerprint import (
 )
 from lowrank.checkpoints.load import load
 from lowrank.model.checkpoint import open_checkpoint
+from lowrank.model.llama import Llama
 
 
 def fingerprint(**tensors: torch.Tensor) -> str:
@@ -66,7 +68,7 @@ def test_a_view_is_read_by_its_values() -> None:
     assert fingerprint(a=w.T) == fingerprint(a=w.T.contiguous())
 
 
-def test_a_record_names_the_program_and_the_base(make_llama) -> None:
+def test_a_record_names_the_program_and_the_base(make_llama: Callable[..., Llama]) -> None:
     model = make_llama()
     model.source = {"weights": "nf4", "fingerprint": "f" * 64}
     recorded = record(model, "w" * 64, data="sha256:1")

@@ -46,26 +46,33 @@ def quantized_folder(hf_folder: Path, tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.mark.parametrize(("weights", "key"), [("fp32", "logits_fp32"), ("bf16", "logits_fp32"), ("nf4", "logits_nf4")])
 def test_logits_of_transformers_and_bitsandbytes(
-    weights: str, key: str, hf_folder, hf_reference, assert_logits_equal
+    weights: str,
+    key: str,
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     assert_logits_equal(load(hf_folder / "base", weights)(hf_reference["tokens"]), hf_reference[key])
 
 
 @pytest.mark.parametrize("weights", [None, "nf4-dq", "dequant:nf4-dq"])
 def test_logits_of_the_codes_that_bitsandbytes_stored(
-    weights: str | None, hf_folder, hf_reference, assert_logits_equal
+    weights: str | None,
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     model = load(hf_folder / "base-bnb-nf4-dq", weights)
     assert_logits_equal(model(hf_reference["tokens"]), hf_reference["logits_nf4_dq"])
 
 
-def test_logits_of_our_own_double_quantization(hf_folder, hf_reference) -> None:
+def test_logits_of_our_own_double_quantization(hf_folder: Path, hf_reference: dict[str, Tensor]) -> None:
     model = load(hf_folder / "base")
     torch.testing.assert_close(model(hf_reference["tokens"]), hf_reference["logits_nf4_dq"], **OUR_NESTED)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_weights_decide_how_the_linears_of_the_blocks_are_held(weights: str, hf_folder) -> None:
+def test_weights_decide_how_the_linears_of_the_blocks_are_held(weights: str, hf_folder: Path) -> None:
     model, w = load(hf_folder / "base", weights), load_file(hf_folder / "base" / "model.safetensors")
     layer, original = model.get_submodule(PATH), w[f"{to_hf(PATH)}.weight"]
     assert layer.format == weights
@@ -80,7 +87,9 @@ def test_weights_decide_how_the_linears_of_the_blocks_are_held(weights: str, hf_
 
 
 @pytest.mark.parametrize("format", QUANTIZED_NAMES)
-def test_dequant_is_the_dense_base_of_the_quantized_weights(format: str, hf_folder, hf_reference) -> None:
+def test_dequant_is_the_dense_base_of_the_quantized_weights(
+    format: str, hf_folder: Path, hf_reference: dict[str, Tensor]
+) -> None:
     dense, quantized = load(hf_folder / "base", f"dequant:{format}"), load(hf_folder / "base", format)
     assert torch.equal(dense.get_submodule(PATH).weight, quantized.get_submodule(PATH).dequantize())
     assert isinstance(dense.get_submodule(PATH), CastLinear)
@@ -88,19 +97,19 @@ def test_dequant_is_the_dense_base_of_the_quantized_weights(format: str, hf_fold
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_dtype_is_what_the_model_computes_in(dtype: torch.dtype, hf_folder) -> None:
+def test_dtype_is_what_the_model_computes_in(dtype: torch.dtype, hf_folder: Path) -> None:
     model = load(hf_folder / "base", "nf4", dtype=dtype)
     assert model.hidden(torch.tensor([[5, 6]])).dtype == dtype
     assert model.get_submodule(PATH).quantized.absmax.dtype == torch.float32
 
 
-def test_left_out_weights_mean_nf4_dq_or_as_stored(hf_folder, quantized_folder) -> None:
+def test_left_out_weights_mean_nf4_dq_or_as_stored(hf_folder: Path, quantized_folder) -> None:
     formats = [load(folder).source["weights"] for folder in (hf_folder / "base", quantized_folder("fp4"))]
     assert formats == ["nf4-dq", "fp4"]
 
 
 @pytest.mark.parametrize("format", QUANTIZED_NAMES)
-def test_a_stored_format_is_read_as_if_quantized_on_the_way_in(format: str, hf_folder, quantized_folder) -> None:
+def test_a_stored_format_is_read_as_if_quantized_on_the_way_in(format: str, hf_folder: Path, quantized_folder) -> None:
     stored, ours = load(quantized_folder(format)), load(hf_folder / "base", format)
     for path in (PATH, "layers.0.attention.wq"):
         for part, tensor in ours.get_submodule(path).quantized.tensors().items():
@@ -108,18 +117,18 @@ def test_a_stored_format_is_read_as_if_quantized_on_the_way_in(format: str, hf_f
 
 
 @pytest.mark.parametrize("weights", [name for name in WEIGHTS if name != "nf4-dq"] + ["dequant:nf4", "dequant:int8"])
-def test_a_quantized_folder_is_not_taken_for_another_format(weights: str, hf_folder) -> None:
+def test_a_quantized_folder_is_not_taken_for_another_format(weights: str, hf_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"stored as nf4-dq: weights must be 'nf4-dq' or 'dequant:nf4-dq', got"):
         load(hf_folder / "base-bnb-nf4-dq", weights)
 
 
 @pytest.mark.parametrize("weights", ["", "nf3", "NF4", "dequant:", "dequant:fp32", "dequant:dequant:nf4", "4bit"])
-def test_weights_that_are_none_are_refused(weights: str, hf_folder) -> None:
+def test_weights_that_are_none_are_refused(weights: str, hf_folder: Path) -> None:
     with pytest.raises(ValueError, match=f"weights must be one of fp32, .*got '{weights}'"):
         load(hf_folder / "base", weights)
 
 
-def test_the_fingerprint_is_that_of_the_base_in_every_precision(hf_folder, quantized_folder) -> None:
+def test_the_fingerprint_is_that_of_the_base_in_every_precision(hf_folder: Path, quantized_folder) -> None:
     loaded = [load(hf_folder / "base", weights) for weights in ("fp32", "bf16", "nf4", "dequant:int8")]
     loaded += [load(hf_folder / "base", "nf4", dtype=torch.bfloat16)]
     loaded += [load(hf_folder / "base-bnb-nf4-dq"), load(quantized_folder("int8"))]
@@ -131,7 +140,7 @@ def test_another_base_has_another_fingerprint(golden: Path) -> None:
     assert len({load(golden / folder, "fp32").source["fingerprint"] for folder in folders}) == 3
 
 
-def test_a_cpu_without_the_c_library_is_told_of_once(hf_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_the_c_library_is_told_of_once(hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader._warn_plain_torch.cache_clear()
     monkeypatch.setattr(library, "unavailable_reason", lambda: "nobody compiled it")
     load(hf_folder / "base", weights="bf16")
@@ -142,13 +151,15 @@ def test_a_cpu_without_the_c_library_is_told_of_once(hf_folder, monkeypatch: pyt
     loader._warn_plain_torch.cache_clear()
 
 
-def test_a_loaded_base_is_frozen_and_in_evaluation(hf_folder) -> None:
+def test_a_loaded_base_is_frozen_and_in_evaluation(hf_folder: Path) -> None:
     model = load(hf_folder / "base", "fp32")
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not any(module.training for module in model.modules())
 
 
-def test_a_loaded_base_does_not_hang_on_its_file(hf_folder, hf_reference, tmp_path: Path) -> None:
+def test_a_loaded_base_does_not_hang_on_its_file(
+    hf_folder: Path, hf_reference: dict[str, Tensor], tmp_path: Path
+) -> None:
     base = Path(shutil.copytree(hf_folder / "base", tmp_path / "base"))
     model, tokens = load(base, "bf16", dtype=torch.bfloat16), hf_reference["tokens"]
     before: Tensor = model(tokens)
@@ -163,7 +174,7 @@ def test_loading_imports_nothing_large(golden: Path) -> None:
     assert run_python("-c", code, golden / "meta-tiny-mha").stdout == "False\n"
 
 
-def test_a_tied_base_shares_one_tensor(hf_folder, tmp_path: Path) -> None:
+def test_a_tied_base_shares_one_tensor(hf_folder: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(hf_folder / "base", tmp_path / "base"))
     tensors = load_file(base / "model.safetensors")
     del tensors["lm_head.weight"]
@@ -175,7 +186,9 @@ def test_a_tied_base_shares_one_tensor(hf_folder, tmp_path: Path) -> None:
     assert not model.output.weight.is_meta
 
 
-def test_rope_theta_of_a_folder_reaches_its_logits(golden: Path, tmp_path: Path, hf_reference) -> None:
+def test_rope_theta_of_a_folder_reaches_its_logits(
+    golden: Path, tmp_path: Path, hf_reference: dict[str, Tensor]
+) -> None:
     base = Path(shutil.copytree(golden / "meta-tiny-mha", tmp_path / "base"))
     params = json.loads((base / "params.json").read_text())
     (base / "params.json").write_text(json.dumps(params | {"rope_theta": 500_000.0}))
@@ -184,7 +197,7 @@ def test_rope_theta_of_a_folder_reaches_its_logits(golden: Path, tmp_path: Path,
     assert (long(hf_reference["tokens"]) - usual(hf_reference["tokens"])).abs().max() > 1e-3
 
 
-def test_a_weight_that_is_not_finite_is_named(hf_folder, tmp_path: Path) -> None:
+def test_a_weight_that_is_not_finite_is_named(hf_folder: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(hf_folder / "base", tmp_path / "base"))
     tensors = load_file(base / "model.safetensors")
     tensors["model.layers.0.mlp.up_proj.weight"][3, 4] = torch.nan
@@ -193,7 +206,7 @@ def test_a_weight_that_is_not_finite_is_named(hf_folder, tmp_path: Path) -> None
         load(base, "nf4")
 
 
-def test_a_stored_weight_of_another_shape_is_named(hf_folder, tmp_path: Path) -> None:
+def test_a_stored_weight_of_another_shape_is_named(hf_folder: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(hf_folder / "base-bnb-nf4-dq", tmp_path / "base"))
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"intermediate_size": 256}))
@@ -201,7 +214,7 @@ def test_a_stored_weight_of_another_shape_is_named(hf_folder, tmp_path: Path) ->
         load(base)
 
 
-def test_a_tokenizer_of_another_vocabulary_is_refused(hf_folder, llama2_tokenizer: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_vocabulary_is_refused(hf_folder: Path, llama2_tokenizer: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(hf_folder / "base", tmp_path / "base"))
     shutil.copy(llama2_tokenizer, base / "tokenizer.model")
     with pytest.raises(ValueError, match="has 32000 pieces, the embedding has 512 rows"):
@@ -211,7 +224,9 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(hf_folder, llama2_tokenize
         load_tokenizer(base)
 
 
-def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(hf_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(
+    hf_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(library, "unavailable_reason", lambda: "")
     assert load(hf_folder / "base", "fp32").norm.ops is CPU_OPS
     assert load(hf_folder / "base", "fp32", dtype=torch.float64).norm.ops is TORCH_OPS
@@ -221,7 +236,9 @@ def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(hf_folder, monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
-def test_torch_compile_traces_a_loaded_model_whole(folder: str, golden: Path, assert_logits_equal) -> None:
+def test_torch_compile_traces_a_loaded_model_whole(
+    folder: str, golden: Path, assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     model = load(golden / folder, "nf4")
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():

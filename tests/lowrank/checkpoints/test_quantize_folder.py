@@ -22,12 +22,12 @@ WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(params=["meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base"])
-def base(request, golden):
+def base(request: pytest.FixtureRequest, golden: Path):
     return golden / request.param
 
 
 @pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4", "fp4-dq", "int8"])
-def test_the_folder_is_the_model_quantized_on_the_way_in(base, tmp_path, weights):
+def test_the_folder_is_the_model_quantized_on_the_way_in(base, tmp_path: Path, weights) -> None:
     tokens = torch.arange(40).view(2, 20)
     folder = quantize_folder(base, tmp_path / "out", weights)
     written, direct = lowrank.load(folder), lowrank.load(base, weights)
@@ -35,7 +35,7 @@ def test_the_folder_is_the_model_quantized_on_the_way_in(base, tmp_path, weights
     assert written.source == direct.source
 
 
-def test_the_codes_are_those_that_transformers_and_bitsandbytes_wrote(golden, tmp_path):
+def test_the_codes_are_those_that_transformers_and_bitsandbytes_wrote(golden: Path, tmp_path: Path) -> None:
     ours = load_file(quantize_folder(golden / "hf-tiny-qlora/base", tmp_path / "out") / "model.safetensors")
     theirs = load_file(golden / "hf-tiny-qlora/base-bnb-nf4-dq/model.safetensors")
     assert ours.keys() == theirs.keys()
@@ -53,7 +53,9 @@ def test_the_codes_are_those_that_transformers_and_bitsandbytes_wrote(golden, tm
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4-dq", "fp4"])
-def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(golden, tmp_path, weights):
+def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(
+    golden: Path, tmp_path: Path, weights
+) -> None:
     from transformers import AutoModelForCausalLM
 
     source = golden / "hf-tiny-qlora/base"
@@ -73,7 +75,9 @@ def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(go
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("storage", [torch.uint8, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4-dq", "fp4"])
-def test_a_folder_of_transformers_with_bitsandbytes_is_loaded_as_it_is(golden, tmp_path, weights, storage):
+def test_a_folder_of_transformers_with_bitsandbytes_is_loaded_as_it_is(
+    golden: Path, tmp_path: Path, weights, storage
+) -> None:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     base, theirs = golden / "hf-tiny-qlora/base", tmp_path / "theirs"
@@ -100,7 +104,7 @@ def test_a_folder_of_transformers_with_bitsandbytes_is_loaded_as_it_is(golden, t
 
 
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
-def test_transformers_with_bitsandbytes_loads_several_files(golden, tmp_path):
+def test_transformers_with_bitsandbytes_loads_several_files(golden: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     base = golden / "hf-tiny-qlora/base"
@@ -113,7 +117,7 @@ def test_transformers_with_bitsandbytes_loads_several_files(golden, tmp_path):
 
 
 @pytest.mark.parametrize("max_file_bytes", [5e9, 1e5])
-def test_the_manifest_holds_the_hash_of_every_file(base, tmp_path, max_file_bytes):
+def test_the_manifest_holds_the_hash_of_every_file(base, tmp_path: Path, max_file_bytes) -> None:
     source = tmp_path / "base"
     shutil.copytree(base, source)
     (source / "tokenizer_config.json").write_text("{}")
@@ -127,7 +131,7 @@ def test_the_manifest_holds_the_hash_of_every_file(base, tmp_path, max_file_byte
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError], ids=lambda stop: stop.__name__)
-def test_what_was_interrupted_is_gone_on_with(base, tmp_path, monkeypatch, stop):
+def test_what_was_interrupted_is_gone_on_with(base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop) -> None:
     whole = quantize_folder(base, tmp_path / "whole", max_file_bytes=2e5)
     calls = []
 
@@ -151,7 +155,7 @@ def test_what_was_interrupted_is_gone_on_with(base, tmp_path, monkeypatch, stop)
 
 
 @pytest.mark.parametrize("change", ["weights", "base"])
-def test_other_work_is_not_gone_on_with(golden, tmp_path, monkeypatch, change):
+def test_other_work_is_not_gone_on_with(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change) -> None:
     source = Path(shutil.copytree(golden / "meta-tiny-mha", tmp_path / "base"))
     with monkeypatch.context() as patched:
         patched.setattr(StreamWriter, "close", interrupt)
@@ -178,7 +182,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_that_fails_leaves_nothing_under_the_final_name(base, tmp_path, small_files):
+def test_a_write_that_fails_leaves_nothing_under_the_final_name(base, tmp_path: Path, small_files) -> None:
     small_files(200_000)
     with pytest.raises(OSError, match="File too large"):
         quantize_folder(base, tmp_path / "out")
@@ -186,7 +190,9 @@ def test_a_write_that_fails_leaves_nothing_under_the_final_name(base, tmp_path, 
 
 
 @pytest.mark.parametrize("tensors", [0, 5])
-def test_a_disk_that_fills_up_while_weights_are_written(base, tmp_path, monkeypatch, tensors):
+def test_a_disk_that_fills_up_while_weights_are_written(
+    base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensors
+) -> None:
     written = []
 
     def write(self, group):
@@ -204,7 +210,9 @@ def test_a_disk_that_fills_up_while_weights_are_written(base, tmp_path, monkeypa
     assert quantize_folder(base, tmp_path / "out").is_dir()
 
 
-def test_a_disk_with_too_little_room_is_told_before_the_work(base, tmp_path, monkeypatch):
+def test_a_disk_with_too_little_room_is_told_before_the_work(
+    base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     monkeypatch.setattr(quantizer, "quantize_chunks", interrupt)
@@ -212,7 +220,7 @@ def test_a_disk_with_too_little_room_is_told_before_the_work(base, tmp_path, mon
         quantize_folder(base, tmp_path / "out")
 
 
-def test_what_cannot_be_replaced_is_told_before_the_work(base, tmp_path, monkeypatch):
+def test_what_cannot_be_replaced_is_told_before_the_work(base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
     monkeypatch.setattr(quantizer, "quantize_chunks", interrupt)
@@ -221,19 +229,19 @@ def test_what_cannot_be_replaced_is_told_before_the_work(base, tmp_path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
-def test_a_quantized_folder_is_not_quantized_again(base, tmp_path):
+def test_a_quantized_folder_is_not_quantized_again(base, tmp_path: Path) -> None:
     folder = quantize_folder(base, tmp_path / "out")
     with pytest.raises(ValueError, match="already quantized"):
         quantize_folder(folder, tmp_path / "again")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_full_precision_format_is_refused(base, tmp_path):
+def test_a_full_precision_format_is_refused(base, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"weights must be one of int8, nf4.*got 'fp32'"):
         quantize_folder(base, tmp_path / "out", "fp32")
 
 
-def test_nothing_is_left_when_a_weight_is_not_finite(golden, tmp_path):
+def test_nothing_is_left_when_a_weight_is_not_finite(golden: Path, tmp_path: Path) -> None:
     source = tmp_path / "base"
     source.mkdir()
     (source / "params.json").write_text((golden / "meta-tiny-mha/params.json").read_text())

@@ -21,7 +21,7 @@ OTHERS = ("README.md", "Responsible-Use-Guide.pdf", "pytorch_model.bin", "traini
 
 
 @pytest.fixture(params=["meta-tiny-mha", "hf-tiny-qlora/base"])
-def base(request, golden: Path, tmp_path: Path) -> Path:
+def base(request: pytest.FixtureRequest, golden: Path, tmp_path: Path) -> Path:
     """A base with everything beside its weights that a repository may have."""
     folder = Path(shutil.copytree(golden / request.param, tmp_path / "base"))
     for name in (*SIDECARS, *OTHERS):

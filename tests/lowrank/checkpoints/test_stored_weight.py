@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_every_processor_writes_the_same_bytes(format: str, digest: str) -> None
     assert written.hexdigest() == digest
 
 
-def test_what_is_written_is_what_bitsandbytes_writes(hf_folder) -> None:
+def test_what_is_written_is_what_bitsandbytes_writes(hf_folder: Path) -> None:
     file, ours = (
         load_file(hf_folder / "base-bnb-nf4-dq" / "model.safetensors"),
         load_file(hf_folder / "base" / "model.safetensors"),
@@ -71,7 +72,7 @@ def test_what_is_written_is_what_bitsandbytes_writes(hf_folder) -> None:
     assert len(stems) == 14
 
 
-def test_what_bitsandbytes_wrote_is_read_and_written_alike(hf_folder) -> None:
+def test_what_bitsandbytes_wrote_is_read_and_written_alike(hf_folder: Path) -> None:
     file = load_file(hf_folder / "base-bnb-nf4-dq" / "model.safetensors")
     stem = "model.layers.1.mlp.down_proj"
     theirs = {key.removeprefix(stem): tensor for key, tensor in file.items() if key.startswith(stem + ".")}
@@ -189,7 +190,9 @@ def test_levels_of_another_processor_are_used_as_stored_and_written_byte_for_byt
 
 
 @OWN_LEVELS
-def test_every_way_to_compute_has_the_levels_of_the_file(format: str, suffix: str, monkeypatch) -> None:
+def test_every_way_to_compute_has_the_levels_of_the_file(
+    format: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored = with_own_levels(format, suffix)
     weight, x = from_stored(stored, "here"), normal(3, 128, seed=1)
     ours = dequantize(quantize(normal(48, 128), format))

@@ -27,13 +27,13 @@ raw = _FIXTURES.raw
 
 
 @pytest.fixture(autouse=True)
-def short_texts(monkeypatch):
+def short_texts(monkeypatch: pytest.MonkeyPatch):
     """Documents are cut after 60 tokens."""
     monkeypatch.setattr(Documents, "most_tokens", lambda *_: 60)
 
 
 @pytest.fixture
-def lowrank(capsys):
+def lowrank(capsys: pytest.CaptureFixture[str]):
     """Runs a command in this process: (status, standard output, the lines of standard error that are ours)."""
 
     def run(*arguments):
@@ -48,14 +48,14 @@ def lowrank(capsys):
 
 
 @pytest.fixture(scope="module")
-def mixture(raw, tmp_path_factory):
+def mixture(raw, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("mixture") / "out"
     assert main(["data", "mixture", str(folder), "--from", str(raw), "--total", "60"]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def hat(embedded, mixture, tmp_path_factory):
+def hat(embedded: Path, mixture, tmp_path_factory: pytest.TempPathFactory):
     """A new hat that says it was trained on the mixture."""
     folder = tmp_path_factory.mktemp("hat") / "hat"
     model = package.load(embedded)
@@ -65,7 +65,7 @@ def hat(embedded, mixture, tmp_path_factory):
     return folder
 
 
-def test_all_four_tasks_in_one_command_and_again_at_once(lowrank, raw, mixture, hat, tmp_path):
+def test_all_four_tasks_in_one_command_and_again_at_once(lowrank, raw, mixture, hat, tmp_path: Path) -> None:
     command = ["eval", "embedded", "--adapter", f"new={hat}", "--weights", "fp32,nf4-dq", "--n", 3, "--json"]
     command += ["--tasks", "documents,sentiment,ner,qa", "--from", raw, "--trained-on", mixture / "train.jsonl"]
     command += ["--overlap", "--out", tmp_path / "out"]
@@ -92,7 +92,7 @@ def test_all_four_tasks_in_one_command_and_again_at_once(lowrank, raw, mixture, 
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 
-def test_the_scores_and_both_answers_are_printed(lowrank, hat, tmp_path):
+def test_the_scores_and_both_answers_are_printed(lowrank, hat, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("Revenue was $12.5 million.")
     more = ["--perplexity", tmp_path / "text.txt", "--window", 16, "--out", tmp_path / "out"]
     status, out, _ = lowrank("eval", "embedded", "--adapter", f"new={hat}", "--weights", "nf4-dq,fp32", "--n", 2, *more)
@@ -102,7 +102,7 @@ def test_the_scores_and_both_answers_are_printed(lowrank, hat, tmp_path):
     assert "Perplexity of" in (tmp_path / "out/grid.md").read_text()
 
 
-def test_the_public_sets_have_to_be_named_and_training_files_too(lowrank, raw, mixture, hat):
+def test_the_public_sets_have_to_be_named_and_training_files_too(lowrank, raw, mixture, hat) -> None:
     assert "--tasks ner needs --from DIR" in lowrank("eval", "embedded", "--tasks", "ner")[2]
     use = ("eval", "embedded", "--adapter", f"new={hat}", "--tasks", "qa", "--from", raw)
     status, _, told = lowrank(*use)
@@ -130,14 +130,14 @@ def test_the_public_sets_have_to_be_named_and_training_files_too(lowrank, raw, m
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_told_in_one_line(lowrank, tmp_path, arguments, expected):
+def test_a_mistake_is_told_in_one_line(lowrank, tmp_path: Path, arguments, expected) -> None:
     status, _, told = lowrank("eval", "embedded", "--out", tmp_path / "out", *arguments)
     assert status == 2
     assert expected in told
     assert len(told.splitlines()) == 1
 
 
-def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path):
+def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "mine.jsonl", make_documents(3, seed=11, split="test"))
     command = ("eval", "embedded", "--data", tmp_path / "mine.jsonl", "--n", 2, "--weights", "nf4-dq", "--json")
     status, out, _ = lowrank(*command, "--out", tmp_path / "out")
@@ -148,7 +148,9 @@ def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the harness's own libraries
-def test_tasks_of_the_harness_run_on_every_column(lowrank, hat, tmp_path, monkeypatch):
+def test_tasks_of_the_harness_run_on_every_column(
+    lowrank, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))  # thousands of files
     rows = [{"q": "cash: $3.1 million\nCash was", "choices": [" $8.8 million.", " $3.1 million."], "gold": 1}] * 2
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

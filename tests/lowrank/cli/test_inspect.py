@@ -18,7 +18,7 @@ LINEAR = ("layers.0.attention.wq", "--text", "The balance sheet")
 
 
 @pytest.fixture
-def inspect(capsys):
+def inspect(capsys: pytest.CaptureFixture[str]):
     """Runs `lowrank inspect ...`: (status, standard output, standard error)."""
 
     def run(*arguments):
@@ -32,7 +32,7 @@ def inspect(capsys):
 
 
 @pytest.fixture(scope="module")
-def hats(embedded, tmp_path_factory):
+def hats(embedded: Path, tmp_path_factory: pytest.TempPathFactory):
     """Two hats for the embedded base, and one for another."""
     folder = tmp_path_factory.mktemp("hats")
     for seed in (0, 1):
@@ -46,12 +46,12 @@ def hats(embedded, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quantized(embedded, tmp_path_factory):
+def quantized(embedded: Path, tmp_path_factory: pytest.TempPathFactory):
     return quantize_folder(embedded, tmp_path_factory.mktemp("q") / "q")
 
 
 @pytest.mark.parametrize("verb", ["adapter", "quant", "base", "linear", "params", "sizes"])
-def test_every_verb_has_an_example(inspect, verb):
+def test_every_verb_has_an_example(inspect, verb) -> None:
     status, out, _ = inspect(verb, "--help")
     assert status == 0 and f"example:\n  lowrank inspect {verb} " in out
 
@@ -69,7 +69,7 @@ def test_every_verb_has_an_example(inspect, verb):
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_table_json_and_page(inspect, hats, tmp_path, arguments, printed):
+def test_table_json_and_page(inspect, hats, tmp_path: Path, arguments, printed) -> None:
     names = {"HAT": hats / "0", "OTHER": hats / "1"}
     arguments = [names.get(argument, argument) for argument in arguments]
     status, out, _ = inspect(*arguments, "--html", tmp_path / "page.html")
@@ -80,7 +80,7 @@ def test_table_json_and_page(inspect, hats, tmp_path, arguments, printed):
     assert status == 0 and json.loads(out) and err == ""
 
 
-def test_every_command_of_the_docs_runs(inspect, hats, tmp_path, monkeypatch):
+def test_every_command_of_the_docs_runs(inspect, hats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).resolve().parents[3] / "docs/inspect.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("    lowrank inspect ")]
     commands = [shlex.split(re.split(r"\s{2,}", line.strip())[0])[2:] for line in lines]  # what follows is said of it
@@ -92,17 +92,17 @@ def test_every_command_of_the_docs_runs(inspect, hats, tmp_path, monkeypatch):
         assert status == 0 and out
 
 
-def test_the_bar_shows_progress(inspect, hats):
+def test_the_bar_shows_progress(inspect, hats) -> None:
     assert "inspect:" in inspect("adapter", hats / "0", "embedded")[2]
 
 
-def test_a_quantized_base_is_told(inspect, hats, quantized):
+def test_a_quantized_base_is_told(inspect, hats, quantized) -> None:
     status, out, err = inspect("adapter", hats / "0", quantized)
     assert status == 0 and "/ |W|" in out and "/ |W - Q(W)|" not in out
     assert "is stored as nf4-dq: W is what that says it is, and its error is not known" in err
 
 
-def test_params_and_sizes_from_a_config_alone(inspect, tmp_path, golden, embedded):
+def test_params_and_sizes_from_a_config_alone(inspect, tmp_path: Path, golden: Path, embedded: Path) -> None:
     expected = json.loads(inspect("params", "--json")[1])
     llama = {"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-05, "vocab_size": 32000}
     (tmp_path / "params.json").write_text(json.dumps(llama))
@@ -123,7 +123,7 @@ def test_params_and_sizes_from_a_config_alone(inspect, tmp_path, golden, embedde
     assert ours == theirs
 
 
-def test_sizes_the_other_way_round(inspect):
+def test_sizes_the_other_way_round(inspect) -> None:
     one = ("sizes", "--json", "--adapter-bytes", "60MB", "--type", "fp16", "--targets", "wq,wv")
     assert json.loads(inspect(*one)[1])["adapters"]["60000000"] == []
     (found,) = json.loads(inspect(*one, "--any-rank")[1])["adapters"]["60000000"]
@@ -157,7 +157,7 @@ def test_sizes_the_other_way_round(inspect):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_mistake_is_told_in_one_line(inspect, hats, quantized, golden, arguments, message):
+def test_a_mistake_is_told_in_one_line(inspect, hats, quantized, golden: Path, arguments, message) -> None:
     names = {"HAT": hats / "0", "QUANTIZED": quantized, "GOLDEN": golden / "meta-tiny-mha"}
     status, _, err = inspect(*(names.get(argument, argument) for argument in arguments))
     lines = [line for line in err.splitlines() if line.startswith("lowrank")]

@@ -18,7 +18,7 @@ from lowrank.model.param_names import LINEARS
 
 
 @pytest.fixture
-def lowrank(capsys):
+def lowrank(capsys: pytest.CaptureFixture[str]):
     """Runs a command in this process: (status, standard output, the last line of standard error)."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -33,7 +33,7 @@ def lowrank(capsys):
 
 
 @pytest.fixture(scope="module")
-def hat(tmp_path_factory, embedded: Path) -> Path:
+def hat(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Path:
     """A hat for the embedded base."""
     folder = tmp_path_factory.mktemp("hat") / "hat"
     model = load(embedded, "fp32")
@@ -46,7 +46,9 @@ def hat(tmp_path_factory, embedded: Path) -> Path:
     return folder
 
 
-def test_merge_prints_what_survives_and_what_it_does_to_loss_and_logits(lowrank, hat, tmp_path, monkeypatch) -> None:
+def test_merge_prints_what_survives_and_what_it_does_to_loss_and_logits(
+    lowrank, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")  # a table that is wider than the terminal is continued below
     status, out, _ = lowrank("merge", "embedded", hat, tmp_path / "out", "--into", "nf4-dq", "--n", 1)
     assert status == 0
@@ -84,7 +86,9 @@ def test_merge_measures_on_documents_of_ones_own(lowrank, hat: Path, tmp_path: P
     assert json.loads(out)["drift"]["documents"] == 1
 
 
-def test_merge_without_documents_or_without_a_tokenizer_measures_no_loss(lowrank, hat, golden, tmp_path) -> None:
+def test_merge_without_documents_or_without_a_tokenizer_measures_no_loss(
+    lowrank, hat, golden: Path, tmp_path: Path
+) -> None:
     _, out, _ = lowrank("merge", "embedded", hat, tmp_path / "one", "--into", "fp16", "--n", 0, "--json")
     assert json.loads(out)["drift"] is None
     base, end = golden / "hf-tiny-qlora/base", golden / "hf-tiny-qlora/adapter-end"
@@ -128,7 +132,9 @@ def test_a_mistake_is_one_line(arguments, reason: str, lowrank, hat: Path, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_gguf_without_its_package_says_how_to_get_it(lowrank, hat: Path, tmp_path: Path, monkeypatch) -> None:
+def test_gguf_without_its_package_says_how_to_get_it(
+    lowrank, hat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "gguf" or "gguf_" in name]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gguf", None)

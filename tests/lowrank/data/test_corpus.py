@@ -18,11 +18,11 @@ def text_of(sample):
 
 
 @pytest.mark.parametrize("task", corpus.NAMES_TOO, ids=lambda task: task.__name__)
-def test_a_sample_is_a_function_of_its_generator(task):
+def test_a_sample_is_a_function_of_its_generator(task) -> None:
     assert task(Random(3)) == task(Random(3)) != task(Random(4))
 
 
-def test_a_restatement_learns_every_value_of_its_record_once_more_and_little_else():
+def test_a_restatement_learns_every_value_of_its_record_once_more_and_little_else() -> None:
     record, *stated = corpus.restatement(Random(1), 6)
     values = Counter(line.partition(": ")[2] for line in record.text.split("\n"))
     assert record.weight == corpus.CONTEXT
@@ -30,7 +30,7 @@ def test_a_restatement_learns_every_value_of_its_record_once_more_and_little_els
     assert values.total() == 6
 
 
-def test_a_passage_has_the_tokens_that_it_has_in_the_whole(tokenizer):
+def test_a_passage_has_the_tokens_that_it_has_in_the_whole(tokenizer) -> None:
     for index in range(200):
         _, *stated = corpus.restatement(Random(index), 5)
         whole = " ".join(passage.text for passage in stated)
@@ -38,7 +38,7 @@ def test_a_passage_has_the_tokens_that_it_has_in_the_whole(tokenizer):
         assert [token for ids in apart for token in ids] == tokenizer.encode(whole, bos=False, eos=False)
 
 
-def test_no_document_is_ever_asked_for():
+def test_no_document_is_ever_asked_for() -> None:
     instructions = [kind.instruction(style) for kind in KINDS.values() for style in STYLES]
     for index in range(2000):
         text = text_of(corpus.mixed(Random(index)))
@@ -46,14 +46,14 @@ def test_no_document_is_ever_asked_for():
         assert not ("### Instruction" in text and "## " in text.split("### Response:\n")[1])
 
 
-def test_no_name_of_a_split_occurs():
+def test_no_name_of_a_split_occurs() -> None:
     splits = [NAMES[split] for split in ("train", "validation", "test")]
     taken = {word for names in splits for word in (*names.stems, *names.families, *names.given)}
     for index in range(2000):
         assert not taken & set(text_of(corpus.mixed(Random(index))).split())
 
 
-def test_every_kind_and_every_task_is_drawn():
+def test_every_kind_and_every_task_is_drawn() -> None:
     texts = [text_of(corpus.mixed(Random(index))) for index in range(2000)]
     assert all(any(f"# {kind.title}\n" in text for text in texts) for kind in KINDS.values())
     for shares in (corpus.MIXTURE, corpus.NAMES_TOO):
@@ -67,7 +67,7 @@ def recorded():
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
-def test_every_label_and_style_of_a_kind_is_shown(recorded, kind):
+def test_every_label_and_style_of_a_kind_is_shown(recorded, kind) -> None:
     texts = [text for text in recorded if f"# {kind.title}\n" in text]
     lines = {line.partition(":")[0] for text in texts for line in text.split("\n")}
     assert {label for field in kind.fields.values() for label in field.labels} <= lines
@@ -76,7 +76,7 @@ def test_every_label_and_style_of_a_kind_is_shown(recorded, kind):
 
 @pytest.mark.parametrize("notation", NOTATIONS)
 @pytest.mark.parametrize("type", ["usd", "usd_m", "rate", "bps", "ratio"])
-def test_every_notation_is_restated(type, notation):
+def test_every_notation_is_restated(type, notation) -> None:
     texts = [text_of(corpus.restatement(Random(index), 8)) for index in range(300)]
     printed = re.sub(r"\d[\d.]*", "NUMBER", print_value(type, "7", notation))
     pattern = re.escape(printed).replace("NUMBER", r"[\d,.]+")

@@ -1,6 +1,7 @@
 """GGUF: read back by the gguf package, and by our own Llama, which turns interleaved pairs as llama.cpp does."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*token numbers only:UserWarning
 
 
 @pytest.fixture(params=BASES)
-def base(request, golden: Path) -> Path:
+def base(request: pytest.FixtureRequest, golden: Path) -> Path:
     return golden / request.param
 
 
@@ -76,7 +77,9 @@ def logits_with(path: Path, hat: Path, tokens: Tensor) -> Tensor:
     return logits
 
 
-def test_a_base_has_its_logits(base: Path, hf_reference, tmp_path: Path, assert_logits_equal) -> None:
+def test_a_base_has_its_logits(
+    base: Path, hf_reference: dict[str, Tensor], tmp_path: Path, assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     path = export_base_gguf(base, tmp_path / "base.gguf", dtype="fp32")
     tokens = hf_reference["tokens"]
     assert_logits_equal(llama_of(path)(tokens), load(base, "fp32")(tokens))
@@ -85,7 +88,11 @@ def test_a_base_has_its_logits(base: Path, hf_reference, tmp_path: Path, assert_
 
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"targets": ["wk"]}], ids=str)
 def test_a_hat_has_its_logits(
-    options: dict[str, Any], base: Path, hf_reference, tmp_path: Path, assert_logits_equal
+    options: dict[str, Any],
+    base: Path,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
 ) -> None:
     tokens = hf_reference["tokens"]
     model = make_hat(base, tmp_path / "hat", **options)
@@ -94,7 +101,12 @@ def test_a_hat_has_its_logits(
     assert_logits_equal(logits_with(whole, hat, tokens), model(tokens))
 
 
-def test_one_alpha_a_file_is_made_up_for_in_lora_b(hf_folder, hf_reference, tmp_path, assert_logits_equal) -> None:
+def test_one_alpha_a_file_is_made_up_for_in_lora_b(
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
+) -> None:
     base, folder, tokens = hf_folder / "base", tmp_path / "hat", hf_reference["tokens"]
     make_hat(base, folder)
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -110,7 +122,12 @@ def test_one_alpha_a_file_is_made_up_for_in_lora_b(hf_folder, hf_reference, tmp_
     assert_logits_equal(logits_with(whole, hat, tokens), model(tokens))
 
 
-def test_a_merged_base_travels(hf_folder, hf_reference, tmp_path: Path, assert_logits_equal) -> None:
+def test_a_merged_base_travels(
+    hf_folder: Path,
+    hf_reference: dict[str, Tensor],
+    tmp_path: Path,
+    assert_logits_equal: Callable[[Tensor, Tensor], None],
+) -> None:
     model = make_hat(hf_folder / "base", tmp_path / "hat")
     merged = merge_folder(hf_folder / "base", tmp_path / "hat", tmp_path / "merged", "fp32").folder
     path = export_base_gguf(merged, tmp_path / "merged.gguf", dtype="fp32")
@@ -128,13 +145,15 @@ def test_a_file_in_16_bits_is_the_rounded_weights_with_norms_in_32(base: Path, t
             assert np.array_equal(found, own.to(torch.from_numpy(np.array(found)).dtype).numpy())
 
 
-def test_a_quantized_base_is_dequantized(golden, tmp_path: Path, hf_reference, assert_logits_equal) -> None:
+def test_a_quantized_base_is_dequantized(
+    golden: Path, tmp_path: Path, hf_reference: dict[str, Tensor], assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     folder = quantize_folder(golden / "meta-tiny-mha", tmp_path / "q", "nf4")
     path = export_base_gguf(folder, tmp_path / "q.gguf", dtype="fp32")
     assert_logits_equal(llama_of(path)(hf_reference["tokens"]), load(folder)(hf_reference["tokens"]))
 
 
-def test_both_layouts_of_one_base_are_one_file(embedded, tmp_path: Path) -> None:
+def test_both_layouts_of_one_base_are_one_file(embedded: Path, tmp_path: Path) -> None:
     model = load(embedded, "fp32")
     add_adapter(model, "zero", targets=["wv"])
     save_adapter(model, "zero", tmp_path / "zero")
@@ -147,7 +166,7 @@ def test_both_layouts_of_one_base_are_one_file(embedded, tmp_path: Path) -> None
     assert all(np.array_equal(one[1][name], two[1][name]) for name in one[1].keys() | two[1].keys())
 
 
-def test_rows_of_q_are_moved_as_the_converter_of_llama_cpp_moves_them(hf_folder, tmp_path: Path) -> None:
+def test_rows_of_q_are_moved_as_the_converter_of_llama_cpp_moves_them(hf_folder: Path, tmp_path: Path) -> None:
     """reshape(H, 2, h/2, K), swap, flatten: row 2i is row i of a head, row 2i + 1 is row i + h/2."""
     _, tensors = read_gguf(export_base_gguf(hf_folder / "base", tmp_path / "base.gguf", dtype="fp32"))
     own = dict(open_checkpoint(hf_folder / "base").tensors())["layers.0.attention.wq.weight"].float().numpy()
@@ -159,7 +178,7 @@ def test_rows_of_q_are_moved_as_the_converter_of_llama_cpp_moves_them(hf_folder,
                 assert np.array_equal(tensors["blk.0.attn_q.weight"][place], own[row])
 
 
-def test_the_tokenizer_goes_along(embedded, tmp_path: Path) -> None:
+def test_the_tokenizer_goes_along(embedded: Path, tmp_path: Path) -> None:
     values, _ = read_gguf(export_base_gguf(embedded, tmp_path / "base.gguf"))
     tokenizer = load_tokenizer(embedded)
     assert values["tokenizer.ggml.model"] == "llama"
@@ -176,13 +195,13 @@ def test_the_tokenizer_goes_along(embedded, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default:.*token numbers only:UserWarning")
-def test_a_base_without_a_tokenizer_is_told(golden, tmp_path: Path) -> None:
+def test_a_base_without_a_tokenizer_is_told(golden: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"has neither tokenizer.model nor tokenizer.json: .* token numbers only"):
         path = export_base_gguf(golden / "meta-tiny-mha", tmp_path / "base.gguf")
     assert read_gguf(path)[0]["tokenizer.ggml.model"] == "no_vocab"
 
 
-def test_a_hat_says_what_llama_cpp_asks_of_it(hf_folder, tmp_path: Path) -> None:
+def test_a_hat_says_what_llama_cpp_asks_of_it(hf_folder: Path, tmp_path: Path) -> None:
     path = export_adapter_gguf(hf_folder / "adapter-end", hf_folder / "base", tmp_path / "hat.gguf", dtype="fp16")
     values, tensors = read_gguf(path)
     assert {key: values[key] for key in ("general.type", "general.architecture", "adapter.type")} == {
@@ -212,7 +231,7 @@ def test_a_merged_base_chats_in_the_template_of_its_hat(embedded: Path, tmp_path
     assert values["tokenizer.chat_template"] == jinja_form(find("fingpt"))
 
 
-def test_a_hat_carries_its_record_and_the_keys_that_llama_cpp_lists(hf_folder, tmp_path: Path) -> None:
+def test_a_hat_carries_its_record_and_the_keys_that_llama_cpp_lists(hf_folder: Path, tmp_path: Path) -> None:
     model = load(hf_folder / "base", "fp32")
     add_adapter(model, "hat", rank=1)
     save_adapter(model, "hat", tmp_path / "hat", notes={"template": {"name": "alpaca", "version": 1}})
@@ -222,7 +241,9 @@ def test_a_hat_carries_its_record_and_the_keys_that_llama_cpp_lists(hf_folder, t
     assert json.loads(values["lowrank.record"]) == json.loads((tmp_path / "hat/lowrank.json").read_text())
 
 
-def test_a_tied_head_is_left_out(make_llama, tmp_path: Path, random_tokens) -> None:
+def test_a_tied_head_is_left_out(
+    make_llama: Callable[..., Llama], tmp_path: Path, random_tokens: Callable[..., Tensor]
+) -> None:
     model = make_llama(tie_embeddings=True, rope_layout="half")
     tensors = {to_hf(name): value.detach().clone() for name, value in model.named_parameters()}
     (tmp_path / "base").mkdir()
@@ -233,7 +254,7 @@ def test_a_tied_head_is_left_out(make_llama, tmp_path: Path, random_tokens) -> N
     torch.testing.assert_close(llama_of(path, tie=True)(random_tokens(2, 9)), model(random_tokens(2, 9)))
 
 
-def test_a_hat_of_another_base_is_refused(golden, tmp_path: Path) -> None:
+def test_a_hat_of_another_base_is_refused(golden: Path, tmp_path: Path) -> None:
     make_hat(golden / "meta-tiny-mha", tmp_path / "hat")
     other = golden / "hf-tiny-qlora/base"
     with pytest.raises(ValueError, match=r"made for the base [0-9a-f]{16}, this base is [0-9a-f]{16}"):
@@ -242,18 +263,18 @@ def test_a_hat_of_another_base_is_refused(golden, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "nf4", ""])
-def test_a_type_that_is_not_done_is_refused(dtype: str, hf_folder, tmp_path: Path) -> None:
+def test_a_type_that_is_not_done_is_refused(dtype: str, hf_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"dtype must be one of fp16, fp32 in GGUF, got '{dtype}'"):
         export_base_gguf(hf_folder / "base", tmp_path / "base.gguf", dtype=dtype)
 
 
-def test_an_alpha_of_zero_is_refused(hf_folder, tmp_path: Path) -> None:
+def test_an_alpha_of_zero_is_refused(hf_folder: Path, tmp_path: Path) -> None:
     make_hat(hf_folder / "base", tmp_path / "hat", alpha=0)
     with pytest.raises(ValueError, match="lora_alpha must not be 0"):
         export_adapter_gguf(tmp_path / "hat", hf_folder / "base", tmp_path / "hat.gguf")
 
 
-def test_what_fp16_cannot_hold_is_named_and_nothing_is_left(hf_folder, tmp_path: Path) -> None:
+def test_what_fp16_cannot_hold_is_named_and_nothing_is_left(hf_folder: Path, tmp_path: Path) -> None:
     model = load(hf_folder / "base", "fp32")
     add_adapter(model, "hat", rank=2)
     lora_layers(model)["layers.1.attention.wo"].lora_B["hat"].data[0, 0] = 1e5
@@ -263,7 +284,9 @@ def test_what_fp16_cannot_hold_is_named_and_nothing_is_left(hf_folder, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["hat"]
 
 
-def test_a_file_that_does_not_read_back_never_gets_its_name(hf_folder, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_that_does_not_read_back_never_gets_its_name(
+    hf_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = writer.read_gguf
 
     def spoiled(path: Path):

@@ -20,7 +20,7 @@ VALUES = TINY | {
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with every sort of value, small enough to be spoiled byte by byte."""
     shapes = {"token_embd.weight": (3, 4), "output_norm.weight": (4,)}
     return write_gguf_file(tmp_path_factory.mktemp("gguf") / "small.gguf", random_tensors(0, shapes), VALUES)

@@ -1,5 +1,7 @@
 """Grounded decoding on tokens: pieces of any length, bytes, and texts that a model writes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from second_reader import read
@@ -186,12 +188,14 @@ def test_every_document_passes_with_the_embedded_tokenizer(tokenizer: Tokenizer)
     every_document_passes(tokenizer)
 
 
-def test_every_document_passes_with_the_tokenizer_of_llama(llama2_tokenizer) -> None:
+def test_every_document_passes_with_the_tokenizer_of_llama(llama2_tokenizer: Path) -> None:
     every_document_passes(Tokenizer(llama2_tokenizer))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_a_model_that_is_grounded_writes_right_figures_under_their_names(temperature, embedded, tokenizer) -> None:
+def test_a_model_that_is_grounded_writes_right_figures_under_their_names(
+    temperature, embedded: Path, tokenizer
+) -> None:
     model, vocabulary = load(embedded, "fp32"), Vocabulary(tokenizer)
     entries = make_documents(6, seed=3, split="test")
     prompts = [f"{entry.input}\n\n" for entry in entries]

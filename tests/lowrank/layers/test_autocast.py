@@ -1,5 +1,7 @@
 """torch.autocast: block linears compute in the dtype of the region, with hats and without, forward and backward."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ def autocast(enabled: bool = True) -> torch.autocast:
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("weights", ["nf4-dq", "int8", "fp32", "bf16"])
 def test_a_hat_is_trained_in_bfloat16_with_float32_gradients(
-    weights: str, dropout: float, backward_inside: bool, hf_folder
+    weights: str, dropout: float, backward_inside: bool, hf_folder: Path
 ) -> None:
     model = hatted(hf_folder, weights, dropout).train()
     with autocast():
@@ -47,7 +49,7 @@ def test_a_hat_is_trained_in_bfloat16_with_float32_gradients(
 @pytest.mark.parametrize("rows", [1, 2, 9, 80])
 @pytest.mark.parametrize("use", ["hat", None, ["hat", None]], ids=str)
 @pytest.mark.parametrize("weights", ["nf4-dq", "int8", "fp32"])
-def test_a_linear_gives_what_it_gives_for_x_in_that_dtype(weights: str, use, rows: int, hf_folder) -> None:
+def test_a_linear_gives_what_it_gives_for_x_in_that_dtype(weights: str, use, rows: int, hf_folder: Path) -> None:
     model = hatted(hf_folder, weights)
     lowrank.use_adapter(model, use)
     layer = model.layers[0].feed_forward.w2
@@ -59,7 +61,7 @@ def test_a_linear_gives_what_it_gives_for_x_in_that_dtype(weights: str, use, row
         assert torch.equal(bare, layer.base(x.bfloat16())) and bare.dtype == torch.bfloat16
 
 
-def test_the_gradients_are_those_of_x_in_that_dtype(hf_folder) -> None:
+def test_the_gradients_are_those_of_x_in_that_dtype(hf_folder: Path) -> None:
     layer = hatted(hf_folder, "nf4-dq").layers[0].attention.wq
 
     def gradients(enabled: bool, x: Tensor) -> list[Tensor]:
@@ -74,14 +76,14 @@ def test_the_gradients_are_those_of_x_in_that_dtype(hf_folder) -> None:
 
 
 @pytest.mark.parametrize("use", ["hat", None, ["hat", None]], ids=str)
-def test_text_is_generated_inside_a_region(use, hf_folder) -> None:
+def test_text_is_generated_inside_a_region(use, hf_folder: Path) -> None:
     model = hatted(hf_folder, "nf4-dq")
     lowrank.use_adapter(model, use)
     with autocast():
         assert len(list(generate_tokens(model, [[1, 5, 9], [1, 4]], max_new_tokens=4))) == 4
 
 
-def test_float64_is_left_alone(hf_folder) -> None:
+def test_float64_is_left_alone(hf_folder: Path) -> None:
     layer = hatted(hf_folder, "fp32").layers[0].attention.wq
     x = torch.randn(3, layer.in_features, dtype=torch.float64)
     with autocast(), torch.no_grad():

@@ -1,7 +1,8 @@
 """torch's contract of hooks: whoever registers one is called, however the linears of a block are computed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ TOKENS = torch.tensor([[1, 5, 9, 33]])
 
 
 @pytest.fixture
-def model(hf_folder) -> Llama:
+def model(hf_folder: Path) -> Llama:
     return lowrank.load(hf_folder / "base", "nf4")
 
 
@@ -86,7 +87,9 @@ def test_a_hook_of_all_modules_is_called_for_every_linear_and_norm(kind: str, ha
 
 
 @pytest.mark.parametrize("grad", [True, False], ids=["grad", "no-grad"])
-def test_hooks_change_no_logit_by_more_than_rounding(grad: bool, model: Llama, assert_logits_equal) -> None:
+def test_hooks_change_no_logit_by_more_than_rounding(
+    grad: bool, model: Llama, assert_logits_equal: Callable[[Tensor, Tensor], None]
+) -> None:
     wear(model)
     for layer in model.modules():
         if isinstance(layer, LoRALinear):

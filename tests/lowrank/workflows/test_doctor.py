@@ -36,7 +36,7 @@ def nothing_is_remembered():
 
 
 @pytest.fixture
-def versions(monkeypatch):
+def versions(monkeypatch: pytest.MonkeyPatch):
     """Sets the version under which a distribution is installed; None: it is not."""
     told, real = {}, importlib.metadata.version
 
@@ -67,7 +67,7 @@ def leaves(value):
 # What is there
 
 
-def test_the_facts_are_those_of_this_machine(monkeypatch):
+def test_the_facts_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(binding.ISA, raising=False)
     report = doctor.examine()
     facts = report.facts
@@ -84,7 +84,7 @@ def test_the_facts_are_those_of_this_machine(monkeypatch):
     assert facts["extras"]["gguf"] == {"gguf": importlib.metadata.version("gguf")}
 
 
-def test_asking_which_instruction_sets_could_be_used_changes_none(monkeypatch):
+def test_asking_which_instruction_sets_could_be_used_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(binding.ISA, "portable")
     report = doctor.examine()
     assert report.facts["c_library"]["instruction_set"] == binding.instruction_set() == "portable"
@@ -93,14 +93,16 @@ def test_asking_which_instruction_sets_could_be_used_changes_none(monkeypatch):
     assert mentioned(report.limits, "LOWRANK_CPU_ISA=portable", widest) or widest == "portable"
 
 
-def test_every_set_that_could_be_used_is_one_that_can_be_chosen(monkeypatch):
+def test_every_set_that_could_be_used_is_one_that_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in binding.usable_sets():
         monkeypatch.setenv(binding.ISA, name)
         binding.library.cache_clear()
         assert binding.instruction_set() == name
 
 
-def test_the_json_has_the_facts_of_the_page(monkeypatch, capsys):
+def test_the_json_has_the_facts_of_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     assert main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -117,7 +119,7 @@ def test_the_json_has_the_facts_of_the_page(monkeypatch, capsys):
     assert re.search(r"^  OMP_WAIT_POLICY +PASSIVE$", page, re.MULTILINE)
 
 
-def test_openmp_runtimes_are_the_files_that_are_mapped(tmp_path):
+def test_openmp_runtimes_are_the_files_that_are_mapped(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.write_text(
         "7f00-7f10 r-xp 00000000 08:01 11 /a b/torch/lib/libgomp.so.1\n"
@@ -133,7 +135,7 @@ def test_openmp_runtimes_are_the_files_that_are_mapped(tmp_path):
     assert doctor.openmp_runtimes(tmp_path / "none") is None
 
 
-def test_no_variable_that_may_hold_a_secret_is_shown(monkeypatch):
+def test_no_variable_that_may_hold_a_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "WANDB_API_KEY", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "do-not-tell")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
@@ -145,7 +147,7 @@ def test_no_variable_that_may_hold_a_secret_is_shown(monkeypatch):
 # What is missing
 
 
-def test_without_the_c_library_plain_torch_computes_and_the_reason_is_told(monkeypatch):
+def test_without_the_c_library_plain_torch_computes_and_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "file", lambda: None)
     report = doctor.examine()
     assert report.facts["c_library"]["file"] is None
@@ -154,14 +156,14 @@ def test_without_the_c_library_plain_torch_computes_and_the_reason_is_told(monke
     assert mentioned(report.limits, binding.unavailable_reason(), "plain torch") and not report.broken
 
 
-def test_without_a_compiler_it_is_told_that_the_library_cannot_be_built(monkeypatch):
+def test_without_a_compiler_it_is_told_that_the_library_cannot_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "/bin/false")
     report = doctor.examine()
     assert report.facts["processor"]["compiler"] is None
     assert mentioned(report.limits, "no C compiler") and not report.broken
 
 
-def test_without_a_gpu_triton_is_said_not_to_be_used(monkeypatch):
+def test_without_a_gpu_triton_is_said_not_to_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     report = doctor.examine()
     assert report.facts["gpu"] == {"devices": 0}
@@ -170,7 +172,7 @@ def test_without_a_gpu_triton_is_said_not_to_be_used(monkeypatch):
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (9, 0)], ids=["T4", "H100"])
-def test_a_gpu_is_described_and_one_that_is_too_old_is_told(monkeypatch, capability):
+def test_a_gpu_is_described_and_one_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch, capability) -> None:
     major, minor = capability
     found = SimpleNamespace(name="NVIDIA X", major=major, minor=minor, total_memory=16 * 10**9)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -186,7 +188,7 @@ def test_a_gpu_is_described_and_one_that_is_too_old_is_told(monkeypatch, capabil
     assert ("plain torch" in report.facts["products"]["cuda bfloat16, 1 row"]) == old
 
 
-def test_a_missing_library_of_an_extra_is_told_with_what_will_not_run(versions):
+def test_a_missing_library_of_an_extra_is_told_with_what_will_not_run(versions) -> None:
     versions["gguf"] = None
     report = doctor.examine()
     assert report.facts["extras"]["gguf"] == {"gguf": None}
@@ -194,7 +196,9 @@ def test_a_missing_library_of_an_extra_is_told_with_what_will_not_run(versions):
     assert not report.broken
 
 
-def test_little_memory_and_disk_are_told_with_what_does_not_fit(monkeypatch, tmp_path):
+def test_little_memory_and_disk_are_told_with_what_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
     monkeypatch.setattr(
         doctor, "_read", lambda path: "MemTotal:  2000000 kB\nMemAvailable:  1000000 kB\n" if "mem" in path else ""
@@ -204,18 +208,18 @@ def test_little_memory_and_disk_are_told_with_what_does_not_fit(monkeypatch, tmp
 
 
 @pytest.mark.parametrize(("threads", "cores", "told"), [(1, 4, "uses 1 of 4 cores"), (4, 1, "4 threads on 1 cores")])
-def test_threads_that_do_not_fit_the_cores_are_told(monkeypatch, threads, cores, told):
+def test_threads_that_do_not_fit_the_cores_are_told(monkeypatch: pytest.MonkeyPatch, threads, cores, told) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     assert mentioned(doctor.examine().limits, told)
 
 
-def test_two_openmp_runtimes_are_told(monkeypatch):
+def test_two_openmp_runtimes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "openmp_runtimes", lambda: ["/a/libgomp.so.1", "/b/libiomp5.so"])
     assert mentioned(doctor.examine().limits, "2 OpenMP runtimes", "/a/libgomp.so.1", "/b/libiomp5.so")
 
 
-def test_another_distribution_of_the_name_is_told(versions):
+def test_another_distribution_of_the_name_is_told(versions) -> None:
     versions["lowrank"] = "1.0.0"
     assert mentioned(doctor.examine().limits, "lowrank (1.0.0)", "pip uninstall lowrank")
     versions["lowrank"] = None
@@ -233,7 +237,9 @@ def test_another_distribution_of_the_name_is_told(versions):
         pytest.param(ctypes.util.find_library("m"), "built from other sources", id="other sources"),
     ],
 )
-def test_a_library_that_is_there_and_cannot_be_used_is_broken(monkeypatch, tmp_path, capsys, library, told):
+def test_a_library_that_is_there_and_cannot_be_used_is_broken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], library, told
+) -> None:
     path = tmp_path / "native.so"
     if library == "no library":
         path.write_text("text")
@@ -245,17 +251,17 @@ def test_a_library_that_is_there_and_cannot_be_used_is_broken(monkeypatch, tmp_p
     assert mentioned(json.loads(capsys.readouterr().out)["broken"], told)
 
 
-def test_an_instruction_set_that_the_processor_lacks_is_broken(monkeypatch):
+def test_an_instruction_set_that_the_processor_lacks_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(binding.ISA, "abacus")
     assert mentioned(doctor.examine().broken, "LOWRANK_CPU_ISA", "'abacus'")
 
 
-def test_a_library_that_computes_something_else_is_broken(monkeypatch):
+def test_a_library_that_computes_something_else_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_agrees_with_reference", lambda: False)
     assert mentioned(doctor.examine().broken, str(binding.file()), "reference")
 
 
-def test_the_comparison_with_the_reference_sees_one_wrong_code(monkeypatch):
+def test_the_comparison_with_the_reference_sees_one_wrong_code(monkeypatch: pytest.MonkeyPatch) -> None:
     from lowrank.kernels.cpu import linear as cpu_linear
 
     right = cpu_linear.quantize_4bit
@@ -271,20 +277,22 @@ def test_the_comparison_with_the_reference_sees_one_wrong_code(monkeypatch):
 
 
 @pytest.mark.parametrize(("version", "told"), [("2.10.0", "torch 2.10.0 is too old"), (None, "torch is missing")])
-def test_a_dependency_that_is_too_old_or_missing_is_broken(versions, capsys, version, told):
+def test_a_dependency_that_is_too_old_or_missing_is_broken(
+    versions, capsys: pytest.CaptureFixture[str], version, told
+) -> None:
     versions["torch"] = version
     assert main(["doctor"]) == 1
     assert f"{told}: pip install 'torch>=2.11'" in capsys.readouterr().out
 
 
-def test_without_torch_the_page_is_there_and_says_so(monkeypatch):
+def test_without_torch_the_page_is_there_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     report = doctor.examine()
     assert mentioned(report.broken, "torch cannot be imported")
     assert "torch" not in report.facts and report.facts["processor"]["cores_in_use"] >= 1
 
 
-def test_wrong_input_is_one_line(capsys):
+def test_wrong_input_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["doctor", "heart"])
     assert stop.value.code == 2
@@ -306,7 +314,9 @@ def test_wrong_input_is_one_line(capsys):
         ("FreeBSD", "amd64", "14", systems.UNKNOWN),
     ],
 )
-def test_a_system_is_known_by_what_it_calls_itself(monkeypatch, system, machine, release, expected):
+def test_a_system_is_known_by_what_it_calls_itself(
+    monkeypatch: pytest.MonkeyPatch, system, machine, release, expected
+) -> None:
     for name, value in (("system", system), ("machine", machine), ("release", release)):
         monkeypatch.setattr(platform, name, lambda value=value: value)
     assert systems.this_system() == expected
@@ -317,28 +327,32 @@ def test_a_system_is_known_by_what_it_calls_itself(monkeypatch, system, machine,
     [("Windows", ["quantize", "a", "b"], True), ("Darwin", ["bench", "kernels"], True), ("Darwin", ["doctor"], False)],
     ids=["everything on Windows", "bench on macOS", "nothing else on macOS"],
 )
-def test_what_cannot_work_on_a_system_is_refused_in_one_line(monkeypatch, capsys, system, verb, refused):
+def test_what_cannot_work_on_a_system_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], system, verb, refused
+) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
     status = main(verb)
     told = capsys.readouterr().err.splitlines()
     assert (status, len(told)) == ((1, 1) if refused else (0, 0))
 
 
-def test_on_windows_the_page_is_printed_and_says_that_it_is_refused(monkeypatch, capsys):
+def test_on_windows_the_page_is_printed_and_says_that_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     assert main(["doctor"]) == 1
     assert re.search(r"^broken\n  - Windows is refused: .*WSL 2", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_readme_has_the_table_of_systems():
+def test_readme_has_the_table_of_systems() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "".join(f"| {row.name} | {row.state} | {row.why} |\n" for row in systems.SYSTEMS) in page
 
 
-def test_the_oldest_versions_are_those_of_the_project_file():
+def test_the_oldest_versions_are_those_of_the_project_file() -> None:
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     assert dict(re.match(r"([\w-]+)>=([\d.]+)", line).groups() for line in asked) == doctor.REQUIRED
 
 
-def test_the_table_of_extras_says_what_each_library_serves():
+def test_the_table_of_extras_says_what_each_library_serves() -> None:
     assert all(library.serves for libraries in extras.EXTRAS.values() for library in libraries)

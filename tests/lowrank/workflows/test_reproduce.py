@@ -33,7 +33,7 @@ def by_what(config: ModelConfig):
     return {claim.what: claim for claim in claims(config, MEASURED)}
 
 
-def test_each_number_of_the_write_up_stands_beside_the_one_that_its_shapes_give():
+def test_each_number_of_the_write_up_stands_beside_the_one_that_its_shapes_give() -> None:
     found = by_what(PRESETS["7b"])
     assert found["of those, trained at rank 8"].ours == "160,000"
     share = found["which is"]
@@ -45,21 +45,21 @@ def test_each_number_of_the_write_up_stands_beside_the_one_that_its_shapes_give(
     assert found['its hat, "somehow smaller"'].ours.startswith("67.11 MB")
 
 
-def test_on_llama_2_what_was_found_is_a_test_of_the_claim_and_elsewhere_it_is_not():
+def test_on_llama_2_what_was_found_is_a_test_of_the_claim_and_elsewhere_it_is_not() -> None:
     rows = claims(PRESETS["7b"], MEASURED)
     assert [row.found for row in rows if row.what == "training it"] == ["5.0 minutes", "2.1 hours"]
     assert not any("another base" in row.verdict for row in rows)
     assert by_what(PRESETS["13b"])["its hat"].verdict == "right; found on another base"
 
 
-def test_a_mixture_that_is_not_of_the_write_ups_size_is_called_a_stand_in():
+def test_a_mixture_that_is_not_of_the_write_ups_size_is_called_a_stand_in() -> None:
     small = {**MEASURED, "mixture": {**MEASURED["mixture"], "entries": 60}}
     verdicts = {claim.what: claim.verdict for claim in claims(PRESETS["7b"], small)}
     assert verdicts["entries of the second"] == "a stand-in of 60: times and scores are not comparable"
 
 
 @pytest.fixture(scope="module")
-def mixture(raw, tmp_path_factory):
+def mixture(raw, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("mixture") / "out"
     assert main(["data", "mixture", str(folder), "--from", str(raw), "--total", "60"]) == 0
     return folder
@@ -74,7 +74,7 @@ def short_texts():
 
 
 @pytest.fixture(scope="module")
-def arguments(mixture, tmp_path_factory):
+def arguments(mixture, tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("reproduce") / "out"
     more = ["--from", mixture, "--out", out, "--n", 2]
     return [str(one) for one in ("reproduce", "embedded", "run.epochs=1", "--mixture", mixture / "train.jsonl", *more)]
@@ -91,14 +91,14 @@ def figures(out):
     return json.loads((out / "reproduce.json").read_text())
 
 
-def test_both_hats_meet_both_precisions_on_every_task(figures):
+def test_both_hats_meet_both_precisions_on_every_task(figures) -> None:
     cells = {(row["task"], row["adapter"], row["weights"]) for row in figures["cells"]}
     hats, precisions = (None, "documents", "mixture"), ("nf4-dq", "fp32")
     assert cells == {(t, h, w) for t in ("documents", "sentiment", "ner") for h in hats for w in precisions}
     assert {one["question"] for one in figures["comparisons"]} == {"gain", "cost"}
 
 
-def test_the_hats_have_the_write_ups_shapes(out):
+def test_the_hats_have_the_write_ups_shapes(out) -> None:
     for name, rank, targets in (("documents", 8, "all"), ("mixture", 16, "attention")):
         config = TrainConfig.read(out / f"{name}.toml")
         assert (config.adapter.rank, config.adapter.targets, config.base.weights) == (rank, targets, "nf4-dq")
@@ -106,7 +106,7 @@ def test_the_hats_have_the_write_ups_shapes(out):
         assert (written["r"], len(written["target_modules"])) == (rank, 7 if targets == "all" else 4)
 
 
-def test_every_claim_is_in_every_report(out, figures):
+def test_every_claim_is_in_every_report(out, figures) -> None:
     theirs = [claim["theirs"] for claim in figures["claims"]]
     wanted = {"160,000", "0.016 %", "80 MB", "67.3 MB", "13 GB", "~3.2 GB", "about 5 minutes", "a bit over 2 hours"}
     assert wanted | {"noticeable results"} <= set(theirs)
@@ -117,7 +117,9 @@ def test_every_claim_is_in_every_report(out, figures):
     assert "http://" not in page and "https://" not in page
 
 
-def test_run_again_it_trains_nothing_and_says_the_same(arguments, figures, capsys, monkeypatch):
+def test_run_again_it_trains_nothing_and_says_the_same(
+    arguments, figures, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trainer.Trainer, "step", None)  # would fail if it were called
     monkeypatch.setattr("lowrank.eval.grid.grid.load_with_adapters", None)
     assert main([*arguments, "--json"]) == 0
@@ -133,7 +135,7 @@ def test_run_again_it_trains_nothing_and_says_the_same(arguments, figures, capsy
         (["nowhere", "--mixture", "nowhere.jsonl"], "nowhere"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(capsys, changes, expected):
+def test_a_mistake_is_told_in_one_line(capsys: pytest.CaptureFixture[str], changes, expected) -> None:
     try:
         status = main(["reproduce", *changes])
     except SystemExit as stop:
@@ -142,7 +144,7 @@ def test_a_mistake_is_told_in_one_line(capsys, changes, expected):
     assert expected in capsys.readouterr().err
 
 
-def test_a_base_without_full_precision_is_refused(capsys, golden, mixture):
+def test_a_base_without_full_precision_is_refused(capsys: pytest.CaptureFixture[str], golden: Path, mixture) -> None:
     base = golden / "hf-tiny-qlora" / "base-bnb-nf4-dq"
     assert main(["reproduce", str(base), "--mixture", str(mixture / "train.jsonl")]) == 2
     assert "is quantized already" in capsys.readouterr().err

@@ -107,7 +107,9 @@ def test_70b_on_8_64_and_512_processes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["documents-7b", "qlora-paper-70b"])
-def test_a_plan_needs_no_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_plan_needs_no_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["train", name, "--plan", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
@@ -120,7 +122,9 @@ def test_a_plan_needs_no_weights(name: str, tmp_path: Path, monkeypatch: pytest.
     assert ("as the recipe states;" if name == "documents-7b" else "as the recipe estimates;") in shown
 
 
-def test_a_plan_counts_the_data_of_a_recipe_that_estimates_them(tmp_path: Path, capsys, tokenizer) -> None:
+def test_a_plan_counts_the_data_of_a_recipe_that_estimates_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tokenizer
+) -> None:
     data, asked = tmp_path / "train.jsonl", "What is the sentiment?"
     write_rows(data, [MixtureRow(f"tfns-{i}", "tfns", asked, f"up {i}%", "positive", "positive") for i in range(40)])
     changes = ["base.path=embedded", "base.shape=", "base.device=cpu", f"data.train={data}"]

@@ -7,7 +7,7 @@ from lowrank.train.pretrain.plot import BOTTOM, TOP, draw
 ROWS = [{"tokens": 1e6 * i, "document_loss": 4.0 / i, "digits_right": i / 4} for i in range(1, 5)]
 
 
-def test_every_row_is_a_mark_in_each_panel_and_the_highest_is_at_the_top():
+def test_every_row_is_a_mark_in_each_panel_and_the_highest_is_at_the_top() -> None:
     svg = ElementTree.fromstring(draw(ROWS))
     loss, digits = svg.findall("{*}g")
     heights = [[float(mark.get("cy")) for mark in panel.findall("{*}circle")] for panel in (loss, digits)]
@@ -17,5 +17,5 @@ def test_every_row_is_a_mark_in_each_panel_and_the_highest_is_at_the_top():
     assert heights[1][0] == BOTTOM - (BOTTOM - TOP) / 4
 
 
-def test_one_row_is_a_picture_too():
+def test_one_row_is_a_picture_too() -> None:
     assert ElementTree.fromstring(draw(ROWS[:1])).tag.endswith("svg")

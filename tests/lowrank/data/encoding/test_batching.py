@@ -29,7 +29,7 @@ def filling(batches):
     return 1 - sum(map(sum, lengths(batches))) / positions
 
 
-def test_prompt_and_completion_are_tokenized_apart_with_one_begin_and_one_end(tokenizer):
+def test_prompt_and_completion_are_tokenized_apart_with_one_begin_and_one_end(tokenizer) -> None:
     entry = ENTRIES[0]
     found = encode(entry.conversation, tokenizer, "alpaca")
     prompt = tokenizer.encode(render("alpaca", entry.instruction, entry.input), bos=True, eos=False)
@@ -40,7 +40,7 @@ def test_prompt_and_completion_are_tokenized_apart_with_one_begin_and_one_end(to
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_the_end_of_text_is_always_learned_and_never_filling(template, tokenizer):
+def test_the_end_of_text_is_always_learned_and_never_filling(template, tokenizer) -> None:
     examples = [encode(entry.conversation, tokenizer, template) for entry in ENTRIES]
     tokens, labels = collate(examples)
     for row, found in enumerate(examples):
@@ -51,7 +51,7 @@ def test_the_end_of_text_is_always_learned_and_never_filling(template, tokenizer
         assert (labels[row, len(found) :] == IGNORED).all()
 
 
-def test_the_prompt_that_is_learned_from_is_the_one_that_is_generated_from(tokenizer):
+def test_the_prompt_that_is_learned_from_is_the_one_that_is_generated_from(tokenizer) -> None:
     for template in TEMPLATES:
         entry = ENTRIES[3]
         asked = tokenizer.encode(render(template, entry.instruction, entry.input), bos=True, eos=False)
@@ -60,19 +60,19 @@ def test_the_prompt_that_is_learned_from_is_the_one_that_is_generated_from(token
         assert len(found) - found.supervised == len(asked)
 
 
-def test_labels_are_the_completion_with_its_end_and_nothing_else():
+def test_labels_are_the_completion_with_its_end_and_nothing_else() -> None:
     tokens, labels = collate([example("a", (1, 5, 6, 2), 2), example("b", (1, 7, 2), 1)])
     assert tokens.tolist() == [[1, 5, 6, 2], [1, 7, 2, 0]]
     assert labels.tolist() == [[-100, -100, 6, 2], [-100, 7, 2, -100]]
 
 
-def test_labels_do_not_depend_on_token_ids():
+def test_labels_do_not_depend_on_token_ids() -> None:
     tokens, labels = collate([example("a", (1, 0, 0, 2), 1)])  # an id of 0 in the completion is not filling
     assert torch.equal(labels[0, 1:], tokens[0, 1:])
 
 
 @pytest.mark.parametrize("output", ["", " \n"], ids=["empty", "blank"])
-def test_an_entry_with_nothing_to_learn_is_named(output, tokenizer):
+def test_an_entry_with_nothing_to_learn_is_named(output, tokenizer) -> None:
     with pytest.raises(ValueError, match=r"^entry e-7: output must not be empty: there is nothing to learn$"):
         encode(replace(ENTRIES[0], id="e-7", output=output).conversation, tokenizer, "alpaca")
 
@@ -80,12 +80,12 @@ def test_an_entry_with_nothing_to_learn_is_named(output, tokenizer):
 @pytest.mark.parametrize(
     "turns", [[Turn("a")], [Turn("a", output="b"), Turn("c", output=" ")], []], ids=["open", "one-empty", "none"]
 )
-def test_a_conversation_with_nothing_to_learn_is_named(turns, tokenizer):
+def test_a_conversation_with_nothing_to_learn_is_named(turns, tokenizer) -> None:
     with pytest.raises(ValueError, match="entry e-7: output must not be empty"):
         encode(Conversation("e-7", tuple(turns)), tokenizer, "alpaca")
 
 
-def test_entries_that_do_not_fit_are_left_out_whole_and_given_back(tokenizer):
+def test_entries_that_do_not_fit_are_left_out_whole_and_given_back(tokenizer) -> None:
     long = [len(encode(entry.conversation, tokenizer, "alpaca")) for entry in ENTRIES]
     limit = sorted(long)[5]
     kept, dropped = encode_all([entry.conversation for entry in ENTRIES], tokenizer, "alpaca", limit)
@@ -94,12 +94,12 @@ def test_entries_that_do_not_fit_are_left_out_whole_and_given_back(tokenizer):
     assert all(found.tokens[-1] == tokenizer.eos_id for found in kept)
 
 
-def test_nothing_left_to_learn_is_an_error(tokenizer):
+def test_nothing_left_to_learn_is_an_error(tokenizer) -> None:
     with pytest.raises(ValueError, match="max_tokens = 8 leaves none of 10 entries"):
         encode_all([entry.conversation for entry in ENTRIES], tokenizer, "alpaca", 8)
 
 
-def test_ids_are_told_up_to_a_number():
+def test_ids_are_told_up_to_a_number() -> None:
     assert name_some(["a", "b"]) == "a, b"
     assert name_some(["a", "b", "c", "d"], 2) == "a, b and 2 more"
 
@@ -110,7 +110,7 @@ ROWS = [example(str(i), (1, *[5] * (3 + i * 37 % 101), 2), 1) for i in range(90)
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["shuffled", "by-length"])
-def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(group):
+def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(group) -> None:
     epochs = [epoch_batches(ROWS, 4, 0, epoch, group_by_length=group) for epoch in (0, 1, 0)]
     ids = [[row.id for batch in batches for row in batch] for batches in epochs]
     assert sorted(ids[0]) == sorted(ids[1]) == sorted(row.id for row in ROWS)
@@ -118,27 +118,27 @@ def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(group):
     assert sorted(map(len, epochs[0])) == [2, *[4] * 22]
 
 
-def test_only_the_last_shuffled_batch_is_short():
+def test_only_the_last_shuffled_batch_is_short() -> None:
     assert [len(batch) for batch in epoch_batches(ROWS[:10], 4, 0, 0)] == [4, 4, 2]
 
 
-def test_grouping_by_length_leaves_less_filling():
+def test_grouping_by_length_leaves_less_filling() -> None:
     shares = [filling(epoch_batches(ROWS, 4, 0, 0, group_by_length=group)) for group in (False, True)]
     assert shares[1] < 0.5 * shares[0]
 
 
-def test_grouped_batches_hold_neighbours_in_length_but_not_the_same_rows_each_epoch():
+def test_grouped_batches_hold_neighbours_in_length_but_not_the_same_rows_each_epoch() -> None:
     epochs = [epoch_batches(ROWS, 4, 0, epoch, group_by_length=True) for epoch in (0, 1)]
     sets = [{frozenset(row.id for row in batch) for batch in batches} for batches in epochs]
     assert len(sets[0] & sets[1]) < len(sets[0]) / 2
     assert all(batch == sorted(batch, reverse=True) for batch in lengths(epochs[0]))
 
 
-def test_grouped_batches_do_not_run_from_long_to_short():
+def test_grouped_batches_do_not_run_from_long_to_short() -> None:
     longest = [max(batch) for batch in lengths(epoch_batches(ROWS[:40], 4, 0, 0, group_by_length=True))]
     assert longest != sorted(longest, reverse=True)
 
 
-def test_fewer_rows_than_a_batch_are_one_batch():
+def test_fewer_rows_than_a_batch_are_one_batch() -> None:
     (batch,) = epoch_batches(rows_of_one(ROWS[:3]), 8, 0, 0, group_by_length=True)
     assert len(batch) == 3

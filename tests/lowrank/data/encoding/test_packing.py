@@ -4,15 +4,19 @@ Packed and unpacked compute the same sums in another order. The bound is by rule
 float32 is at most twice as far off as unpacked float32, plus one ulp at the largest value.
 """
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from error_bounds import ulp
+from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
 from lowrank.data.encoding.batching import Example, collate
 from lowrank.data.encoding.packing import FILLING, Row, collate_rows, filled, pack, rows_of_one
 from lowrank.model import llama
+from lowrank.model.llama import Llama
 from lowrank.model.loss import IGNORED, next_token_loss
 
 
@@ -48,12 +52,12 @@ def examples():
     ],
     ids=str,
 )
-def test_each_example_goes_where_it_leaves_the_least_room(lengths, rows):
+def test_each_example_goes_where_it_leaves_the_least_room(lengths, rows) -> None:
     packed = pack(of_lengths(*lengths), 10)
     assert [[len(part) for part in row.examples] for row in packed] == rows
 
 
-def test_no_example_is_lost_cut_or_put_in_twice():
+def test_no_example_is_lost_cut_or_put_in_twice() -> None:
     generator = torch.Generator().manual_seed(0)
     examples = of_lengths(*torch.randint(3, 100, (500,), generator=generator).tolist())
     rows = pack(examples, 128)
@@ -64,12 +68,12 @@ def test_no_example_is_lost_cut_or_put_in_twice():
     assert sum(row.supervised for row in rows) == sum(one.supervised for one in examples)
 
 
-def test_an_example_longer_than_a_row_is_named():
+def test_an_example_longer_than_a_row_is_named() -> None:
     with pytest.raises(ValueError, match=r"^entry 1: 11 tokens do not fit into a row of 10$"):
         pack(of_lengths(4, 11), 10)
 
 
-def test_a_batch_of_packed_rows_by_hand():
+def test_a_batch_of_packed_rows_by_hand() -> None:
     one, two, three = example("a", (1, 5, 2)), example("b", (1, 6, 7, 2), 2), example("c", (1, 2))
     tokens, labels, segments = collate_rows([Row((one, two)), Row((three,))])
     assert tokens.tolist() == [[1, 5, 2, 1, 6, 7, 2], [1, 2, 0, 0, 0, 0, 0]]
@@ -77,7 +81,7 @@ def test_a_batch_of_packed_rows_by_hand():
     assert segments.tolist() == [[0, 0, 0, 1, 1, 1, 1], [0, 0, *[FILLING] * 5]]
 
 
-def test_rows_of_one_are_an_ordinary_batch(examples):
+def test_rows_of_one_are_an_ordinary_batch(examples) -> None:
     tokens, labels, segments = collate_rows(rows_of_one(examples))
     assert segments is None
     assert all(torch.equal(ours, theirs) for ours, theirs in zip((tokens, labels), collate(examples), strict=True))
@@ -87,7 +91,7 @@ def test_rows_of_one_are_an_ordinary_batch(examples):
 
 
 @pytest.fixture
-def model(make_llama):
+def model(make_llama: Callable[..., Llama]):
     """A small Llama with a hat whose B is not zero, so that both of its matrices have a gradient."""
     made = make_llama()
     add_adapter(made, "hat", rank=4)
@@ -141,18 +145,18 @@ def errors(model, examples, length=24):
     return far[0], 2 * far[1] + step
 
 
-def test_packed_loss_and_gradients_are_those_of_rows_of_their_own(model, examples):
+def test_packed_loss_and_gradients_are_those_of_rows_of_their_own(model, examples) -> None:
     error, bound = errors(model, examples)
     assert (error <= bound).all(), f"loss and gradient are off by {error.tolist()}, allowed is {bound.tolist()}"
 
 
-def test_in_float64_they_agree_to_twelve_digits(model, examples):
+def test_in_float64_they_agree_to_twelve_digits(model, examples) -> None:
     exact = in_float64(model)
     packed, unpacked = (loss_and_gradients(exact, rows, 2) for rows in (pack(examples, 24), rows_of_one(examples)))
     torch.testing.assert_close(packed, unpacked, rtol=1e-12, atol=1e-12 * unpacked[1:].abs().max().item())
 
 
-def test_gradient_checkpointing_keeps_the_segments(model, examples):
+def test_gradient_checkpointing_keeps_the_segments(model, examples) -> None:
     plain = loss_and_gradients(model, pack(examples, 24), 2)
     model.gradient_checkpointing = True
     assert torch.equal(loss_and_gradients(model, pack(examples, 24), 2), plain)
@@ -176,14 +180,16 @@ MUTATIONS = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_the_bound_sees_an_example_that_looks_at_its_neighbour(mutation, model, examples, monkeypatch):
+def test_the_bound_sees_an_example_that_looks_at_its_neighbour(
+    mutation, model, examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, replacement = MUTATIONS[mutation]
     monkeypatch.setattr(llama, name, replacement)
     error, bound = errors(model, examples)
     assert (error > 100 * bound).all()
 
 
-def test_the_first_token_of_a_segment_is_never_predicted(model):
+def test_the_first_token_of_a_segment_is_never_predicted(model) -> None:
     examples = [example(str(number), (3 + number, 9, 10, 2), given=0) for number in range(5)]
     packed = collate_rows(pack(examples, 24))
     alone = [next_token_loss(model, *collate_rows([row])) for row in rows_of_one(examples)]
@@ -193,7 +199,7 @@ def test_the_first_token_of_a_segment_is_never_predicted(model):
     assert next_token_loss(model, tokens, labels)[1] == count + 4  # as it would be with the segments not told
 
 
-def test_no_token_depends_on_another_segment(model, examples):
+def test_no_token_depends_on_another_segment(model, examples) -> None:
     """Exactly: whatever stands in the neighbours, the hidden states of a segment keep their bits."""
     tokens, _, segments = collate_rows(pack(examples, 24))
     before = model.hidden(tokens, segments=segments)
@@ -206,12 +212,12 @@ def test_no_token_depends_on_another_segment(model, examples):
 # The model's side
 
 
-def test_segment_starts_by_hand():
+def test_segment_starts_by_hand() -> None:
     segments = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 1, -1, -1, -1], [3, 3, 0, 0, 3, 3]])
     assert llama.segment_starts(segments).tolist() == [[0, 0, 0, 3, 3, 5], [0, 1, 1, 3, 3, 3], [0, 0, 2, 2, 4, 4]]
 
 
-def test_the_block_diagonal_mask_by_hand():
+def test_the_block_diagonal_mask_by_hand() -> None:
     starts = llama.segment_starts(torch.tensor([[0, 0, 1, 1, -1]]))
     mask = llama.attention_mask(0, 5, starts, torch.device("cpu"))
     assert mask[0, 0].int().tolist() == [
@@ -223,18 +229,22 @@ def test_the_block_diagonal_mask_by_hand():
     ]
 
 
-def test_one_segment_is_the_plain_model(make_llama, random_tokens):
+def test_one_segment_is_the_plain_model(make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]) -> None:
     made, tokens = make_llama(), random_tokens(2, 9)
     torch.testing.assert_close(made.hidden(tokens, segments=torch.zeros_like(tokens)), made.hidden(tokens))
 
 
-def test_a_packed_row_may_be_longer_than_the_context(make_llama, random_tokens):
+def test_a_packed_row_may_be_longer_than_the_context(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     made, tokens = make_llama(), random_tokens(1, 40)
     row, segments = tokens.repeat(1, 3), torch.arange(3).repeat_interleave(40)[None]
     torch.testing.assert_close(made.hidden(row, segments=segments), made.hidden(tokens).repeat(1, 3, 1))
 
 
-def test_segments_with_a_cache_or_padding_are_refused(make_llama, random_tokens):
+def test_segments_with_a_cache_or_padding_are_refused(
+    make_llama: Callable[..., Llama], random_tokens: Callable[..., Tensor]
+) -> None:
     made, tokens = make_llama(), random_tokens(1, 4)
     cache = llama.KVCache(made.config, 1, 8, torch.float32, torch.device("cpu"))
     for others in ({"cache": cache}, {"padding": torch.tensor([1])}):

@@ -93,7 +93,9 @@ def test_another_revision_is_asked_for_and_recorded(hub: list[dict[str, Any]]) -
         hub_files({"fingpt-nre": "b" * 40})
 
 
-def test_a_revision_without_the_files_is_told(hub: list[dict[str, Any]], monkeypatch, tmp_path: Path) -> None:
+def test_a_revision_without_the_files_is_told(
+    hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(ValueError, match=r"FinGPT/fingpt-ner: data/train-\*.parquet: no such file at revision 6e416e2"):
         hub_files({})
