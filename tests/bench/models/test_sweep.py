@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lowrank.bench.models.sides import SHAPES, make, random_tokens
-from lowrank.bench.models.sweep import HATS, bars
+from lowrank.bench.models.sweep import ADAPTERS, bars
 from lowrank.bench.models.sweep_workers import ALONE, TOGETHER, alone, together
 from lowrank.cli import main
 
@@ -15,11 +15,11 @@ from lowrank.cli import main
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_the_first_losses_are_the_base_s_on_both_sides(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    make(tmp_path, SHAPES["tiny"], random_tokens(SHAPES["tiny"], 2, HATS, 16))
+    make(tmp_path, SHAPES["tiny"], random_tokens(SHAPES["tiny"], 2, ADAPTERS, 16))
     first, second = torch.load(tmp_path / "tokens.pt", weights_only=True)
     step = together(tmp_path)
     ours, theirs = step(first), alone(tmp_path)(first)
-    assert len(ours) == len(theirs) == HATS
+    assert len(ours) == len(theirs) == ADAPTERS
     assert ours[0] == pytest.approx(theirs[0], rel=1e-2)  # of hats that add nothing yet, in bfloat16
     assert step(second) != ours
 

@@ -12,8 +12,8 @@ from child_process import start
 
 from lowrank.train.checkpoint import FOLDER
 from lowrank.train.resume.folder import (
+    ADAPTER,
     BEST,
-    HAT,
     LOCK,
     STOP,
     ask_to_stop,
@@ -94,7 +94,7 @@ def checkpoint(out: Path) -> None:
     (out / FOLDER / "step-00000003.pt").touch()
 
 
-def hat(out: Path, *more: str, name: str = HAT) -> None:
+def hat(out: Path, *more: str, name: str = ADAPTER) -> None:
     (out / name).mkdir(parents=True)
     for file in ("adapter_config.json", "adapter_model.safetensors", *more):
         (out / name / file).touch()
@@ -122,7 +122,7 @@ def test_what_a_run_left_without_checkpoint_and_hat_may_be_begun_again(tmp_path:
     assert not going_on(tmp_path, False, False)
 
 
-@pytest.mark.parametrize("name", [HAT, BEST])
+@pytest.mark.parametrize("name", [ADAPTER, BEST])
 def test_a_file_of_somebody_else_in_a_hat_is_told_before_any_work(tmp_path: Path, name: str) -> None:
     hat(tmp_path, "notes.txt", name=name)
     checkpoint(tmp_path)
