@@ -20,6 +20,7 @@ ISA = "LOWRANK_CPU_ISA"  # names an instruction set to be used instead of the wi
 LIBRARY = "LOWRANK_CPU_LIBRARY"  # a file to be loaded instead of the one that was built: with sanitizers, say
 NO_LIBRARY = "none"  # in place of a file: plain torch, as where there was no compiler
 MATRIX_UNIT, BF16_DOTS = "amx", "avx512bf16"  # instruction sets with products of bfloat16 beside those of AVX-512
+BFLOAT16_SETS = (MATRIX_UNIT, BF16_DOTS)
 INSTRUCTION_SETS = (MATRIX_UNIT, BF16_DOTS, "avx512", "avx2", "neon", "portable")  # of isa.c, widest first
 FLOAT_PANELS_FROM = 9  # rows of x that meet W in panels in `linears`: PANELS_FROM of panel_gemm.h
 HUGE_PAGE_BYTES = 2 << 20  # bytes of a large page
@@ -154,6 +155,11 @@ def instruction_set() -> str:
     """The name of the instruction set in use."""
     name: bytes = library().lowrank_instruction_set()
     return name.decode()
+
+
+def multiplies_bfloat16() -> bool:
+    """True if the instruction set in use has products of bfloat16: a prompt then takes half the time of float32's."""
+    return not unavailable_reason() and instruction_set() in BFLOAT16_SETS
 
 
 def usable_sets() -> tuple[str, ...]:

@@ -29,14 +29,16 @@ static enum method method_of(const linear_part *part, enum dtype dtype)
 static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + ABSMAX_PADDING; }
 static int64_t maxima_bytes(const blockwise_4bit *w) { return round_up(sizeof(float) * 4 * spacing_of(w), 64); }
 
-/* Bytes that a thread works in: maxima of two pairs of rows, and copies of the codes of one; or a row of W in float32.
- */
+/* Bytes that a thread works in: maxima of two pairs of rows, and copies of the codes of one, or a row of W in float32;
+   nothing for a W that is met as it is stored. */
 static int64_t scratch_bytes(const linear_part *part, enum dtype dtype)
 {
     const int64_t k = columns_of(part);
     if (method_of(part, dtype) == PAIRS)
         return bf16_rows_bytes(part->w);
-    return (part->w ? maxima_bytes(part->w) : 0) + round_up(max_i64(sizeof(float) * k, k + 2 * CODES_PADDING), 64);
+    if (!part->w)
+        return 0;
+    return maxima_bytes(part->w) + round_up(max_i64(sizeof(float) * k, k + 2 * CODES_PADDING), 64);
 }
 
 /* Rows of W that are read side by side: row i of each of two stretches of them, or of one. */
@@ -118,16 +120,31 @@ static void multiply_row(const void *row, enum dtype dtype, int64_t k, const inp
     }
 }
 
-/* The same for the rows of a W that is decoded a row at a time, or needs no decoding. */
+/* The same for a row of codes in int8. */
+static void multiply_int8_row(const rowwise_int8 *w, int64_t row, const input *x, float *y)
+{
+    const int8_t *codes = w->codes + row * w->columns;
+    for (int64_t i = 0; i < x->m; i += MAX_ROWS) {
+        float sums[MAX_ROWS];
+        const int here = (int)min_i64(x->m - i, MAX_ROWS);
+        chosen_set()->dot_int8(codes, w->scale[row] / 127, w->columns, x->plain + i * x->stride, x->stride, here, sums);
+        for (int j = 0; j < here; j++)
+            y[(i + j) * w->rows] = sums[j];
+    }
+}
+
+/* The same for the rows of a W that is no blocks: 4 bits are decoded a row at a time. */
 static void multiply_rows(const linear_part *part, range rows, const input *x, float *y, char *own)
 {
     const int64_t n = rows_of(part), k = columns_of(part);
     const dense *w = part->w_dense;
     for (int64_t r = rows.first; r < rows.end; r++) {
+        if (part->w_int8) {
+            multiply_int8_row(part->w_int8, r, x, y + r);
+            continue;
+        }
         if (part->w)
             decode_weights(part->w, r * k, k, FLOAT32, own);
-        else if (part->w_int8)
-            chosen_set()->decode_int8(part->w_int8->codes + r * k, k, part->w_int8->scale[r] / 127, FLOAT32, own);
         const void *row = w ? (const char *)w->weights + r * k * size_of(w->dtype) : own;
         multiply_row(row, w ? w->dtype : FLOAT32, k, x, y + r, n);
     }

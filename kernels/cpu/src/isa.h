@@ -63,6 +63,10 @@ typedef struct {
     void (*dot_plain)(const void *w, enum dtype dtype, int64_t columns, const float *x, int64_t stride, int m,
                       float *y);
 
+    /* The same for W[k] = codes[k] * factor: to the bit what `dot_plain` makes of `decode_int8`'s row. */
+    void (*dot_int8)(const int8_t *codes, float factor, int64_t columns, const float *x, int64_t stride, int m,
+                     float *y);
+
     /* y[n] += scaling sum_j b[n, j] u[j], for all rows of b [rows, rank]. */
     void (*add_inner)(const float *b, int64_t rows, int64_t rank, float scaling, const float *u, float *y);
 

@@ -91,6 +91,8 @@ static inline __attribute__((always_inline)) __m256i in_order_(const uint8_t *p)
 }
 #define in_order(p) (U) in_order_(p)
 
+#define int8_to_float(p) (F) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
+
 #include "vector.inc"
 
 #ifdef __clang__

@@ -22,6 +22,7 @@ typedef __m512 table16;
 #define float_to_half(v, p) _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph((__m512)(v), _MM_FROUND_TO_NEAREST_INT))
 /* One instruction for sixteen numbers, where the compiler would take two halves apart. */
 #define bfloat16_to_float(p) (F) _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))), 16)
+#define int8_to_float(p) (F) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p))))
 #define larger(a, b) (F) _mm512_max_ps((__m512)(a), (__m512)(b))
 #define total(v) _mm512_reduce_add_ps((__m512)(v))
 
