@@ -414,9 +414,10 @@ class _Forward:
         self.prompts = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
         padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
         self.padding = padding if padding.any() else None
-        self.cache = KVCache(model.config, len(prompts), capacity, weight.dtype, device)
-        self.fixed_shapes = device.type == "cuda" if fixed_shapes is None else fixed_shapes
-        self.step = DecodeStep(model, self.cache, self.padding)
+        self.cache = model.cache_type(model.config, len(prompts), capacity, weight.dtype, device)
+        fixed = device.type == "cuda" if fixed_shapes is None else fixed_shapes
+        is_plain = type(self.cache) is KVCache  # others have no buffers of keys that a window could look at
+        self.step = DecodeStep(model, self.cache, self.padding) if fixed and is_plain else None
         self.seen = [self.prompts]
         self.prefixes = prefixes if len(prompts) == 1 else None
         self.lookup = Lookup() if drafts is True else drafts or None
@@ -428,7 +429,7 @@ class _Forward:
         """chosen int64 [B], or None for the prompts -> logits float32 [B, V]"""
         if chosen is not None:
             self.seen.append(chosen[:, None])
-        if self.fixed_shapes and chosen is not None:
+        if self.step is not None and chosen is not None:
             return self.context.run(self.step, chosen[:, None])
         if self.drafted is not None and chosen is not None:
             return self.context.run(self.drafted, chosen)

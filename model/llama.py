@@ -112,6 +112,10 @@ class KVCache:
         return all_k.narrow(2, 0, self.length + count), all_v.narrow(2, 0, self.length + count)
 
 
+# (config, batch, capacity in positions, dtype, device) -> the cache of some texts
+CacheType = Callable[[ModelConfig, int, int, torch.dtype, torch.device], KVCache]
+
+
 class LogitsOfEach(NamedTuple):
     """logits float32 [T, V]; is_current() is false once anything but a number has changed: a hook, a module, what the
     model wears in this context."""
@@ -270,6 +274,7 @@ class Llama(nn.Module):
             self.output.weight = self.tok_embeddings.weight
         self.gradient_checkpointing = False
         self.fused_blocks: FusedBlocks | None = None
+        self.cache_type: CacheType = KVCache
         self.name_or_path = ""  # what a loader was given
         self.source: dict[str, str] = {}  # what a loader knows of the weights: path, format, fingerprint
 

@@ -9,6 +9,7 @@ fused_projections  linears that share x, computed by one plan
 adapter_rows       rows of the embedding and the output head that come with an adapter
 dropout_seed       which mask a dropout draws
 recompute          outputs that are computed again instead of kept
+quantized_cache    keys and values of the past in 8 or 4 bits
 cpu_decode         all blocks of a model for one token, or a few of one text, in one call
 exact_head         the output head for a few rows, each with the bits that it has alone
 prefix_cache       keys and values of what prompts begin with alike
