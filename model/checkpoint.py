@@ -6,7 +6,7 @@ Which files of a folder are its model is in `weight_files`.
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .config import ModelConfig, read_config
 from .foreign_keys import whose_key
-from .param_names import is_block_linear, to_meta
-from .tensor_file import TensorFile
+from .param_names import is_quantizable, to_meta
+from .tensor_file import PICKLED, TensorFile
 from .weight_files import find_weights
 
 # The parts of a quantized weight beside `weight` itself, by the end of its key (bitsandbytes' naming).
@@ -77,11 +77,21 @@ class Checkpoint:
     @property
     def is_quantized(self) -> bool:
         """True if the linears of the blocks are stored in 4 or 8 bits."""
-        return any(key.endswith(QUANTIZED_SUFFIXES) for file in self.files for key in TensorFile(file).layouts)
+        return any(key.endswith(QUANTIZED_SUFFIXES) for file in self._headers for key in file.layouts)
 
-    def parameters(self, *, force: bool = False) -> tuple[Parameter, ...]:
+    @cached_property
+    def _headers(self) -> tuple[TensorFile, ...]:
+        return tuple(TensorFile(file) for file in self.files)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The words of the first file's header on itself, by name; {} for a file that has no place for them."""
+        return {} if self.files[0].suffix in PICKLED else self._headers[0].metadata
+
+    def parameters(self, *, check_finite: bool = True, force: bool = False) -> tuple[Parameter, ...]:
         """Every parameter of the model once, in the order of the model, names and shapes checked before any is read.
 
+        check_finite  False reads tensors without looking at every number
         Raises ValueError naming folder and key for a parameter that is missing, foreign or of another shape or type;
         its `read` does for one that is not finite, or with `force` warns of it.
         """
@@ -99,14 +109,16 @@ class Checkpoint:
                 raise ValueError(
                     f"{self.folder}: {name} is no parameter of this model, or stands there twice{key}{whose}"
                 )
-            if parameter.dtype is None and not is_block_linear(name):
-                raise ValueError(f"{self.folder}: {name} is stored quantized; only the linears of the blocks may be")
+            if parameter.dtype is None and not is_quantizable(name):
+                raise ValueError(
+                    f"{self.folder}: {name} is stored quantized; only the linears of the blocks and the head may be"
+                )
             if parameter.dtype not in (None, *STORED_DTYPES):
                 raise ValueError(
                     f"{self.folder}: {name} must be stored as float32, bfloat16 or float16, got {parameter.dtype}"
                 )
             read = partial(_read_finite, parameter.read, f"{self.folder}: {name}", parameter.key, force)
-            parameters[name] = replace(parameter, read=read)
+            parameters[name] = replace(parameter, read=read) if check_finite else parameter
         if absent := [name for name in shapes if name not in parameters]:
             holds = (
                 f"first key: {first_key}{whose_key(first_key, self.config.rope_layout)}"
@@ -259,7 +271,7 @@ def _hf_parameters(
         layout = file.layouts[key]
         if quantized_parts:
             keys = {".weight": key, **quantized_parts}
-            if is_block_linear(name):
+            if is_quantizable(name):
                 _check_parts(file_of, keys, stem)
             nbytes = sum(file_of[part].layouts[part].nbytes for part in keys.values())
             yield Parameter(name, None, nbytes, partial(_read_parts, file_of, keys), key=key)

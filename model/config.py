@@ -238,6 +238,10 @@ def from_hf(config: dict[str, Any], where: str = "config.json") -> ModelConfig:
     )
 
 
+# "lowrank" is bitsandbytes' tensors with a quantized output head, which transformers would take for numbers.
+QUANT_METHODS = ("bitsandbytes", "lowrank")
+
+
 def check_quantization(config: dict[str, Any], where: str) -> None:
     """Raises ValueError naming the method if config.json says that weights are quantized by another than bitsandbytes.
 
@@ -247,7 +251,7 @@ def check_quantization(config: dict[str, Any], where: str) -> None:
     if isinstance(quantization, dict):  # the first files of bitsandbytes do not name it
         is_named = "quant_method" in quantization or not {"load_in_4bit", "load_in_8bit"}.isdisjoint(quantization)
         method = quantization.get("quant_method", "bitsandbytes" if is_named or not quantization else "(not named)")
-        if isinstance(method, str) and method.removesuffix("_4bit").removesuffix("_8bit") == "bitsandbytes":
+        if isinstance(method, str) and method.removesuffix("_4bit").removesuffix("_8bit") in QUANT_METHODS:
             return
     else:
         method = quantization

@@ -43,5 +43,5 @@ def next_token_loss(
         supervised = supervised & (segments[:, 1:] == segments[:, :-1])
         segments = segments[:, :-1]
     hidden = model.hidden(tokens[:, :-1], segments=segments)[supervised]
-    loss = head_loss(hidden, model.output.weight, targets[supervised])
+    loss = head_loss(hidden, model.output.weight.to(hidden.dtype), targets[supervised])
     return loss, int(supervised.sum())

@@ -15,6 +15,7 @@ _BLOCK = {
 }
 _OUTSIDE = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
 
+HEAD = "output"
 LINEARS = tuple(name for name in _BLOCK if not name.endswith("norm"))
 HF_LINEARS = tuple(_BLOCK[name] for name in LINEARS)
 
@@ -33,6 +34,11 @@ def to_meta(name: str) -> str:
 def is_block_linear(name: str) -> bool:
     """True if Meta's parameter or module name is one of the seven linears of a block, the ones that are quantized."""
     return re.fullmatch(rf"layers\.\d+\.({'|'.join(map(re.escape, LINEARS))})(\.weight)?", name) is not None
+
+
+def is_quantizable(name: str) -> bool:
+    """True if Meta's parameter or module name is a block linear, or the output head: what may be stored quantized."""
+    return is_block_linear(name) or name in (HEAD, f"{HEAD}.weight")
 
 
 def _translate(name: str, block: str, prefix: str, inside: dict[str, str], outside: dict[str, str]) -> str:

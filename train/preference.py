@@ -83,7 +83,7 @@ def log_likelihoods(model: Llama, sequences: Sequence[Example]) -> Tensor:
     targets = labels[:, 1:]
     learned = targets != IGNORED
     hidden = model.hidden(tokens[:, :-1])
-    head = model.output.weight
+    head = model.output.weight.to(hidden.dtype)
     each = [
         linear_cross_entropy(states[mask], head, row[mask])
         for states, mask, row in zip(hidden, learned, targets, strict=True)

@@ -2,7 +2,7 @@
 folder, loaded, a prompt read, tokens written behind it, one LoRA step taken.
 
 Each stage runs in a process of its own, so that the peak of its resident memory is its own; generating goes on in the
-process that loaded.
+process that loaded, and "ready" starts others.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import torch
 
 from lowrank import __version__
 from lowrank.adapters import accounting, adapter_parameters, add_adapter, use_adapter
+from lowrank.checkpoints.embedded import EMBEDDED, base_folder
 from lowrank.checkpoints.load import load
 from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.quantize_folder import quantize_folder
@@ -34,13 +34,23 @@ from lowrank.model.generate import generate_tokens
 from lowrank.model.loss import next_token_loss
 from lowrank.train.optim import AdamW, clip_gradients
 
+from ..timing import summarize
 from .random_llama import write_random_llama
+from .resident import peak_resident_bytes
 
-TINY = ModelConfig(dim=256, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=768, vocab_size=1024)
+TINY = ModelConfig(dim=256, n_layers=2, n_heads=4, n_kv_heads=2, hidden_dim=768, vocab_size=2048)
+SMALL = ModelConfig(dim=1024, n_layers=8, n_heads=16, n_kv_heads=16, hidden_dim=2752, vocab_size=32_000)
 # The config, and in how many shards Meta gives it.
-SHAPES = {"tiny": (TINY, 2), "7b": (PRESETS["7b"], 1), "13b": (PRESETS["13b"], 2), "70b": (PRESETS["70b"], 8)}
+SHAPES = {
+    "tiny": (TINY, 2),
+    "167m": (SMALL, 1),
+    "7b": (PRESETS["7b"], 1),
+    "13b": (PRESETS["13b"], 2),
+    "70b": (PRESETS["70b"], 8),
+}
 BASE, QUANTIZED = "base", "nf4-dq"
-STAGES = ("make", "quantize", "load", "train")
+STAGES = ("make", "quantize", "ready", "load", "train")
+READY_TIMES = 5
 PROMPT_TOKENS, NEW_TOKENS, TRAIN_TOKENS, RANK = 8, 16, 32, 8
 
 Row = dict[str, Any]
@@ -113,6 +123,35 @@ def quantize(shape: str, scratch: Path) -> Iterator[Row]:
     yield _timed("quantize", work)
 
 
+def ready(shape: str, scratch: Path) -> Iterator[Row]:
+    """`lowrank generate` up to its first prompt, READY_TIMES processes: the median after torch is there, and torch's.
+
+    The tokenizer is the embedded base's, whose vocabulary is smaller than those of the larger shapes.
+    """
+    shutil.copy(base_folder(EMBEDDED) / "tokenizer.model", scratch / QUANTIZED)
+    command = [sys.executable, "-W", "ignore", "-m", "lowrank.cli.generate.ready", str(scratch / QUANTIZED)]
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    found = [
+        json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+        for _ in range(READY_TIMES)
+    ]
+    seconds = summarize([1e3 * one["ready_s"] for one in found])
+    torchs = summarize([1e3 * one["torch_s"] for one in found])
+    moved = _stored_bytes(scratch / QUANTIZED)
+    yield {
+        "stage": "ready",
+        "seconds": round(seconds.ms / 1e3, 4),
+        "seconds_min": round(seconds.ms_min / 1e3, 4),
+        "torch_import_seconds": round(torchs.ms / 1e3, 4),
+        "dtype": found[0]["dtype"],
+        "bytes": moved,
+        "gb_per_s": round(moved / seconds.ms / 1e6, 4),
+        "peak_resident_bytes": max(one["peak_resident_bytes"] for one in found),
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
 def load_and_generate(shape: str, scratch: Path) -> Iterator[Row]:
     """The quantized folder in bfloat16, a prompt, tokens behind it: each reads every weight but the embedding once."""
     models = []
@@ -173,17 +212,6 @@ def _timed(stage: str, work: Callable[[], int]) -> Row:
     }
 
 
-def peak_resident_bytes() -> int:
-    """The most memory this process has had resident, pages of mapped files counted.
-
-    Linux's `ru_maxrss` starts at what the parent had; its `VmHWM` is this process's own.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def _stored_bytes(folder: Path, but: str = "") -> int:
     return sum(parameter.nbytes for parameter in open_base(folder).parameters() if parameter.name != but)
 
@@ -208,7 +236,7 @@ def _main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    work = {"make": make, "quantize": quantize, "load": load_and_generate, "train": train}[args.stage]
+    work = {"make": make, "quantize": quantize, "ready": ready, "load": load_and_generate, "train": train}[args.stage]
     for row in work(args.shape, args.scratch):
         print(json.dumps(row), flush=True)
 

@@ -100,4 +100,4 @@ def text_perplexity(
 def _nats(model: Llama, hidden: Tensor, targets: Tensor) -> float:
     """hidden [T, D], targets int64 [T] -> the sum of the losses of those that are not -100."""
     counted = targets != IGNORED
-    return float(linear_cross_entropy(hidden[counted], model.output.weight, targets[counted]))
+    return float(linear_cross_entropy(hidden[counted], model.output.weight.to(hidden.dtype), targets[counted]))

@@ -81,6 +81,11 @@ def merge_folder(
     does not read back.
     """
     checkpoint = open_base(base)
+    if any(part.name == "output.weight" and part.dtype is None for part in checkpoint.parameters()):
+        raise ValueError(
+            f"{base}: has its output head in 4 or 8 bits: merge into the folder that it was quantized from, and "
+            "quantize that"
+        )
     if format == "meta":
         meta_params(checkpoint.config)  # raises for what Meta's code has not
     plan = MergePlan.of(checkpoint, into, dtype, through)

@@ -1,6 +1,8 @@
 """Bases: loaded, quantized, written.
 
 load                a folder -> a frozen Llama in a number format
+placement           tensors in memory of their own, or where they are in a file
+head                the output head: its formats, and the layer that holds it
 quantize_folder     a folder -> a folder in 4 or 8 bits
 chunked_quantize    a weight quantized a chunk of rows at a time
 stored_weight       a quantized weight as bitsandbytes' tensors

@@ -68,8 +68,14 @@ def hf_config(config: ModelConfig, own: dict[str, Any], weights: str, dense: Seq
     return {**values, "torch_dtype": TORCH_NAMES[weights]}
 
 
-def quantization_config(weights: str, dense: Sequence[str] = ()) -> dict[str, Any]:
-    """The part of config.json by which transformers sets up bitsandbytes' layers in place of all but `dense`."""
+def quantization_config(weights: str, dense: Sequence[str] = (), head: str | None = None) -> dict[str, Any]:
+    """The part of config.json by which transformers sets up bitsandbytes' layers in place of all but `dense`.
+
+    With a quantized `head` the method has a name of our own: transformers then refuses the folder, where it would read
+    the codes of the head as its weights.
+    """
+    if head is not None:
+        return {**quantization_config(weights, dense), "quant_method": "lowrank", "head": head}
     # A list of ours takes the place of transformers' own, which has the output head.
     skipped = {"llm_int8_skip_modules": ["lm_head", *map(to_hf, dense)]} if dense else {}
     if weights == "int8":

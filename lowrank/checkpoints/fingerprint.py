@@ -20,6 +20,7 @@ from ..model.param_names import is_block_linear
 from .sidecar_files import RECORD_FILE
 
 CHUNK = 2**20  # numbers rounded at a time: a copy of a whole embedding would be the largest tensor in memory
+HEADER_KEY = "lowrank_fingerprint"  # of a safetensors file
 INSIST = "(force=True to insist)"
 
 
@@ -47,7 +48,10 @@ class Fingerprint:
 
         What has changed block linears only is hashed as well, by a hash that stands for it: an adapter that `lowrank
         merge` merged into the base, and the formats of ggml's in which a GGUF file holds them (`gguf_origin`).
+        A folder that records the fingerprint of what it was quantized from has that one.
         """
+        if checkpoint is not None and (recorded := recorded_fingerprint(checkpoint)):
+            return recorded
         total = hashlib.sha256()
         for name in sorted(self._digests):
             total.update(name.encode() + self._digests[name])
@@ -57,8 +61,18 @@ class Fingerprint:
         return total.hexdigest()
 
 
+def recorded_fingerprint(checkpoint: Checkpoint) -> str:
+    """The fingerprint in the header of a folder that `quantize_folder` wrote, "" in any other.
+
+    It saves hashing whole tensors at every start, and a quantized head does not tell what it was made from.
+    """
+    return checkpoint.metadata.get(HEADER_KEY, "")
+
+
 def fingerprint_of(checkpoint: Checkpoint) -> str:
     """The fingerprint of a folder that is not loaded as a model."""
+    if recorded := recorded_fingerprint(checkpoint):
+        return recorded
     fingerprint = Fingerprint()
     for name, value in checkpoint.tensors():
         if isinstance(value, Tensor) and not is_block_linear(name):

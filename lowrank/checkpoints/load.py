@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +17,7 @@ from ..kernels.llama_ops.cpu import CPU_OPS
 from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from ..layers.cpu_decode import FusedBlocks
-from ..layers.quant_linear import CastLinear, QuantLinear
+from ..layers.quant_linear import CastLinear, QuantHead, QuantLinear
 from ..model.checkpoint import Parameter, QuantizedParts, Stored
 from ..model.llama import TORCH_OPS, Llama, Ops
 from ..model.param_names import is_block_linear
@@ -25,8 +25,10 @@ from ..model.tokenizer import Tokenizer
 from ..progress import ProgressBar
 from .chunked_quantize import quantize_chunks
 from .embedded import base_folder
-from .fingerprint import Fingerprint
+from .fingerprint import Fingerprint, recorded_fingerprint
+from .head import check_head, dense_numbers, head_layer
 from .open_base import open_base, open_tokenizer
+from .placement import Placement
 from .stored_weight import from_stored
 
 WEIGHTS = (*DENSE_DTYPES, *QUANTIZED_NAMES)
@@ -40,6 +42,7 @@ def load(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     *,
+    head: str | None = None,
     progress: bool = False,
     keep: Callable[[nn.Module], None] | None = None,
     force: bool = False,
@@ -51,7 +54,9 @@ def load(
     weights  of the seven linears of each block: "fp32", "bf16", "fp16", "int8", "nf4", "nf4-dq", "fp4", "fp4-dq", or
              "dequant:" and one of the last five: full-precision weights that went through that format.
              Left out: "nf4-dq" for a full-precision folder, as stored for a quantized one (which can only be
-             dequantized, and whose dense linears stay as they are). Embedding, norms and output head are in `dtype`.
+             dequantized, and whose dense linears stay as they are). Embedding and norms are in `dtype`.
+    head     of the output head: "bf16", "int8" (a scale a row) or "nf4"; left out: as stored if that is quantized,
+             else in `dtype`. A head tied to the embedding becomes one of its own; it is not quantized to "nf4"
     keep     is called with each linear of a block once it is loaded, and may drop a part of it
     force    takes NaN and infinity in what is not quantized, with a warning that names the tensor: to look into a base
              that is broken
@@ -60,46 +65,63 @@ def load(
     """
     checkpoint = open_base(base_folder(path))
     wanted = _Wanted.parse(weights, checkpoint.is_quantized)
+    check_head(head, checkpoint.config.tie_embeddings)
     device = find_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     if device.type == "cpu" and wanted.is_quantized and library.unavailable_reason():
         _warn_plain_torch()
+    config = checkpoint.config if head is None else replace(checkpoint.config, tie_embeddings=False)
     with torch.device("meta"), _Uninitialised():
-        model = Llama(checkpoint.config, ops=_operations(device, dtype))
+        model = Llama(config, ops=_operations(device, dtype))
     if model.norm.ops is CPU_OPS:
         model.fused_blocks = FusedBlocks()
-    fingerprint = Fingerprint()
+    fingerprint, recorded = Fingerprint(), recorded_fingerprint(checkpoint)
     shapes = checkpoint.config.parameter_shapes()
     formats = set()
-    parameters = checkpoint.parameters(force=force)
+    # Files of our own are replaced whole and never written into, and their numbers were looked at when they were
+    # written: on a CPU they are mapped, and nothing is read before it is used.
+    place = Placement(device, is_mapped=bool(recorded) and device.type == "cpu")
+    parameters = checkpoint.parameters(check_finite=not recorded, force=force)
     with bytes_bar("load", parameters, progress) as bar:
         for parameter in parameters:
             name, value = parameter.name, parameter.read()
             if is_block_linear(name):
-                module = wanted.linear(value, shapes[name], dtype, device, f"{checkpoint.folder}: {name}")
+                module = wanted.linear(value, shapes[name], dtype, place, f"{checkpoint.folder}: {name}")
                 model.set_submodule(name.removesuffix(".weight"), module)
                 formats.add(module.format)
                 if keep is not None:
                     keep(module)
                 del module
+            elif name == "output.weight":
+                if not recorded:
+                    fingerprint.add(name, dense_numbers(value, f"{checkpoint.folder}: {name}"))
+                model.set_submodule("output", head_layer(value, head, dtype, place, f"{checkpoint.folder}: {name}"))
             else:
                 assert isinstance(value, Tensor), name
-                fingerprint.add(name, value)
+                if not recorded:
+                    fingerprint.add(name, value)
+                if name == "tok_embeddings.weight" and checkpoint.config.tie_embeddings and head is not None:
+                    model.set_submodule("output", head_layer(value, head, dtype, place, f"{checkpoint.folder}: {name}"))
                 owner = model.get_submodule(name.removesuffix(".weight"))
-                owner.weight = nn.Parameter(value.to(device, dtype, copy=True))
+                owner.weight = nn.Parameter(place.dense(value, dtype))
             del value  # before the next is read: two would be in memory otherwise
             bar.update(parameter.nbytes)
-    model.output = CastLinear(model.output.weight)
-    if checkpoint.config.tie_embeddings:
+    if config.tie_embeddings:
+        model.output = CastLinear(model.tok_embeddings.weight.detach())
         model.output.weight = model.tok_embeddings.weight
-    if device.type == "cpu" and not library.unavailable_reason():
+    if device.type == "cpu" and not place.is_mapped and not library.unavailable_reason():
         small = (tensor for tensor in model.layers.buffers() if tensor.nbytes < library.MIN_HUGE_PAGE_BYTES)
-        library.prefer_huge_pages([model.output.weight, *small])
+        library.prefer_huge_pages([*model.output.parameters(), *model.output.buffers(), *small])
     model.name_or_path = str(path)
     model.source = {
         "weights": weights or "+".join(sorted(formats)),
         "fingerprint": fingerprint.hexdigest(checkpoint),
     }
+    output = model.get_submodule("output")
+    if isinstance(output, QuantHead):
+        head = output.format
+    if head is not None:
+        model.source["head"] = head
     return model.requires_grad_(False).eval()
 
 
@@ -210,9 +232,9 @@ class _Wanted:
         return cls(format, weights.startswith(DEQUANT), stored_quantized)
 
     def linear(
-        self, value: Stored, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, where: str
+        self, value: Stored, shape: tuple[int, ...], dtype: torch.dtype, place: Placement, where: str
     ) -> QuantLinear | CastLinear:
-        """The layer for one stored weight, in memory of its own: not a view of a file that may change."""
+        """The layer for one stored weight."""
         if isinstance(value, QuantizedParts):
             stored = from_stored(value.tensors, where)
             if self.format not in (None, stored.name):
@@ -222,12 +244,12 @@ class _Wanted:
                 )
             if tuple(stored.shape) != shape:
                 raise ValueError(f"{where} must have shape {list(shape)}, got {list(stored.shape)}")
-            quantized = stored.with_tensors({key: t.to(device, copy=True) for key, t in stored.tensors().items()})
+            quantized = place.quantized(stored)
         elif self.keeps_dense or self.format in DENSE_DTYPES:
-            return CastLinear(value.to(device, DENSE_DTYPES.get(self.format or "", value.dtype), copy=True))
+            return CastLinear(place.dense(value, DENSE_DTYPES.get(self.format or "", value.dtype)))
         else:
             assert self.format is not None, where
-            quantized = quantize_chunks(value, self.format, device, where)
+            quantized = quantize_chunks(value, self.format, place.device, where)
         if self.dequantized:
             return CastLinear(ops.dequantize(quantized, dtype))
-        return QuantLinear(ops.to_fast_layout(quantized, dtype))
+        return QuantLinear(place.fast(quantized, dtype))

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,14 +20,15 @@ from torch import Tensor
 
 from .. import __version__
 from ..atomic_io import resumed_folder, sha256_of, write_json
-from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
+from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from ..model.checkpoint import Checkpoint, Parameter
 from ..model.config import INDEX_FILE
-from ..model.param_names import is_block_linear, to_hf
+from ..model.param_names import HEAD, is_block_linear, to_hf
 from ..model.tensor_file import Layout
 from .chunked_quantize import quantize_chunks
 from .config_files import quantization_config
-from .fingerprint import gguf_origin
+from .fingerprint import HEADER_KEY, fingerprint_of, gguf_origin
+from .head import check_head
 from .load import bytes_bar
 from .open_base import open_base, own_config, sidecars_of
 from .safetensors_writer import PlannedFile, StreamWriter, plan_files, weight_map
@@ -34,6 +36,7 @@ from .sidecar_files import RECORD_FILE, write_files
 from .stored_weight import stored_layouts, to_stored
 
 MANIFEST = "quantization.json"
+HEAD_WEIGHT = f"{HEAD}.weight"
 MAX_FILE_BYTES = 5e9
 
 
@@ -43,13 +46,15 @@ def quantize_folder(
     weights: str = "nf4-dq",
     *,
     plan: Mapping[str, str] | None = None,
+    head: str | None = None,
     max_file_bytes: float = MAX_FILE_BYTES,
     progress: bool = False,
 ) -> Path:
     """Writes `base` in the format `weights`: the seven linears of each block quantized, the rest as it is stored.
 
     plan  other formats of single linears, by their path ("layers.0.attention.wq"): see `eval.formats.mixed`
-
+    head  of the output head: "int8" or "nf4" quantizes it too, "bf16" rounds it to that; left out, as it is stored. A
+          head tied to the embedding becomes one of its own, which is not for "nf4"
     Tensors are read, quantized and written one at a time. The folder appears whole or not at all, with the SHA-256 of
     each of its files in quantization.json. Interrupted, the same call goes on where it was.
     Raises ValueError for a format that is none, a base that is already quantized, and whatever `open_base` does;
@@ -59,19 +64,22 @@ def quantize_folder(
         raise ValueError(f"weights must be one of {', '.join(QUANTIZED_NAMES)}, got {weights!r}")
     out = Path(out)
     checkpoint = open_base(base)
+    is_tied = checkpoint.config.tie_embeddings
+    check_head(head, is_tied)
     parameters = checkpoint.parameters()
     if any(parameter.dtype is None for parameter in parameters):
         raise ValueError(f"{base}: is already quantized; start from the full-precision folder")
-    shapes = checkpoint.config.parameter_shapes()
-    chosen = _chosen(shapes, weights, plan or {})
+    if is_tied and head is not None:
+        parameters += tuple(replace(p, name=HEAD_WEIGHT) for p in parameters if p.name == "tok_embeddings.weight")
+    shapes = replace(checkpoint.config, tie_embeddings=is_tied and head is None).parameter_shapes()
+    format_of = {name: weights for name in shapes if is_block_linear(name)} | ({HEAD_WEIGHT: head} if head else {})
+    format_of |= _chosen(shapes, weights, plan or {})
     huggingface = checkpoint.config.rope_layout == "half"
     key_of = {name: to_hf(name) if huggingface else name for name in shapes}
     files = plan_files(
-        (
-            _layouts(parameter, shapes[parameter.name], key_of[parameter.name], chosen.get(parameter.name, weights))
-            for parameter in parameters
-        ),
+        (_layouts(p, shapes[p.name], key_of[p.name], format_of.get(p.name)) for p in parameters),
         max_file_bytes,
+        {HEADER_KEY: fingerprint_of(checkpoint)},
     )
     sidecars = {**sidecars_of(checkpoint), **_record(checkpoint)}
     config = "config.json" if huggingface else "params.json"
@@ -82,8 +90,8 @@ def quantize_folder(
         pending = [parameter for parameter in parameters if key_of[parameter.name] not in writer.done]
         with bytes_bar("quantize", parameters, progress, pending) as bar:
             for parameter in pending:
-                form = chosen.get(parameter.name, weights)
-                writer.write(_tensors(parameter, key_of[parameter.name], form, f"{base}: {parameter.name}"))
+                name = parameter.name
+                writer.write(_tensors(parameter, key_of[name], format_of.get(name), f"{base}: {name}"))
                 bar.update(parameter.nbytes)
         writer.close()
         if len(files) > 1:
@@ -92,16 +100,14 @@ def quantize_folder(
         if huggingface:
             own = own_config(checkpoint)
             if own.get("tie_word_embeddings"):  # the files may hold another head all the same
-                own["tie_word_embeddings"] = checkpoint.config.tie_embeddings
-            write_json(aside / config, own | {"quantization_config": quantization_config(weights)})
+                own["tie_word_embeddings"] = is_tied and head is None
+            quantized_head = head if head in QUANTIZED_NAMES else None
+            described = quantization_config(weights, head=quantized_head)
+            write_json(aside / config, own | {"quantization_config": described})
         else:
             write_files(aside, {config: checkpoint.folder / config})
-        manifest = {
-            "weights": weights,
-            **({"plan": dict(plan)} if plan else {}),
-            "sha256": {name: sha256_of(aside / name) for name in sorted(names)},
-        }
-        write_json(aside / MANIFEST, manifest)
+        formats = {"weights": weights, **({"plan": dict(plan)} if plan else {}), **({"head": head} if head else {})}
+        write_json(aside / MANIFEST, formats | {"sha256": {name: sha256_of(aside / name) for name in sorted(names)}})
     return out
 
 
@@ -126,22 +132,22 @@ def _record(checkpoint: Checkpoint) -> dict[str, Path | bytes]:
     return {RECORD_FILE: json.dumps({"lowrank": __version__, "gguf": origin}, indent=2).encode()} if origin else {}
 
 
-def _tensors(parameter: Parameter, key: str, weights: str, where: str) -> dict[str, Tensor]:
-    """The tensors that are written for one parameter, by key."""
+def _tensors(parameter: Parameter, key: str, format: str | None, where: str) -> dict[str, Tensor]:
+    """The tensors that are written for one parameter in a format, or as it is stored, by key."""
     value = parameter.read()
     assert isinstance(value, Tensor), key
-    if not is_block_linear(parameter.name):
-        return {key: value}
-    stored = to_stored(quantize_chunks(value, weights, torch.device("cpu"), where), padded=True)
+    if format is None or format in DENSE_DTYPES:
+        return {key: value if format is None else value.to(DENSE_DTYPES[format])}
+    stored = to_stored(quantize_chunks(value, format, torch.device("cpu"), where), padded=True)
     return {key.removesuffix(".weight") + suffix: tensor for suffix, tensor in stored.items()}
 
 
-def _layouts(parameter: Parameter, shape: tuple[int, ...], key: str, weights: str) -> dict[str, Layout]:
+def _layouts(parameter: Parameter, shape: tuple[int, ...], key: str, format: str | None) -> dict[str, Layout]:
     """Shapes and dtypes of what `_tensors` returns, by key."""
     assert parameter.dtype is not None, key
-    if not is_block_linear(parameter.name):
-        return {key: Layout.of(shape, parameter.dtype)}
-    layouts = stored_layouts(shape, weights)
+    if format is None or format in DENSE_DTYPES:
+        return {key: Layout.of(shape, parameter.dtype if format is None else DENSE_DTYPES[format])}
+    layouts = stored_layouts(shape, format)
     return {key.removesuffix(".weight") + suffix: layout for suffix, layout in layouts.items()}
 
 

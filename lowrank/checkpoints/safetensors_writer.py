@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import torch
@@ -22,6 +22,7 @@ from ..model.tensor_file import Layout, tensor_bytes
 JOURNAL = "journal.jsonl"
 # The name of each dtype in a header. In a file the wider stand first, and of one width those that come first here.
 DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int8: "I8", torch.uint8: "U8"}
+EMPTY: Mapping[str, str] = MappingProxyType({})
 _DTYPE_ORDER = {dtype: position for position, dtype in enumerate(DTYPE_NAMES)}
 
 
@@ -40,13 +41,14 @@ class PlannedFile:
     nbytes: int
 
 
-def plan_file(name: str, layouts: Mapping[str, Layout]) -> PlannedFile:
+def plan_file(name: str, layouts: Mapping[str, Layout], metadata: Mapping[str, str] = EMPTY) -> PlannedFile:
     """The file of these tensors: the bytes that `safetensors.torch.save_file(..., metadata={"format": "pt"})` writes
 
+    metadata  what else the header says of the file, by name
     The JSON is filled up with spaces so that the data begin at a multiple of 8 bytes. The format allows no gaps between
     tensors: they are sorted by dtype, the widest first, and by key, so that each begins at a multiple of its item size.
     """
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     offsets, end = {}, 0
     for key, layout in sorted(layouts.items(), key=lambda entry: (_DTYPE_ORDER[entry[1].dtype], entry[0])):
         offsets[key], end = end, end + layout.nbytes
@@ -62,7 +64,9 @@ def plan_file(name: str, layouts: Mapping[str, Layout]) -> PlannedFile:
     return PlannedFile(name, len(text).to_bytes(8, "little") + text, places, data + end)
 
 
-def plan_files(groups: Iterable[Mapping[str, Layout]], max_bytes: float) -> tuple[PlannedFile, ...]:
+def plan_files(
+    groups: Iterable[Mapping[str, Layout]], max_bytes: float, metadata: Mapping[str, str] = EMPTY
+) -> tuple[PlannedFile, ...]:
     """The files for groups of tensors by key: another one wherever the next group would exceed `max_bytes` of data.
 
     The tensors of a group are in one file: model.safetensors, or model-00001-of-0000N.safetensors of several.
@@ -77,9 +81,10 @@ def plan_files(groups: Iterable[Mapping[str, Layout]], max_bytes: float) -> tupl
         contents[-1] |= group
         filled += size
     if len(contents) == 1:
-        return (plan_file("model.safetensors", contents[0]),)
+        return (plan_file("model.safetensors", contents[0], metadata),)
     count = len(contents)
-    return tuple(plan_file(f"model-{n:05}-of-{count:05}.safetensors", part) for n, part in enumerate(contents, 1))
+    names = (f"model-{n:05}-of-{count:05}.safetensors" for n in range(1, count + 1))
+    return tuple(plan_file(name, part, metadata) for name, part in zip(names, contents, strict=True))
 
 
 def weight_map(files: Iterable[PlannedFile]) -> dict[str, object]:

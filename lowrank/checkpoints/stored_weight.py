@@ -164,8 +164,10 @@ def _own_levels(tensors: dict[str, Tensor], suffix: str, levels: Tensor, where: 
     """
     _require_count(tensors, suffix, len(levels), where)
     own = tensors[suffix].float().flatten()
+    if torch.equal(own.cpu(), levels):
+        return None
     ulps = _ordinals(own.cpu()) - _ordinals(levels)
-    if not ulps.any():
+    if not ulps.any():  # -0 for 0
         return None
     worst = int(ulps.abs().argmax())
     rule = f"{where}: {suffix} must hold the {len(levels)} levels of the format, each within {LEVEL_ULPS} ulp"

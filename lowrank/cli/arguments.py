@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from ..model.llama import Llama
+
+CACHES = ("int8", "nf4")  # of `layers.quantized_cache`, likewise
+HEADS = ("bf16", "int8", "nf4")  # of `checkpoints.head`, which imports torch
+FASTER_DTYPE = "bf16 where the processor multiplies it, else fp32"
 WEIGHTS_HELP = "fp32, bf16, fp16, int8, nf4, nf4-dq, fp4, fp4-dq, or dequant:FORMAT"
 
 
@@ -47,11 +52,11 @@ def add_verb(verbs: Any, name: str, help: str, example: str) -> AnyOrderParser:
     return parser
 
 
-def add_base(parser: argparse.ArgumentParser) -> None:
+def add_base(parser: argparse.ArgumentParser, dtype_default: str = "fp32 on a CPU, bf16 on a GPU") -> None:
     """BASE, --device and --dtype."""
     parser.add_argument("base", metavar="BASE", help='folder of weights (Meta or Hugging Face), or "embedded"')
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1 ...")
-    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="compute type (fp32 on a CPU, bf16 on a GPU)")
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help=f"compute type ({dtype_default})")
 
 
 def add_adapters(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +104,39 @@ def compute_dtype(name: str | None) -> "torch.dtype | None":
     return None if name is None else DENSE_DTYPES[name]
 
 
+def writing_dtype(name: str | None, device: str) -> tuple[str, str]:
+    """The compute type of verbs that write texts: --dtype, or the faster one of the device, and the reason for it
+
+    On a CPU bf16 where its instruction set multiplies it, else fp32; the reason is "" for one that was asked for. Verbs
+    that print figures have one type on every CPU instead (`checkpoints.load`).
+    """
+    from ..kernels.cpu import library
+
+    if name is not None:
+        return name, ""
+    if device != "cpu":
+        return "bf16", "a GPU"
+    if library.unavailable_reason():
+        return "fp32", "no C library"
+    known = library.instruction_set()
+    return ("bf16", f"{known} multiplies it") if library.multiplies_bfloat16() else ("fp32", f"{known} has no bf16")
+
+
+def tell_dtype(base: str, model: "Llama", why: str) -> None:
+    """Says on standard error how a base is held and computed with, unless the type was asked for."""
+    if why:
+        head = f", head {model.source['head']}" if "head" in model.source else ""
+        dtype = dtype_name(model)
+        print(f"{base}: {model.source['weights']}{head}, computing in {dtype} ({why}; see --dtype)", file=sys.stderr)
+
+
+def dtype_name(model: "Llama") -> str:
+    """The compute type of a model, as --dtype names it."""
+    from ..kernels.weights.quantized_weight import DENSE_DTYPES
+
+    return next(name for name, dtype in DENSE_DTYPES.items() if dtype == model.norm.weight.dtype)
+
+
 def file_to_write(text: str) -> Path:
     """A file in a folder that is there: a page or rows of long work must not come to nothing by a slip of the hand."""
     path = Path(text)
@@ -107,6 +145,11 @@ def file_to_write(text: str) -> Path:
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"must be in a folder that is there, got {text!r}")
     return path
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """--cache, for `use_cache_format`."""
+    parser.add_argument("--cache", choices=CACHES, help="keys and values of the past in int8 or NF4 (default: --dtype)")
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_verb, read_bytes
+from .arguments import HEADS, add_verb, read_bytes
 
 
 def add(verbs: Any) -> None:
@@ -23,6 +23,7 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
     parser.add_argument("--weights", default="nf4-dq", help="nf4-dq (default), nf4, fp4-dq, fp4 or int8")
+    parser.add_argument("--head", choices=HEADS, help="format of the output head (default: as it is stored)")
     parser.add_argument(
         "--plan",
         type=Path,
@@ -56,7 +57,13 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     try:
         folder = quantize_folder(
-            base, args.out, args.weights, plan=plan, max_file_bytes=args.max_file_size, progress=True
+            base,
+            args.out,
+            args.weights,
+            plan=plan,
+            head=args.head,
+            max_file_bytes=args.max_file_size,
+            progress=True,
         )
     except (KeyboardInterrupt, OSError):
         if partial_folder(args.out).exists():
@@ -65,12 +72,14 @@ def run(args: argparse.Namespace) -> int:
     files = sorted(folder.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files)
     if args.json:
-        figures = {"folder": str(folder), "weights": args.weights, "files": [file.name for file in files]}
+        figures = {"folder": str(folder), "weights": args.weights, "head": args.head}
+        figures["files"] = [file.name for file in files]
         print(json.dumps({**figures, "bytes": size, "seconds": time.perf_counter() - started}))
     else:
         names = files[0].name if len(files) == 1 else f"{len(files)} files"
         told = f"{args.weights} and {args.plan}" if plan else args.weights
-        print(f"{folder}: {told}, {names} {size / 1e6:.2f} MB")
+        head = f", head {args.head}" if args.head else ""
+        print(f"{folder}: {told}{head}, {names} {size / 1e6:.2f} MB")
     return 0
 
 

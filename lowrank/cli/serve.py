@@ -10,7 +10,18 @@ from ..data.documents.kind_file import read_kind
 from ..data.documents.kinds import add_kind
 from ..data.encoding.template import NAMES
 from ..extras import need
-from .arguments import WEIGHTS_HELP, add_adapters, add_force, add_verb, compute_dtype
+from .arguments import (
+    FASTER_DTYPE,
+    HEADS,
+    WEIGHTS_HELP,
+    add_adapters,
+    add_cache,
+    add_force,
+    add_verb,
+    compute_dtype,
+    tell_dtype,
+    writing_dtype,
+)
 from .kinds import add_stored, stored_kinds
 
 PORT = 7411
@@ -36,7 +47,9 @@ def add(verbs: Any) -> None:
     parser.add_argument("--template", choices=NAMES, help="of the bases alone, and of hats that record none")
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda, cuda:1 ...")
-    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="compute type (fp32 on a CPU, bf16 on a GPU)")
+    parser.add_argument("--head", choices=HEADS, help="format of the output head (default: as stored, or --dtype)")
+    add_cache(parser)
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help=f"compute type ({FASTER_DTYPE})")
     parser.add_argument("--max-new-tokens", type=int, default=1024, help="the most a text may have: %(default)s")
     parser.add_argument("--active", type=int, default=4, help="texts that are written in turns: %(default)s")
     parser.add_argument("--waiting", type=int, default=16, help="texts that may wait: %(default)s; more are refused")
@@ -61,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """Loads what is named, and serves until it is interrupted."""
     for module in ("starlette", "uvicorn"):
         need(module, "lowrank serve")
+    from ..layers.quantized_cache import use_cache_format
     from ..serve.doorkeeper import check_token
     from ..serve.server import LOOPBACK, bind, serve
     from ..serve.shelf import Shelf
@@ -84,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
                     "say --exposed if that is meant, and put TLS before it"
                 )
             print(f"lowrank: note: other machines reach {args.host}, and nothing is encrypted", file=sys.stderr)
+        dtype, why = writing_dtype(args.dtype, args.device)
         shelf = Shelf.load(
             [named_base(text) for text in args.bases],
             args.adapter,
@@ -91,10 +106,14 @@ def run(args: argparse.Namespace) -> int:
             template=args.template,
             weights=args.weights,
             force=args.force,
-            dtype=compute_dtype(args.dtype),
+            dtype=compute_dtype(dtype),
             device=args.device,
+            head=args.head,
             progress=True,
         )
+        for base in shelf.bases:
+            use_cache_format(base.model, args.cache)
+            tell_dtype(base.name, base.model, why)
         serve(
             shelf,
             bound,

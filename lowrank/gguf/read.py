@@ -89,6 +89,11 @@ class GGUFCheckpoint(Checkpoint):
         return ", ".join(name for name, count in names.most_common() if count > 0)
 
     @property
+    def metadata(self) -> dict[str, str]:
+        """Nothing: what a GGUF file says of itself is in `header`."""
+        return {}
+
+    @property
     def is_dense(self) -> bool:
         """True if every tensor holds a number each, so that nothing was lost to a format of ggml's."""
         return all(TYPES[info.type].name in DENSE for info in self.header.tensors.values())

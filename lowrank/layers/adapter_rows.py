@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..kernels.lora.lora_linear import autocast_input, lora_linears
 from ..kernels.weights.linear_with_adapter import LinearWithAdapter
 from .adapter_selection import SelectingModule, effective, selection_of
+from .quant_linear import QuantHead
 
 
 class AdapterRows(SelectingModule):
@@ -21,15 +22,16 @@ class AdapterRows(SelectingModule):
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
-        assert isinstance(base, nn.Embedding | nn.Linear)
+        assert isinstance(base, nn.Embedding | nn.Linear | QuantHead)
         self.base = base
         self.rows = nn.ParameterDict()
         self.index: dict[str, Tensor | None] = {}
 
     def add(self, name: str, rows: Tensor, index: Tensor | None) -> None:
         """Adds an adapter's rows [n, D], frozen, in the dtype of the base's."""
-        self.rows[name] = nn.Parameter(rows.to(self.base.weight), requires_grad=False)
-        self.index[name] = None if index is None else index.to(self.base.weight.device)
+        weight = self.base.weight
+        self.rows[name] = nn.Parameter(rows.to(weight), requires_grad=False)
+        self.index[name] = None if index is None else index.to(weight.device)
 
     def drop(self, name: str) -> None:
         """Removes an adapter's rows."""
@@ -53,7 +55,7 @@ class AdapterRows(SelectingModule):
         if index is None:
             return self._of(x, rows)
         bare: Tensor = self.base(x)
-        if isinstance(self.base, nn.Linear):
+        if not isinstance(self.base, nn.Embedding):
             return bare.index_copy(-1, index, self._of(x, rows))
         place = torch.full((len(self.base.weight),), -1, device=x.device)
         place[index] = torch.arange(len(index), device=x.device)

@@ -191,6 +191,23 @@ class CastLinear(nn.Linear):
         return lora_linears(x, [LinearWithAdapter(self.weight)])[0]
 
 
+class QuantHead(QuantLinear):
+    """An output head in 4 or 8 bits: logits = x W^T
+
+    W has a row for each token. What needs all of W at once, a loss or an adapter's rows, takes it as `weight`.
+    dtype  of the model: that of x
+    """
+
+    def __init__(self, weight: QuantizedWeight, dtype: torch.dtype) -> None:
+        super().__init__(weight)
+        self.dtype = dtype
+
+    @property
+    def weight(self) -> Tensor:
+        """W [V, D] in `dtype`, dequantized anew each time that it is asked for."""
+        return self.dequantize(self.dtype)
+
+
 def quantize(w: Tensor, format: str = "nf4", *, blocksize: int = 64, double_quant: bool = False) -> QuantLinear:
     """W [N, K] in "nf4", "fp4" or "int8", as a layer: its codes and statistics, `dequantize()`, and x W^T
 

@@ -146,7 +146,7 @@ class Job:
                     write_text(path, html_page(title, document.text))
                 else:
                     write_docx(path, document.text, title)
-            about = {"seed": document.seed, "end": document.end}
+            about = {"seed": document.seed, "end": document.end, "dtype": self.about.get("dtype")}
             shown = {"hat": str(self.about.get("use", "none")), "seed": str(document.seed), "ended by": document.end}
             write_text(files[-2], render_audit(audit, shown))
             named = [path.name for path in files[:-1]]

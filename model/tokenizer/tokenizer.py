@@ -177,6 +177,8 @@ class Tokenizer:
         """
         needed = {self.bos_id, *self.eos_ids}
         dropped = [text for text, token in self.special_tokens.items() if token >= rows and token not in needed]
+        if not dropped and self.vocab_size - 1 not in self.missing:
+            return []
         kept = {text: token for text, token in self.special_tokens.items() if text not in dropped}
         ordinary = set(range(self.vocab_size)) - self.missing - {self.special_tokens[text] for text in dropped}
         self.special_tokens = MappingProxyType(kept)

@@ -73,7 +73,7 @@ def test_a_hat_of_the_models_own_chat_template_is_worn_with_it_alone(tmp_path: P
     record = json.loads((hat / RECORD_FILE).read_text())
     assert record["template"]["text"] == (base / "chat_template.jinja").read_text()
     about = ["--adapter", f"hat={hat}", "--facts", str(facts), "--kind", "earnings_summary", "--max-new-tokens", "3"]
-    assert main(["generate", str(base), *about, "--grounded"]) == 0
+    assert main(["generate", str(base), "--dtype", "fp32", *about, "--grounded"]) == 0
     assert (
         main(["eval", str(base), *about[:2], "--weights", "nf4-dq", "--n", "1", "--out", str(tmp_path / "eval")]) == 0
     )

@@ -63,7 +63,7 @@ def losses_together(model: Llama, batches: Sequence[AdapterBatch]) -> list[Tenso
     )
     hidden = model.blocks(tokens[None], rope_angles(places[None], model.config), None, None)[0]
     learned = targets != IGNORED
-    losses = linear_cross_entropy_of_rows(hidden[learned], model.output.weight, targets[learned])
+    losses = linear_cross_entropy_of_rows(hidden[learned], model.output.weight.to(hidden.dtype), targets[learned])
     counts = [int((batch.targets != IGNORED).sum()) for batch in batches]
     return [own.sum() for own in losses.split(counts)]
 

@@ -18,7 +18,7 @@ def add(benches: Any) -> None:
         "a Llama of true size with random weights: quantized, loaded, run and trained for a step, on the CPU",
         "lowrank bench load --shape 7b --scratch /big/disk",
     )
-    parser.add_argument("--shape", default="tiny", help="tiny (default), 7b, 13b or 70b")
+    parser.add_argument("--shape", default="tiny", help="tiny (default), 167m, 7b, 13b or 70b")
     parser.add_argument("--scratch", type=Path, help="folder for the weights, emptied again: 7b needs 17.5 GB")
     parser.add_argument("--threads", type=int, help="of torch (as many as it takes)")
     parser.add_argument("--out", type=file_to_write, metavar="FILE", help="append the rows, one JSON object a line")

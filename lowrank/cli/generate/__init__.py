@@ -7,14 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data.documents.derived import RULES
-from ...data.documents.facts_record import FactsRecord
+from ...data.documents.rule_names import RULES
 from ...data.encoding.template import NAMES
-from ..arguments import WEIGHTS_HELP, add_adapters, add_base, add_force, add_verb, compute_dtype, file_to_write
-from ..kinds import check_kind, chosen_kind
+from ..arguments import (
+    FASTER_DTYPE,
+    HEADS,
+    WEIGHTS_HELP,
+    add_adapters,
+    add_base,
+    add_cache,
+    add_force,
+    add_verb,
+    compute_dtype,
+    dtype_name,
+    file_to_write,
+    tell_dtype,
+    writing_dtype,
+)
 from .session import GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
+    from ...data.documents.facts_record import FactsRecord
     from ...model.logprobs import TokenLogprob
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
@@ -29,7 +42,7 @@ def add(verbs: Any) -> None:
         "lowrank generate embedded --adapter finance=runs/quickstart/hat --use finance"
         " --facts runs/quickstart/facts.txt --kind credit_memo --grounded --html document.html",
     )
-    add_base(parser)
+    add_base(parser, FASTER_DTYPE)
     add_adapters(parser)
     add_force(parser)
     parser.add_argument("--use", metavar="NAME", help="the hat to wear: NAME, a mix NAME=0.7,OTHER=0.3, or none")
@@ -77,6 +90,8 @@ def add(verbs: Any) -> None:
         help="of --json: log p of each token, and of the N likeliest in its place (0 to 20)",
     )
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
+    parser.add_argument("--head", choices=HEADS, help="format of the output head (default: as stored, or --dtype)")
+    add_cache(parser)
     parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token")
@@ -91,8 +106,8 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Streams the text to standard output, or shows several side by side."""
     from ...model.logprobs import MOST
-    from .repl import watch
 
+    args.dtype, args.dtype_reason = writing_dtype(args.dtype, args.device)
     sampling = read_sampling(args)
     if args.out is not None:
         from .bulk import write_documents
@@ -122,6 +137,9 @@ def run(args: argparse.Namespace) -> int:
                 raise ValueError(f"{name} is of --facts: a --prompt names no record")
     subject = None
     if args.facts is not None:
+        from ...data.documents.facts_record import FactsRecord
+        from ..kinds import chosen_kind
+
         kind = chosen_kind(args.kind, [path for _, path in args.adapter])
         subject = FactsRecord.read(args.facts, kind, args.derive, record=args.record, locale=args.locale)
         tell(subject)
@@ -132,10 +150,14 @@ def run(args: argparse.Namespace) -> int:
         None if compare or (args.watch and args.use is None) else read_use(args.use, [name for name, _ in args.adapter])
     )
     if subject is not None:
+        from ..kinds import check_kind
+
         check_kind(subject.kind, active_adapters(args, compare or [use]), force=args.force)
     session = open_session(args, sampling)
     session.use, session.compare, session.subject = use, compare, subject
     if args.watch:
+        from .repl import watch
+
         return watch(session, sys.stdin, args.prompt)
     if compare or args.json:
         texts = session.write(args.prompt)
@@ -157,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def tell(subject: FactsRecord) -> None:
+def tell(subject: "FactsRecord") -> None:
     """Says on standard error how many facts were read, and what was not."""
     print(subject.summary, file=sys.stderr)
     for note in subject.notes:
@@ -183,10 +205,13 @@ def open_session(args: argparse.Namespace, sampling: "SamplingOptions") -> Gener
     from ...adapters.files import load_adapter
     from ...checkpoints.embedded import base_folder
     from ...checkpoints.load import load, load_tokenizer
+    from ...layers.quantized_cache import use_cache_format
 
     folder = base_folder(args.base)
     tokenizer = load_tokenizer(folder)
-    model = load(folder, args.weights, compute_dtype(args.dtype), args.device, force=args.force)
+    model = load(folder, args.weights, compute_dtype(args.dtype), args.device, head=args.head, force=args.force)
+    use_cache_format(model, args.cache)
+    tell_dtype(args.base, model, args.dtype_reason)
     hats = {name: (path, load_adapter(model, name, path, force=args.force)) for name, path in args.adapter}
     return GenerationSession(
         model,
@@ -252,16 +277,16 @@ def read_compare(text: str) -> list[Use]:
 
 def as_json(session: GenerationSession, texts: list[str]) -> str:
     """A row for each text: what it was written in, the text, and its figures if there is a record."""
-    from ...eval.metrics.faithfulness import check
-
     rows: list[dict[str, Any]] = [
-        {"use": shown(use), "text": text, "end": completion.end}
+        {"use": shown(use), "text": text, "end": completion.end, "dtype": dtype_name(session.model)}
         for use, text, completion in zip(session.uses, texts, session.written, strict=True)
     ]
     for row, completion in zip(rows, session.written, strict=True):
         if completion.logprobs is not None:
             row["logprobs"] = [logprob_json(one, session.tokenizer) for one in completion.logprobs]
     if session.subject is not None:
+        from ...eval.metrics.faithfulness import check
+
         for row in rows:
             result = check(session.subject.entry(), row["text"])
             row["figures"] = [
@@ -298,7 +323,7 @@ def write_page(path: Path, session: GenerationSession, texts: list[str]) -> None
         for use, text in zip(session.uses, texts, strict=True)
     ]
     settings = {name.replace("_", " "): str(value) for name, value in session.sampling.items()}
-    run = {"base": session.base, "figures": how, **settings}
+    run = {"base": session.base, "compute type": dtype_name(session.model), "figures": how, **settings}
     notes = [
         "A figure is linked to the fact that it states. Facts with a formula follow from others by declared rules."
     ]

@@ -8,10 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data.documents.facts_record import FactsRecord, known_kind
-from ...data.encoding.template import template_for
-
 if TYPE_CHECKING:
+    from ...data.documents.facts_record import FactsRecord
     from ...grounding.decoding import Grounding
     from ...grounding.vocabulary import Vocabulary
     from ...model.drafts import Lookup
@@ -43,7 +41,7 @@ class GenerationSession:
     hats: dict[str, tuple[Path, dict[str, Any]]]
     use: Use = None
     compare: list[Use] = field(default_factory=list)
-    subject: FactsRecord | None = None
+    subject: "FactsRecord | None" = None
     template: str | None = None
     grounded: bool = False
     max_new_tokens: int = 400
@@ -82,9 +80,11 @@ class GenerationSession:
             raise ValueError("there is nothing to write: give a text, or a record")
         return self.prompt_of(self.subject)
 
-    def prompt_of(self, subject: FactsRecord) -> "tuple[Prompt, bool]":
+    def prompt_of(self, subject: "FactsRecord") -> "tuple[Prompt, bool]":
         """The task of writing a record's document, as `prompt`."""
+        from ...data.documents.facts_record import known_kind
         from ...data.encoding.batching import prompt_for
+        from ...data.encoding.template import template_for
 
         used = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
         if unknown := sorted(used - self.hats.keys()):
@@ -99,7 +99,7 @@ class GenerationSession:
             raise ValueError("--grounded is of --facts: without a record there is nothing to ground a figure in")
         return None if self.subject is None else self.constraint_of(self.subject)
 
-    def constraint_of(self, subject: FactsRecord) -> "Grounding | None":
+    def constraint_of(self, subject: "FactsRecord") -> "Grounding | None":
         """The constraint of a record's text, as `constraint`."""
         if not self.grounded:
             return None
@@ -149,7 +149,7 @@ class GenerationSession:
             )
         return [completion.text for completion in self.written]
 
-    def write_all(self, subjects: Sequence[FactsRecord], seeds: Sequence[int]) -> "list[Completion]":
+    def write_all(self, subjects: "Sequence[FactsRecord]", seeds: Sequence[int]) -> "list[Completion]":
         """A document for each record in `use`, all of them in one batch, a seed a row."""
         from ...adapters import using_adapter
         from ...model.generate import complete

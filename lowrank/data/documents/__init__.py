@@ -9,6 +9,7 @@ kinds         the ten kinds, a file each
 draws         rules by which fields draw their values
 splits, names ranges and names by which training and test differ
 derived       figures that follow from a record by a rule
+rule_names    the names of these rules
 reading       records that others wrote
 facts_record  one of them, or a table of them, to write documents of
 fact_files    records of files: text, CSV, XLSX, JSON

@@ -14,8 +14,8 @@ from itertools import combinations, permutations
 
 from ..facts.fact import Fact, Facts, evaluate, make_fact, round_half_up
 from .kind import Field
+from .rule_names import RULES
 
-RULES = ("sum", "difference", "ratio", "share", "change")
 _CALL = re.compile(r"(?P<rule>\w+)(?:\((?P<keys>[^()]*)\))?")
 
 

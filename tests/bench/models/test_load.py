@@ -38,16 +38,18 @@ def test_every_stage_makes_a_row(tmp_path: Path, capsys) -> None:
     out, scratch = tmp_path / "rows.jsonl", tmp_path / "not" / "there"
     assert run("--scratch", str(scratch), "--threads", "1", "--out", str(out)) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["stage"] for row in rows] == ["make", "quantize", "load", "prompt", "generate", "train"]
+    assert [row["stage"] for row in rows] == ["make", "quantize", "ready", "load", "prompt", "generate", "train"]
     for row in rows:
         assert row["seconds"] > 0 and row["gb_per_s"] >= 0 and row["threads"] == 1
         assert 1e8 < row["peak_resident_bytes"] < 4e9
         assert {"machine", "versions", "date", "commit", "load_average"} <= row.keys()
+    assert rows[2]["torch_import_seconds"] > 0 and rows[2]["dtype"] in ("fp32", "bf16")
+    del rows[2]
     assert (rows[3]["tokens"], rows[4]["tokens"]) == (8, 16)
     config = load.SHAPES["tiny"][0]
     embedding = 2 * config.vocab_size * config.dim
     assert rows[4]["bytes"] == 16 * rows[3]["bytes"] == 16 * (rows[2]["bytes"] - embedding)
-    assert 5 < rows[5]["loss"] < 9  # some ln 1024
+    assert 5 < rows[5]["loss"] < 9  # some ln 2048
     shown, told = capsys.readouterr()
     assert "peak resident GB" in shown
     assert [line.partition(":")[0] for line in told.splitlines()] == [row["stage"] for row in rows]

@@ -148,8 +148,11 @@ REFUSED: dict[str, tuple[str, Damage, str]] = {
         f"{HF_WQ}.nested_absmax must be stored as torch.float32, got torch.float16"),
     "statistics that belong to no weight": (
         QUANTIZED, safetensors(**{"model.other.weight.absmax": torch.ones(2)}), "absmax belongs to no weight"),
-    "a quantized embedding or output head": (
-        QUANTIZED, safetensors(**{"lm_head.SCB": torch.ones(512)}), "output.weight is stored quantized; only"),
+    "a quantized embedding": (
+        QUANTIZED, safetensors(**{"model.embed_tokens.SCB": torch.ones(512)}), "embeddings.weight is stored quantized; "
+        "only"),
+    "a scale for an output head that has none": (
+        QUANTIZED, safetensors(**{"lm_head.SCB": torch.ones(512)}), "lm_head.weight must be stored as torch.int8"),
     "a weight that is NaN or infinite": (
         META, pth(0, **{WQ: torch.inf}), f"{WQ}: weights must be finite, got inf"),
     "a norm, an embedding or a head that is NaN or infinite": (

@@ -42,7 +42,7 @@ def facts(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def generate(capsys, embedded: Path):
     def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["generate", "embedded", *arguments])
+        status = main(["generate", "embedded", "--dtype", "fp32", *arguments])
         out, err = capsys.readouterr()
         told = [line for line in err.splitlines() if line.startswith("lowrank")]
         return status, out, "\n".join(told)
@@ -184,7 +184,7 @@ def test_texts_stand_side_by_side_where_there_is_room() -> None:
 def test_the_facts_that_were_read_and_the_figures_of_the_text_are_told(generate, facts, tmp_path: Path, capsys) -> None:
     (tmp_path / "facts.txt").write_text(FACTS + "no colon\nrevenue: $13 million\nfee: about €5 million\n")
     page = tmp_path / "page.html"
-    assert main(["generate", "embedded", *facts, "--grounded", "--html", str(page)]) == 0
+    assert main(["generate", "embedded", "--dtype", "fp32", *facts, "--grounded", "--html", str(page)]) == 0
     err = capsys.readouterr().err.splitlines()
     name = tmp_path / "facts.txt"
     assert f"{name}: 6 facts, 3 figures; line 5 not read; 1 amount is not understood; 1 contradiction" in err
@@ -210,6 +210,9 @@ def test_a_base_and_a_hat_as_gguf_write_what_their_folders_write(capsys, embedde
     capsys.readouterr()
     written = []
     for base, adapter in (("embedded", hat), (tmp_path / "base.gguf", tmp_path / "hat.gguf")):
-        assert main(["generate", str(base), "--adapter", f"a={adapter}", *facts, "--weights", "nf4-dq"]) == 0
+        assert (
+            main(["generate", str(base), "--adapter", f"a={adapter}", *facts, "--weights", "nf4-dq", "--dtype", "fp32"])
+            == 0
+        )
         written.append(capsys.readouterr().out)
     assert written[0] == written[1] and written[0].strip()

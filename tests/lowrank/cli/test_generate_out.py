@@ -36,7 +36,7 @@ def table(tmp_path: Path) -> Path:
 
 def generate(table: Path, *words: object, kind: str = "earnings_summary", tokens: int = 60) -> int:
     arguments = ["--facts", table, "--kind", kind, "--max-new-tokens", tokens, *words]
-    return main(["generate", "embedded", *map(str, arguments)])
+    return main(["generate", "embedded", "--dtype", "fp32", *map(str, arguments)])
 
 
 @pytest.fixture
@@ -264,6 +264,8 @@ def test_processes_share_the_documents_and_leave_one_folder(count: int, table: P
     words = [
         "generate",
         "embedded",
+        "--dtype",
+        "fp32",
         "--facts",
         table,
         "--kind",

@@ -48,7 +48,16 @@ def test_a_hat_of_an_imported_kind_can_be_generated_from(
     stored = json.loads((hat / "lowrank.json").read_text())["kinds"]["custom"]
     assert "Harrow" not in stored and 'heading = "Results"' in stored  # its form, and nothing of its documents
     (tmp_path / "facts.txt").write_text(FACTS)
-    words = ["generate", "embedded", "--adapter", f"mine={hat}", "--facts", str(tmp_path / "facts.txt")]
+    words = [
+        "generate",
+        "embedded",
+        "--dtype",
+        "fp32",
+        "--adapter",
+        f"mine={hat}",
+        "--facts",
+        str(tmp_path / "facts.txt"),
+    ]
     assert main([*words, "--max-new-tokens", "4", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["use"] == "mine"
@@ -137,7 +146,16 @@ def test_a_hat_of_another_kind_is_refused_by_its_name(
     hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "facts.txt").write_text("company: Aldane\nrevenue: $5 million\n")
-    words = ["generate", "embedded", "--adapter", f"mine={hat}", "--facts", str(tmp_path / "facts.txt")]
+    words = [
+        "generate",
+        "embedded",
+        "--dtype",
+        "fp32",
+        "--adapter",
+        f"mine={hat}",
+        "--facts",
+        str(tmp_path / "facts.txt"),
+    ]
     words += ["--kind", "earnings_summary", "--max-new-tokens", "2"]
     assert main(words) == 2
     told = capsys.readouterr().err.splitlines()[-1]

@@ -68,7 +68,8 @@ def test_a_hat_that_fits_two_bases_goes_by_both_names(hat_folders: list[tuple[st
 @pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
 def test_a_sitting_from_start_to_interrupt(hat_folders: list[tuple[str, Path]], ends: signal.Signals) -> None:
     name, folder = hat_folders[0]
-    command = [sys.executable, "-m", "lowrank", "serve", "embedded", "--adapter", f"{name}={folder}", "--port", "0"]
+    command = [sys.executable, "-m", "lowrank", "serve", "embedded", "--port", "0", "--dtype", "fp32"]
+    command += ["--adapter", f"{name}={folder}"]
     environment = {**os.environ, "LOWRANK_SERVE_TOKEN": TOKEN}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stderr is not None
