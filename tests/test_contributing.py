@@ -64,7 +64,8 @@ def test_the_kind_is_read_and_its_documents_state_their_facts(tmp_path: Path) ->
 
 
 def test_the_verb_prints_and_refuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run_block("lowrank/cli/levels.py", "lowrank.cli.levels")
+    levels = run_block("lowrank/cli/levels.py", "lowrank.cli.levels")
+    monkeypatch.setitem(sys.modules, "lowrank.cli.levels", levels)
     monkeypatch.setattr(cli, "VERBS", (*cli.VERBS, "levels"))
     for test in example_tests("tests/lowrank/cli/test_levels.py").values():
         test(capsys)

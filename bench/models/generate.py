@@ -4,12 +4,14 @@ A prompt a turn, each side in its own process: see `sides`. Both wear the hat un
 """
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..kernels.targets import Bar
 from ..rows import Row
 from .generate_workers import NEW_TOKENS
 from .sides import SHAPES, Side, both, make, need_shape, random_tokens, speed, take_turns, versus, what, where
+from .worker import PEER
 
 PROMPT_TOKENS, B_STD = 64, 0.02  # B as wide as the random weights: the hat is a tenth of a linear, and changes tokens
 WARM = 1  # turns that are not counted
@@ -46,12 +48,20 @@ def _row(side: Side, ours: Side, shape: str) -> Row:
         "new_tokens": NEW_TOKENS,
         **speed(side.seconds, NEW_TOKENS, NEW_TOKENS, "turns"),
         "peak_bytes": side.peak_bytes,
+        "missing": missing_reason(side.name),
         "versus_ours": None,
     }
     if side is not ours:
         equal = [leading(a, b) for a, b in zip(ours.results, side.results, strict=True)]
         row["versus_ours"] = {**versus(ours, side), "equal_tokens": equal}
     return row
+
+
+def missing_reason(provider: str) -> str:
+    """The fast path that a peer has not here for want of a package, "" if none is wanting."""
+    if provider == PEER and find_spec("kernels") is None:
+        return "without the package kernels bitsandbytes has no further product for few rows on a CPU"
+    return ""
 
 
 def leading(a: Sequence[int], b: Sequence[int]) -> int:

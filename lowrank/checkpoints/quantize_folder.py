@@ -72,8 +72,7 @@ def quantize_folder(
     if is_tied and head is not None:
         parameters += tuple(replace(p, name=HEAD_WEIGHT) for p in parameters if p.name == "tok_embeddings.weight")
     shapes = replace(checkpoint.config, tie_embeddings=is_tied and head is None).parameter_shapes()
-    format_of = {name: weights for name in shapes if is_block_linear(name)} | ({HEAD_WEIGHT: head} if head else {})
-    format_of |= _chosen(shapes, weights, plan or {})
+    format_of = _chosen(shapes, weights, plan or {}) | ({HEAD_WEIGHT: head} if head else {})
     huggingface = checkpoint.config.rope_layout == "half"
     key_of = {name: to_hf(name) if huggingface else name for name in shapes}
     files = plan_files(

