@@ -419,10 +419,10 @@ class _Forward:
         is_plain = type(self.cache) is KVCache  # others have no buffers of keys that a window could look at
         self.step = DecodeStep(model, self.cache, self.padding) if fixed and is_plain else None
         self.seen = [self.prompts]
-        self.prefixes = prefixes if len(prompts) == 1 else None
+        self.prefixes = prefixes if len(prompts) == 1 and is_plain else None
         self.lookup = Lookup() if drafts is True else drafts or None
         self.drafted: DraftedLogits | None = None
-        if len(prompts) != 1 or self.fixed_shapes or model.fused_blocks is None:
+        if len(prompts) != 1 or fixed or not is_plain or model.fused_blocks is None:
             self.lookup = None
 
     def __call__(self, chosen: Tensor | None) -> Tensor:

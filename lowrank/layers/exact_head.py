@@ -7,7 +7,7 @@ from ..kernels.cpu.linear import linears
 from ..kernels.dispatch import run
 from ..model.llama import Llama
 from .fused_projections import lora_plan
-from .quant_linear import CastLinear, QuantLinear
+from .quant_linear import CastLinear, QuantHead, QuantLinear
 
 
 def logits_of_rows(model: Llama, hidden: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def logits_of_rows(model: Llama, hidden: Tensor) -> Tensor:
     shapes.
     """
     head = model.output
-    if type(head) in (CastLinear, QuantLinear) and "forward" not in vars(head):
+    if type(head) in (CastLinear, QuantHead, QuantLinear) and "forward" not in vars(head):
         plan = lora_plan(hidden, [head])
         if plan is not None and run.can_run_in_one_call(hidden[:1], plan):
             return linears(hidden, plan)[0].float()
