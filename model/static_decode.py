@@ -21,12 +21,16 @@ CAPTURING = Lock()  # CUDA captures one graph at a time
 
 
 class FixedCache:
-    """The first S positions of a `KVCache`, written at `position`, int64 [1], and read whole."""
+    """The first S positions of a `KVCache`, written at `position`, int64 [1], and read whole.
 
-    def __init__(self, cache: KVCache, position: Tensor, window: int) -> None:
+    padding  int64 [B]: the positions at the left of each row that a mask hides
+    """
+
+    def __init__(self, cache: KVCache, position: Tensor, window: int, padding: Tensor) -> None:
         self.cache = cache
         self.position = position
         self.window = window
+        self.padding = padding
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k, v [B, G, 1, h] at `position`; returns the window, [B, G, S, h]."""
@@ -64,24 +68,23 @@ class DecodeStep:
         self.tokens.copy_(tokens)
         self.position.fill_(self.cache.length)
         if self.cache.length >= self.window:
-            self._widen()
+            self.widen()
+            self.captured = self._capture() if self.tokens.is_cuda else None
         self.cache.length += 1
         if self.captured is None:
-            return self._logits()
+            return self.logits()
         graph, logits = self.captured
         graph.replay()
         return logits
 
-    def _widen(self) -> None:
+    def widen(self) -> None:
         """Makes the window the next multiple of `WINDOW`, or all of the cache."""
         self.window = min((self.cache.length // WINDOW + 1) * WINDOW, self.cache.capacity)
-        self.fixed = FixedCache(self.cache, self.position, self.window)
+        self.fixed = FixedCache(self.cache, self.position, self.window, self.padding)
         self.columns = torch.arange(self.window, device=self.tokens.device)[None]
         self.cos, self.sin = (angles[0, : self.window] for angles in self.cache.angles)  # [S, 1, h/2]
-        if self.tokens.is_cuda:
-            self.captured = self._capture()
 
-    def _logits(self) -> Tensor:
+    def logits(self) -> Tensor:
         """The captured step: nothing in it waits for the device or depends on a number of the host."""
         turned = (self.position - self.padding).clamp(min=0)  # [B]
         rotation = self.cos[turned, None], self.sin[turned, None]  # [B, 1, 1, h/2]
@@ -99,10 +102,10 @@ class DecodeStep:
         side.wait_stream(current)
         with torch.cuda.stream(side):
             for _ in range(2):
-                self._logits()
+                self.logits()
         current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # In the mode "global", which is torch's default, an allocation by any other thread would break the capture.
         with CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            logits = self._logits()
+            logits = self.logits()
         return graph, logits

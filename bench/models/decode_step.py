@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from lowrank.kernels import ops
 from lowrank.kernels.llama_ops.cuda import CUDA_OPS
 from lowrank.kernels.weights.quantized_weight import stored_bytes
+from lowrank.layers.gpu_decode import GpuBlocks
+from lowrank.layers.lora import LoRALinear
 from lowrank.layers.quant_linear import QuantLinear
 from lowrank.model.config import PRESETS, ModelConfig
 from lowrank.model.llama import TORCH_OPS, KVCache, Llama
@@ -29,6 +31,7 @@ from lowrank.model.static_decode import DecodeStep
 
 from .. import machine, rows
 from ..timing import summarize
+from .random_hat import wear_random_hat
 
 SHAPES = {
     "7b": PRESETS["7b"],
@@ -42,6 +45,8 @@ def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
     """Normal weights with deviation 0.02, norms of one; a linear at a time, quantized as it is made."""
     with torch.device("meta"):
         model = Llama(config, ops=CUDA_OPS if device.type == "cuda" else TORCH_OPS)
+    if device.type == "cuda":
+        model.fused_blocks = GpuBlocks()
     generator = torch.Generator(device).manual_seed(0)
     for name, shape in config.parameter_shapes().items():
         if len(shape) == 1:
@@ -60,8 +65,14 @@ def bytes_a_step(model: Llama, context: int) -> int:
     """The bytes that a token reads: all weights but the other rows of the embedding, and the keys and values so far."""
     config, size = model.config, model.output.weight.element_size()
     linears = sum(stored_bytes(module.quantized) for module in model.modules() if isinstance(module, QuantLinear))
+    matrices = (matrix for module in model.modules() if isinstance(module, LoRALinear) for matrix in _matrices(module))
+    linears += sum(matrix.nbytes for matrix in matrices)
     dense = model.output.weight.numel() * size
     return linears + dense + 2 * config.n_layers * config.n_kv_heads * config.head_dim * context * size
+
+
+def _matrices(layer: LoRALinear) -> list[Tensor]:
+    return [*layer.lora_A.values(), *layer.lora_B.values()]
 
 
 @torch.inference_mode()
@@ -96,22 +107,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--context", type=int, default=CONTEXT, help="tokens before the first step")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rank", type=int, default=0, help="of a hat on every linear (default: none)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be timed; no run")
     parser.add_argument(
         "--out", action="append", default=[], type=Path, metavar="FOLDER", help="add the row to a file here"
     )
     args = parser.parse_args(arguments)
+    if args.dry_run:
+        print(f"decode step {args.shape}, rank {args.rank}: {args.steps} steps behind {args.context} tokens")
+        return 0
     if args.device == "cuda" and not torch.cuda.is_available():
         print(f"{parser.prog}: no CUDA device here (torch {torch.__version__})", file=sys.stderr)
         return 2
     device = torch.device(args.device, 0) if args.device == "cuda" else torch.device("cpu")
     model = random_model(SHAPES[args.shape], device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    if args.rank:
+        wear_random_hat(model, args.rank)
     taken, logits = measure(model, device, args.context, args.steps)
     if not isfinite(logits.abs().max().item()):
         print("wrong: logits are not finite: no figure", file=sys.stderr)
         return 1
     summary = summarize(taken)
     row: rows.Row = {"op": "decode step", "provider": "ours", "shape": args.shape, "format": FORMAT}
-    row |= {"context": args.context, **vars(summary), "tokens_a_second": 1e3 / summary.ms}
+    row |= {"rank": args.rank, "context": args.context, **vars(summary), "tokens_a_second": 1e3 / summary.ms}
     row |= {"bytes": bytes_a_step(model, args.context), "device": device.type, "machine": machine.name(device)}
     row |= {"versions": machine.versions(["torch", "triton"]), "commit": machine.commit(), "source": machine.source()}
     row["date"] = datetime.now(UTC).isoformat(timespec="seconds")

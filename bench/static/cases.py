@@ -6,6 +6,7 @@ Here those of quantized weights; `static_fused_cases` has those of Llama's other
 from dataclasses import replace
 
 from .case import NVIDIA, Argument, Case
+from .decode_step_cases import STEP_CASES
 from .llama_op_cases import FUSED_CASES
 
 QUANTIZE_TILE = 4096  # of kernels.quantize and kernels.int8, which cannot be imported without Triton
@@ -208,5 +209,6 @@ CASES = (
     quantize("bf16"),
     int8_product("bf16", forward=True),
     int8_product("bf16", forward=False),
+    *STEP_CASES,
     *FUSED_CASES,
 )

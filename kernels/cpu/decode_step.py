@@ -5,24 +5,15 @@ B rows, T tokens of each, D model dim, L blocks, G key/value heads, S positions 
 
 import ctypes
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..weights.linear_with_adapter import LinearWithAdapter
+from ..weights.linear_with_adapter import BlockWeights
 from .library import DTYPES, LinearPart, call
 from .linear import describe_parts
 
 SAME_BITS_UP_TO = 8  # rows of x: MAX_ROWS of isa.h
-
-
-class Block(NamedTuple):
-    """The weights of one block: its two norms [D], and its linears wq, wk, wv, wo, w1, w3, w2."""
-
-    attention_norm: Tensor
-    ffn_norm: Tensor
-    linears: tuple[LinearWithAdapter, ...]
 
 
 class Sizes(ctypes.Structure):
@@ -60,7 +51,7 @@ class Blocks:
     (matrices of an adapter that are not contiguous, or not float32).
     """
 
-    def __init__(self, blocks: Sequence[Block], norm: Tensor) -> None:
+    def __init__(self, blocks: Sequence[BlockWeights], norm: Tensor) -> None:
         self.described = (_Described * len(blocks))()
         self.norm = norm
         self.blocks = blocks

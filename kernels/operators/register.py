@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+BODIES: dict[str, Callable[..., Any]] = {}  # by name, for a count of what they launch on tensors that have no numbers
+
 
 def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function the operator lowrank::NAME on every device, its schema read off its annotations.
@@ -20,6 +22,7 @@ def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        BODIES[name] = function
         torch.library.define(f"lowrank::{name}", torch.library.infer_schema(function, mutates_args=()))
         torch.library.impl(f"lowrank::{name}", "CompositeExplicitAutograd", function)
         torch.library.impl(f"lowrank::{name}", "Meta", fake)

@@ -36,7 +36,7 @@ def decode_linear(x: Tensor, weight: Repacked4bit, splits: int | None = None) ->
     rows, columns = x.reshape(-1, x.shape[-1]), weight.shape[0]
     sizes = linear_tile(len(rows), weight.blocksize, x.dtype)
     tiles, steps = triton.cdiv(columns, sizes["BLOCK_N"]), len(weight.codes)
-    splits = splits or _splits(len(rows), weight.shape[1], tiles, steps)
+    splits = splits or programs_for_a_sum(len(rows), weight.shape[1], tiles, steps)
     y = launch(decode_linear_kernel, rows, weight, columns, GROUP_WORDS[weight.group], tiles, splits, sizes)
     return y.view(*x.shape[:-1], columns)
 
@@ -52,7 +52,7 @@ def decode_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Te
     rows, columns = dy.reshape(-1, dy.shape[-1]), weight.shape[1]
     sizes = dx_tile(len(rows), weight.shape[0], weight.blocksize, dy.dtype)
     tiles, steps = columns // weight.blocksize, triton.cdiv(weight.shape[0], sizes["BLOCK_N"])
-    splits = splits or _splits(len(rows), weight.shape[0], tiles, steps)
+    splits = splits or programs_for_a_sum(len(rows), weight.shape[0], tiles, steps)
     dx = launch(decode_dx_kernel, rows, weight, columns, torch.uint8, tiles, splits, sizes)
     return dx.view(*dy.shape[:-1], columns)
 
@@ -81,7 +81,7 @@ def _rows(m: int, most: int) -> int:
     return min(most, max(8, 1 << (m - 1).bit_length()))
 
 
-def _splits(m: int, summed: int, tiles: int, steps: int) -> int:
+def programs_for_a_sum(m: int, summed: int, tiles: int, steps: int) -> int:
     """Programs that share a sum of `summed` products, done in `steps` loop turns: enough of them to fill the GPU.
 
     The parts that they write and read again are 8 bytes an output and stay within half the bytes of W. A power of two,

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from .lookup import load_table, look_up
+from .partial_sums import part_rows, sum_groups
 
 
 @triton.jit
@@ -39,45 +40,38 @@ def decode_linear_kernel(
 
     absmax_ptr: float32, or with NESTED_BLOCKSIZE integers of GROUP bytes, the 8-bit codes of a group.
     """
-    half: tl.constexpr = BLOCKSIZE // 2
     split = tl.program_id(1)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.program_id(2) * BLOCK_M + tl.arange(0, BLOCK_M)
     row = tl.minimum(n, N - 1)  # rows past the end repeat the last one and are not stored
-    k = tl.arange(0, half)
     share = tl.cdiv(groups, splits)
     first = split * share
-    step = tl.cast(stride_xk, tl.int64)
-    # 64-bit addresses; inside the loop they only advance
-    codes_ptrs = codes_ptr + first.to(tl.int64) * N * (GROUP * half) + (row.to(tl.int64) * (GROUP * half))[:, None] + k
-    x_rows = x_ptr + tl.minimum(m, M - 1).to(tl.int64)[None, :] * stride_xm
-    x_ptrs = x_rows + (first * (GROUP * BLOCKSIZE) + k)[:, None] * step
+    offset = 0.0
     if NESTED_BLOCKSIZE:
-        absmax_ptrs = absmax_ptr + first.to(tl.int64) * N + row
         offset = tl.load(offset_ptr)
-    else:
-        absmax_ptrs = absmax_ptr + (first.to(tl.int64) * N + row) * GROUP
-    table = load_table(table_ptr, ASSEMBLY)
-    total = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-    for group in tl.range(first, tl.minimum(first + share, groups), num_stages=STAGES):
-        if NESTED_BLOCKSIZE:
-            codes8 = tl.load(absmax_ptrs).to(tl.int32)
-            scale = tl.load(nested_absmax_ptr + (row * groups + group) // (NESTED_BLOCKSIZE // GROUP))
-        for block in tl.static_range(GROUP):
-            codes = tl.load(codes_ptrs + block * half)
-            x_low = tl.load(x_ptrs + block * BLOCKSIZE * step)
-            x_high = tl.load(x_ptrs + (block * BLOCKSIZE + half) * step)
-            low, high = look_up(codes, table, levels_ptr, ASSEMBLY)
-            part = tl.dot(low, x_low, input_precision="ieee")
-            part = tl.dot(high, x_high, part, input_precision="ieee")
-            if NESTED_BLOCKSIZE:
-                absmax = tl.load(dynamic8_ptr + ((codes8 >> (8 * block)) & 255)) * scale + offset
-            else:
-                absmax = tl.load(absmax_ptrs + block)
-            total += part * absmax[:, None]
-        codes_ptrs += tl.cast(N, tl.int64) * (GROUP * half)
-        x_ptrs += GROUP * BLOCKSIZE * step
-        absmax_ptrs += N if NESTED_BLOCKSIZE else N * GROUP
+    total = sum_groups(
+        part_rows(codes_ptr, row, N, first, GROUP * BLOCKSIZE // 2),
+        part_rows(absmax_ptr, row, N, first, 1 if NESTED_BLOCKSIZE else GROUP),
+        nested_absmax_ptr,
+        offset,
+        levels_ptr,
+        table_ptr,
+        dynamic8_ptr,
+        x_ptr + tl.minimum(m, M - 1).to(tl.int64)[None, :] * stride_xm,
+        row,
+        N,
+        groups,
+        first,
+        tl.minimum(first + share, groups),
+        tl.cast(stride_xk, tl.int64),
+        BLOCK_M,
+        BLOCK_N,
+        BLOCKSIZE,
+        GROUP,
+        NESTED_BLOCKSIZE,
+        STAGES,
+        ASSEMBLY,
+    )
     out = out_ptr + (split.to(tl.int64) * M + m)[None, :] * N + n[:, None]
     tl.store(out, total.to(out_ptr.dtype.element_ty), mask=(n < N)[:, None] & (m < M)[None, :])
 

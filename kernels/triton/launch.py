@@ -20,6 +20,11 @@ GROUP_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # the 8-bit maxi
 PARTS_TILE = 256
 
 
+def uses_assembly(dtype: torch.dtype, device: torch.device) -> bool:
+    """True if a kernel on this device looks levels of this dtype up by PRMT."""
+    return by_prmt(dtype, device)
+
+
 def check_operand(
     name: str, x: Tensor, weight: Repacked4bit, features: str, last: int, dtypes: Sequence[torch.dtype]
 ) -> None:

@@ -1,4 +1,4 @@
-"""A linear as the products take it: its weight, and what one adapter adds.
+"""A linear as the products take it: its weight, and what one adapter adds; and the seven of a block, with its norms.
 
 N out_features, K in_features, r rank, B rows of a batch.
 """
@@ -27,3 +27,11 @@ class LinearWithAdapter(NamedTuple):
     drop: tuple[float | Tensor, int] | None = None
     rank_mask: Tensor | None = None
     gain: Tensor | None = None
+
+
+class BlockWeights(NamedTuple):
+    """The weights of one block: its two norms [D], and its linears wq, wk, wv, wo, w1, w3, w2."""
+
+    attention_norm: Tensor
+    ffn_norm: Tensor
+    linears: tuple[LinearWithAdapter, ...]

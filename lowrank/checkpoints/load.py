@@ -17,6 +17,7 @@ from ..kernels.llama_ops.cpu import CPU_OPS
 from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from ..layers.cpu_decode import FusedBlocks
+from ..layers.gpu_decode import GpuBlocks
 from ..layers.quant_linear import CastLinear, QuantHead, QuantLinear
 from ..model.checkpoint import Parameter, QuantizedParts, Stored
 from ..model.llama import TORCH_OPS, Llama, Ops
@@ -75,6 +76,8 @@ def load(
         model = Llama(config, ops=_operations(device, dtype))
     if model.norm.ops is CPU_OPS:
         model.fused_blocks = FusedBlocks()
+    elif model.norm.ops is CUDA_OPS:
+        model.fused_blocks = GpuBlocks()
     fingerprint, recorded = Fingerprint(), recorded_fingerprint(checkpoint)
     shapes = checkpoint.config.parameter_shapes()
     formats = set()

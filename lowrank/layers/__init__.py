@@ -10,7 +10,9 @@ adapter_rows       rows of the embedding and the output head that come with an a
 dropout_seed       which mask a dropout draws
 recompute          outputs that are computed again instead of kept
 quantized_cache    keys and values of the past in 8 or 4 bits
+block_weights      the weights of all blocks, for a call that computes them at once
 cpu_decode         all blocks of a model for one token, or a few of one text, in one call
+gpu_decode         those for one token on a GPU, in five kernels a block
 exact_head         the output head for a few rows, each with the bits that it has alone
 prefix_cache       keys and values of what prompts begin with alike
 pass_costs         how many tokens of a text are worth a pass

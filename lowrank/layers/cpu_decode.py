@@ -16,36 +16,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import is_
-from typing import Any, Self, TypeGuard, TypeVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from ..kernels.cpu.decode_step import SAME_BITS_UP_TO, Block, Blocks, Sizes
+from ..kernels.cpu.decode_step import SAME_BITS_UP_TO, Blocks, Sizes
 from ..kernels.cpu.library import DTYPES
 from ..kernels.dispatch import run
 from ..kernels.llama_ops.cpu import CPU_OPS
-from ..model.llama import (
-    Attention,
-    Cache,
-    FeedForward,
-    KVCache,
-    Llama,
-    LogitsOfEach,
-    RMSNorm,
-    TransformerBlock,
-    is_hooked,
-)
+from ..model.llama import Cache, KVCache, Llama, LogitsOfEach, is_hooked
 from .adapter_rows import AdapterRows
 from .adapter_selection import changes, context_selection
+from .block_weights import block_weights, is_as_it_came, norm_weight
 from .exact_head import logits_of_rows
-from .fused_projections import lora_plan
-from .lora import LoRALinear
 from .pass_costs import pass_costs
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-Kind = TypeVar("Kind", bound=nn.Module)
 
 
 _looked_at: ContextVar[list["_ModelSnapshot"] | None] = ContextVar("looked_at", default=None)
@@ -120,7 +108,8 @@ class FusedBlocks:
         kept = self._kept
         if kept is not None and kept[0].matches(model, x):
             return kept[1]
-        norm, blocks = _norm_weight(model.norm, model, x), _blocks(model, x)
+        norm = norm_weight(model.norm, model, x, CPU_OPS)
+        blocks = block_weights(model, x, CPU_OPS)
         if norm is None or blocks is None:
             return None
         if not run.can_run_in_one_call(x, [linear for block in blocks for linear in block.linears]):
@@ -212,53 +201,11 @@ def _is_decoding(x: Tensor, cache: KVCache) -> bool:
     )
 
 
-def _blocks(model: Llama, x: Tensor) -> list[Block] | None:
-    """Weights of the norms and linears of every block, or None if one of their modules was changed."""
-    blocks = []
-    for layer, block in enumerate(model.layers):
-        if not _is(block, TransformerBlock):
-            return None
-        attention, feed_forward = block.attention, block.feed_forward
-        if not (_is(attention, Attention) and attention.ops is CPU_OPS and attention.layer == layer):
-            return None
-        if not (_is(feed_forward, FeedForward) and feed_forward.ops is CPU_OPS):
-            return None
-        linears = [attention.wq, attention.wk, attention.wv, attention.wo]
-        linears += [feed_forward.w1, feed_forward.w3, feed_forward.w2]
-        norms = [_norm_weight(norm, model, x) for norm in (block.attention_norm, block.ffn_norm)]
-        if norms[0] is None or norms[1] is None or not all(map(_is_read_in_place, linears)):
-            return None
-        plan = lora_plan(x, linears)
-        if plan is None or any(part.drop is not None or part.gain is not None for part in plan):
-            return None
-        blocks.append(Block(norms[0], norms[1], tuple(plan)))
-    return blocks
-
-
-def _is_read_in_place(linear: nn.Module) -> bool:
-    """True if its matrices are those of one adapter, or of none: those of several are copied into one."""
-    if is_hooked(linear):
-        return False
-    selection = linear.active_adapters() if isinstance(linear, LoRALinear) else ()
-    return isinstance(selection, tuple) and len(selection) < 2
-
-
-def _norm_weight(module: nn.Module, model: Llama, x: Tensor) -> Tensor | None:
-    """Its weight, if it is a norm as all the others are, in the dtype of x."""
-    if not _is(module, RMSNorm) or module.ops is not CPU_OPS or module.eps != model.config.norm_eps:
-        return None
-    return module.weight if module.weight.dtype == x.dtype and module.weight.is_contiguous() else None
-
-
-def _is(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
-    """True if the module is of that class, without hooks or a forward of its own."""
-    return type(module) is kind and not is_hooked(module) and "forward" not in vars(module)
-
-
 def _has_usual_ends(model: Llama) -> bool:
     """True if the embedding looks rows up, and nobody is told of tokens that go in or logits that come out."""
     embedding = model.tok_embeddings
-    return (_is(embedding, nn.Embedding) or _is(embedding, AdapterRows)) and not is_hooked(model.output)
+    is_usual = is_as_it_came(embedding, nn.Embedding) or is_as_it_came(embedding, AdapterRows)
+    return is_usual and not is_hooked(model.output)
 
 
 def _sizes(model: Llama, x: Tensor, cache: KVCache) -> Sizes:

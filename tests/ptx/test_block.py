@@ -59,3 +59,8 @@ def test_the_text_is_taken_apart():
     assert (load.guard, load.is_negated, load.parts) == ("%p1", True, ("ld", "global", "v2", "b32"))
     assert load.operands == ("{ %r1, %r2 }", "[ %r1 + 16 ]") and end.parts == ("ret",)
     assert program.labels == {"$end": 1} and program.width("local") == 16 and program.width("%r7") == 32
+
+
+def test_a_parameter_is_found_by_its_address_too(run):
+    result = run("mov.b32 %r1, kernel_param_0; ld.param.b64 %q1, [%r1]; sub.s64 %q2, %q1, %q90;")
+    assert not result.register("%q2", np.int64).any()

@@ -143,3 +143,23 @@ def test_matrices_are_loaded_and_stored_by_rows(run):
 def test_the_message_names_the_instruction(run):
     with pytest.raises(MemoryError, match=re.escape("kernel: st.shared.b32 [%r3], 1: 4 bytes at byte 0")):
         run(ADDRESS + "st.shared.b32 [%r3], 1;", shared=0)
+
+
+def test_an_atomic_addition_gives_each_thread_what_was_there_before(run):
+    counter = np.array([5], np.uint32)
+    result = run("atom.global.gpu.acq_rel.add.u32 %r1, [%q90], 2;", {0: counter})
+    assert result.register("%r1", np.uint32).tolist() == [5 + 2 * i for i in range(32)] and counter[0] == 5 + 64
+    run("setp.eq.u32 %p1, %r90, 3; @%p1 atom.global.gpu.acq_rel.add.u32 %r1, [%q90], 1;", {0: counter})
+    assert counter[0] == 70
+
+
+def test_traffic_is_sectors_of_32_bytes_once_for_reading_and_once_for_writing(run):
+    load = "mul.wide.u32 %q1, %r90, 4; add.s64 %q2, %q90, %q1; ld.global.b32 %r1, [%q2]; "
+    store = "st.global.b32 [%q2 + 4096], %r1; "
+    data = {0: np.zeros(32, np.uint32), 1: np.zeros(32, np.uint32)}
+    assert run(load, data).block.memory.traffic() == 128
+    assert run(load + load, data).block.memory.traffic() == 128
+    assert run(load + store, data).block.memory.traffic() == 256
+    # What a launch has stored it reads from the cache; one number of a sector is all of it.
+    assert run(load + store + "ld.global.b32 %r2, [%q2 + 4096];", data).block.memory.traffic() == 256
+    assert run("ld.global.b32 %r1, [%q90];", data).block.memory.traffic() == 32

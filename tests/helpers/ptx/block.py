@@ -49,6 +49,7 @@ class Block:
         self.program, self.memory, self.shared = program, memory, SharedMemory(shared)
         self.threads = np.arange(program.threads)
         self.parameters = {f"{program.name}_param_{i}": value for i, value in enumerate(arguments)}
+        self._places = {name: 16 * place for place, name in enumerate(self.parameters)}  # an address of each
         self.registers: dict[str, Array] = {}
         self.landing: dict[str, tuple[Array, int]] = {}  # sums of asynchronous products under way, and their group
         self.copies: list[list[tuple[Ints, Array, Ints]]] = [[]]  # asynchronous ones by group; the last is open
@@ -104,7 +105,8 @@ class Block:
             return np.full(len(self.threads), UNWRITTEN & ((1 << width) - 1), RAW[max(width, 8)]).astype(RAW[bits])
         if operand in self._special:
             return self._special[operand].astype(RAW[bits])
-        return np.full(len(self.threads), _constant(operand) & ((1 << bits) - 1), RAW[bits])
+        number = self._places[operand] if operand in self._places else _constant(operand)
+        return np.full(len(self.threads), number & ((1 << bits) - 1), RAW[bits])
 
     def get(self, operand: str, type: str) -> Array:
         """An operand as numbers of `type`; 16-bit floats stay their bits."""
@@ -143,7 +145,14 @@ class Block:
         return self.raw(match[1], width).astype(np.int64) + offset
 
     def parameter(self, operand: str) -> int:
-        return self.parameters[operand.strip("[] ").partition("+")[0].strip()]
+        """By its name, or by the address of one that all threads have in a register."""
+        name = operand.strip("[] ").partition("+")[0].strip()
+        if name in self.parameters:
+            return self.parameters[name]
+        place = np.unique(self.address(operand))
+        if len(place) > 1:
+            raise Unsupported(f"{self.program.name}: threads load several parameters: {operand}")
+        return self.parameters[f"{self.program.name}_param_{place[0] // 16}"]
 
 
 def _constant(operand: str) -> int:

@@ -69,10 +69,15 @@ class Counts:
         self.launches: Counter[str] = Counter()
         self.instructions: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
+        self.traffic: Counter[str] = Counter()  # by kernel, as `GlobalMemory.traffic` has it
 
 
 COUNTS = Counts()
 _programs: dict[int, tuple[Program, CompiledKernel]] = {}
+
+
+Place = tuple[int, int, int]
+arrange: Callable[[list[Place]], list[Place]] | None = None  # the order in which programs run, in place of their own
 
 
 def install(capability: int, is_run: Callable[[int, int, int], bool] | None = None) -> None:
@@ -125,14 +130,14 @@ def _run(
         else:
             values.append(int(value))
     values += [0] * (len(program.parameters) - len(values))  # scratch that these kernels do not have
-    for z in range(grid[2]):
-        for y in range(grid[1]):
-            for x in range(grid[0]):
-                if is_run is None or is_run(x, y, z):
-                    block = Block(program, memory, values, grid, (x, y, z), kernel.metadata.shared)
-                    block.run()
-                    COUNTS.instructions.update(block.counts)
+    places = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
+    for place in places if arrange is None else arrange(places):
+        if is_run is None or is_run(*place):
+            block = Block(program, memory, values, grid, place, kernel.metadata.shared)
+            block.run()
+            COUNTS.instructions.update(block.counts)
     COUNTS.bytes.update(memory.counts)
+    COUNTS.traffic[kernel.name] += memory.traffic()
 
 
 def _bytes(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

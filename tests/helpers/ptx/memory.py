@@ -16,37 +16,56 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 NOBODY, SEVERAL = -1, -2
 
 
+SECTOR = 32  # bytes, the least that a GPU's memory moves
+
+
 class GlobalMemory:
     """Regions by address. `counts`: bytes read and written, each access of each thread."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._regions: dict[int, tuple[Bytes, str]] = {}
+        self._is_read: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
+        self._is_stored: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
         self.counts: Counter[str] = Counter()
+
+    def traffic(self) -> int:
+        """Bytes between memory and a second-level cache that holds all that a launch touches.
+
+        A sector is read once, unless the launch has stored to it before, and written once.
+        """
+        return SECTOR * sum(
+            int(sectors.sum()) for kind in (self._is_read, self._is_stored) for sectors in kind.values()
+        )
 
     def add(self, start: int, data: Bytes, name: str) -> None:
         """`data` lies at `start`. A region that is there already is the same tensor under another name."""
         if start not in self._regions and data.size:
             self._starts.insert(bisect_right(self._starts, start), start)
             self._regions[start] = (data, name)
+            for kind in (self._is_read, self._is_stored):
+                kind[start] = np.zeros(-(-data.size // SECTOR), np.bool_)
 
     def read(self, addresses: Ints, size: int) -> Bytes:
         """uint8 [addresses, size]"""
         found = np.empty((len(addresses), size), np.uint8)
-        for chosen, data, offsets in self._parts(addresses, size):
+        for start, chosen, data, offsets in self._parts(addresses, size):
             found[chosen] = data[offsets[:, None] + np.arange(size)]
+            sectors = offsets // SECTOR
+            self._is_read[start][sectors[~self._is_stored[start][sectors]]] = True
         self.counts["read"] += found.size
         return found
 
     def write(self, addresses: Ints, values: Bytes) -> None:
         """values  uint8 [addresses, size]"""
         size = values.shape[1]
-        for chosen, data, offsets in self._parts(addresses, size):
+        for start, chosen, data, offsets in self._parts(addresses, size):
             data[offsets[:, None] + np.arange(size)] = values[chosen]
+            self._is_stored[start][offsets // SECTOR] = True
         self.counts["written"] += values.size
 
-    def _parts(self, addresses: Ints, size: int) -> list[tuple[Any, Bytes, Ints]]:
-        """(which of the addresses, the region, the offsets in it), once a region."""
+    def _parts(self, addresses: Ints, size: int) -> list[tuple[int, Any, Bytes, Ints]]:
+        """(start of a region, which of the addresses, the region, the offsets in it), once a region."""
         index = np.searchsorted(np.array(self._starts, np.int64), addresses, side="right") - 1
         parts = []
         for region in np.unique(index):
@@ -61,7 +80,7 @@ class GlobalMemory:
                 raise MemoryError(f"{size} bytes at byte {offsets[outside][0]} of {name}, which has {data.size}")
             if (crooked := addresses[chosen] % size != 0).any():
                 raise MemoryError(f"{size} bytes at byte {offsets[crooked][0]} of {name} are not aligned")
-            parts.append((chosen, data, offsets))
+            parts.append((start, chosen, data, offsets))
         return parts
 
 

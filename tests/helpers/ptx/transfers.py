@@ -71,6 +71,24 @@ def _store(instruction: Instruction) -> Step:
     return run
 
 
+def _atomic(instruction: Instruction) -> Step:
+    """atom.global...add: threads add one after another, in their order, and each gets what was there before"""
+    assert _space(instruction) == "global" and "add" in instruction.parts, instruction.text
+    (_, size), (target, place, source) = _bytes_each(instruction), instruction.operands
+    kind = instruction.parts[-1]
+
+    def run(block: Block, mask: Mask) -> None:
+        addresses, added = block.address(place), block.get(source, kind)
+        before = np.zeros(len(block.threads), added.dtype)
+        for thread in np.flatnonzero(mask):
+            at = addresses[thread : thread + 1]
+            before[thread] = block.memory.read(at, size).view(added.dtype)[0, 0]
+            block.memory.write(at, (before[thread] + added[thread]).reshape(1, 1).view(np.uint8))
+        block.put(target, before, mask)
+
+    return run
+
+
 def _copy(instruction: Instruction) -> Step:
     """cp.async: 4, 8 or 16 bytes from global to shared memory, of which the last operand are read and the rest zeros"""
     assert instruction.parts[1] == "async" and "bulk" not in instruction.parts, instruction.text
@@ -175,6 +193,6 @@ def _fence(instruction: Instruction) -> Step:
 
 
 INSTRUCTIONS: dict[str, Callable[[Instruction], Step]] = {
-    "ld": _load, "st": _store, "cp": _copy, "ldmatrix": _load_matrix, "stmatrix": _store_matrix,
+    "ld": _load, "st": _store, "atom": _atomic, "cp": _copy, "ldmatrix": _load_matrix, "stmatrix": _store_matrix,
     "bar": _barrier, "barrier": _barrier, "fence": _fence, "membar": _fence,
 }  # fmt: skip
