@@ -11,6 +11,7 @@ in two parts is agreed on, so that codes and maxima are those of one process, wh
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 import torch
@@ -60,6 +61,13 @@ class MomentShard:
         return self.all_reduce_max(found)
 
 
+@cache
+def levels_and_middles(signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The 256 levels of m, or of v, and the 255 middles between neighbours"""
+    levels = (dynamic8() if signed else dynamic8_unsigned()).to(device)
+    return levels, (levels[1:] + levels[:-1]) / 2
+
+
 class Moment(Protocol):
     """One moment of one parameter, zero at first."""
 
@@ -68,6 +76,9 @@ class Moment(Protocol):
 
     def write(self, value: Tensor) -> None:
         """Keeps what `read` gave, changed."""
+
+    def in_place(self) -> tuple[Tensor, ...] | None:
+        """Its storage, to be changed in place, if all of it lies beside its parameter: itself, or codes and maxima."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The stored tensors, by name."""
@@ -94,6 +105,9 @@ class FullMoment:
         if value is not self._value:
             self._value.copy_(value)
 
+    def in_place(self) -> tuple[Tensor, ...] | None:
+        return (self._value,) if self._value.device == self._device else None
+
     def tensors(self) -> dict[str, Tensor]:
         return {"value": self._value}
 
@@ -108,11 +122,10 @@ class Blockwise8bit:
 
     def __init__(self, parameter: Tensor, paged: bool, signed: bool, shard: MomentShard | None = None) -> None:
         self._device, self._shard = parameter.device, shard or MomentShard(parameter.numel())
-        self._levels = (dynamic8() if signed else dynamic8_unsigned()).to(self._device)
-        self._middles = (self._levels[1:] + self._levels[:-1]) / 2
+        self._levels, self._middles = levels_and_middles(signed, self._device)
         home = _home(parameter, paged)
         self._codes = _zeros(parameter.shape, torch.uint8, home)
-        self._codes.fill_(int((self._levels == 0).nonzero()))
+        self._codes.fill_(int((levels_and_middles(signed, torch.device("cpu"))[0] == 0).nonzero()))
         self._absmax = _zeros((-(-(self._shard.leading + parameter.numel()) // BLOCK),), torch.float32, home)
 
     def read(self) -> Tensor:
@@ -131,6 +144,10 @@ class Blockwise8bit:
         codes = torch.bucketize(scaled, self._middles, out_int32=True).flatten()[lead : lead + count]
         self._codes.copy_(codes.view(value.shape))
         self._absmax.copy_(absmax)
+
+    def in_place(self) -> tuple[Tensor, ...] | None:
+        is_whole = not self._shard.leading and not self._shard.cuts_blocks
+        return (self._codes, self._absmax) if is_whole and self._codes.device == self._device else None
 
     def tensors(self) -> dict[str, Tensor]:
         return {"codes": self._codes, "absmax": self._absmax}

@@ -1,13 +1,14 @@
 """AdamW, gradient clipping and the learning-rate schedule, each as its equation."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .adam_state import MomentShard, StateKind, new_moment
+from .adam_state import BLOCK, MomentShard, StateKind, levels_and_middles, new_moment
 
 LRSchedule = Literal["constant", "linear", "cosine"]
 
@@ -51,6 +52,8 @@ class AdamW:
         self.steps += 1
         b1, b2 = self.betas
         correction1, correction2 = 1 - b1**self.steps, 1 - b2**self.steps
+        if self._step_at_once(lr, (correction1, correction2)):
+            return
         for name, held in self.parameters.items():
             assert held.grad is not None, name
             parameter, gradient = local(held), local(held.grad)
@@ -69,6 +72,33 @@ class AdamW:
             self.m[name].write(m)
             self.v[name].write(v)
             held.grad = None
+
+    def _step_at_once(self, lr: float, corrections: tuple[float, float]) -> bool:
+        """The update of all parameters on a GPU in a launch for each kind of moment; False if they are not for it."""
+        if not is_on_gpu([local(parameter) for parameter in self.parameters.values()]):
+            return False
+        from lowrank.kernels.triton.adamw import Levels8, Update, step, takes
+
+        updates: dict[bool, list[Update]] = {False: [], True: []}  # by whether moments are in 8 bits
+        for name, held in self.parameters.items():
+            m, v = self.m[name].in_place(), self.v[name].in_place()
+            if held.grad is None or m is None or v is None:
+                return False
+            rate = lr * self.rates.get(name, 1.0)
+            kept = 1 - rate * self.weight_decay if held.dim() > 1 else 1.0
+            updates[len(m) > 1].append(Update(local(held), local(held.grad), m, v, rate, kept))
+        if not takes([tensor for kind in updates.values() for update in kind for tensor in update.tensors]):
+            return False
+        for is_8bit, chosen in updates.items():
+            if not chosen:
+                continue
+            device, levels = chosen[0].parameter.device, None
+            if is_8bit:
+                levels = Levels8(*levels_and_middles(True, device), *levels_and_middles(False, device))
+            step(chosen, levels, self.betas, self.eps, corrections, BLOCK)
+        for held in self.parameters.values():
+            held.grad = None
+        return True
 
     def saved(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
         """Every tensor of a checkpoint, with its parameter: "m.layers.0.attention.wq.lora_A.value" ..."""
@@ -98,6 +128,15 @@ class AdamW:
         self.take(held)
 
 
+def is_on_gpu(tensors: Sequence[Tensor]) -> bool:
+    """True if Triton's kernels for all parameters at once take them: float32, whole, on one GPU."""
+    if not tensors or not tensors[0].is_cuda or find_spec("triton") is None:
+        return False
+    from lowrank.kernels.triton import adamw
+
+    return adamw.takes(tensors)
+
+
 def local(tensor: Tensor) -> Tensor:
     """The local shard of a tensor that is sharded over several processes; any other tensor unchanged."""
     part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
@@ -113,12 +152,20 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Te
     Gradients whose norm is not finite are left as they are: they tell where that came from.
     """
     gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    at_once = is_on_gpu(gradients)
+    if at_once:
+        from lowrank.kernels.triton import adamw
     if norm is None:
-        norm = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
+        if at_once:
+            norm = adamw.norm(gradients)
+        else:
+            norm = torch.stack([gradient.float().norm() for gradient in gradients]).norm()
     scale = torch.where(norm.isfinite(), (max_norm / (norm + 1e-6)).clamp(max=1.0), 1.0)
+    if at_once:
+        adamw.scale(gradients, scale)
+        return norm
     for gradient in gradients:
         gradient.mul_(scale)
-    assert norm is not None
     return norm
 
 

@@ -140,7 +140,7 @@ def _forward(
         if u is None or part.lora_B is None:
             y = product_with(rows, part.weight)
         else:
-            y = _product_with_adapter(rows, part, u, part.lora_B.to(dtype))
+            y = _product_with_adapter(rows, part, u, part.lora_B)
         ys.append(y.view(*x.shape[:-1], -1))
     return tuple(ys), inner
 
@@ -220,11 +220,12 @@ def _dx(d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[L
     dx: Tensor | None = None
     added: list[tuple[Tensor, Tensor]] = []  # V_i and A_i without dropout, whose products are one
     for dy, v, part in zip(d_rows, vs, parts, strict=True):
-        short = None if part.lora_A is None else part.lora_A.to(dy.dtype)
-        if v is not None and short is not None and (ridden := _weight_ridden(dy, part)) is not None:
-            product = dequant_gemm.linear_dx_with_adapter(dy, ridden, v, short)
+        lora_A = part.lora_A
+        if v is not None and lora_A is not None and (ridden := _weight_ridden(dy, part)) is not None:
+            product = dequant_gemm.linear_dx_with_adapter(dy, ridden, v, lora_A)  # which casts A as it is copied
         else:
             product = product_dx(dy, part.weight)
+            short = None if lora_A is None else lora_A.to(dy.dtype)
             if v is not None and short is not None and part.drop is not None:
                 product.add_(apply_dropout(v @ short, *part.drop))
             elif v is not None and short is not None:
@@ -255,10 +256,10 @@ def _weight_ridden(rows: Tensor, part: LinearWithAdapter) -> QuantizedWeight | N
 
 
 def _product_with_adapter(rows: Tensor, part: LinearWithAdapter, u: Tensor, lora_B: Tensor) -> Tensor:
-    """x W^T + s U B^T;  [M, N]"""
+    """x W^T + s U B^T, B in the dtype of U;  [M, N]"""
     if (ridden := _weight_ridden(rows, part)) is not None:
-        return dequant_gemm.linear_with_adapter(rows, ridden, part.scaling * u, lora_B)
-    y = product_with(rows, part.weight)
+        return dequant_gemm.linear_with_adapter(rows, ridden, part.scaling * u, lora_B)  # which casts B as it is copied
+    y, lora_B = product_with(rows, part.weight), lora_B.to(u.dtype)
     if u.dtype == y.dtype:
         return y.addmm_(u, lora_B.T, alpha=part.scaling)
     return y.add_(F.linear(u, lora_B), alpha=part.scaling)
