@@ -57,6 +57,7 @@ NOT_RUN = (
     (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/cli/test_data.py"),
     (r"^lowrank data kind", "needs a reader's own documents; run by tests/lowrank/data/drafting/test_draft.py"),
     (r"^lowrank train right-figures", "needs a hat; run from one by tests/train/test_preference.py"),
+    (r"^lowrank bench --predict", "run by tests/bench/static/test_predict.py"),
     (r"^lowrank inspect", "run by tests/lowrank/cli/test_inspect.py"),
     (r"--plan plan.json", "run by tests/eval/formats/test_page.py"),
     (r"^lowrank adapter|exact", "run by tests/lowrank/cli/test_adapter.py"),
