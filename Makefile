@@ -112,13 +112,11 @@ real: $(VENV)/installed-test
 	OMP_WAIT_POLICY=PASSIVE LRU_CACHE_CAPACITY=8 ONEDNN_PRIMITIVE_CACHE_CAPACITY=8 \
 		$(BIN)/python -m lowrank.workflows.real $(REAL_OUT) $(REAL_FLAGS)
 
-# Needs a CUDA GPU and a Python with torch and triton (make bench-gpu PYTHON=python3); installs and fetches nothing. The
-# rows are added to bench/results/, and to the folder $OUT if that is set.
+# Needs a CUDA GPU and a Python with torch and triton (make bench-gpu PYTHON=python3); installs and fetches nothing. Rows
+# are added to bench/results/ as they come, and to the folder $OUT if that is set; a second call goes on: bench/gpu/call.py.
 bench-gpu: types
-	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.kernels.products --device cuda --peers --shapes full \
-		--out bench/results $(if $(OUT),--out "$(OUT)") $(BENCH_FLAGS)
-	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.kernels.llama_ops --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
-	PYTHONPATH=build/types $(PYTHON) -m lowrank.bench.models.decode_step --shape 7b --device cuda --out bench/results $(if $(OUT),--out "$(OUT)")
+	PYTHONPATH="$(CURDIR)/build/types$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m lowrank.bench.gpu.call --out "$(CURDIR)/bench/results" \
+		$(if $(OUT),--out "$(OUT)") $(BENCH_FLAGS)
 
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
 types:

@@ -6,14 +6,18 @@ What competes is what the table of `kernels.dispatch.table` has: a path for few 
 + GEMM.
 """
 
+import argparse
 import json
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lowrank.atomic_io import write_text
 from lowrank.kernels import ops
 from lowrank.kernels.dispatch import crossover, table
 from lowrank.kernels.weights.quantized_weight import QuantizedWeight
@@ -57,7 +61,20 @@ def _products(op: str, x: Tensor, weight: QuantizedWeight) -> dict[str, Callable
     return {name: partial(path.run, x, weight) for name, path in paths.items()}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 2 without a GPU. The file of the table is written after every format, and copied to every --out."""
+    parser = argparse.ArgumentParser(
+        "python -m lowrank.bench.kernels.crossover", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--out", action="append", default=[], type=Path, metavar="FOLDER", help="a copy of the file")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be measured; no run")
+    args = parser.parse_args(arguments)
+    if args.dry_run:
+        print(f"{', '.join(FORMATS)}, forward and dX, at {len(ROWS)} numbers of rows -> {crossover.FILE}")
+        return 0
+    if not torch.cuda.is_available():
+        print(f"{parser.prog}: no CUDA device here (torch {torch.__version__})", file=sys.stderr)
+        return 2
     from triton.testing import do_bench  # it empties the cache before every call
 
     device = torch.device("cuda")
@@ -67,9 +84,11 @@ def main() -> None:
         stored.setdefault(name, {}).setdefault(format, {})[op] = measure(
             format, op, torch.bfloat16, device, lambda call: float(do_bench(call, return_mode="median"))
         )
-    crossover.FILE.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        for file in (crossover.FILE, *(folder / crossover.FILE.name for folder in args.out)):
+            write_text(file, json.dumps(stored, indent=2) + "\n")
     print(f"{name}: {stored[name]} -> {crossover.FILE}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

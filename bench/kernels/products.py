@@ -59,11 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="add the rows to a .jsonl file, or to <machine>.jsonl in a folder; may be given twice",
     )
+    parser.add_argument("--rows", type=int, metavar="M", help="only products with so many rows of x")
+    parser.add_argument(
+        "--go-on", action="store_true", help="pass over cases of which the first --out has rows of the same source"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object a line instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The plan, the choices, or the figures; exit status 1 if an output was wrong, and then no figure."""
+    """The plan, the choices, or the figures; exit status 1 if an output was wrong, of which there is no figure."""
     import torch
 
     from .peers import PEERS, find
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     present = args.device == "cpu" or torch.cuda.is_available()
     if not present and not args.dry_run:
         raise ValueError(f"--device cuda: no CUDA device here (torch {torch.__version__}); --dry-run prints the plan")
-    cases = plan(args.device, args.shapes)
+    cases = [case for case in plan(args.device, args.shapes) if args.rows in (None, case.m)]
     providers, absent = find(PEERS if args.peers == "all" else args.peers.split(","))
     for peer, reason in absent.items():
         _note(f"{peer} is not compared: {reason}")
@@ -87,7 +91,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(f"{kernel_run.machine}\n{_limits_line(kernel_run.limits, args.dtype)}")
         print("\n".join(_stored_bars(kernel_run.machine, args.device)))
-    return _measure(args, cases, kernel_run) if _correct(cases, kernel_run) else 1
+    if args.go_on:
+        cases = _not_done(args, cases, kernel_run)
+    return _run_shapes(args, cases, kernel_run)
 
 
 def _explain(args: argparse.Namespace) -> int:
@@ -128,22 +134,58 @@ def _show_plan(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequ
     return 0
 
 
-def _correct(cases: Sequence[Case], kernel_run: "KernelRun") -> bool:
-    """True if every provider is correct in every case; prints those that are not, and what a peer refuses."""
+def _run_shapes(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "KernelRun") -> int:
+    """Checks and then times a shape after the other, so that its rows are there before the next is made."""
+    wrong, kept = 0, []
+    for shape in dict.fromkeys((case.n, case.k) for case in cases):
+        shaped = [case for case in cases if (case.n, case.k) == shape]
+        wrong += _count_wrong(shaped, kernel_run)
+        kept += _measure(args, shaped, kernel_run)
+    if not args.json:
+        for bar in bars_of(kept, args.device):
+            print(bar)
+    if wrong:
+        print(f"{wrong} outputs are wrong: they were not timed", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _count_wrong(cases: Sequence[Case], kernel_run: "KernelRun") -> int:
+    """The outputs that are wrong, which are not timed; prints them, and what a peer refuses."""
     from .run import Refusal
 
-    wrong = checked = 0
+    wrong = 0
     for found in kernel_run.check(cases):
         if isinstance(found, Refusal):
             _note(f"{found.case.op} {found.case.shape}: {found.provider} is not compared: {found.reason}")
-            continue
-        checked += 1
-        if not found.passed:
+        elif not found.passed:
             wrong += 1
+            kernel_run.leave_out(found.provider, found.case)
             print(f"wrong: {found}", file=sys.stderr)
-    if wrong:
-        print(f"{wrong} of {checked} outputs are wrong: nothing was timed", file=sys.stderr)
-    return not wrong
+    return wrong
+
+
+def _not_done(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "KernelRun") -> list[Case]:
+    """The cases without a row of ours from the same source in the first file of --out."""
+    from .. import rows
+
+    files = _files(args, kernel_run.machine)
+    stored = rows.read(files[0]) if files and files[0].exists() else []
+    done = {
+        tuple(row[key] for key in ("op", "N", "K", "M"))
+        for row in stored
+        if (row["provider"], row["dtype"], row["source"])
+        == ("ours", kernel_run.about["dtype"], kernel_run.about["source"])
+    }
+    left = [case for case in cases if (case.op, case.n, case.k, case.m) not in done]
+    if len(left) < len(cases):
+        _note(f"{len(cases) - len(left)} of {len(cases)} cases were done by an earlier call")
+    return left
+
+
+def _files(args: argparse.Namespace, machine_name: str) -> list[Path]:
+    from ..machine import file_name
+
+    return [path / file_name(machine_name) if path.suffix != ".jsonl" else path for path in args.out]
 
 
 def _stored_bars(machine: str, device: str) -> Iterator[str]:
@@ -169,11 +211,18 @@ def _instruction_set(device: str) -> str:
     return "" if device == "cuda" or library.unavailable_reason() else library.instruction_set()
 
 
-def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "KernelRun") -> int:
-    from .. import machine, rows
+def bars_of(measured: "Sequence[Row]", device: str) -> Iterator[Any]:
+    """The bars of this device that the rows can speak of."""
     from .targets import bars
 
-    files = [path / machine.file_name(kernel_run.machine) if path.suffix != ".jsonl" else path for path in args.out]
+    return bars(measured, device, _instruction_set(device))
+
+
+def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "KernelRun") -> "list[Row]":
+    """The rows of the cases, each printed and put into every file as it comes; those of a busy machine are not kept."""
+    from .. import rows
+
+    files = _files(args, kernel_run.machine)
     thrown_away, kept = 0, []
     for measured in kernel_run.measure(cases):
         print("\n".join(json.dumps(row) if args.json else _line(row) for row in measured), flush=True)
@@ -185,10 +234,7 @@ def _measure(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "Kerne
             rows.append(path, measured)
     if thrown_away:
         _note(f"{thrown_away} of {len(cases)} cases ran on a busy machine: their rows are marked, and no file has them")
-    if not args.json:
-        for bar in bars(kept, args.device, _instruction_set(args.device)):
-            print(bar)
-    return 0
+    return kept
 
 
 def _line(row: "Row") -> str:

@@ -67,8 +67,8 @@ class KernelRun:
         self.limits = measure_limits(device, dtype, self.cache_bytes)
         self._limits_load = meter.load() if meter else None
         self.machine = machine.name(device)
-        self._refused: set[tuple[str, Case]] = set()
-        self._about = {
+        self._left_out: set[tuple[str, Case]] = set()
+        self.about = {
             "dtype": str(dtype).removeprefix("torch."),
             "format": FORMAT,
             "device": device.type,
@@ -93,7 +93,7 @@ class KernelRun:
                     except REFUSALS as error:
                         if provider is self.providers[0]:
                             raise
-                        self._refused.add((provider.name, case))
+                        self._left_out.add((provider.name, case))
                         yield Refusal(case, provider.name, " ".join(str(error).split())[:200])
 
     def measure(self, cases: Sequence[Case], repetitions: int = REPETITIONS) -> Iterator[list[Row]]:
@@ -107,13 +107,19 @@ class KernelRun:
                     stored = {
                         name: self._copies(provider, inputs, op, repetitions) for name, provider in by_name.items()
                     }
-                    for case, able in of_op.items():
+                    for case, able in ((case, able) for case, able in of_op.items() if able):
                         yield self._measure(case, able, stored, inputs, repetitions)
 
+    def leave_out(self, provider: str, case: Case) -> None:
+        """A provider is not timed at a case; without ours nobody is."""
+        self._left_out.add((provider, case))
+
     def _able(self, case: Case) -> list[Provider]:
-        """The providers of an op that did not refuse this case of it."""
+        """The providers of an op that did not refuse this case of it, nor are wrong in it; none without ours."""
+        if (self.providers[0].name, case) in self._left_out:
+            return []
         with_op = (provider for provider in self.providers if case.op in provider.ops)
-        return [provider for provider in with_op if (provider.name, case) not in self._refused]
+        return [provider for provider in with_op if (provider.name, case) not in self._left_out]
 
     def _by_shape(self, cases: Sequence[Case]) -> Iterator[tuple[Inputs, list[Case]]]:
         for n, k in dict.fromkeys((case.n, case.k) for case in cases):
@@ -154,7 +160,7 @@ class KernelRun:
     def _rows(
         self, case: Case, entries: dict[str, Entry], samples: dict[str, list[float]], load: machine.Load | None
     ) -> list[Row]:
-        about = self._about | {
+        about = self.about | {
             "busy": any(during.busy for during in (load, self._limits_load) if during),
             "load": asdict(load) if load else None,
             "limits_load": asdict(self._limits_load) if self._limits_load else None,

@@ -108,18 +108,35 @@ def test_limits_of_a_busy_machine_spoil_the_rows_as_well(small, monkeypatch):
     assert [row["load"]["others"] for row in measured] == [0.0] * 4
 
 
-def test_one_wrong_output_and_nothing_is_timed(small, tmp_path, monkeypatch, capsys):
-    def check(provider, held, case, inputs):
-        wrong = provider.name == "dense" and case.op == "dX"
-        return Verdict(case, provider.name, 2.0 if wrong else 0.5, 1.0)
+@pytest.mark.parametrize(("provider", "timed"), [("dense", ["ours"]), ("ours", [])])
+def test_what_is_wrong_is_not_timed_and_fails_the_exit_status(provider, timed, small, tmp_path, monkeypatch, capsys):
+    def check(given, held, case, inputs):
+        wrong = given.name == provider and case.op == "dX"
+        return Verdict(case, given.name, 2.0 if wrong else 0.5, 1.0)
 
     monkeypatch.setattr(kernel_run, "check", check)
-    monkeypatch.setattr(kernel_run, "interleave", lambda *_: pytest.fail("a red run was timed"))
-    assert main(["--out", str(tmp_path)]) == 1
+    assert main(["--out", str(tmp_path / "rows.jsonl")]) == 1
     err = capsys.readouterr().err
-    assert "wrong: dX 3x64x128, dense: error 2, at most 1 allowed" in err
-    assert "1 of 6 outputs are wrong: nothing was timed" in err
-    assert list(tmp_path.iterdir()) == []
+    assert f"wrong: dX 3x64x128, {provider}: error 2, at most 1 allowed" in err
+    assert "1 outputs are wrong: they were not timed" in err
+    written = rows.read(tmp_path / "rows.jsonl")
+    assert [row["provider"] for row in written if row["op"] == "dX"] == timed
+    assert [row["provider"] for row in written if row["op"] == "forward"] == ["ours", "dense"]
+
+
+def test_a_second_call_goes_on_where_the_first_ended(small, tmp_path, monkeypatch, capsys):
+    out = ["--out", str(tmp_path / "rows.jsonl"), "--go-on"]
+    monkeypatch.setattr(products, "plan", lambda device, shapes: CASES[:2])
+    assert main(out) == 0
+    monkeypatch.setattr(products, "plan", lambda device, shapes: CASES)
+    assert main(out) == 0
+    assert "2 of 4 cases were done by an earlier call" in capsys.readouterr().err
+    assert [row["op"] for row in rows.read(tmp_path / "rows.jsonl") if row["provider"] == "ours"] == [
+        case.op for case in CASES
+    ]
+    monkeypatch.setattr(machine, "source", lambda: "another source")
+    assert main([*out, "--rows", "3"]) == 0
+    assert len(rows.read(tmp_path / "rows.jsonl")) == 6 + 4
 
 
 def test_a_peer_that_refuses_a_case_is_named_and_left_out_of_it_alone(small, monkeypatch, capsys):
