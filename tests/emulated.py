@@ -21,7 +21,7 @@ STEP = TESTS / "kernels" / "triton" / "decode_step_checks.py"
 LLAMA_OPS = TESTS / "kernels" / "llama_ops" / "cuda_checks.py"
 CHECKS = {
     **{name: (PRODUCTS, name) for name in ("inputs", "exact", "error")},
-    **{f"step {name}": (STEP, name) for name in ("plain", "hat", "order", "traffic")},
+    **{f"step {name}": (STEP, name) for name in ("plain", "hat")},
     **{name: (LLAMA_OPS, name) for name in ("rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention")},
 }
 IN_CI = [("inputs", 90), ("inputs", 80), ("swiglu", 90), ("decode_attention", 90), ("rope", 80)]

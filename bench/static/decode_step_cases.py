@@ -1,8 +1,9 @@
 """The static cost of the kernels of a decode step: of a block of Llama 2 7B in bfloat16 and nf4-dq, for one token."""
 
-from .case import NVIDIA, Argument, Case
+from .case import Argument, Case
 
 BYTES = (4 + 8 / 64 + 32 / (256 * 64)) / 8
+TARGETS = ("sm_90",)
 ROWS = 64  # of W, a program's tile: `gemv.linear_tile`
 OPTIONS = {"num_warps": 2, "enable_fp_fusion": False}
 
@@ -37,7 +38,7 @@ def product(name: str, splits: int, rank: int, arguments: dict[str, Argument]) -
         bytes=BYTES,
         flops=16,
         aligned=("N", "N0", "N1", "K"),
-        targets=NVIDIA,
+        targets=TARGETS,
         options=OPTIONS,
     )
 
@@ -78,7 +79,7 @@ def attention(rank: int) -> Case:
         elements=2 * 64 * 128,
         bytes=2.0,
         aligned=("heads", "kv_heads", "stride_batch", "stride_head"),
-        targets=NVIDIA,
+        targets=TARGETS,
         options={"num_warps": 8, "enable_fp_fusion": False},
     )
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from lowrank.kernels import ops
 from lowrank.kernels.cpu import library
 from lowrank.kernels.cpu import linear as cpu_linear
-from lowrank.kernels.cpu.decode_step import Block, Blocks, Sizes
+from lowrank.kernels.cpu.decode_step import Blocks, Sizes
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
-from lowrank.kernels.weights.linear_with_adapter import LinearWithAdapter
+from lowrank.kernels.weights.linear_with_adapter import BlockWeights, LinearWithAdapter
 
 from .test_linear import EVERY_DTYPE
 
@@ -47,7 +47,7 @@ SHAPES = (
 )
 
 
-def make_block(shape: Shape, dtype: torch.dtype, seed: int) -> Block:
+def make_block(shape: Shape, dtype: torch.dtype, seed: int) -> BlockWeights:
     """Every format, with and without an adapter."""
     dim, kv, attended = shape.dim, shape.kv_heads * shape.head_dim, shape.heads * shape.head_dim
     sizes = [(attended, dim), (kv, dim), (kv, dim), (dim, attended), (shape.hidden, dim), (shape.hidden, dim)]
@@ -60,16 +60,16 @@ def make_block(shape: Shape, dtype: torch.dtype, seed: int) -> Block:
         matrices = (normal(rank, k, seed=number) / k**0.5, normal(n, rank, seed=number)) if rank else (None, None)
         linears.append(LinearWithAdapter(weight, *matrices, 0.5))
     norms = [(1 + normal(dim, seed=seed + j) / 4).to(dtype) for j in range(2)]
-    return Block(*norms, tuple(linears))
+    return BlockWeights(*norms, tuple(linears))
 
 
 def one_after_another(
-    blocks: list[Block], norm: Tensor, x: Tensor, k: Tensor, v: Tensor, shape: Shape, layout: Any, given: Any
+    blocks: list[BlockWeights], norm: Tensor, x: Tensor, k: Tensor, v: Tensor, shape: Shape, layout: Any, given: Any
 ) -> Tensor:
     cos, sin, mask = given
     position = shape.position
 
-    def linears(x: Tensor, block: Block, first: int, end: int) -> tuple[Tensor, ...]:
+    def linears(x: Tensor, block: BlockWeights, first: int, end: int) -> tuple[Tensor, ...]:
         return cpu_linear.linears(x, block.linears[first:end])
 
     for layer, block in enumerate(blocks):

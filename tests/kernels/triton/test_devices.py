@@ -12,9 +12,12 @@ from torch import Tensor
 from triton import JITFunction
 
 from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.reference.decode_step import CacheWindow, StepSizes
 from lowrank.kernels.triton import (
+    adamw,
     cross_entropy,
     decode_attention,
+    decode_step,
     dequantize,
     gemm,
     gemv,
@@ -25,14 +28,40 @@ from lowrank.kernels.triton import (
     rope,
     swiglu,
 )
+from lowrank.kernels.weights.linear_with_adapter import BlockWeights, LinearWithAdapter
 from lowrank.kernels.weights.repack import repack
 
 MODULES = (
-    cross_entropy, decode_attention, dequantize, gemm, gemv, int8_linear, launch, quantize, rms_norm, rope, swiglu,
+    adamw, cross_entropy, decode_attention, decode_step, dequantize,
+    gemm, gemv, int8_linear, launch, quantize, rms_norm, rope, swiglu,
 )  # fmt: skip
 ROWS, WEIGHT = normal(3, 64), reference.quantize_4bit(normal(8, 64), "nf4", 64, True)
 ANGLES = torch.ones(1, 2, 1, 32)
+SQUARE = LinearWithAdapter(repack(reference.quantize_4bit(normal(64, 64), "nf4", 64, True)))
+POSITION, HALF = torch.zeros(1, dtype=torch.int64), torch.ones(1, 1, 1, 16)
+CACHE = CacheWindow(torch.zeros(1, 1, 2, 4, 32), torch.zeros(1, 1, 2, 4, 32), 4, POSITION, POSITION)
+CODES = torch.zeros(3, 64, dtype=torch.uint8)
+LEVELS = adamw.Levels8(*(torch.zeros(count) for count in (256, 255, 256, 255)))
+
+
+def update(*moments: tuple[Tensor, ...]) -> None:
+    given = adamw.Update(ROWS, ROWS, *moments, 0.1, 1.0)
+    adamw.step([given], LEVELS if len(moments[0]) > 1 else None, (0.9, 0.99), 1e-8, (0.1, 0.1), 256)
+
+
 LAUNCHES: dict[str, Callable[[], Any]] = {
+    "adamw": lambda: update((ROWS,), (ROWS,)),
+    "adamw in 8 bits": lambda: update((CODES, ROWS), (CODES, ROWS)),
+    "clipping": lambda: adamw.scale([ROWS], torch.ones(())),
+    "decode_step": lambda: decode_step.decode_blocks(
+        normal(1, 1, 64),
+        [BlockWeights(ROWS[0], ROWS[0], (SQUARE,) * 7)],
+        CACHE,
+        HALF,
+        HALF,
+        StepSizes(2, 2, 32, 1e-5, True),
+    ),
+    "norm": lambda: adamw.norm([ROWS]),
     "cross_entropy": lambda: cross_entropy.cross_entropy_(ROWS.clone(), torch.zeros(3, dtype=torch.int64), True),
     "decode_attention": lambda: decode_attention.decode_attention(
         normal(1, 2, 1, 64), normal(1, 2, 5, 64), normal(1, 2, 5, 64), torch.ones(1, 1, 1, 5, dtype=torch.bool)
