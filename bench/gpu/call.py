@@ -39,7 +39,7 @@ def other_checkout() -> str:
 
 
 def read_state(path: Path, source: str) -> dict[str, str]:
-    """How each stage has ended so far, with the same source."""
+    """The end of each stage so far, with the same source."""
     if not path.exists():
         return {}
     kept: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))

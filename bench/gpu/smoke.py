@@ -36,7 +36,7 @@ DTYPE = torch.bfloat16
 
 
 class Results(NamedTuple):
-    """Of ours, of plain torch in the same dtype, and the exact ones in float64, output by output."""
+    """Outputs of ours, of plain torch in the same dtype, and the exact ones in float64."""
 
     ours: tuple[Tensor, ...]
     plain: tuple[Tensor, ...]

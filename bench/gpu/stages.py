@@ -1,4 +1,4 @@
-"""What the first call on a real device runs, most valuable first."""
+"""The stages of the first call on a real device, most valuable first."""
 
 import shutil
 from dataclasses import dataclass

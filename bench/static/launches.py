@@ -1,4 +1,4 @@
-"""What a step launches on a GPU, counted without one: the model runs on meta tensors, which have shapes and no numbers.
+"""The launches of a step on a GPU, counted without one: on meta tensors, which have shapes and no numbers.
 
 A launch of ours is counted where Triton would start it, one of torch's where its operator is called; what only views
 memory, or makes room, launches nothing. In a captured step each is a node of the CUDA graph. A product of the vendor's
@@ -132,7 +132,7 @@ def recorded() -> Iterator[list[Launch]]:
 
 
 def _constants(format: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the shapes of `launch.constants`."""
+    """Tensors of the shapes of `launch.constants`."""
     kinds = ((16, dtype), (10, torch.int32), (256, torch.float32))
     levels, table, nested = (torch.empty(size, dtype=kind, device="meta") for size, kind in kinds)
     return levels, table, nested

@@ -1,4 +1,4 @@
-"""How long a GPU should take for a token and for a training step of Llama 2 7B, from counts: nothing is measured.
+"""The time that a GPU should take for a token and a training step of Llama 2 7B, from counts: nothing is measured.
 
     lowrank bench --predict h200
 
@@ -66,7 +66,7 @@ GPUS = {"h200": Gpu("NVIDIA H200", 4.3e6, 790e6, Range(0.8, 2.0), Range(4.0, 9.0
 
 @dataclass(frozen=True)
 class Line:
-    """What all launches of one kernel take: microseconds on the device without gaps, the least of it, bytes."""
+    """All launches of one kernel: microseconds on the device without gaps, the least of it, bytes."""
 
     kernel: str
     launches: int
@@ -140,7 +140,7 @@ def _instruction_shares(gpu: Gpu) -> dict[str, float]:
 
 
 def training_launches(config: ModelConfig, rank: int, batch: tuple[int, int]) -> tuple[list[Launch], list[Launch]]:
-    """Of forward and backward, and of clipping and update, in a hat on every linear."""
+    """Those of forward and backward, and of clipping and update, in a hat on every linear."""
     model = meta_model(config, rank, trainable=True).train()
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = AdamW(parameters)

@@ -171,7 +171,7 @@ class Update(NamedTuple):
 
 
 class Levels8(NamedTuple):
-    """Of m and of v: the 256 levels, and the 255 middles between neighbours."""
+    """The 256 levels of m and of v, and the 255 middles between neighbours."""
 
     signed: Tensor
     signed_middles: Tensor

@@ -136,7 +136,7 @@ class _Step:
         return gemv.programs_for_a_sum(self.m, weight.shape[1], outputs // self.block_n, len(weight.codes))
 
     def norm_first(self, hidden: Tensor, block: BlockWeights) -> None:
-        """What q, k and v of the first block take."""
+        """The input of q, k and v of the first block."""
         first_norm_kernel[(self.dim // self.block_n, self.m)](
             self.normed,
             self.squares,

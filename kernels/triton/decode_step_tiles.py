@@ -1,4 +1,4 @@
-"""How the products of `decode_step` begin and end a tile: parts of sums, norms, adapters.
+"""Begin and end of a tile in the products of `decode_step`: parts of sums, norms, adapters.
 
 M rows (tokens), D model dim, K in_features, r rank, RANK the power of two that holds it; a tile is the outputs that a
 program computes, and what the next product reads as a tile of x.

@@ -1,4 +1,4 @@
-"""What the kernels of few rows share: the sum over a part of K, and who adds the parts.
+"""Shared by the kernels of few rows: the sum over a part of K, and who adds the parts.
 
 M rows of x, N out_features, K in_features; a block is BLOCKSIZE weights of a row, a group GROUP blocks (`repack`).
 """

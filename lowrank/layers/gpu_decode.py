@@ -32,7 +32,7 @@ class GpuBlocks:
         return None
 
     def costs_of_rows(self, model: Llama) -> Sequence[float]:
-        """Of one token alone."""
+        """The cost of one token alone."""
         return (1.0,)
 
     def __call__(
