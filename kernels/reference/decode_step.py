@@ -18,7 +18,7 @@ from . import llama_ops, weights
 
 
 class StepSizes(NamedTuple):
-    """Sizes that the weights do not tell: heads, the norms' eps, and the pairs of the rotation, (2i, 2i+1) if interleaved"""
+    """Sizes that weights do not tell: heads, the norms' eps, the pairs of the rotation, (2i, 2i+1) if interleaved"""
 
     heads: int
     kv_heads: int
