@@ -10,8 +10,8 @@ from child_process import environment, run_python
 from lowrank.bench.gpu import smoke
 from lowrank.bench.gpu.smoke import Results, check
 
-# The interpreter multiplies the bit patterns of bfloat16 matrices, and cuts sums to bfloat16 where a GPU rounds them, of
-# which five numbers of rms_norm tell: these are for a GPU, or the emulator.
+# The interpreter multiplies the bit patterns of bfloat16 matrices, and cuts sums to bfloat16 where a GPU rounds them,
+# which is seen in five numbers of rms_norm: these are for a GPU, or the emulator.
 FOR_A_GPU = ("decode", "fused", "int8", "rms_norm")
 
 
