@@ -217,6 +217,8 @@ class Rules:
         units = NONE
         if beside or spelled:  # "3 percent", "three percent"
             units = _KNOWN_UNITS - (self._units_of(told) if beside else _PLAIN_UNITS)
+        elif counted is not None and counted[0].lower() == "per":
+            units = _OF_PER
         low = fold(line)
         before = low[: word.start()]
         wrong = denied
@@ -347,5 +349,6 @@ _SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
 _PLAIN_UNITS = frozenset({"times"}) | {
     word for word in UNITS if word[:3] in ("day", "wee", "mon", "qua", "yea", "hou", "min", "poi")
 }
+_OF_PER = words("cent cents mil mille")  # "five per cent": only the forms of a figure have it
 _SHORT_SCALES = words("k m b t bn mn tn mm cr")  # "three b" is three billion
 _KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)

@@ -40,18 +40,24 @@ _OPEN = re.compile(
     r"|every|whether|if|unless)\b"
 )
 _PHRASAL = re.compile(r"\b(?:add|adds|added|adding|make|makes|made|set|sets|sums?|drawn?|lays|laid) \w*$")  # "added up"
+_EARLIER = words("prior previous preceding earlier last past former before ago")
 _DIFFERENCE = re.compile(r"(\w+) - (\w+)")
 _CHANGE = re.compile(r"100 \* \((\w+) / (\w+) - 1\)")
 
 
 class Signed(NamedTuple):
-    """A derived difference, what it is taken of, and its sign."""
+    """A derived difference, what it is taken of, and its sign.
+
+    relative  a change in per cent
+    compares  True of two things of one time: "ahead" and "behind" beside a change over time speak of something else
+    """
 
     key: str
     a: str
     b: str
     sign: int
     relative: bool
+    compares: bool
 
 
 class Directions:
@@ -86,7 +92,7 @@ class Directions:
                 sign = main.sign
             else:
                 return denied
-        against = self._against(sign, is_compared=not of.relative)
+        against = self._against(sign, is_compared=of.compares)
         denied = denied | against if denied else against
         return denied - {"up", "down"} if _PHRASAL.search(low) else denied
 
@@ -124,4 +130,12 @@ def _signed(key: str, facts: Facts) -> Signed | None:
     match = change or difference
     if match is None:
         return None
-    return Signed(key, match[1], match[2], (fact.number > 0) - (fact.number < 0), change is not None)
+    sign = (fact.number > 0) - (fact.number < 0)
+    compares = change is None or not _is_over_time(facts[match[1]].label, facts[match[2]].label)
+    return Signed(key, match[1], match[2], sign, change is not None, compares)
+
+
+def _is_over_time(now: str, before: str) -> bool:
+    """True if one label names what the other does, at an earlier time: "sales", "prior revenue"; "x 2024", "x 2023"."""
+    words_of = [set(re.findall(r"[^\W\d_]+", label.lower())) for label in (now, before)]
+    return words_of[0] <= words_of[1] or not _EARLIER.isdisjoint(words_of[1])

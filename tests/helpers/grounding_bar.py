@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from second_reader import read
+from second_reader import read, recall
 
 from lowrank.data.documents.document import make_documents
 from lowrank.eval.metrics.bootstrap import paired_interval
@@ -22,12 +22,15 @@ from lowrank.workflows.real import TEST_SEED
 COUNTED = (("sections", "sections"), ("figure_recall", "recall"), ("ended", "ended by itself"))
 
 
-def verdicts(path: Path) -> list[tuple[str, str]]:
-    """(verdicts of figures, of directions), a document each."""
+def verdicts(path: Path) -> list[tuple[str, str, float]]:
+    """(verdicts of figures, of directions, recall under own names), a document each."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     entries = make_documents(len(rows), seed=TEST_SEED, split="test")
     assert [entry.id for entry in entries] == [row["id"] for row in rows], f"{path}: other documents than the test's"
-    return [read(entry.kind, entry.input, row["text"]) for entry, row in zip(entries, rows, strict=True)]
+    return [
+        (*read(entry.kind, entry.input, row["text"]), recall(entry.kind, entry.input, row["text"]) or 0.0)
+        for entry, row in zip(entries, rows, strict=True)
+    ]
 
 
 def difference(before: list[float], after: list[float]) -> str:
@@ -47,20 +50,24 @@ def table(out: Path, adapter: str) -> list[str]:
     }
     lines = [
         "| T | right / other name / wrong: free | grounded | directions wrong: free, grounded | "
-        "right figures a document | all figures a document | " + " | ".join(title for _, title in COUNTED) + " |",
-        "|" + "---|" * (6 + len(COUNTED)),
+        "right figures a document | all figures a document | recall under own names | "
+        + " | ".join(title for _, title in COUNTED)
+        + " |",
+        "|" + "---|" * (7 + len(COUNTED)),
     ]
     for temperature in sorted({temperature for temperature, _ in compared}):
         name = f"documents.{adapter}.nf4-dq" + (f"-temperature {temperature:g}" if temperature else "")
         free, grounded = (verdicts(out / "texts" / f"{name}{end}.jsonl") for end in ("", "-grounded"))
         counts = [
-            "/".join(str(sum(figures.count(mark) for figures, _ in side)) for mark in "rlw")
+            "/".join(str(sum(figures.count(mark) for figures, _, _ in side)) for mark in "rlw")
             for side in (free, grounded)
         ]
-        against = [sum(directions.count("-") for _, directions in side) for side in (free, grounded)]
-        right = [[float(figures.count("r")) for figures, _ in side] for side in (free, grounded)]
-        every = [[float(len(figures)) for figures, _ in side] for side in (free, grounded)]
-        cells = [f"{temperature:g}", *counts, f"{against[0]}, {against[1]}", difference(*right), difference(*every)]
+        against = [sum(directions.count("-") for _, directions, _ in side) for side in (free, grounded)]
+        right = [[float(figures.count("r")) for figures, _, _ in side] for side in (free, grounded)]
+        every = [[float(len(figures)) for figures, _, _ in side] for side in (free, grounded)]
+        named = [[recalled for _, _, recalled in side] for side in (free, grounded)]
+        cells = [f"{temperature:g}", *counts, f"{against[0]}, {against[1]}"]
+        cells += [difference(*right), difference(*every), difference(*named)]
         for measure, _ in COUNTED:
             one = compared[temperature, measure]
             cells.append(f"{one['difference']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]")

@@ -184,7 +184,8 @@ SPOKEN_FIRST = rf"(?:{'|'.join(sorted(SPOKEN, key=len, reverse=True))})"
 SPOKEN_WORD = rf"(?:{SPOKEN_FIRST}|hundred|and(?=[ ]{SPOKEN_FIRST})|point)"
 FIGURE = re.compile(
     rf"""(?P<sign>(?<![\w)%])[-−–](?=[\d$€£¥₹(UE])|\bminus[ ])?
-    (?P<currency>(?:\b[A-Z]{{1,2}}\$|[$€£¥₹])[ ]?(?=[-−–(\d])|\b[A-Z]{{3}}[ ]?(?=[-−(]?\d)|\bRs\.?[ ]?(?=\d))?
+    (?P<currency>(?:\b[A-Z]{{1,2}}\$|[$€£¥₹])[ ]?(?=[-−–(\d])|\b(?!(?:EPS|NAV|VAT)\b)[A-Z]{{3}}[ ]?(?=[-−(]?\d)
+      |\bRs\.?[ ]?(?=\d))?
     (?P<inner>[-−–])?(?P<open>\()?
     (?:(?P<number>{NUMBER})
       |\b(?P<spoken>(?i:{SPOKEN_FIRST}
@@ -242,8 +243,22 @@ def read(kind: str, record: str, text: str) -> tuple[str, str]:
 
     record  a line "label: value" a fact
     """
+    verdicts, directions, _ = _read(*_facts(kind, record), kind, text)
+    return verdicts, directions
+
+
+def recall(kind: str, record: str, text: str) -> float | None:
+    """The share of the record's figures that the text states right under their own names; None if it has none."""
     facts, texts, labels = _facts(kind, record)
-    verdicts = directions = ""
+    _, _, stated = _read(facts, texts, labels, kind, text)
+    return len(stated) / len(facts) if facts else None
+
+
+def _read(
+    facts: dict[str, Quantity], texts: list[str], labels: dict[str, str], kind: str, text: str
+) -> tuple[str, str, set[str]]:
+    """Verdicts of figures, of directions, and the facts that figures state under their own names."""
+    verdicts, directions, stated = "", "", set[str]()
     for line in text.split("\n"):
         line = re.sub(r"^[ \t]*(?:#+[ \t]+)?\d{1,2}[.)][ \t]", lambda match: " " * len(match[0]), line)
         numbered = [label for label in labels if re.search(r"[^\w\s]|\d", label)]
@@ -264,10 +279,11 @@ def read(kind: str, record: str, text: str) -> tuple[str, str]:
         start = 0
         for end in [*ends, len(line)]:
             if start < end:
-                some, also = _sentence(kind, facts, labels, line[start:end])
+                some, also, right = _sentence(kind, facts, labels, line[start:end])
                 verdicts, directions = verdicts + some, directions + also
+                stated |= right
             start = end + 1
-    return verdicts, directions
+    return verdicts, directions, stated
 
 
 def _facts(kind: str, record: str) -> tuple[dict[str, Quantity], list[str], dict[str, str]]:
@@ -387,7 +403,7 @@ def _spoken(words: str) -> tuple[Decimal, int]:
     return value, -len(decimals)
 
 
-def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], text: str) -> tuple[str, str]:
+def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], text: str) -> tuple[str, str, set[str]]:
     names = _names(labels, text)
     periods = {period.lower() for label in labels for period in PERIOD.findall(label)}
     digits = text
@@ -396,7 +412,7 @@ def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], tex
             digits = digits[:start] + "§" * (end - start) + digits[end:]
     digits = PERIOD.sub(lambda match: "§" * len(match[0]) if match[0].lower() in periods else match[0], digits)
     quantities = _quantities(digits)
-    verdicts, before, inherited = "", 0, None
+    verdicts, before, inherited, right = "", 0, None, set[str]()
     for number, quantity in enumerate(quantities):
         window = [name for name in names if before <= name[0] and name[1] <= quantity.start]
         key = _named(window, text)
@@ -409,8 +425,9 @@ def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], tex
         falling = bool(set(re.findall(r"[a-z]+", text[before : quantity.start].lower())) & DOWN)
         stating = [fact for fact, of in facts.items() if _states(quantity, of, fact, falling)]
         verdicts += "r" if key in stating else "l" if stating else "w"
+        right.update([key] if key is not None and key in stating else [])
         before, inherited = quantity.end, key
-    return verdicts, _directions(kind, facts, names, quantities, text)
+    return verdicts, _directions(kind, facts, names, quantities, text), right
 
 
 def _of_period(key: str | None, labels: dict[str, str], text: str, before: int, quantity: Quantity) -> str | None:

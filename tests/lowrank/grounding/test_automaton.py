@@ -61,6 +61,7 @@ RIGHT = [
     "Total debt was USD 812.4 million.",
     "| Total debt | **$812.4 million** |",
     "The interest rate was 7.5 percent.",
+    "The interest rate was 7.5 per cent.",
     "The interest rate was 750 basis points.",
     "The spread was 150 bps.",
     "Leverage was 3.41 times.",
@@ -109,6 +110,9 @@ WRONG = {
         "There were stores, 1,204°.",
         "The term in months is 58 years.",
         "Stores: 1,204 percent.",
+        "Stores: 1,204 per cent.",
+        "The group owns over five per cent.",
+        "Some five per mille of it.",
     ],
     "a sign": ["Stores: -1,204.", "Headroom was 0.16x.", "Total debt was -$812.4 million.", "Stores: minus 1,204."],
     "a digit more": ["Stores: 1,204.5", "Stores: 1,204,000.", "Stores: 1,204²", "Stores: 1,204e6", "Stores: 1,2041"],
@@ -148,6 +152,22 @@ def test_a_direction_that_fits_passes() -> None:
         "Leverage is above the limit of 3.25x.",
     ):
         assert passes(FACTS, text), text
+
+
+def test_of_a_change_over_time_another_thing_may_be_ahead() -> None:
+    over_time = {
+        "revenue": make_fact("revenue", "usd_m", "90"),
+        "prior": make_fact("prior revenue", "usd_m", "100"),
+        "change": make_fact("change", "pct", "-10.0", "100 * (revenue / prior - 1)"),
+    }
+    at_once = {
+        "price": make_fact("share price", "usd", "100"),
+        "target": make_fact("price target", "usd", "90"),
+        "expected": make_fact("expected return", "pct", "-10.0", "100 * (target / price - 1)"),
+    }
+    assert passes(over_time, "It is in front of its plan.") and not passes(at_once, "It is in front.")
+    assert passes(at_once, "It is behind.")
+    assert not passes(over_time, "It rose.") and not passes(at_once, "It rose.")
 
 
 def test_a_figure_that_is_cut_off_may_not_end_there() -> None:
