@@ -7,6 +7,8 @@
 are right, and are looked at alone; all others are only where one has been refused. **Leading**: where a token that was
 drawn begins a figure, and nothing says of what, a name is written first: that of a fact which the text has not stated
 yet. Which of them is the model's choice. So a figure that may not be written becomes another one, and not silence.
+**No loops**: a model that is refused the same figure over and over may write "US - - - - -": what stands in a figure's
+place does not say the same a third time running.
 
 V vocabulary.
 """
@@ -23,6 +25,7 @@ from .vocabulary import NOTHING, Mask, Node, Spelling, Vocabulary, completions, 
 from .words import BEGINNINGS, fold, is_marked
 
 KEPT_MASKS = 4096
+LONGEST_LOOP = 32  # tokens
 
 
 class Grounding:
@@ -45,6 +48,7 @@ class Grounding:
         self.stated: set[str] = set()
         self.masks: dict[object, Tensor] = {}
         self.cleared: dict[frozenset[str], Mask] = {}
+        self.tail: list[int] = []  # the last tokens, so many as three rounds of a loop have
 
     def allows(self, token: int) -> bool:
         """True if every figure is right under its name behind a token, or can become so."""
@@ -76,7 +80,7 @@ class Grounding:
         """bool [V]: what may be written in the place of a token that may not.
 
         A figure where nothing says of what: the names of facts, one of which is written first. Another figure: those
-        that may begin here, if any may. A word: the words.
+        that may begin here, if any may. A word: the words. None that completes the third round of a loop.
         """
         figures = self.vocabulary.figures
         wants_figure = self._wants_figure(token)
@@ -88,12 +92,13 @@ class Grounding:
         if self.state.open:
             return allowed
         alike = allowed & torch.from_numpy(figures if wants_figure else ~figures)
-        return alike if alike.any() else allowed
+        return self._without_loops(alike if alike.any() else allowed)
 
     def take(self, token: int) -> None:
         """The text goes on with an allowed token."""
         if token in self.vocabulary.eos_ids:
             return
+        self.tail = [*self.tail[1 - 3 * LONGEST_LOOP :], token]
         text, self.partial, _ = whole_characters(self.partial + self.vocabulary.spelled[token])
         for letter in text:
             after = self.rules.step(self.state, letter)
@@ -107,6 +112,21 @@ class Grounding:
         if self.rules.may_end(self.state):
             return 0
         return max((_size(reading) for reading in self.state.open), default=0)
+
+    def _without_loops(self, allowed: Tensor) -> Tensor:
+        """Without the tokens behind which the text would end in three times the same; all if no other is left."""
+        tail = self.tail
+        third = []
+        for size in range(1, (len(tail) + 1) // 3 + 1):
+            begin = len(tail) - size + 1  # of the third round
+            first, second = tail[begin - 2 * size : begin - size], tail[begin - size : begin]
+            if first == second and tail[begin:] == second[:-1]:
+                third.append(second[-1])
+        if not third:
+            return allowed
+        left = allowed.clone()
+        left[third] = False
+        return left if left.any() else allowed
 
     # Leading
 

@@ -149,6 +149,27 @@ def test_a_wrong_figure_becomes_another_one_and_a_wrong_word_a_word() -> None:
     assert words[tokens.id("x")] and not words[tokens.id("1")] and not words[tokens.id("crore")]
 
 
+def test_what_stands_in_a_figures_place_does_not_say_the_same_a_third_time() -> None:
+    tokens = Pieces(" US", " dollars", " of")
+    nine = tokens.id("9")
+
+    def instead(row: Grounding, *wanted: str) -> str:
+        """The first of some pieces that may stand in the place of a figure."""
+        assert not row.allows(nine)
+        allowed = row.instead(nine)
+        return next(piece for piece in wanted if allowed[tokens.id(piece)])
+
+    row = grounding(tokens, "a", "-", "-")
+    assert instead(row, "-", "b") == "b"
+    row = grounding(tokens, "a", "-", "b", "-")
+    assert instead(row, "-", "b") == "-"
+    loop = (" of", " US", " dollars")
+    row = grounding(tokens, "a", *loop, *loop, " of", " US")
+    assert instead(row, " dollars", " of") == " of"
+    row = grounding(tokens, "a", *loop, " of", " US")
+    assert instead(row, " dollars", " of") == " dollars"
+
+
 def test_a_word_that_may_not_stand_may_go_on_with_letters_alone() -> None:
     facts = {
         "old": make_fact("old", "usd_m", "9"),
