@@ -74,9 +74,10 @@ def fingerprint_of(checkpoint: Checkpoint) -> str:
     if recorded := recorded_fingerprint(checkpoint):
         return recorded
     fingerprint = Fingerprint()
-    for name, value in checkpoint.tensors():
-        if isinstance(value, Tensor) and not is_block_linear(name):
-            fingerprint.add(name, value)
+    for parameter in checkpoint.parameters():
+        if not is_block_linear(parameter.name) and isinstance(value := parameter.read(), Tensor):
+            fingerprint.add(parameter.name, value)
+            del value  # not beside the next one
     return fingerprint.hexdigest(checkpoint)
 
 

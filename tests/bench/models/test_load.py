@@ -38,7 +38,8 @@ def test_every_stage_makes_a_row(tmp_path: Path, capsys) -> None:
     out, scratch = tmp_path / "rows.jsonl", tmp_path / "not" / "there"
     assert run("--scratch", str(scratch), "--threads", "1", "--out", str(out)) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["stage"] for row in rows] == ["make", "quantize", "ready", "load", "prompt", "generate", "train"]
+    stages = [row["stage"] for row in rows]
+    assert stages == ["make", "quantize", "ready", "load", "prompt", "generate", "train"]
     for row in rows:
         assert row["seconds"] > 0 and row["gb_per_s"] >= 0 and row["threads"] == 1
         assert 1e8 < row["peak_resident_bytes"] < 4e9
@@ -52,7 +53,7 @@ def test_every_stage_makes_a_row(tmp_path: Path, capsys) -> None:
     assert 5 < rows[5]["loss"] < 9  # some ln 2048
     shown, told = capsys.readouterr()
     assert "peak resident GB" in shown
-    assert [line.partition(":")[0] for line in told.splitlines()] == [row["stage"] for row in rows]
+    assert [line.partition(":")[0] for line in told.splitlines()] == stages
     assert not any(scratch.iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["not", "rows.jsonl"]
 

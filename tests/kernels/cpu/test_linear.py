@@ -160,7 +160,7 @@ def test_the_number_of_threads_changes_no_result(format: str, threads: Any) -> N
 def test_a_row_is_what_it_is_whatever_rows_are_beside_it(format: str) -> None:
     for n, k in ((70, 1120), (131, 1001)):
         weight, x, dy = quantized(n, k, format, 32), normal(260, k), normal(260, n)
-        for first, rows in ((1, range(2, 5)), (5, (6, 7, 8, 9, 260))):  # looked up in registers, and in panels
+        for first, rows in ((1, range(2, 9)), (9, (10, 64, 260))):  # looked up in registers, and in panels
             y = cpu_linear.linear(x[:first], weight)
             assert all(torch.equal(cpu_linear.linear(x[:m], weight)[:first], y) for m in rows)
         dx = cpu_linear.linear_dx(dy[:1], weight)

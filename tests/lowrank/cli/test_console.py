@@ -34,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Iterator
 
 GENERATE = "generate embedded --adapter 中={0}/hat --max-new-tokens 8"
 VERBS = {
+    "adapter": "adapter reduce {0}/hat ▁smaller --rank 1",
     "bench": "bench kernels --explain 1x384x384",
+    "conformance": "conformance kit ▁kit",
     "data check": "data check {0}/bad.jsonl",
     "data documents": "data documents ▁documents --n 3",
     "data import": "data import {0}/rows.jsonl ▁imported.jsonl",
