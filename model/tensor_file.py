@@ -19,6 +19,7 @@ from torch import Tensor
 from .foreign_file import foreign_file_reason
 
 PICKLED = (".pth", ".bin")  # the ends of names of torch's own files
+# The name of each dtype in a header; files of ours hold tensors in this order.
 SAFETENSORS_DTYPES = {
     "F32": torch.float32,
     "BF16": torch.bfloat16,
@@ -52,7 +53,8 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.layouts, self._view, self.metadata = _map(path)
+        self._view, describe = _map(path)
+        self.layouts, self.metadata = describe()
         self._read = 0
 
     def read(self, name: str) -> Tensor:
@@ -69,18 +71,18 @@ class TensorFile:
             self._remap()
 
     def _remap(self) -> None:
-        _, self._view, _ = _map(self.path)
+        self._view, _ = _map(self.path)
         self._read = 0
 
 
-def _map(path: Path) -> tuple[dict[str, Layout], Callable[[str], Tensor], dict[str, str]]:
-    """The tensors of a file, what gives a view of each through one new memory map, and what the file says of itself:
-    nothing is read yet."""
+def _map(path: Path) -> tuple[Callable[[str], Tensor], Callable[[], tuple[dict[str, Layout], dict[str, str]]]]:
+    """What gives a view of each tensor of a file through one new memory map, and what tells their layouts and the words
+    of the file on itself: nothing is read yet."""
     if path.suffix in PICKLED:
         tensors = load_pth(path)
-        return {name: _layout(tensor) for name, tensor in tensors.items()}, tensors.__getitem__, {}
+        return tensors.__getitem__, lambda: ({name: _layout(tensor) for name, tensor in tensors.items()}, {})
     handle = open_safetensors(path)
-    return _header_layouts(handle), handle.get_tensor, handle.metadata() or {}
+    return handle.get_tensor, lambda: (_header_layouts(handle), handle.metadata() or {})
 
 
 def _header_layouts(handle: safe_open) -> dict[str, Layout]:

@@ -13,15 +13,14 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-import torch
 from torch import Tensor
 
 from ..atomic_io import write_text
-from ..model.tensor_file import Layout, tensor_bytes
+from ..model.tensor_file import SAFETENSORS_DTYPES, Layout, tensor_bytes
 
 JOURNAL = "journal.jsonl"
 # The name of each dtype in a header. In a file the wider stand first, and of one width those that come first here.
-DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int8: "I8", torch.uint8: "U8"}
+DTYPE_NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
 EMPTY: Mapping[str, str] = MappingProxyType({})
 _DTYPE_ORDER = {dtype: position for position, dtype in enumerate(DTYPE_NAMES)}
 
