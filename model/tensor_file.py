@@ -76,7 +76,7 @@ class TensorFile:
 
 
 def _map(path: Path) -> tuple[Callable[[str], Tensor], Callable[[], tuple[dict[str, Layout], dict[str, str]]]]:
-    """What gives a view of each tensor of a file through one new memory map, and what tells their layouts and the words
+    """A view of each tensor of a file by name, through one new memory map, and a call that tells layouts and the words
     of the file on itself: nothing is read yet."""
     if path.suffix in PICKLED:
         tensors = load_pth(path)

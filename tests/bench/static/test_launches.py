@@ -1,4 +1,4 @@
-"""What a step launches, counted on meta tensors: a token of Llama 2 7B is so many nodes of a graph, no more."""
+"""Launches of a step, counted on meta tensors: a token of Llama 2 7B is so many nodes of a graph, no more."""
 
 import pytest
 import torch

@@ -106,7 +106,7 @@ def check_order() -> None:
 
 
 def check_traffic() -> None:
-    """Of one block with a long K, as those of 7B have: weights, norms, adapter, cache and states once each."""
+    """A block with a long K, as those of 7B have: weights, norms, adapter, cache and states once each."""
     from ptx import driver
 
     global DIM, FFN, LAYERS, CAPACITY, FILLED
