@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from lowrank import __version__, kernels
+from lowrank.kernels.cpu import library
 
 BUSY_OTHERS, BUSY_STEAL = 0.05, 0.02  # shares of the processor above which a measurement is thrown away
 
@@ -79,11 +80,23 @@ def pin(threads: int = 2) -> int:
 
 
 def name(device: torch.device) -> str:
-    """The GPU, or the processor and its cores."""
+    """The GPU; or the processor, its instruction set in use, and its cores.
+
+    "AMD EPYC (family 25, model 1, avx2), 2 cores": hypervisors call processors of several generations alike.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    family, model = _field(cpuinfo, "cpu family"), _field(cpuinfo, "model")
+    about = [f"family {family}", f"model {model}"] if family and model else []
+    about.append("plain torch" if library.unavailable_reason() else library.instruction_set())
+    return f"{_field(cpuinfo, 'model name') or platform.machine()} ({', '.join(about)}), {os.cpu_count()} cores"
+
+
+def _field(cpuinfo: str, key: str) -> str:
+    """The first value of a key in /proc/cpuinfo, or nothing: Arm's has other keys."""
+    found = re.search(rf"^{key}\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def file_name(machine: str) -> str:

@@ -42,6 +42,19 @@ def test_a_machine_names_its_file() -> None:
     assert name.endswith(f"{os.cpu_count()} cores") and machine.file_name(name).endswith("cores.jsonl")
 
 
+def test_processors_that_a_hypervisor_calls_alike_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(family: int, model: int, instruction_set: str) -> str:
+        cpuinfo = f"cpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\n"
+        monkeypatch.setattr(machine.Path, "read_text", lambda path: cpuinfo)
+        monkeypatch.setattr(machine.library, "unavailable_reason", lambda: "")
+        monkeypatch.setattr(machine.library, "instruction_set", lambda: instruction_set)
+        return machine.name(torch.device("cpu"))
+
+    zen3, zen4 = named(25, 1, "avx2"), named(25, 17, "avx512bf16")
+    assert zen3.startswith("AMD EPYC (family 25, model 1, avx2), ")
+    assert len({machine.file_name(name) for name in (zen3, zen4, named(25, 17, "avx2"))}) == 3
+
+
 def test_the_code_that_ran_is_named_by_its_bytes_and_versions_by_what_is_installed() -> None:
     assert re.fullmatch("[0-9a-f]{12}", machine.source())
     found = machine.versions(["torch", "no-such-package"])
