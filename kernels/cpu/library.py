@@ -51,7 +51,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "rms_norm_dx": (*(_pointer,) * 5, _int, _long, _long, _pointer, _pointer, _int),
     "cross_entropy": (_pointer, _int, _long, _long, _pointer, _long, _int, _pointer, _int),
     "decode_attention": (_pointer, _int, *(_pointer,) * 5, _int),
-    "llama_step": (_pointer, _long, _pointer, _int, *(_pointer,) * 8, _int),
+    "llama_step": (_pointer, _long, _pointer, _int, _pointer, _pointer, _long, *(_pointer,) * 5, _int),
     "prefer_huge_pages": (_pointer, _long),
     "keep_freed_memory": (_int,),
 }
@@ -100,6 +100,8 @@ class LinearPart(ctypes.Structure):
         ("rank", _long),
         ("scaling", ctypes.c_float),
         ("y", _pointer),
+        ("spans", _pointer),
+        ("span_count", _long),
     )
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from ..kernels.cpu.decode_step import SAME_BITS_UP_TO, Blocks, Sizes
+from ..kernels.cpu.decode_step import SAME_BITS_UP_TO, Blocks, Sizes, cached_rows
 from ..kernels.cpu.library import DTYPES
 from ..kernels.dispatch import run
 from ..kernels.llama_ops.cpu import CPU_OPS
@@ -72,7 +72,8 @@ class FusedBlocks:
             return None
         cos, sin = (angles.contiguous() for angles in rotation)
         seen = None if mask is None else mask.expand(len(x), -1, -1, -1).contiguous()
-        return described.run(x.contiguous(), cache.k, cache.v, _sizes(model, x, cache), cos, sin, seen)
+        past = cached_rows(cache.k, cache.v, cache.length, seen)
+        return described.run(x.contiguous(), past, _sizes(model, x), cos, sin)
 
     def logits_of_each(self, model: Llama, tokens: Tensor, cache: KVCache) -> LogitsOfEach | None:
         """The logits behind each of some tokens of one row, to the byte what they give in a call each
@@ -89,7 +90,8 @@ class FusedBlocks:
             return None
         now = slice(cache.length, cache.length + x.shape[1])
         cos, sin = (angles[:, now].contiguous() for angles in cache.angles)
-        hidden = described.run(x.contiguous(), cache.k, cache.v, _sizes(model, x, cache), cos, sin, None)
+        past = cached_rows(cache.k, cache.v, cache.length)
+        hidden = described.run(x.contiguous(), past, _sizes(model, x), cos, sin)
         cache.length += x.shape[1]
         snapshot, ends, before = self._kept[0], (model.tok_embeddings, model.output), changes()
 
@@ -208,7 +210,7 @@ def _has_usual_ends(model: Llama) -> bool:
     return is_usual and not is_hooked(model.output)
 
 
-def _sizes(model: Llama, x: Tensor, cache: KVCache) -> Sizes:
+def _sizes(model: Llama, x: Tensor) -> Sizes:
     config = model.config
     return Sizes(
         batch=x.shape[0],
@@ -218,8 +220,6 @@ def _sizes(model: Llama, x: Tensor, cache: KVCache) -> Sizes:
         heads=config.n_heads,
         kv_heads=config.n_kv_heads,
         head_dim=config.head_dim,
-        capacity=cache.capacity,
-        position=cache.length,
         eps=config.norm_eps,
         interleaved=config.rope_layout == "interleaved",
     )

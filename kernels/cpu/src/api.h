@@ -76,8 +76,17 @@ typedef struct {
     int64_t rows, columns;
 } dense;
 
+/* The adapter of rows [first, end) of x: lora_a [rank, K] and lora_b [N, rank]; rank 0 is none. */
+typedef struct {
+    int64_t first, end;
+    const float *lora_a, *lora_b;
+    int64_t rank;
+    float scaling;
+} lora_span;
+
 /* One of the linears of an x [M, K]: y [M, N] = x W^T + scaling (x A^T) B^T, W in one of the formats, the others NULL.
-   lora_a [rank, K] and lora_b [N, rank] are float32; rank 0 is no adapter. */
+   lora_a [rank, K] and lora_b [N, rank] are float32; rank 0 is no adapter. Where there are spans they stand in the
+   place of these: of all rows, one span behind another, and each row has the bits that it has alone, whatever M is. */
 typedef struct {
     const blockwise_4bit *w;
     const rowwise_int8 *w_int8;
@@ -86,6 +95,8 @@ typedef struct {
     int64_t rank;
     float scaling;
     void *y;
+    const lora_span *spans; /* or NULL */
+    int64_t span_count;
 } linear_part;
 
 /* All linears of x. x and y of one dtype and contiguous; a y is summed in float32, and rounded once. */
@@ -184,20 +195,34 @@ typedef struct {
 
 typedef struct {
     int64_t batch, tokens, dim, hidden_dim, heads, kv_heads, head_dim;
-    int64_t capacity; /* positions of the cache of a layer, [batch, kv_heads, capacity, head_dim] */
-    int64_t position; /* that the first of a row's tokens fills: a token sees its own, and those before it */
     float eps;
     int interleaved;
 } llama_sizes;
 
+/* The past of a row of the batch. k, v [kv_heads, capacity, head_dim] of the first block, and of each further one
+   `layer` numbers behind. */
+typedef struct {
+    void *k, *v;
+    int64_t layer, capacity;
+    int64_t position;    /* that the first of the row's tokens fills: a token sees its own, and those before it */
+    const uint8_t *mask; /* [position + tokens]: which positions count, or NULL for all */
+} cached_row;
+
+/* Rows [first, end) of the batch, which have the adapters of these blocks: the same ones in all else. */
+#define MOST_SPANS 64
+typedef struct {
+    int64_t first, end;
+    const llama_block *blocks;
+} adapter_rows;
+
 /* y = norm(all blocks(x)) for a few tokens a row, one behind another, x and y [batch, tokens, dim]; their keys and
-   values are put into the cache, k and v [count, batch, kv_heads, capacity, head_dim]. cos, sin [batch, tokens,
-   head_dim / 2]. mask [batch, position + tokens]: which positions count, or NULL for all. To the byte what the
-   functions above give, called one after another; and for up to MAX_ROWS tokens of all rows together (isa.h), what each
-   token gives in a call of its own. */
+   values are put into the rows' own, [batch]. cos, sin [batch, tokens, head_dim / 2]. To the byte what the functions
+   above give, called one after another; and for up to MAX_ROWS tokens of all rows together (isa.h), what each token
+   gives in a call of its own. spans: the adapters of rows, one span behind another, in the place of those of `blocks`,
+   at most MOST_SPANS: each token then has the bits of a call of its own, however many there are. Or NULL. */
 API int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama_sizes *sizes, enum dtype dtype,
-                           const float *cos, const float *sin, const uint8_t *mask, const void *norm, void *k, void *v,
-                           const void *x, void *y, int threads);
+                           const cached_row *rows, const adapter_rows *spans, int64_t span_count, const float *cos,
+                           const float *sin, const void *norm, const void *x, void *y, int threads);
 
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);

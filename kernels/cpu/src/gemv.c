@@ -14,6 +14,13 @@ typedef struct {
     uint16_t *pairs;
 } input;
 
+static input input_rows(const input *x, int64_t first, int64_t count)
+{
+    const int64_t at = first * x->stride;
+    return (input){count, x->stride, x->plain ? x->plain + at : NULL, x->packed ? x->packed + at : NULL,
+                   x->pairs ? x->pairs + at : NULL};
+}
+
 /* The way in which W meets an x of some dtype: in rows that are decoded one by one, or need no
    decoding; in whole blocks whose codes meet x in registers; or in whole blocks that meet x in bfloat16. */
 enum method { ROWS, BLOCKS, PAIRS };
@@ -24,6 +31,9 @@ static enum method method_of(const linear_part *part, enum dtype dtype)
         return ROWS;
     return dtype == BFLOAT16 && part->w->blocksize % 64 == 0 && uses_bf16() ? PAIRS : BLOCKS;
 }
+
+/* Rows of W that more than MAX_ROWS of x meet before the next ones come. */
+#define ROWS_OF_W 64
 
 /* Floats from the maxima of one row of W to those of the next. */
 static int64_t spacing_of(const blockwise_4bit *w) { return w->columns / w->blocksize + ABSMAX_PADDING; }
@@ -66,7 +76,8 @@ static const uint8_t *codes_at(const blockwise_4bit *w, int64_t row, uint8_t *co
     return end + CODES_PADDING > w->rows * bytes ? memcpy(copy, w->codes + end - bytes, bytes) : w->codes + end - bytes;
 }
 
-/* y[i, r] for the rows r of a W whose rows are whole blocks: the codes of a row meet x in registers. y float32 [m, n].
+/* y[i, r] for the rows r of a W whose rows are whole blocks, and up to MAX_ROWS of x: the codes of a row meet x in
+   registers. y float32 [m, n].
 
    A few rows of x meet two rows of W at a time, to be loaded once for both. They are far apart: the processor fetches
    what follows in a page, of which two readers would be in each other's way. */
@@ -98,13 +109,10 @@ static void multiply_blocks(const blockwise_4bit *w, range rows, const input *x,
             }
             continue;
         }
-        for (int64_t j = 0; j < x->m; j += MAX_ROWS) {
-            float sums[MAX_ROWS];
-            const int here = (int)min_i64(x->m - j, MAX_ROWS);
-            set->dot(codes[0], k, w->levels, maxima, w->blocksize, x->packed + j * x->stride, x->stride, here, sums);
-            for (int l = 0; l < here; l++)
-                y[(j + l) * w->rows + row] = sums[l];
-        }
+        float sums[MAX_ROWS];
+        set->dot(codes[0], k, w->levels, maxima, w->blocksize, x->packed, x->stride, (int)x->m, sums);
+        for (int j = 0; j < x->m; j++)
+            y[j * w->rows + row] = sums[j];
     }
 }
 
@@ -150,24 +158,65 @@ static void multiply_rows(const linear_part *part, range rows, const input *x, f
     }
 }
 
-/* u [m, rank] = x A^T, the columns of this thread. */
+/* The adapters of the rows of an x, and the rank of the largest: numbers from one row of u to the next. */
+typedef struct {
+    const lora_span *spans;
+    int64_t count, rank;
+    lora_span all; /* where every row has the same */
+} adapters;
+
+static int64_t largest_rank(const linear_part *part)
+{
+    int64_t rank = part->spans ? 0 : part->rank;
+    for (int64_t i = 0; i < part->span_count; i++)
+        rank = max_i64(rank, part->spans[i].rank);
+    return rank;
+}
+
+static void find_adapters(const linear_part *part, int64_t m, adapters *to)
+{
+    to->rank = largest_rank(part);
+    to->all = (lora_span){0, m, part->lora_a, part->lora_b, part->rank, part->scaling};
+    to->spans = part->spans ? part->spans : &to->all;
+    to->count = part->spans ? part->span_count : 1;
+}
+
+/* u [m, rank] = x A^T, for each span the columns of this thread. */
 static void lora_inner(const linear_part *part, const input *x, float *u)
 {
     const int64_t k = columns_of(part);
-    const range columns = thread_range(part->rank, 1);
-    for (int64_t j = columns.first; j < columns.end; j++)
-        multiply_row(part->lora_a + j * k, FLOAT32, k, x, u + j, part->rank);
+    adapters of;
+    find_adapters(part, x->m, &of);
+    for (const lora_span *span = of.spans; span < of.spans + of.count; span++) {
+        if (!span->rank)
+            continue;
+        const range columns = thread_range(span->rank, 1);
+        const input rows = input_rows(x, span->first, span->end - span->first);
+        for (int64_t j = columns.first; j < columns.end; j++)
+            multiply_row(span->lora_a + j * k, FLOAT32, k, &rows, u + span->first * of.rank + j, of.rank);
+    }
 }
 
-/* A thread's share of u and of y without the adapter, in float32. */
+/* A thread's share of u and of y without the adapter, in float32. Many rows of x go by eights, over so few rows of W
+   that their codes stay in the second-level cache until all have met them. */
 static void multiply(const linear_part *part, const input *x, enum dtype dtype, float *u, float *y, char *own)
 {
     const range rows = thread_range(rows_of(part), 2);
     lora_inner(part, x, u);
-    switch (method_of(part, dtype)) {
-    case ROWS: multiply_rows(part, rows, x, y, own); break;
-    case BLOCKS: multiply_blocks(part->w, rows, x, y, own); break;
-    case PAIRS: bf16_rows(part->w, rows, x->pairs, x->m, x->stride, y, own); break;
+    if (method_of(part, dtype) == PAIRS) {
+        bf16_rows(part->w, rows, x->pairs, x->m, x->stride, y, own);
+        return;
+    }
+    const int64_t step = x->m > MAX_ROWS ? ROWS_OF_W : rows.end - rows.first;
+    for (range some = rows; some.first < rows.end; some.first = some.end) {
+        some.end = min_i64(some.first + step, rows.end);
+        for (int64_t i = 0; i < x->m; i += MAX_ROWS) {
+            const input few = input_rows(x, i, min_i64(x->m - i, MAX_ROWS));
+            if (method_of(part, dtype) == BLOCKS)
+                multiply_blocks(part->w, some, &few, y + i * rows_of(part), own);
+            else
+                multiply_rows(part, some, &few, y + i * rows_of(part), own);
+        }
     }
 }
 
@@ -175,16 +224,20 @@ static void multiply(const linear_part *part, const input *x, enum dtype dtype, 
 static void add_lora_and_round(const linear_part *part, int64_t m, const float *u, float *y, enum dtype dtype)
 {
     const instruction_set *set = chosen_set();
-    const int64_t n = rows_of(part), rank = part->rank;
+    const int64_t n = rows_of(part);
     const range rows = thread_range(n, 2);
-    for (int64_t i = 0; i < m; i++) {
-        float *sums = y + i * n + rows.first;
-        if (rank)
-            set->add_inner(part->lora_b + rows.first * rank, rows.end - rows.first, rank, part->scaling, u + i * rank,
-                           sums);
-        if (dtype != FLOAT32)
-            set->from_f32(sums, rows.end - rows.first, dtype, (char *)part->y + (i * n + rows.first) * size_of(dtype));
-    }
+    adapters of;
+    find_adapters(part, m, &of);
+    for (const lora_span *span = of.spans; span < of.spans + of.count; span++)
+        for (int64_t i = span->first; i < span->end; i++) {
+            float *sums = y + i * n + rows.first;
+            if (span->rank)
+                set->add_inner(span->lora_b + rows.first * span->rank, rows.end - rows.first, span->rank, span->scaling,
+                               u + i * of.rank, sums);
+            if (dtype != FLOAT32)
+                set->from_f32(sums, rows.end - rows.first, dtype,
+                              (char *)part->y + (i * n + rows.first) * size_of(dtype));
+        }
 }
 
 /* Rows of x are prepared by one thread each. */
@@ -217,14 +270,15 @@ static layout plan_memory(const linear_part *parts, int64_t count, int64_t m, en
     layout in = {0};
     for (const linear_part *part = parts; part < parts + count; part++) {
         const enum method method = method_of(part, dtype);
-        ranks += part->rank;
+        const int64_t rank = largest_rank(part);
+        ranks += rank;
         rows += rows_of(part);
         in.scratch_bytes = max_i64(in.scratch_bytes, scratch_bytes(part, dtype));
         if (method == PAIRS)
             in.pairs_bytes = sizeof(uint16_t) * numbers;
         if (method == BLOCKS)
             in.packed_bytes = sizeof(float) * numbers;
-        if (method != PAIRS || part->rank)
+        if (method != PAIRS || rank)
             in.plain_bytes = sizeof(float) * numbers;
     }
     in.u = in.plain_bytes + in.packed_bytes + in.pairs_bytes;
@@ -234,6 +288,10 @@ static layout plan_memory(const linear_part *parts, int64_t count, int64_t m, en
     in.end = in.own + threads * in.scratch_bytes;
     return in;
 }
+
+/* 1 if W becomes panels: rows with spans keep the bits that each has alone, which panels would not give them. */
+static int meets_panels(const linear_part *parts, int64_t m, enum dtype dtype)
+{ return !parts->spans && takes_panels(m, dtype); }
 
 int64_t weights_of(const linear_part *parts, int64_t count)
 {
@@ -245,13 +303,13 @@ int64_t weights_of(const linear_part *parts, int64_t count)
 
 int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads)
 {
-    return takes_panels(m, dtype) ? panel_linears_bytes(parts, count, m, threads)
-                                  : plan_memory(parts, count, m, dtype, threads).end;
+    return meets_panels(parts, m, dtype) ? panel_linears_bytes(parts, count, m, threads)
+                                         : plan_memory(parts, count, m, dtype, threads).end;
 }
 
 void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory)
 {
-    if (takes_panels(m, dtype)) {
+    if (meets_panels(parts, m, dtype)) {
         team_panel_linears(parts, count, x, m, dtype, memory);
         return;
     }
@@ -267,12 +325,14 @@ void team_linears(const linear_part *parts, int64_t count, const void *x, int64_
     prepare(x, k, dtype, &own_x);
 #pragma omp barrier
     float *u = (float *)(memory + in.u), *y = (float *)(memory + in.y);
-    for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)
+    for (const linear_part *part = parts; part < parts + count;
+         u += m * largest_rank(part), y += m * rows_of(part), part++)
         multiply(part, &own_x, dtype, u, dtype == FLOAT32 ? part->y : y,
                  memory + in.own + thread_id() * in.scratch_bytes);
 #pragma omp barrier /* u is complete */
     u = (float *)(memory + in.u), y = (float *)(memory + in.y);
-    for (const linear_part *part = parts; part < parts + count; u += m * part->rank, y += m * rows_of(part), part++)
+    for (const linear_part *part = parts; part < parts + count;
+         u += m * largest_rank(part), y += m * rows_of(part), part++)
         add_lora_and_round(part, m, u, dtype == FLOAT32 ? part->y : y, dtype);
 #pragma omp barrier
 }

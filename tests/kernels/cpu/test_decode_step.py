@@ -11,7 +11,7 @@ from torch import Tensor
 from lowrank.kernels import ops
 from lowrank.kernels.cpu import library
 from lowrank.kernels.cpu import linear as cpu_linear
-from lowrank.kernels.cpu.decode_step import Blocks, Sizes
+from lowrank.kernels.cpu.decode_step import Blocks, Sizes, cached_rows
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.kernels.weights.linear_with_adapter import BlockWeights, LinearWithAdapter
 
@@ -86,7 +86,7 @@ def one_after_another(
 
 
 def sizes_of(shape: Shape, layout: str) -> Sizes:
-    return Sizes(shape.batch, 1, *shape[1:], shape.position, EPS, layout == "interleaved")
+    return Sizes(shape.batch, 1, *shape[1:6], EPS, layout == "interleaved")
 
 
 def both(shape: Shape, dtype: torch.dtype, layout: str, masked: bool) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -103,7 +103,8 @@ def both(shape: Shape, dtype: torch.dtype, layout: str, masked: bool) -> list[tu
     other_k, other_v = k.clone(), v.clone()
     given = angles.cos(), angles.sin(), mask
     expected = one_after_another(blocks, norm, x, k, v, shape, layout, given)
-    y = Blocks(blocks, norm).run(x, other_k, other_v, sizes_of(shape, layout), *given)
+    past = cached_rows(other_k, other_v, shape.position, mask)
+    y = Blocks(blocks, norm).run(x, past, sizes_of(shape, layout), *given[:2])
     return [(expected, k, v), (y, other_k, other_v)]
 
 
@@ -130,7 +131,7 @@ def test_no_blocks_are_a_norm() -> None:
     shape = SHAPES[0]
     x, norm = normal(1, 1, shape.dim), 1 + normal(shape.dim)
     empty, angles = torch.zeros(0, 1, 2, 40, 64), torch.zeros(1, 1, 1, 32)
-    y = Blocks([], norm).run(x, empty, empty, sizes_of(shape, "half"), angles, angles, None)
+    y = Blocks([], norm).run(x, cached_rows(empty, empty, 5), sizes_of(shape, "half"), angles, angles)
     assert torch.equal(y, CPU_OPS.rms_norm(x, norm, EPS))
 
 
