@@ -14,6 +14,8 @@ rope_layout     the two orders of the rows of wq and wk
 meta_checksums  the MD5 sums that come with Meta's weights
 tokenizer       texts as ids: SentencePiece, tokenizer.json, the ranks of Llama 3
 generate        text, a token at a time
+completion      a text as it grows, and what it is in the end
+forward         the logits behind prompts and behind each further token
 sampling        the choice of the next token
 logprobs        the probabilities of the tokens that were written
 drafts          tokens that the text suggests, several of which are verified in one pass

@@ -3,42 +3,22 @@
 B rows, V vocabulary.
 """
 
-import codecs
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext
-from contextvars import copy_context
-from dataclasses import dataclass
-from typing import Literal, Unpack
+from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .drafts import DraftedLogits, Lookup
-from .llama import KVCache, Llama, Prefixes
-from .logprobs import TokenLogprob, check_logprobs, token_logprob
+from .completion import Completion, End, GrowingText
+from .drafts import Lookup
+from .forward import Forward
+from .llama import Llama, Prefixes
+from .logprobs import check_logprobs
 from .sampling import Constraint, Sampler, Sampling, SamplingOptions
-from .static_decode import DecodeStep
 from .tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
-End = Literal["end of text", "stop", "max_new_tokens", "context"]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """The text that a model wrote for one prompt.
-
-    text      joins the prompt: prompt + text is the text as the model sees it; or, of an answer, stands by itself
-    tokens    all that were written, those of a stop string among them, without the one that ended the text
-    end       "end of text": the model ended it; "stop": at a stop string; "max_new_tokens": cut there; "context": cut
-              because the model's context is full
-    logprobs  one of each of the tokens, if they were asked for
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    end: End
-    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 def generate(
@@ -184,13 +164,13 @@ def _begun(
     prefixes: Prefixes | None,
     sampling: SamplingOptions,
     logprobs: int | None,
-) -> tuple[list["_Text"], Iterator[list[int | None]]]:
+) -> tuple[list[GrowingText], Iterator[list[int | None]]]:
     """The texts behind the prompts, empty yet, and the steps that write them."""
     check_logprobs(logprobs)
     rows = [tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     never = tokenizer.rows_without_piece(model.config.vocab_size)
     texts = [
-        _Text(tokenizer, stop, constraint, answer or prompt == "", logprobs, never)
+        GrowingText(tokenizer, stop, constraint, answer or prompt == "", logprobs, never)
         # `Sampler` tells another number of constraints
         for prompt, constraint in zip(prompts, constraints or [None] * len(rows), strict=False)
     ]
@@ -210,81 +190,6 @@ def _begun(
         **sampling,
     )
     return texts, steps
-
-
-class _Text:
-    """The text of one row, up to its first stop string.
-
-    is_own  True if it stands by itself: the space that a text's first token brings along is no part of it
-    top     the likeliest tokens that are kept beside each token; None if no probabilities are
-    never   tokens that are not drawn
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        stop: str | Sequence[str],
-        constraint: Constraint | None,
-        is_own: bool,
-        top: int | None,
-        never: Sequence[int],
-    ) -> None:
-        self.stop = [stop] if isinstance(stop, str) else list(stop)
-        if not all(self.stop):
-            raise ValueError("stop: a text that ends a row must have a character")
-        self.tokenizer = tokenizer
-        self.constraint = constraint
-        self.drops_space = is_own and tokenizer.spaced
-        self.tokens: list[int] = []
-        self.top, self.never = top, never
-        self.logprobs: list[TokenLogprob] = []
-        self.text = ""  # whole characters: bytes of one that is not finished are still in the decoder
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.end: int | None = None
-        self.reason: End = "max_new_tokens"
-
-    def add(self, token: int) -> bool:
-        """Adds one more token; true if the row ends with it."""
-        self.tokens.append(token)
-        self._extend(self.decoder.decode(self.tokenizer.token_bytes(token)))
-        return self.end is not None
-
-    def add_logprob(self, token: int, logits: Tensor) -> None:
-        """Keeps the probability of the next token; logits float32 [V]."""
-        self.logprobs.append(token_logprob(logits, token, self.top or 0, self.never))
-
-    def _extend(self, more: str) -> None:
-        before = len(self.text)
-        self.text += more
-        places = (self.text.find(stop, max(0, before - len(stop) + 1)) for stop in self.stop)
-        self.end = min((place for place in places if place >= 0), default=None)
-
-    def sure(self) -> str:
-        """The part that nothing that follows can take back: no half a character, stop string or unfinished figure."""
-        if self.end is not None:
-            return self._shown(self.end)
-        unsure = self.constraint.unfinished if self.constraint else 0
-        for stop in self.stop:
-            begun = (size for size in range(len(stop) - 1, 0, -1) if self.text.endswith(stop[:size]))
-            unsure = max(unsure, next(begun, 0))
-        return self._shown(len(self.text) - unsure)
-
-    def close(self, reason: End) -> None:
-        """Keeps why the row has ended."""
-        self.reason = reason
-
-    def completion(self) -> Completion:
-        """The whole, once the row has ended."""
-        if self.end is None:
-            self._extend(self.decoder.decode(b"", final=True))
-        unfinished = self.constraint.unfinished if self.constraint else 0
-        end = len(self.text) - unfinished if self.end is None else self.end
-        logprobs = None if self.top is None else tuple(self.logprobs)
-        return Completion(self._shown(end), tuple(self.tokens), self.reason, logprobs)
-
-    def _shown(self, end: int) -> str:
-        text = self.text[: max(end, 0)]
-        return text.removeprefix(" ") if self.drops_space else text
 
 
 def generate_tokens(
@@ -334,7 +239,7 @@ def generate_tokens(
     if not prompts:
         return iter(())
     room = [min(max_new_tokens, most - len(prompt)) for prompt in prompts]
-    forward = _Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes, drafts, prefixes)
+    forward = Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes, drafts, prefixes)
     return _Rows(forward, sampler, room, max_new_tokens, stops, ends, ended, drawn).tokens()
 
 
@@ -346,7 +251,7 @@ class _Rows:
 
     def __init__(
         self,
-        forward: "_Forward",
+        forward: Forward,
         sampler: Sampler,
         room: Sequence[int],
         asked: int,
@@ -393,94 +298,3 @@ class _Rows:
             self.ended[row] = True
             if self.tell is not None:
                 self.tell(row, reason)
-
-
-class _Forward:
-    """The logits after the prompts, then those after one more token a row; in the context of its creation."""
-
-    def __init__(
-        self,
-        model: Llama,
-        prompts: Sequence[Sequence[int]],
-        capacity: int,
-        fixed_shapes: bool | None,
-        drafts: bool | Lookup,
-        prefixes: Prefixes | None,
-    ) -> None:
-        weight = model.tok_embeddings.weight
-        device, longest = weight.device, max(map(len, prompts))
-        self.model = model
-        self.context = copy_context()
-        self.prompts = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-        padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
-        self.padding = padding if padding.any() else None
-        self.cache = model.cache_type(model.config, len(prompts), capacity, weight.dtype, device)
-        fixed = device.type == "cuda" if fixed_shapes is None else fixed_shapes
-        is_plain = type(self.cache) is KVCache  # others have no buffers of keys that a window could look at
-        self.step = DecodeStep(model, self.cache, self.padding) if fixed and is_plain else None
-        self.seen = [self.prompts]
-        self.prefixes = prefixes if len(prompts) == 1 and is_plain else None
-        self.lookup = Lookup() if drafts is True else drafts or None
-        self.drafted: DraftedLogits | None = None
-        if len(prompts) != 1 or fixed or not is_plain or model.fused_blocks is None:
-            self.lookup = None
-
-    def __call__(self, chosen: Tensor | None) -> Tensor:
-        """chosen int64 [B], or None for the prompts -> logits float32 [B, V]"""
-        if chosen is not None:
-            self.seen.append(chosen[:, None])
-        if self.step is not None and chosen is not None:
-            return self.context.run(self.step, chosen[:, None])
-        if self.drafted is not None and chosen is not None:
-            return self.context.run(self.drafted, chosen)
-        tokens = self.prompts if chosen is None else chosen[:, None]
-        if self.prefixes is not None and chosen is None:
-            hidden = self.context.run(self.prefixes.hidden, self.model, tokens, self.cache)
-        else:
-            hidden = self.context.run(self.model.hidden, tokens, self.cache, self.padding)
-        if self.lookup is not None:
-            self.lookup.add(self.prompts[0].tolist())
-            self.drafted = DraftedLogits(self.model, self.cache, self.lookup)
-        return self.model.logits(hidden[:, -1])
-
-    def check(self, logits: Tensor, ended: Sequence[bool]) -> None:
-        """Raises FloatingPointError naming the first layer that is not finite if the logits of a living row are not."""
-        wrong = [
-            row
-            for row, (is_finite, end) in enumerate(zip(logits.isfinite().all(-1).tolist(), ended, strict=True))
-            if not is_finite and not end
-        ]
-        if wrong:
-            row, tokens = wrong[0], torch.cat(self.seen, dim=1)
-            begin = 0 if self.padding is None else int(self.padding[row])
-            layer = self.context.run(first_not_finite, self.model, tokens[row : row + 1, begin:])
-            raise FloatingPointError(
-                f"the logits of row {row} are not finite behind {tokens.shape[1] - begin} tokens: "
-                f"{layer or 'output'} is the first layer that gives NaN or infinity"
-            )
-
-
-@torch.inference_mode()
-def first_not_finite(model: Llama, tokens: Tensor) -> str:
-    """The first module, in the order of the forward pass, that puts out what is not finite; "" if none does
-
-    tokens  int64 [1, T]
-    """
-    found: list[str] = []
-
-    def look(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(_: nn.Module, __: object, output: object) -> None:
-            if not found and isinstance(output, Tensor) and not output.isfinite().all():
-                found.append(name)
-
-        return hook
-
-    handles = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
-    fused, model.fused_blocks = model.fused_blocks, None
-    try:
-        model.logits(model.hidden(tokens))
-    finally:
-        model.fused_blocks = fused
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else ""

@@ -34,8 +34,9 @@ from lowrank.kernels.cpu import library
 from lowrank.kernels.cpu.decode_step import SAME_BITS_UP_TO
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 from lowrank.layers.pass_costs import asked_for
+from lowrank.model.completion import Completion
 from lowrank.model.drafts import Lookup
-from lowrank.model.generate import Completion, complete, generate_tokens
+from lowrank.model.generate import complete, generate_tokens
 from lowrank.model.llama import KVCache, Llama
 from lowrank.model.sampling import SamplingOptions
 

@@ -117,11 +117,12 @@ class Blocks:
         """
         y = torch.empty_like(x)
         past = (CachedRow * len(rows))(*rows)
-        of = (_AdapterRows * len(spans))(*[(first, end, ctypes.addressof(its.described)) for first, end, its in spans])
+        described = [_AdapterRows(first, end, ctypes.addressof(of.described)) for first, end, of in spans]
+        of_rows = (_AdapterRows * len(spans))(*described) if spans else None
         call(
             "llama_step",
             *(self.described, len(self.described), ctypes.byref(sizes), DTYPES[x.dtype]),
-            *(past, of if spans else None, len(spans)),
+            *(past, of_rows, len(spans)),
             *(cos.data_ptr(), sin.data_ptr(), self.norm.data_ptr(), x.data_ptr(), y.data_ptr()),
         )
         return y

@@ -17,7 +17,8 @@ from weakref import WeakKeyDictionary
 
 from ..adapters import using_adapter
 from ..layers.prefix_cache import PrefixCache
-from ..model.generate import Completion, stream
+from ..model.completion import Completion
+from ..model.generate import stream
 from ..model.llama import Llama
 from ..model.sampling import Constraint, SamplingOptions
 from ..model.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ import codecs
 from collections.abc import Iterator
 from typing import Any
 
-from ..model.generate import Completion
+from ..model.completion import Completion
 from ..model.logprobs import TokenLogprob
 from ..model.tokenizer import Tokenizer
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from ..data.documents.facts_record import FactsRecord
 from ..data.encoding.template import Conversation, Turn
-from ..model.generate import Completion
+from ..model.completion import Completion
 from ..writing.audit import Audit
 from .engine import Engine, Finished, Piece, TextRequest
 from .errors import Refusal

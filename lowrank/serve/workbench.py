@@ -19,7 +19,7 @@ from ..data.documents.kind import STYLES, Kind
 from ..data.documents.splits import SPLITS
 from ..data.encoding.template import Conversation, Turn
 from ..data.facts.fact import render_input
-from ..model.generate import Completion
+from ..model.completion import Completion
 from ..writing.audit import Audit
 from ..writing.audit_page import render_audit
 from ..writing.docx_file import docx_bytes

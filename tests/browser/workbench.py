@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 from served import Endless, Live, endless, engine, hat_folders, live, make_text, shelf
 
-from lowrank.model.generate import Completion
+from lowrank.model.completion import Completion
 from lowrank.serve.engine import Text
 
 __all__ = ["endless", "engine", "hat_folders", "live", "make_text", "shelf"]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter, using_adapter
 from lowrank.checkpoints.load import load
-from lowrank.model.generate import Completion, generate, generate_tokens, stream
+from lowrank.model.completion import Completion
+from lowrank.model.generate import generate, generate_tokens, stream
 from lowrank.model.llama import Llama
 
 

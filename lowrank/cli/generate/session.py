@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from ...data.documents.facts_record import FactsRecord
     from ...grounding.decoding import Grounding
     from ...grounding.vocabulary import Vocabulary
+    from ...model.completion import Completion
     from ...model.drafts import Lookup
-    from ...model.generate import Completion, Prompt
+    from ...model.generate import Prompt
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
