@@ -14,6 +14,7 @@ rope_layout     the two orders of the rows of wq and wk
 meta_checksums  the MD5 sums that come with Meta's weights
 tokenizer       texts as ids: SentencePiece, tokenizer.json, the ranks of Llama 3
 generate        text, a token at a time
+continuous_batch  many texts at once, which come and go between two tokens
 completion      a text as it grows, and what it is in the end
 forward         the logits behind prompts and behind each further token
 sampling        the choice of the next token

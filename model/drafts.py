@@ -113,18 +113,19 @@ class DraftedLogits:
         self._count, self._draft, self._accepted, self._begin = 0, list[int](), 0, cache.length
         self._pass: LogitsOfEach | None = None
 
-    def __call__(self, chosen: Tensor) -> Tensor:
-        """chosen int64 [1]: the token that the text goes on with -> float32 [1, V]"""
+    def kept(self, chosen: Tensor) -> Tensor | None:
+        """chosen int64 [1]: the token that the text goes on with -> float32 [1, V], if the last pass has its logits."""
         token = int(chosen)
         self._lookup.add([token])
-        if self._pass is not None:
-            if token == self._draft[self._accepted] and self._pass.is_current():
-                self._accepted += 1
-                if self._accepted == len(self._draft):
-                    return self._ended(self._pass)
-                return self._pass.logits[self._accepted, None]
-            self._ended(self._pass)
-        return self._verified(token, chosen)
+        if self._pass is None:
+            return None
+        if token == self._draft[self._accepted] and self._pass.is_current():
+            self._accepted += 1
+            if self._accepted == len(self._draft):
+                return self._ended(self._pass)
+            return self._pass.logits[self._accepted, None]
+        self._ended(self._pass)
+        return None
 
     def _ended(self, over: LogitsOfEach) -> Tensor:
         """The logits behind the last token of a draft that is accepted; the cache keeps those and no others."""
@@ -133,13 +134,13 @@ class DraftedLogits:
         self._pass = None
         return over.logits[self._accepted, None]
 
-    def _verified(self, token: int, chosen: Tensor) -> Tensor:
-        """The logits behind a token, with those behind a draft kept."""
+    def verified(self, chosen: Tensor) -> Tensor:
+        """chosen int64 [1], for which nothing is kept -> float32 [1, V], with those behind a draft kept."""
         cache = self._cache
         self._begin, self._accepted = cache.length, 0
         self._count, self._draft = self._lookup.draft(self._costs[: cache.capacity - cache.length])
         if self._draft:
-            tokens = torch.tensor([[token, *self._draft]], device=chosen.device)
+            tokens = torch.tensor([[int(chosen), *self._draft]], device=chosen.device)
             self._pass = self._fused.logits_of_each(self._model, tokens, cache)
             if self._pass is not None:
                 return self._pass.logits[:1]

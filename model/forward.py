@@ -3,8 +3,9 @@
 B rows, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from collections.abc import Callable, Generator, Sequence
+from contextvars import Context, copy_context
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,22 @@ from torch import Tensor, nn
 from .drafts import DraftedLogits, Lookup
 from .llama import KVCache, Llama, Prefixes
 from .static_decode import DecodeStep
+
+Value = TypeVar("Value")
+
+
+def room_of(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[int]:
+    """The tokens that may be written behind each prompt.
+
+    Raises ValueError for fewer than one, an empty prompt, and one that leaves no room in `config.max_seq_len`.
+    """
+    most = model.config.max_seq_len
+    if not isinstance(max_new_tokens, int) or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens!r}")
+    for length in map(len, prompts):
+        if not 1 <= length < most:
+            raise ValueError(f"a prompt must have 1 to {most - 1} tokens, got {[*map(len, prompts)]}")
+    return [min(max_new_tokens, most - len(prompt)) for prompt in prompts]
 
 
 class Forward:
@@ -46,21 +63,36 @@ class Forward:
 
     def __call__(self, chosen: Tensor | None) -> Tensor:
         """chosen int64 [B], or None for the prompts -> logits float32 [B, V]"""
-        if chosen is not None:
-            self.seen.append(chosen[:, None])
-        if self.step is not None and chosen is not None:
-            return self.context.run(self.step, chosen[:, None])
-        if self.drafted is not None and chosen is not None:
-            return self.context.run(self.drafted, chosen)
-        tokens = self.prompts if chosen is None else chosen[:, None]
-        if self.prefixes is not None and chosen is None:
-            hidden = self.context.run(self.prefixes.hidden, self.model, tokens, self.cache)
+        if chosen is None:
+            return value_of(self.read())
+        kept = self.kept(chosen)
+        return self.go_on(chosen) if kept is None else kept
+
+    def read(self) -> Generator[None, None, Tensor]:
+        """The logits behind the prompts, as the value of the last step: it stops where a prompt is read in parts."""
+        if self.prefixes is None:
+            hidden = self.context.run(self.model.hidden, self.prompts, self.cache, self.padding)
         else:
-            hidden = self.context.run(self.model.hidden, tokens, self.cache, self.padding)
+            parts = self.prefixes.read(self.model, self.prompts, self.cache)
+            hidden = yield from _in_context(self.context, parts)
         if self.lookup is not None:
             self.lookup.add(self.prompts[0].tolist())
             self.drafted = DraftedLogits(self.model, self.cache, self.lookup)
-        return self.model.logits(hidden[:, -1])
+        return self.context.run(self.model.logits, hidden[:, -1])
+
+    def kept(self, chosen: Tensor) -> Tensor | None:
+        """The logits behind one more token a row, if there are some without a pass: asked once before `go_on`."""
+        self.seen.append(chosen[:, None])
+        return None if self.drafted is None else self.context.run(self.drafted.kept, chosen)
+
+    def go_on(self, chosen: Tensor) -> Tensor:
+        """The logits behind one more token a row, of which none are kept."""
+        if self.step is not None:
+            return self.context.run(self.step, chosen[:, None])
+        if self.drafted is not None:
+            return self.context.run(self.drafted.verified, chosen)
+        hidden = self.context.run(self.model.hidden, chosen[:, None], self.cache, self.padding)
+        return self.context.run(self.model.logits, hidden[:, -1])
 
     def check(self, logits: Tensor, ended: Sequence[bool]) -> None:
         """Raises FloatingPointError naming the first layer that is not finite if the logits of a living row are not."""
@@ -103,3 +135,24 @@ def first_not_finite(model: Llama, tokens: Tensor) -> str:
         for handle in handles:
             handle.remove()
     return found[0] if found else ""
+
+
+def value_of(steps: Generator[object, None, Value]) -> Value:
+    """The value that a generator returns, once it has ended."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: Value = end.value
+            return value
+
+
+def _in_context(context: Context, steps: Generator[None, None, Value]) -> Generator[None, None, Value]:
+    """The generator, each of whose steps runs in the context."""
+    while True:
+        try:
+            context.run(next, steps)
+        except StopIteration as end:
+            value: Value = end.value
+            return value
+        yield

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .completion import Completion, End, GrowingText
 from .drafts import Lookup
-from .forward import Forward
+from .forward import Forward, room_of
 from .llama import Llama, Prefixes
 from .logprobs import check_logprobs
 from .sampling import Constraint, Sampler, Sampling, SamplingOptions
@@ -225,12 +225,7 @@ def generate_tokens(
     Raises ValueError for an empty prompt, a prompt that leaves no room in `config.max_seq_len`, and a number of tokens
     below 1; FloatingPointError, once tokens are asked for, naming the first layer that gives what is not finite.
     """
-    most = model.config.max_seq_len
-    if not isinstance(max_new_tokens, int) or isinstance(max_new_tokens, bool) or max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens!r}")
-    for length in map(len, prompts):
-        if not 1 <= length < most:
-            raise ValueError(f"a prompt must have 1 to {most - 1} tokens, got {[*map(len, prompts)]}")
+    room = room_of(model, prompts, max_new_tokens)
     stops = {eos_id} if isinstance(eos_id, int) else set(eos_id or ())
     if foreign := [token for token in stops if not isinstance(token, int)]:
         raise ValueError(f"eos_id must be token ids, got {foreign[0]!r}")
@@ -238,7 +233,6 @@ def generate_tokens(
     sampler = Sampler(Sampling(**sampling), prompts, device, constraints, never)
     if not prompts:
         return iter(())
-    room = [min(max_new_tokens, most - len(prompt)) for prompt in prompts]
     forward = Forward(model, prompts, max(map(len, prompts)) + max(room), fixed_shapes, drafts, prefixes)
     return _Rows(forward, sampler, room, max_new_tokens, stops, ends, ended, drawn).tokens()
 

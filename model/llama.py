@@ -6,9 +6,9 @@ V vocabulary, S positions that a query can see: T of this call, or those in the 
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -124,6 +124,14 @@ class LogitsOfEach(NamedTuple):
     is_current: Callable[[], bool]
 
 
+class NextToken(NamedTuple):
+    """One more token of a text, int64 [1], which continues its cache in its context, and so in its adapters."""
+
+    token: Tensor
+    cache: KVCache
+    context: Context
+
+
 class FusedBlocks(Protocol):
     """All blocks and the norm behind them in one call, or None where they must run one after another."""
 
@@ -148,6 +156,18 @@ class FusedBlocks(Protocol):
         """The costs of `logits_of_each` for 1, 2, .. tokens, up to as many as it takes."""
         ...
 
+    def joins_rows(self, model: "Llama") -> bool:
+        """True where the tokens of several texts in this context are read together by `logits_of_rows`."""
+        ...
+
+    def logits_of_rows(self, model: "Llama", texts: Sequence[NextToken]) -> "list[Tensor | None]":
+        """The logits float32 [1, V] behind one more token of each text, to the byte what it gives in a call of its own
+
+        Texts are at positions, and in adapters, of their own. None, and nothing has happened to it, for a text that
+        must go alone.
+        """
+        ...
+
     def unchanged(self) -> AbstractContextManager[None]:
         """A block in which the caller changes nothing in the model between two calls, so that it is looked at once."""
         ...
@@ -156,8 +176,11 @@ class FusedBlocks(Protocol):
 class Prefixes(Protocol):
     """Reads prompts, some of which begin alike."""
 
-    def hidden(self, model: "Llama", tokens: Tensor, cache: KVCache) -> Tensor:
-        """`Llama.hidden` of the last token of a prompt, whose keys and values fill the cache;  [1, T] -> [1, 1, D]"""
+    def read(self, model: "Llama", tokens: Tensor, cache: KVCache) -> Generator[None, None, Tensor]:
+        """`Llama.hidden` of the last token of a prompt, whose keys and values fill the cache;  [1, T] -> [1, 1, D]
+
+        It stops between the parts that it reads: what is returned is the value of the last step.
+        """
         ...
 
 

@@ -12,6 +12,9 @@ recompute          outputs that are computed again instead of kept
 quantized_cache    keys and values of the past in 8 or 4 bits
 block_weights      the weights of all blocks, for a call that computes them at once
 cpu_decode         all blocks of a model for one token, or a few of one text, in one call
+cpu_rows           those for a token of each of several texts, in adapters of their own
+cpu_blocks         what both of them give to the library, and when
+model_snapshot     whether a description of a model still holds
 gpu_decode         those for one token on a GPU, in five kernels a block
 exact_head         the output head for a few rows, each with the bits that it has alone
 prefix_cache       keys and values of what prompts begin with alike

@@ -14,7 +14,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.reference.decode_step import CacheWindow, StepSizes
-from ..model.llama import Cache, KVCache, Llama, LogitsOfEach
+from ..model.llama import Cache, KVCache, Llama, LogitsOfEach, NextToken
 from ..model.static_decode import FixedCache
 from .block_weights import block_weights
 
@@ -34,6 +34,14 @@ class GpuBlocks:
     def costs_of_rows(self, model: Llama) -> Sequence[float]:
         """The cost of one token alone."""
         return (1.0,)
+
+    def joins_rows(self, model: Llama) -> bool:
+        """False: a captured step has one position for all of its rows, and a number of them that stays."""
+        return False
+
+    def logits_of_rows(self, model: Llama, texts: Sequence[NextToken]) -> list[Tensor | None]:
+        """None of them: see `joins_rows`."""
+        return [None] * len(texts)
 
     def __call__(
         self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None

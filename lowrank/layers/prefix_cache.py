@@ -14,7 +14,7 @@ in place. Numbers that change behind torch's back (`.data`) are not seen.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 from weakref import ref
 
@@ -50,9 +50,11 @@ class PrefixCache:
         self._chunks: OrderedDict[tuple[object, Chunk], tuple[int, Tensor, Tensor]] = OrderedDict()
         self._count = self.bytes = 0
 
-    def hidden(self, model: Llama, tokens: Tensor, cache: KVCache) -> Tensor:
+    def read(self, model: Llama, tokens: Tensor, cache: KVCache) -> Generator[None, None, Tensor]:
         """`Llama.hidden` of the last token of a prompt, whose keys and values fill the cache;  [1, 1, D]
 
+        It stops after each chunk that it reads but the last: what happens there, other prompts read among it, changes
+        no byte of it. Once another state of the model is kept, nothing more is.
         tokens int64 [1, T]; the cache is empty.
         """
         assert len(tokens) == 1 and cache.length == 0
@@ -62,7 +64,7 @@ class PrefixCache:
         if self._state is None or not self._state.matches(model):
             self._clear()
             self._state = _State(model)
-        prompt: list[int] = tokens[0].tolist()
+        state, prompt = self._state, tokens[0].tolist()
         device, length = cache.k.device, len(prompt)
         room = KVCache(model.config, 1, -(-length // ROOM) * ROOM, cache.k.dtype, device)
         group = active, room.capacity
@@ -81,8 +83,10 @@ class PrefixCache:
         for begin in range(room.length, length, CHUNK):
             part = tokens[:, begin : begin + CHUNK]
             hidden = model.hidden(part, room)
-            if part.shape[1] == CHUNK and before is not None:
+            if part.shape[1] == CHUNK and before is not None and state is self._state:
                 before = self._keep((group, (before, tuple(prompt[begin : begin + CHUNK]))), room, begin)
+            if begin + CHUNK < length:
+                yield
         for ours, whole in ((cache.k, room.k), (cache.v, room.v)):
             ours[:, :, :, :length].copy_(whole[:, :, :, :length])
         cache.length = length

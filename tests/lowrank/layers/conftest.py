@@ -24,11 +24,11 @@ def model(hf_folder: Path) -> Llama:
     return model
 
 
-def fill(model: nn.Module, name: str, seed: int) -> None:
+def fill(model: nn.Module, name: str, seed: int, std: float = 0.3) -> None:
     generator = torch.Generator().manual_seed(seed)
     for layer in model.modules():
         if isinstance(layer, LoRALinear):
-            layer.lora_B[name].data.normal_(generator=generator, std=0.3)
+            layer.lora_B[name].data.normal_(generator=generator, std=std)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import lowrank
 from lowrank.kernels.cpu import library
 from lowrank.kernels.dispatch.run import ROWS_AT_ONCE
-from lowrank.layers import cpu_decode
+from lowrank.layers import model_snapshot
 from lowrank.layers.cpu_decode import FusedBlocks
 from lowrank.layers.lora import AdapterConfig
 from lowrank.layers.recompute import use_ops
@@ -221,9 +221,9 @@ def test_a_whole_text_compares_the_attributes_once_and_sees_another_hat(
     model: Llama, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[None] = []
-    attributes = cpu_decode._ModelSnapshot._attributes_match
+    attributes = model_snapshot.ModelSnapshot._attributes_match
     monkeypatch.setattr(
-        cpu_decode._ModelSnapshot,
+        model_snapshot.ModelSnapshot,
         "_attributes_match",
         lambda snapshot: (compared.append(None), attributes(snapshot))[1],
     )

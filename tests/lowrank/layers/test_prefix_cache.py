@@ -12,6 +12,7 @@ from torch import Tensor
 
 import lowrank
 from lowrank.layers.prefix_cache import CHUNK, PrefixCache
+from lowrank.model.forward import value_of
 from lowrank.model.generate import generate_tokens
 from lowrank.model.llama import KVCache, Llama
 
@@ -38,7 +39,7 @@ def read(model: Llama, prompt: list[int], prefixes: PrefixCache, capacity: int =
     cache = KVCache(
         model.config, 1, capacity or len(prompt) + 3, model.tok_embeddings.weight.dtype, torch.device("cpu")
     )
-    hidden = prefixes.hidden(model, torch.tensor([prompt]), cache)
+    hidden = value_of(prefixes.read(model, torch.tensor([prompt]), cache))
     assert cache.length == len(prompt) and hidden.shape == (1, 1, model.config.dim)
     return [hidden, cache.k[:, :, :, : len(prompt)], cache.v[:, :, :, : len(prompt)]]
 
@@ -139,7 +140,7 @@ def test_a_hook_sees_every_token_and_gradients_are_left_alone(model: Llama) -> N
     handle.remove()
     assert told == [len(prompt)]
     cache = KVCache(model.config, 1, len(prompt), torch.float32, torch.device("cpu"))
-    assert warm.hidden(model, torch.tensor([prompt]), cache).requires_grad
+    assert value_of(warm.read(model, torch.tensor([prompt]), cache)).requires_grad
 
 
 def test_another_model_does_not_take_what_one_has_read(model: Llama, hf_folder: Path) -> None:
