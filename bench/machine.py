@@ -73,10 +73,15 @@ def load_between(before: Counters, after: Counters, average_before: float, avera
 
 def pin(threads: int = 2) -> int:
     """This process on the first `threads` of its cores, with as many threads for torch; returns how many that are."""
-    cores = sorted(os.sched_getaffinity(0))[:threads]
+    cores = first_cores(threads)
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
     return len(cores)
+
+
+def first_cores(threads: int) -> list[int]:
+    """The first so many of the cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0))[:threads]
 
 
 def name(device: torch.device) -> str:

@@ -53,6 +53,7 @@ NOT_RUN = (
     (r"--lm-eval", "needs the harness's own data sets; run on a local task by tests/lowrank/cli/test_eval.py"),
     (r"\b(BASE|OUT|HAT|FILE|DIR|KIND|REPO|RUN)\b|\[|\.\.\.", "is a form, with names to fill in"),
     (r"^lowrank bench kernels( --peers| --device|$)", "measures for a minute or more; run by tests/bench"),
+    (r"^lowrank bench judge", "needs a kernel; run by tests/bench/judge/test_judge.py"),
     (r"letters", "run by tests/test_own_documents.py"),
     (r"^lowrank data (import|check)", "needs a file of the reader's own; run by tests/lowrank/cli/test_data.py"),
     (r"^lowrank data kind", "needs a reader's own documents; run by tests/lowrank/data/drafting/test_draft.py"),
