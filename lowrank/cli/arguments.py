@@ -152,6 +152,23 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", choices=CACHES, help="keys and values of the past in int8 or NF4 (default: --dtype)")
 
 
+def add_cache_limit(parser: argparse.ArgumentParser, texts: str) -> None:
+    """--cache-limit, for `cache_bytes`; `texts` says whose."""
+    parser.add_argument(
+        "--cache-limit",
+        type=read_bytes,
+        metavar="SIZE",
+        help=f"keys and values {texts}, such as 8GB (default: 4GiB); what does not fit waits",
+    )
+
+
+def cache_bytes(args: argparse.Namespace) -> int:
+    """--cache-limit in bytes."""
+    from ..model.continuous_batch import CACHE_BYTES
+
+    return CACHE_BYTES if args.cache_limit is None else int(args.cache_limit)
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """--overwrite, for `refuse_existing`."""
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")

@@ -1,4 +1,4 @@
-"""Work that several processes share: each takes the next batch when it has written its last.
+"""Work that several processes share: each takes the next piece when it has room for it.
 
 Under torchrun the processes, on one machine or several with one folder, count in torchrun's store; a process that dies
 or hangs ends the others (`Heartbeat`). Nothing is sent between them but numbers: each writes its own files.
@@ -25,10 +25,9 @@ class OneProcess:
         """The numbers that the first process says; each process gives its own, those of others are not asked."""
         return list(numbers or ())
 
-    def batches(self, numbers: Sequence[int], batch: int) -> Iterator[list[int]]:
-        """The next batches that this process is to do, until none is left."""
-        for start in range(0, len(numbers), batch):
-            yield list(numbers[start : start + batch])
+    def share(self, numbers: Sequence[int]) -> Iterator[int]:
+        """The numbers that this process is to do, each taken when it is asked for, until none is left."""
+        return iter(numbers)
 
     def done(self, count: int) -> int:
         """Tells that so many more are done; returns how many of all are."""
@@ -68,9 +67,9 @@ class Torchrun(OneProcess):
         agreed: list[int] = json.loads(self._store.get("numbers"))
         return agreed
 
-    def batches(self, numbers: Sequence[int], batch: int) -> Iterator[list[int]]:
-        while (start := (self._store.add("taken", 1) - 1) * batch) < len(numbers):
-            yield list(numbers[start : start + batch])
+    def share(self, numbers: Sequence[int]) -> Iterator[int]:
+        while (place := self._store.add("taken", 1) - 1) < len(numbers):
+            yield numbers[place]
 
     def done(self, count: int) -> int:
         total: int = self._store.add("done", count)

@@ -16,6 +16,7 @@ from ..arguments import (
     add_adapters,
     add_base,
     add_cache,
+    add_cache_limit,
     add_force,
     add_verb,
     compute_dtype,
@@ -80,7 +81,8 @@ def add(verbs: Any) -> None:
         "--out", type=Path, metavar="DIR", help="a folder: a document a record of --facts, each with its audit"
     )
     parser.add_argument("--format", help="of --out: some of md,html,docx (default: md)")
-    parser.add_argument("--batch", type=int, metavar="N", help="of --out: documents at a time (default: 8)")
+    parser.add_argument("--batch", type=int, metavar="N", help="of --out: documents at a time, up to 64 (default: 8)")
+    add_cache_limit(parser, "of the documents of --out at a time")
     parser.add_argument("--resume", action="store_true", help="of --out: go on with a folder that was interrupted")
     parser.add_argument("--json", action="store_true", help="the texts, and with --facts their figures, as JSON")
     parser.add_argument(
@@ -118,9 +120,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError("--logprobs is of --json, without --out: a text by itself has no place for them")
         if not 0 <= args.logprobs <= MOST:
             raise ValueError(f"--logprobs must be 0 to {MOST}, got {args.logprobs}")
-    for name in ("format", "batch", "resume"):
+    for name in ("format", "batch", "cache_limit", "resume"):
         if getattr(args, name):
-            raise ValueError(f"--{name} is of --out: without a folder there is one text")
+            raise ValueError(f"--{name.replace('_', '-')} is of --out: without a folder there is one text")
     if args.facts is None:
         if args.prompt is None and not args.watch:
             raise ValueError("one of the arguments --prompt --facts is required")

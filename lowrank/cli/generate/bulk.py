@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ...data.documents.facts_record import FactsRecord, known_kind, read_records
 from ...data.documents.kind import Kind
 from ...data.documents.reading import count
+from ..arguments import cache_bytes
 from ..kinds import check_kind, chosen_kind
 from .session import GenerationSession, shown
 
 if TYPE_CHECKING:
     from ...model.sampling import SamplingOptions
-    from ...writing.job import Job
+    from ...writing.job import Document, Job
     from ...writing.sharing import OneProcess
 
 BATCH = 8
@@ -51,7 +52,7 @@ def write_documents(args: argparse.Namespace, sampling: "SamplingOptions") -> in
     session = open_session(args, sampling)
     session.use = use
     job.about["base"] = {"name": args.base, "fingerprint": session.model.source.get("fingerprint")}
-    check_lengths(session, records, args.facts)
+    check_lengths(session, records, args.facts, cache_bytes(args) if session.joins_rows() else None)
     begun = time.monotonic()
     if team.rank == 0:
         with job.opened(resume) as waiting:
@@ -133,17 +134,24 @@ def adapter_sha256(path: Path) -> str:
     return sha256_of(file)
 
 
-def check_lengths(session: GenerationSession, records: Sequence[FactsRecord], path: Path) -> None:
-    """Raises ValueError naming the first record whose prompt leaves the model no room to write."""
-    most = session.model.config.max_seq_len
+def check_lengths(session: GenerationSession, records: Sequence[FactsRecord], path: Path, limit: int | None) -> None:
+    """Raises ValueError naming the first record whose prompt leaves the model no room to write, or its cache none.
+
+    limit  of keys and values in bytes, if there is one
+    """
+    from ...model.continuous_batch import bytes_a_position
+
+    most, each = session.model.config.max_seq_len, bytes_a_position(session.model)
     for record in records:
         prompt, _ = session.prompt_of(record)
         length = len(session.tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else prompt)
+        about = f"--facts: {path}: record {record.number}, {record.name!r}, takes {length} tokens with its instruction"
         if length >= most:
-            raise ValueError(
-                f"--facts: {path}: record {record.number}, {record.name!r}, takes {length} tokens with its "
-                f"instruction, and the model has {most} positions"
-            )
+            raise ValueError(f"{about}, and the model has {most} positions")
+        needed = each * min(most, length + session.max_new_tokens)
+        if limit is not None and needed > limit:
+            rule = f"{needed / 1e9:.3f} GB of keys and values with its text, and --cache-limit is {limit / 1e9:.3f} GB"
+            raise ValueError(f"{about}: {rule}")
 
 
 def finish(
@@ -166,26 +174,31 @@ def finish(
     total = 0
     bar = ProgressBar(total=len(numbers), unit="document", disable=None if team.rank == 0 else True)
     with bar:
-        for batch in team.batches(numbers, args.batch or BATCH):
-            with errors_with_counts(job):
-                write_batch(job, session, [records[number - 1] for number in batch])
-            total = team.done(len(batch))
-            bar.update(total - bar.n)
+        with errors_with_counts(job):
+            for document in documents(args, job, session, records, team.share(numbers)):
+                job.write(document)
+                total = team.done(1)
+                bar.update(total - bar.n)
         for total in team.wait_for_all():
             bar.update(total - bar.n)
     return len(numbers)
 
 
-def write_batch(job: "Job", session: GenerationSession, batch: Sequence[FactsRecord]) -> None:
-    """Writes the documents of some records.  The seed of a record is --seed, and one more a record below the first."""
+def documents(
+    args: argparse.Namespace,
+    job: "Job",
+    session: GenerationSession,
+    records: Sequence[FactsRecord],
+    numbers: Iterator[int],
+) -> Iterator["Document"]:
+    """The documents of some records as they end. The seed of one is --seed, and one more a record below the first."""
     from ...writing.job import Document
 
     first = session.sampling["seed"]
     assert isinstance(first, int)
-    seeds = [first + record.number - 1 for record in batch]
-    completions = session.write_all(batch, seeds)
-    for record, seed, completion in zip(batch, seeds, completions, strict=True):
-        job.write(Document(record.number, job.names[record.number - 1], record, completion.text, seed, completion.end))
+    asked = ((records[number - 1], first + number - 1) for number in numbers)
+    for (record, seed), written in session.write_each(asked, args.batch or BATCH, cache_bytes(args)):
+        yield Document(record.number, job.names[record.number - 1], record, written.text, seed, written.end)
 
 
 @contextlib.contextmanager

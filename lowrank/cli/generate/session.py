@@ -2,9 +2,12 @@
 
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +16,14 @@ if TYPE_CHECKING:
     from ...grounding.decoding import Grounding
     from ...grounding.vocabulary import Vocabulary
     from ...model.completion import Completion
+    from ...model.continuous_batch import Request
     from ...model.drafts import Lookup
     from ...model.generate import Prompt
     from ...model.llama import Llama
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
+
+    Document = tuple[FactsRecord, int]  # and the seed of its text
 
 Use = str | Mapping[str, float] | None
 
@@ -150,25 +156,78 @@ class GenerationSession:
             )
         return [completion.text for completion in self.written]
 
-    def write_all(self, subjects: "Sequence[FactsRecord]", seeds: Sequence[int]) -> "list[Completion]":
-        """A document for each record in `use`, all of them in one batch, a seed a row."""
+    def write_each(
+        self, documents: "Iterable[Document]", rows: int, cache_bytes: int
+    ) -> "Iterator[tuple[Document, Completion]]":
+        """A text in `use` for each record and seed, as they end; up to `rows` at once, and each what it is alone.
+
+        A document is asked for when there is a place for it. Where rows are joined, the place of one that has ended is
+        another's at once; elsewhere `rows` of them are a batch that ends with its longest.
+        cache_bytes  of keys and values of joined rows: see `ContinuousBatch`
+        """
         from ...adapters import using_adapter
+        from ...model.continuous_batch import MOST_ROWS, ContinuousBatch, Row
+
+        left, fused = iter(documents), self.model.fused_blocks
+        with using_adapter(self.model, self.use), nullcontext() if fused is None else fused.unchanged():
+            context = copy_context()  # of all texts, during which nothing changes in the model
+        if not self.joins_rows():
+            while batch := list(islice(left, rows)):
+                yield from zip(batch, context.run(self._write_batch, batch), strict=True)
+            return
+        rows = min(rows, MOST_ROWS)
+        drafts = self.lookup if rows == 1 else True
+        many = ContinuousBatch(
+            self.model, self.tokenizer, rows=rows, cache_bytes=cache_bytes, drafts=drafts, parts_a_step=rows
+        )
+        documents_of: dict[Row, Document] = {}
+        while True:
+            for document in islice(left, rows - len(many)):
+                documents_of[context.run(many.add, self._request(*document))] = document
+            if not many:
+                return
+            for row in many.step():
+                if row.completion is not None:
+                    yield documents_of.pop(row), row.completion
+
+    def joins_rows(self) -> bool:
+        """True where texts in `use` come and go in one batch, which `ContinuousBatch` writes."""
+        from ...adapters import using_adapter
+
+        with using_adapter(self.model, self.use):
+            return self.model.fused_blocks is not None and self.model.fused_blocks.joins_rows(self.model)
+
+    def _request(self, subject: "FactsRecord", seed: int) -> "Request":
+        """A record's document, as a batch takes it."""
+        from ...model.continuous_batch import Request
+
+        prompt, answer = self.prompt_of(subject)
+        return Request(
+            prompt=prompt,
+            max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
+            constraint=self.constraint_of(subject),
+            answer=answer,
+            sampling={**self.sampling, "seed": seed},
+        )
+
+    def _write_batch(self, documents: "Sequence[Document]") -> "list[Completion]":
+        """A text for each record and seed, all of them in one batch, in the context of this call."""
         from ...model.generate import complete
 
-        prompts = [self.prompt_of(subject) for subject in subjects]
-        sampling: SamplingOptions = {**self.sampling, "seed": seeds}
-        with using_adapter(self.model, self.use):
-            return complete(
-                self.model,
-                self.tokenizer,
-                [prompt for prompt, _ in prompts],
-                max_new_tokens=self.max_new_tokens,
-                stop=self.stop,
-                constraints=[self.constraint_of(subject) for subject in subjects],
-                answer=all(answer for _, answer in prompts),
-                drafts=self.lookup,
-                **sampling,
-            )
+        prompts = [self.prompt_of(subject) for subject, _ in documents]
+        sampling: SamplingOptions = {**self.sampling, "seed": [seed for _, seed in documents]}
+        return complete(
+            self.model,
+            self.tokenizer,
+            [prompt for prompt, _ in prompts],
+            max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
+            constraints=[self.constraint_of(subject) for subject, _ in documents],
+            answer=all(answer for _, answer in prompts),
+            drafts=self.lookup,
+            **sampling,
+        )
 
     def cut_reasons(self) -> list[str]:
         """A line for each of the last texts that ended because the context was full."""

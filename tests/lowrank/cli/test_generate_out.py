@@ -11,6 +11,8 @@ import pytest
 from child_process import environment, run_python
 
 from lowrank.cli import main
+from lowrank.layers.cpu_decode import FusedBlocks
+from lowrank.model.continuous_batch import ContinuousBatch
 from lowrank.writing import job as job_module
 
 docx = pytest.importorskip("docx")
@@ -95,11 +97,15 @@ def test_each_record_has_its_files_and_an_audit_with_the_cell_of_each_figure(
 
 @pytest.mark.parametrize("how", [("--grounded",), ("--temperature", "0.9", "--top-p", "0.95", "--seed", "11")])
 def test_a_text_is_what_it_is_alone_whatever_the_batch(
-    how: tuple[str, ...], table: Path, tmp_path: Path, capsys
+    how: tuple[str, ...], table: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert generate(table, "--out", tmp_path / "one", "--batch", 1, *how) == 0
     assert generate(table, "--out", tmp_path / "three", "--batch", 3, *how) == 0
-    assert texts(tmp_path / "one") == texts(tmp_path / "three")
+    assert generate(table, "--out", tmp_path / "many", "--batch", 1000, *how) == 0
+    monkeypatch.setattr(FusedBlocks, "joins_rows", lambda blocks, model: False)  # as on a GPU, or in a mix of hats
+    assert generate(table, "--out", tmp_path / "fixed", "--batch", 3, *how) == 0
+    for other in ("three", "many", "fixed"):
+        assert texts(tmp_path / "one") == texts(tmp_path / other)
     assert len(set(texts(tmp_path / "one").values())) == 5
     capsys.readouterr()
     seed = int(how[-1]) if "--seed" in how else 0
@@ -108,6 +114,21 @@ def test_a_text_is_what_it_is_alone_whatever_the_batch(
         alone[-1] = str(seed + 4)
     assert generate(table, "--record", "5", *alone) == 0
     assert capsys.readouterr().out.rstrip("\n") + "\n" == texts(tmp_path / "one")["bellmere-plc-5"]
+
+
+def test_a_document_that_ends_makes_room_for_the_next_and_the_summary_is_in_the_order_of_the_table(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    step = ContinuousBatch.step
+    monkeypatch.setattr(ContinuousBatch, "step", lambda many: (rows.append(len(many)), step(many))[1])
+    out = tmp_path / "out"
+    assert generate(table, "--out", out, "--batch", 2, "--stop", ".", "--grounded", tokens=90) == 0
+    lengths = [len(text) for text in texts(out).values()]
+    assert len(set(lengths)) > 1 and rows[0] == 2
+    assert rows.count(1) < len(rows) / 2  # a place is empty at the end alone
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["number"] for row in summary["documents"]] == [1, 2, 3, 4, 5]
 
 
 def test_a_full_disk_keeps_what_is_finished_and_resume_goes_on(
@@ -154,7 +175,7 @@ def test_an_interrupt_is_told_with_what_is_finished(table: Path, tmp_path: Path,
         real(path, *arguments)
 
     monkeypatch.setattr(job_module, "write_docx", stop)
-    status, said = told(table, "--out", tmp_path / "out", "--format", "md,docx", tokens=8)
+    status, said = told(table, "--out", tmp_path / "out", "--format", "md,docx", "--batch", 1, tokens=8)
     assert status == 1
     assert said == "lowrank: interrupted: 1 of 5 documents are finished and stay; --resume goes on"
     assert not list((tmp_path / "out").glob("bellmere*"))
@@ -212,6 +233,7 @@ def test_a_folder_that_is_in_use_or_anothers_is_refused_before_anything_is_writt
         ),
         (f"{HEAD}\n{ROWS[0]}", ("--format", "pdf"), "--format must be some of md,html,docx, got 'pdf'"),
         (f"{HEAD}\n{ROWS[0]}", ("--batch", "0"), "--batch must be at least 1, got 0"),
+        (f"{HEAD}\n{ROWS[0]}", ("--cache-limit", "20kB"), "GB of keys and values with its text, and --cache-limit is"),
         (f"{HEAD}\n{ROWS[0]}", ("--record", "1"), "--record is of one text: --out writes a document for each record"),
         (f"{HEAD}\n{ROWS[0]}", ("--html", "x.html"), "--html is of one text: --out writes a document for each record"),
         (f"{HEAD}\n{ROWS[0]}", ("--derive", "ratio(revenue, x)"), "'x' is no figure of the record"),
@@ -249,7 +271,7 @@ def test_merged_cells_are_refused_with_their_place(tmp_path: Path, told) -> None
 
 
 def test_options_of_a_folder_need_one(table: Path, tmp_path: Path, told) -> None:
-    for words in (("--batch", "2"), ("--format", "md"), ("--resume",)):
+    for words in (("--batch", "2"), ("--format", "md"), ("--cache-limit", "1GB"), ("--resume",)):
         status, said = told(table, "--record", "1", *words)
         assert status == 2 and said.endswith(f"{words[0]} is of --out: without a folder there is one text")
     assert main(["generate", "embedded", "--prompt", "x", "--out", str(tmp_path / "out")]) == 2
