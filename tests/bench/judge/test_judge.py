@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,29 +45,41 @@ def test_an_honest_submission_in_python_passes(name: str, task: str, launcher: L
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A shared library of a text in C, beside the header of the task."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
-    path = tmp_path_factory.mktemp("library") / "mine.so"
-    source = TASK.folder / "submission.c"
-    command = [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", path, source]
-    subprocess.run(command, check=True)
-    return path
+
+    def compile(text: str) -> Path:
+        folder = tmp_path_factory.mktemp("library")
+        (folder / "mine.c").write_text(text, encoding="utf-8")
+        flags = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I", str(TASK.folder))
+        subprocess.run([compiler, *flags, "-o", "mine.so", "mine.c"], check=True, cwd=folder)
+        return folder / "mine.so"
+
+    return compile
+
+
+C = (TASK.folder / "submission.c").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("task", names())
-def test_an_honest_submission_in_c_passes(library: Path, task: str, launcher: Launcher) -> None:
-    found = verdict(library, launcher, task)
+def test_an_honest_submission_in_c_passes(compiled: Callable[[str], Path], task: str, launcher: Launcher) -> None:
+    found = verdict(compiled(C), launcher, task)
     assert found.passed, found.sentence()
 
 
-def test_a_library_that_writes_behind_y_is_refused(library: Path, tmp_path: Path, launcher: Launcher) -> None:
-    source = (TASK.folder / "submission.c").read_text().replace("n < N; n++", "n <= N; n++")
-    (tmp_path / "mine.c").write_text(source)
-    command = ["cc", "-O1", "-shared", "-fPIC", "-I", TASK.folder, "-o", tmp_path / "mine.so", tmp_path / "mine.c"]
-    subprocess.run(command, check=True)
-    assert verdict(tmp_path / "mine.so", launcher).rule == "guard"
+def test_a_library_that_writes_behind_y_is_refused(compiled: Callable[[str], Path], launcher: Launcher) -> None:
+    found = verdict(compiled(C.replace("n < N; n++", "n <= N; n++")), launcher)
+    assert (found.rule, found.seen) == ("guard", "memory was written 0 bytes behind the end of y")
+
+
+def test_a_library_without_the_function_is_the_callers_mistake(
+    compiled: Callable[[str], Path], launcher: Launcher
+) -> None:
+    with pytest.raises(ValueError, match="has no function nf4_linear"):
+        verdict(compiled("int nothing;"), launcher)
 
 
 MALFORMED = {
