@@ -16,8 +16,10 @@ from .arguments import (
     WEIGHTS_HELP,
     add_adapters,
     add_cache,
+    add_cache_limit,
     add_force,
     add_verb,
+    cache_bytes,
     compute_dtype,
     tell_dtype,
     writing_dtype,
@@ -51,8 +53,9 @@ def add(verbs: Any) -> None:
     add_cache(parser)
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help=f"compute type ({FASTER_DTYPE})")
     parser.add_argument("--max-new-tokens", type=int, default=1024, help="the most a text may have: %(default)s")
-    parser.add_argument("--active", type=int, default=4, help="texts that are written in turns: %(default)s")
+    parser.add_argument("--active", type=int, default=8, help="texts that are written at once: %(default)s")
     parser.add_argument("--waiting", type=int, default=16, help="texts that may wait: %(default)s; more are refused")
+    add_cache_limit(parser, "of the texts of a base")
     parser.add_argument("--port", type=int, default=PORT, help="default: %(default)s; 0 takes a free one")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: this machine alone); see --exposed"
@@ -80,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from ..serve.shelf import Shelf
 
     check_numbers(args)
+    limit = cache_bytes(args)
     token = os.environ.get(TOKEN_VARIABLE)
     if token is not None:
         check_token(token)
@@ -122,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
             active=args.active,
             waiting=args.waiting,
             most_tokens=args.max_new_tokens,
+            cache_bytes=limit,
         )
     return 0
 

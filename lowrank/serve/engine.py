@@ -1,56 +1,43 @@
-"""The one thread that runs the models: texts are asked for from any thread or task, and are written in turns.
+"""The one thread that runs the models: texts are asked for from any thread or task, and are written at once.
 
-    submit -> waiting (bounded) -> active (a few at a time) -> Piece, Piece, ..., Finished | Failed | Stopped
+    submit -> waiting (bounded) -> active: rows of a `ContinuousBatch` -> Piece, Piece, ..., Finished | Failed | Stopped
 
-Each active text writes up to TURN_TOKENS tokens, or for TURN_SECONDS, and then the next one does: short texts do not
-wait for long ones, and two hats side by side are seen to write at once. On a CPU a small model is faster so than in a
-batch with a hat a row: a token of one row is one call of C (`layers.cpu_decode`), one of rows in several hats is not.
-Whoever batches continuously puts another `_work` into this class; nothing else knows in which order tokens are written.
+Each base has a batch, which texts join and leave between two tokens, in whichever hats: a step writes a token of each.
+Several bases take turns, a step each. Pieces of a text come PIECE_SECONDS apart or more, however fast it is written.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, replace
 
 from ..adapters import using_adapter
 from ..layers.prefix_cache import PrefixCache
 from ..model.completion import Completion
-from ..model.generate import stream
+from ..model.continuous_batch import CACHE_BYTES, MOST_ROWS, ContinuousBatch, Request, Row
 from ..model.llama import Llama
-from ..model.sampling import Constraint, SamplingOptions
 from ..model.tokenizer import Tokenizer
 from .private_log import log, place_of
 
-TURN_TOKENS, TURN_SECONDS = 8, 0.05
+PIECE_SECONDS = 0.05
 LAST = 8  # texts whose seconds say how long the next will wait
 
 # Whatever ends one text must not end the thread that all texts are written in.
-MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError)
+MISTAKES = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError),
+    ValueError,
+)
 
 
-@dataclass(frozen=True)
-class TextRequest:
-    """One text to write.
-
-    adapter     the hat, None for the base alone
-    prompt      ids of the whole prompt; `answer` as in `generate`
-    constraint  of its figures, if it is grounded: for this text alone
-    logprobs    as in `complete`
-    """
+@dataclass(frozen=True, kw_only=True)
+class TextRequest(Request):
+    """One text to write, by a model in a hat; None for the base alone."""
 
     model: Llama
     tokenizer: Tokenizer
     adapter: str | None
-    prompt: Sequence[int]
-    answer: bool
-    max_new_tokens: int
-    stop: Sequence[str] = ()
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    constraint: Constraint | None = None
-    logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +56,13 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The text could not be finished: `reason` is one line without anything of the prompt."""
+    """The text could not be finished: `reason` is one line without anything of the prompt.
+
+    is_mistake  True if it is the request's, which was refused
+    """
 
     reason: str
+    is_mistake: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,56 +91,40 @@ class Text:
     def __init__(self, request: TextRequest, tell: Callable[[Event], None]) -> None:
         self.request, self.tell = request, tell
         self.is_cancelled = False
-        self.begun = 0.0
-        self._steps: Generator[str, None, Completion] | None = None
+        self.begun = self.told = 0.0
+        self.row: Row | None = None
+        self._untold = ""
 
-    def next_piece(self, prefixes: PrefixCache | None = None) -> str:
-        """The text that one more token adds.  Raises StopIteration with the completion as its value.
-
-        prefixes  what the prompts of its model began with so far
-        """
-        if self._steps is None:
-            asked, self.begun = self.request, time.monotonic()
-            self._steps = stream(
-                asked.model,
-                asked.tokenizer,
-                asked.prompt,
-                max_new_tokens=asked.max_new_tokens,
-                stop=asked.stop,
-                constraint=asked.constraint,
-                answer=asked.answer,
-                prefixes=prefixes,
-                logprobs=asked.logprobs,
-                **asked.sampling,
-            )
-            with using_adapter(asked.model, asked.adapter):  # a text that is begun in it is finished in it
-                return next(self._steps)
-        return next(self._steps)
-
-    def drop(self) -> None:
-        """Lets go of the cache of keys and values."""
-        if self._steps is not None:
-            self._steps.close()
-        self._steps = None
+    def go_on(self) -> None:
+        """Tells what is new, unless it told something a moment ago and the text is still to end."""
+        assert self.row is not None
+        self._untold += self.row.new_text()
+        now = time.monotonic()
+        if self._untold and (self.row.has_ended or now - self.told >= PIECE_SECONDS):
+            self.tell(Piece(self._untold))
+            self.told, self._untold = now, ""
 
 
 class Engine:
     """The thread that writes all texts.
 
-    active   texts that are written in turns, each with a cache of its own
-    waiting  texts that may wait for a turn; a further one is refused
+    active       texts that are written at once, up to MOST_ROWS
+    waiting      texts that may wait for a place; a further one is refused
+    cache_bytes  of the keys and values of those of a base: see `ContinuousBatch`
     """
 
-    def __init__(self, *, active: int = 4, waiting: int = 16) -> None:
-        if active < 1 or waiting < 0:
-            raise ValueError(f"the engine must write 1 text or more and let 0 or more wait, got {active} and {waiting}")
-        self.active, self.waiting = active, waiting
+    def __init__(self, *, active: int = 8, waiting: int = 16, cache_bytes: int = CACHE_BYTES) -> None:
+        if not 1 <= active <= MOST_ROWS or waiting < 0:
+            rule = f"the engine must write 1 to {MOST_ROWS} texts and let 0 or more wait"
+            raise ValueError(f"{rule}, got {active} and {waiting}")
+        self.active, self.waiting, self.cache_bytes = active, waiting, cache_bytes
         self._changed = threading.Condition()
         self._queue: deque[Text] = deque()
         self._running: list[Text] = []
         self._seconds: deque[float] = deque([1.0], maxlen=LAST)
         self._is_closed = False
-        self._prefixes: WeakKeyDictionary[Llama, PrefixCache] = WeakKeyDictionary()
+        self._batches: dict[Llama, ContinuousBatch] = {}
+        self._contexts: dict[tuple[Llama, str | None], Context] = {}
         self._thread = threading.Thread(target=self._work, name="lowrank-engine", daemon=True)
         self._thread.start()
 
@@ -198,65 +173,99 @@ class Engine:
 
     def _work(self) -> None:
         try:
-            while running := self._admit():
-                for text in running:
-                    if (end := self._turn(text)) is not None:
-                        self._end(text, end)
+            while self._admit():
+                for model in list(self._batches):
+                    self._step(model)
         finally:
             with self._changed:
                 self._is_closed = True
                 left = (*self._running, *self._queue)
                 self._running.clear()
                 self._queue.clear()
+            self._batches.clear()
             for text in left:
-                text.drop()
                 text.tell(Stopped())
 
-    def _admit(self) -> list[Text]:
-        """The texts whose turn it is, once there is one; none if the engine is closed."""
+    def _admit(self) -> bool:
+        """Begins texts once there are some, while there is room; false if the engine is closed."""
+        begun = []
         with self._changed:
             while not (self._is_closed or self._running or self._queue):
                 self._changed.wait()
             if self._is_closed:
-                return []
+                return False
             while self._queue and len(self._running) < self.active:
-                self._running.append(self._queue.popleft())
-            return list(self._running)
+                begun.append(self._queue.popleft())
+                self._running.append(begun[-1])
+        for text in begun:
+            self._begin(text)
+        return True
 
-    def _turn(self, text: Text) -> Event | None:
-        """Writes some tokens of a text; returns its end, None if it goes on."""
-        pieces = []
-        end: Event | None = None
-        until = time.monotonic() + TURN_SECONDS
+    def _begin(self, text: Text) -> None:
+        asked, text.begun = text.request, time.monotonic()
         try:
-            for _ in range(TURN_TOKENS):
-                if text.is_cancelled:
-                    end = Stopped()
-                    break
-                pieces.append(text.next_piece(self._prefixes_of(text.request.model)))
-                if time.monotonic() > until:
-                    break
-        except StopIteration as stop:
-            end = Finished(stop.value)
-        except (FloatingPointError, ValueError) as error:
-            end = Failed(str(error))
+            text.row = self._context_of(asked).run(self._batch_of(asked).add, asked)
         except MISTAKES as error:
-            log.error("a text could not be finished: %s", place_of(error))
-            end = Failed(f"the text could not be finished ({type(error).__name__})")
-        if written := "".join(pieces):
-            text.tell(Piece(written))
-        return end
+            self._end(text, replace(_failed(error), is_mistake=isinstance(error, ValueError)))
 
-    def _prefixes_of(self, model: Llama) -> PrefixCache:
-        """The beginnings of prompts that the model has read; of a chat, all that was said before."""
-        if model not in self._prefixes:
-            self._prefixes[model] = PrefixCache()
-        return self._prefixes[model]
+    def _batch_of(self, asked: TextRequest) -> ContinuousBatch:
+        """The batch of a base, with the beginnings of prompts that it has read; of a chat, all that was said before."""
+        if asked.model not in self._batches:
+            self._batches[asked.model] = ContinuousBatch(
+                asked.model,
+                asked.tokenizer,
+                rows=self.active,
+                cache_bytes=self.cache_bytes,
+                prefixes=PrefixCache(),
+                row_errors=MISTAKES,
+            )
+        return self._batches[asked.model]
+
+    def _context_of(self, asked: TextRequest) -> Context:
+        """A context in which the hat is worn: one for all texts in it, which a batch then takes together."""
+        key = asked.model, asked.adapter
+        if key not in self._contexts:
+            with using_adapter(asked.model, asked.adapter):
+                self._contexts[key] = copy_context()
+        return self._contexts[key]
+
+    def _step(self, model: Llama) -> None:
+        """Writes a token of each text of a base, and tells what became of them."""
+        batch, texts = self._batches[model], {}
+        for text in [text for text in self._running if text.request.model is model]:
+            assert text.row is not None
+            if text.is_cancelled:
+                batch.cancel(text.row)
+                self._end(text, Stopped())
+            else:
+                texts[text.row] = text
+        try:
+            moved = batch.step()
+        except MISTAKES as error:  # of all texts together
+            for row, text in texts.items():
+                batch.cancel(row)
+                self._end(text, _failed(error))
+            return
+        for row in moved:
+            text = texts[row]
+            if row.error is not None:
+                self._end(text, _failed(row.error))
+                continue
+            text.go_on()
+            if row.completion is not None:
+                self._end(text, Finished(row.completion))
 
     def _end(self, text: Text, end: Event) -> None:
-        text.drop()
         with self._changed:
             self._running.remove(text)
             if isinstance(end, Finished):
                 self._seconds.append(time.monotonic() - text.begun)
         text.tell(end)
+
+
+def _failed(error: Exception) -> Failed:
+    """An error as it is told: by its message where that can hold nothing of the prompt, else by its kind."""
+    if isinstance(error, FloatingPointError | ValueError):
+        return Failed(str(error))
+    log.error("a text could not be finished: %s", place_of(error))
+    return Failed(f"the text could not be finished ({type(error).__name__})")

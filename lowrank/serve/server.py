@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import uvicorn
 from starlette.types import ASGIApp
 
+from ..model.continuous_batch import CACHE_BYTES
 from .app import build
 from .doorkeeper import Doorkeeper
 from .engine import Engine
@@ -63,14 +64,16 @@ def serve(
     *,
     token: str | None = None,
     names: Sequence[str] = (),
-    active: int = 4,
+    active: int = 8,
     waiting: int = 16,
+    cache_bytes: int = CACHE_BYTES,
     most_tokens: int = 1024,
     show: Callable[[str], None] | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM; then what is under way has GRACE seconds.
 
     bound  a socket of `bind`
+    active, waiting, cache_bytes  as of `Engine`
     token  of the user's own, which is not shown; None draws one, and shows it
     names  further values of Host that are this server's
     show   takes a line for the terminal: standard error, if left out
@@ -89,7 +92,7 @@ def serve(
     say(f"API:       {address}v1   models: {', '.join(shelf.choices)}")
     say("           Authorization: Bearer " + (doorkeeper.token if token is None else "(your token)"))
     say("end with Ctrl-C")
-    engine = Engine(active=active, waiting=waiting)
+    engine = Engine(active=active, waiting=waiting, cache_bytes=cache_bytes)
     hosts = Hosts(number, names, any_number=not is_local)
     app = build(shelf, engine, doorkeeper, hosts, most_tokens=most_tokens, tell=lambda line: say(_stamped(line)))
     try:

@@ -57,7 +57,7 @@ class Texts:
                 continue
             if isinstance(event, Failed):
                 self.cancel()
-                raise Refusal(500, event.reason, code="failed")
+                raise Refusal(400 if event.is_mistake else 500, event.reason, code="failed")
             if isinstance(event, Stopped):
                 self.cancel()
                 raise Refusal(503, "the server is ending, or the text was given up", code="stopped")

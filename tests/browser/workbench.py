@@ -9,7 +9,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 from served import Endless, Live, endless, engine, hat_folders, live, make_text, shelf
 
 from lowrank.model.completion import Completion
+from lowrank.model.continuous_batch import ContinuousBatch, Request
 from lowrank.serve.engine import Text
 
 __all__ = ["endless", "engine", "hat_folders", "live", "make_text", "shelf"]
@@ -112,16 +114,52 @@ def open_page(browser: Browser, live: Live) -> Iterator[Open]:
         context.close()
 
 
+@dataclass(eq=False)
+class DictatedRow:
+    """A row of a batch whose text is given."""
+
+    text: str
+    written: int = 0
+    shown: int = 0
+    error: None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """True once its last letter is written."""
+        return self.written >= len(self.text)
+
+    @property
+    def completion(self) -> Completion | None:
+        """The whole of it then."""
+        return Completion(self.text, tuple(range(len(self.text))), "end of text") if self.has_ended else None
+
+    def new_text(self) -> str:
+        """The letters since the last call."""
+        begin, self.shown = self.shown, self.written
+        return self.text[begin : self.written]
+
+
 @pytest.fixture
 def dictated(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has the model write a text that is given, a letter a token."""
+    """Has the model write a text that is given, a letter a step."""
 
     def dictate(text: str) -> None:
-        def stream(*_: Any, **__: Any) -> Generator[str, None, Completion]:
-            yield from text
-            return Completion(text, tuple(range(len(text))), "end of text")
+        rows: list[DictatedRow] = []
 
-        monkeypatch.setattr("lowrank.serve.engine.stream", stream)
+        def add(batch: ContinuousBatch, request: Request) -> DictatedRow:
+            rows.append(DictatedRow(text))
+            return rows[-1]
+
+        def step(batch: ContinuousBatch) -> list[DictatedRow]:
+            moved = list(rows)
+            for row in moved:
+                row.written += 1
+            rows[:] = [row for row in moved if not row.has_ended]
+            return moved
+
+        monkeypatch.setattr(ContinuousBatch, "add", add)
+        monkeypatch.setattr(ContinuousBatch, "step", step)
+        monkeypatch.setattr(ContinuousBatch, "cancel", lambda batch, row: rows.remove(row))
 
     return dictate
 

@@ -49,7 +49,7 @@ def shelf(hat_folders: list[tuple[str, Path]]) -> Shelf:
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """A thread that writes two texts in turns, and lets two wait."""
+    """A thread that writes two texts at once, and lets two wait."""
     engine = Engine(active=2, waiting=2)
     yield engine
     engine.close()
@@ -162,10 +162,12 @@ def make_text(shelf: Shelf) -> Callable[..., Text]:
     def make(adapter: str | None, tell: Callable[[Event], None], **changes: Any) -> Text:
         base = shelf.bases[0]
         request: dict[str, Any] = {
+            "model": base.model,
+            "tokenizer": base.tokenizer,
+            "adapter": adapter,
             "prompt": base.tokenizer.encode("The balance sheet", bos=True),
-            "answer": False,
             "max_new_tokens": 20,
         }
-        return Text(TextRequest(base.model, base.tokenizer, adapter, **(request | changes)), tell)
+        return Text(TextRequest(**(request | changes)), tell)
 
     return make

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -77,6 +78,20 @@ def test_a_full_queue_says_when_to_come_again(
     endless.may_go_on.set()
     until(lambda: live.engine.load == (0, 0))
     assert client.completions.create(model="red", prompt="x", max_tokens=1).choices
+
+
+def test_clients_at_once_in_different_hats_get_what_each_gets_alone(live: Live, client: openai.OpenAI) -> None:
+    def ask(number: int) -> str:
+        model, prompt = ("embedded", "red", "blue", "red")[number], ("The balance sheet", "Net income")[number % 2]
+        asked: Any = {"model": model, "prompt": prompt, "max_tokens": 20, "temperature": 0.8, "seed": number}
+        if number < 2:
+            return "".join(chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True))
+        return client.completions.create(**asked).choices[0].text
+
+    alone = [ask(number) for number in range(4)]
+    with ThreadPoolExecutor(4) as clients:
+        assert list(clients.map(ask, range(4))) == alone
+    assert len(set(alone)) == 4
 
 
 def begin(live: Live, *, stream: bool) -> socket.socket:

@@ -271,6 +271,12 @@ def test_a_prompt_that_is_too_long_is_refused_before_it_waits(served: Served) ->
     assert "a token must be in 0 to" in served.client.post("/v1/completions", json=foreign).json()["error"]["message"]
 
 
+def test_a_text_that_no_memory_is_left_for_is_the_clients_mistake(served: Served) -> None:
+    served.engine.cache_bytes = 1
+    answer = served.chat()
+    assert answer.status_code == 400 and "of keys and values" in answer.json()["error"]["message"]
+
+
 def test_other_methods_and_paths_are_refused_in_the_same_shape(served: Served) -> None:
     for method, path, status in (
         ("GET", "/v1/chat/completions", 405),
