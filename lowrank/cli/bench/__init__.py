@@ -6,7 +6,7 @@ from typing import Any
 
 from ...bench.kernels import products
 from ..arguments import add_verb
-from . import generate, judge, load, sweep, train
+from . import batch, generate, judge, load, sweep, train
 
 
 def add(verbs: Any) -> None:
@@ -37,6 +37,7 @@ def add(verbs: Any) -> None:
     train.add(benches)
     sweep.add(benches)
     generate.add(benches)
+    batch.add(benches)
     judge.add(benches)
 
 

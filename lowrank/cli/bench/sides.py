@@ -31,7 +31,7 @@ def measure(args: argparse.Namespace, bench: Callable[..., list[dict[str, Any]]]
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     peers = {"peers": args.peers} if "peers" in args else {}
-    options = {**peers, "turns": args.turns, "threads": threads, "tell": _print_line}
+    options = {**peers, "turns": args.turns, "threads": threads, "tell": tell_line}
     return rows_of(args, lambda scratch: bench(args.shape, scratch, **options))
 
 
@@ -58,5 +58,6 @@ def time_over_ours(versus: dict[str, Any] | None) -> str:
     return f"{versus['ratio']:.2f} ({versus['low']:.2f} to {versus['high']:.2f})" if versus else ""
 
 
-def _print_line(line: str) -> None:
+def tell_line(line: str) -> None:
+    """A line for whoever waits, on standard error."""
     print(line, file=sys.stderr)

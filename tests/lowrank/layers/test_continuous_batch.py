@@ -17,6 +17,7 @@ from lowrank.grounding.decoding import Grounding
 from lowrank.grounding.names import phrases_of
 from lowrank.grounding.vocabulary import Vocabulary
 from lowrank.kernels.cpu import library
+from lowrank.layers.model_snapshot import ModelSnapshot
 from lowrank.layers.prefix_cache import CHUNK, PrefixCache
 from lowrank.layers.quantized_cache import use_cache_format
 from lowrank.model.completion import Completion
@@ -135,6 +136,35 @@ def test_a_step_is_one_call_for_all_texts_in_whatever_hats(rows: int, model: Lla
     assert [found[number] for number in range(rows)] == expected
     lengths = [len(one.tokens) for one in expected]  # the first of each comes with its prompt
     assert calls == [sum(length > step for length in lengths) for step in range(1, max(lengths))]
+
+
+def test_attributes_are_compared_once_where_nothing_changes_and_adapters_are_looked_at_all_the_same(
+    model: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[None] = []
+    attributes = ModelSnapshot._attributes_match
+    monkeypatch.setattr(
+        ModelSnapshot, "_attributes_match", lambda snapshot: (compared.append(None), attributes(snapshot))[1]
+    )
+
+    def texts(change: Callable[[], Any]) -> list[tuple[int, ...]]:
+        assert model.fused_blocks is not None
+        with model.fused_blocks.unchanged():
+            batch = ContinuousBatch(model, Letters(), parts_a_step=4, drafts=False)
+            rows = [free(PROMPT, use).add(batch) for use in ("first", "second", "first")]
+            rows.append(batch.add(Request(PROMPT, 12)))  # in what the model itself wears
+            for _ in range(5):
+                batch.step()
+            change()
+            while batch:
+                batch.step()
+        return [row.completion.tokens for row in rows if row.completion is not None]
+
+    lowrank.use_adapter(model, None)
+    plain = texts(lambda: None)
+    assert not compared  # each was described in the block
+    changed = texts(lambda: lowrank.use_adapter(model, "second"))
+    assert compared and changed[:3] == plain[:3] and changed[3][:5] == plain[3][:5] and changed[3] != plain[3]
 
 
 def dora(model: Llama) -> None:
