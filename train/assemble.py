@@ -25,7 +25,7 @@ from .config import TrainConfig
 from .optim import AdamW
 from .parallel.single import SingleProcess
 from .preference import DPOLoss
-from .step import NEXT_TOKEN, Objective
+from .step import NextToken, Objective
 
 REFERENCE = "reference"  # the name of the hat that a preference is learned from, kept as it was
 
@@ -81,7 +81,8 @@ def _originals(model: Llama, config: TrainConfig) -> dict[str, Tensor]:
 def new_objective(config: TrainConfig) -> Objective:
     """The loss of a config, over the adapters that `new_adapter` puts on the base."""
     if not config.preference.loss:
-        return NEXT_TOKEN
+        # A dropout draws its masks by the place in a batch: to keep the others' masks, every row is computed.
+        return NextToken(skips_unlearned=not config.adapter.dropout)
     table = config.preference
     return DPOLoss(table.beta, _reference_name(config) if config.adapter.from_ else None, table.answers)
 

@@ -125,6 +125,10 @@ def check_preference(config: Tables, where: str) -> None:
     loss = f"preference.loss = {config.preference.loss!r}"
     if config.data.pack:
         raise ValueError(f"{where}: data.pack must be 0 with {loss}: the two of a pair stand in rows of their own")
+    if config.data.exclude:
+        raise ValueError(
+            f"{where}: data.exclude must be empty with {loss}: pairs have no weight, got {config.data.exclude}"
+        )
     if config.run.parallel == "shards":
         raise ValueError(f"{where}: run.parallel must be 'replicas' with {loss}, got 'shards': it is not done here")
 

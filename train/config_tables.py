@@ -53,7 +53,8 @@ class DataConfig:
 
     max_tokens: longer entries are left out. weights: how often an epoch has the entries of each file, 0.5 is half of
     them. validation: what is held out of them, a share below 1 or a number of entries. seed: of both draws. skip_bad:
-    rows that cannot be learned are left out. kinds: files of kinds of document, which the hat then stores.
+    rows that cannot be learned are left out. kinds: files of kinds of document, which the hat then stores. exclude: ids
+    of entries whose loss has weight 0: each keeps its place in rows and batches, and nothing of it is learned.
 
     group_by_length: batches of rows of much the same length. pack: tokens of a row that holds several entries, 0 = off.
     entries, tokens, supervised: what one epoch holds, as a recipe states it; a plan takes them where the data are not
@@ -66,6 +67,7 @@ class DataConfig:
     seed: int = 0
     skip_bad: bool = False
     kinds: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
     template: str = "alpaca"
     max_tokens: int = 1024
     group_by_length: bool = False

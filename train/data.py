@@ -86,6 +86,7 @@ def read_run_data(config: TrainConfig, tokenizer: Tokenizer) -> RunData:
         run.held_out = _split_off(learned, data)
     for weight, examples in learned:
         run.examples += _weighted(examples, weight, data.seed)
+    run.examples = _unlearned(run.examples, data.exclude)
     run.origin = {
         **(origins[0] if len(origins) == 1 else {"files": origins}),
         "entries": len(run.examples),
@@ -94,6 +95,8 @@ def read_run_data(config: TrainConfig, tokenizer: Tokenizer) -> RunData:
     }
     if run.skipped:
         run.origin["skipped"] = len(run.skipped)
+    if data.exclude:
+        run.origin["excluded"] = list(data.exclude)
     if data.validation:
         run.origin["validation"] = {"entries": len(run.held_out), "seed": data.seed}
     if not run.examples:
@@ -237,6 +240,18 @@ def _weighted(examples: Sequence[Example], weight: float, seed: int) -> list[Exa
     whole = int(weight)
     more = random.Random(seed).sample(range(len(examples)), round((weight - whole) * len(examples)))
     return [*list(examples) * whole, *(examples[index] for index in sorted(more))]
+
+
+def _unlearned(examples: list[Example], ids: Sequence[str]) -> list[Example]:
+    """The examples in their order; of those with one of the ids, nothing is learned."""
+    if unknown := sorted(set(ids) - {example.id for example in examples}):
+        raise ValueError(
+            f"data.exclude: {unknown[0]!r} is no entry that is learned: {name_some([one.id for one in examples])}"
+        )
+    found = [example.unlearned if example.id in ids else example for example in examples]
+    if found and not any(example.supervised for example in found):
+        raise ValueError(f"data.exclude leaves none of {len(found)} entries to learn from")
+    return found
 
 
 def _held_out(run: RunData, config: TrainConfig, tokenizer: Tokenizer) -> list[Example]:

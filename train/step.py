@@ -50,9 +50,14 @@ class Objective(Protocol):
     def __call__(self, model: Llama, rows: Sequence[Row]) -> BatchLoss: ...
 
 
+@dataclass(frozen=True)
 class NextToken:
-    """-log p of every supervised token; the units are these tokens."""
+    """-log p of every supervised token; the units are these tokens.
 
+    skips_unlearned: rows of which nothing is learned (`data.exclude`) are not computed, since their gradient is zero.
+    """
+
+    skips_unlearned: bool = False
     measures: tuple[str, ...] = ()
 
     def units(self, rows: Sequence[Row]) -> int:
@@ -60,8 +65,9 @@ class NextToken:
         return sum(row.supervised for row in rows)
 
     def __call__(self, model: Llama, rows: Sequence[Row]) -> BatchLoss:
-        nats, positions = batch_loss(model, list(rows))
-        return BatchLoss(nats, positions, positions * max(map(len, rows), default=0))
+        computed = [row for row in rows if row.supervised or not self.skips_unlearned]
+        nats, positions = batch_loss(model, computed)
+        return BatchLoss(nats, positions, positions * max(map(len, computed), default=0))
 
 
 NEXT_TOKEN: Objective = NextToken()
@@ -91,6 +97,11 @@ class StepState:
     def summed(self, team: SingleProcess) -> "StepState":
         """That of all processes together."""
         return self.with_sums(team.sum(self.sums))
+
+
+def step_units(objective: Objective, batches: StepBatches) -> int:
+    """The units of a step; 1 where nothing of it is learned, so that its loss and gradient are 0."""
+    return max(1, sum(map(objective.units, batches)))
 
 
 def accumulate(
@@ -150,7 +161,7 @@ def finish(
     nothing has changed.
     """
     started = time.perf_counter()
-    units = sum(map(objective.units, batches))
+    units = step_units(objective, batches)
     whole = under_way.summed(team)
     norm = team.clip(optimizer.parameters.values(), clip or math.inf)
     finite = math.isfinite(whole.nats) and math.isfinite(norm)

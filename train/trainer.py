@@ -40,7 +40,7 @@ from .resume.folder import ADAPTER, BEST, CONFIG, Resume, clear, going_on, is_as
 from .resume.identity import check_same_run, identity
 from .resume.phases import Phase, phases_of_checkpoint
 from .resume.signals import RunStopped, StopSignals
-from .step import StepState, accumulate, finish, first_non_finite
+from .step import StepState, accumulate, finish, first_non_finite, step_units
 
 Row = dict[str, Any]
 Monitor = Watch | NullMonitor
@@ -182,7 +182,7 @@ class Trainer:
     def step(self, number: int, batches: StepBatches, watch: Monitor, signals: StopSignals | None = None) -> None:
         """One step, from where it is under way."""
         signals = signals or StopSignals()
-        units = sum(map(self.objective.units, batches))
+        units = step_units(self.objective, batches)
         recompute = self.model.norm.ops
         kept = recompute.hooks if isinstance(recompute, SelectiveOps) else nullcontext
         while self.under_way.batch < len(batches):

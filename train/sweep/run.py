@@ -38,7 +38,7 @@ from ..plan.flops import peak_bytes
 from ..prepared_model import PreparedModel
 from ..resume.folder import ADAPTER, locked
 from ..resume.signals import RunStopped, StopSignals
-from ..step import accumulate
+from ..step import NEXT_TOKEN, accumulate, step_units
 from ..trainer import Trainer
 from .axes import Point, Sweep
 from .plan import groups, positions_of
@@ -194,7 +194,7 @@ def train_pass(model: Llama, members: Sequence[SweptAdapter]) -> None:
     for adapter in members:
         assert adapter.batches is not None
         adapter.run.begin_batch(adapter.number)
-        units.append(sum(row.supervised for batch in adapter.batches for row in batch))
+        units.append(step_units(NEXT_TOKEN, adapter.batches))
     ops = model.norm.ops
     kept = ops.hooks() if isinstance(ops, SelectiveOps) else nullcontext()
     with active_together(model, batches), kept:
@@ -218,7 +218,7 @@ def _pass_alone(model: Llama, adapter: SweptAdapter) -> None:
     run.begin_batch(adapter.number)
     for layer in lora_layers(model).values():
         layer.dropout_stream = layer.dropout_streams.get(name)
-    units = sum(row.supervised for batch in adapter.batches for row in batch)
+    units = step_units(NEXT_TOKEN, adapter.batches)
     ops = model.norm.ops
     with ops.hooks() if isinstance(ops, SelectiveOps) else nullcontext():
         accumulate(model, adapter.batch, units, run.under_way, run.team)

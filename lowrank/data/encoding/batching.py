@@ -33,6 +33,11 @@ class Example:
         """Number of tokens that are learned: the answers and their end-of-text tokens."""
         return sum(label != IGNORED for label in self.labels)
 
+    @property
+    def unlearned(self) -> "Example":
+        """The same tokens, none of which is learned: a loss of weight 0."""
+        return Example(self.id, self.tokens, (IGNORED,) * len(self))
+
     def __len__(self) -> int:
         return len(self.tokens)
 
