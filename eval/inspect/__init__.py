@@ -5,6 +5,7 @@ mitigation, forgetting      an adapter with fewer intruders, and what that gives
 base, outliers              a folder of weights, and where its largest weights are
 quant, levels               what a number format costs, and why its levels are where they are
 linear, block               one block, one output
+influence                   which training documents helped and hurt (computed by train.influence)
 sizes                       parameters and bytes
 functions                   a function for each, with its tables, JSON and page: `lowrank.inspect`
 *_page                      their HTML pages; token_page that of `data show`

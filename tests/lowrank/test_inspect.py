@@ -107,7 +107,7 @@ def test_the_door_is_light() -> None:
     code = "import sys, lowrank; print(*dir(lowrank.inspect)); print('torch' in sys.modules)"
     names, has_torch = run_python("-c", code).stdout.splitlines()
     assert names.split() == sorted(
-        ["adapter", "base", "intruders", "levels", "linear", "params", "quant", "sizes", "summary"]
+        ["adapter", "base", "data", "intruders", "levels", "linear", "params", "quant", "sizes", "summary"]
     )
     assert has_torch == "False"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

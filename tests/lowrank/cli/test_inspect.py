@@ -50,7 +50,7 @@ def quantized(embedded: Path, tmp_path_factory: pytest.TempPathFactory):
     return quantize_folder(embedded, tmp_path_factory.mktemp("q") / "q")
 
 
-@pytest.mark.parametrize("verb", ["adapter", "quant", "base", "linear", "params", "sizes"])
+@pytest.mark.parametrize("verb", ["adapter", "data", "quant", "base", "linear", "params", "sizes"])
 def test_every_verb_has_an_example(inspect, verb) -> None:
     status, out, _ = inspect(verb, "--help")
     assert status == 0 and f"example:\n  lowrank inspect {verb} " in out
