@@ -13,7 +13,7 @@ src/quantize.c       quantize and dequantize
 src/gemv.c           products for few rows, with adapters; panel_gemm.c for more, panel_gemm_dx.c their gradient
 src/rope.c, rms_norm.c, swiglu.c    the operations between the products, and their gradients
 src/decode_attention.c              attention of one query a row
-src/llama_step.c     all blocks of Llama for one token a row
+src/llama_step.c     all blocks of Llama for a few tokens a row, each row in a cache and an adapter of its own
 src/cross_entropy.c  the loss of a row of logits, which become their gradient
 src/memory.c         2 MB pages for large weights; what is freed is kept
 src/attention_math.h what both kinds of causal attention compute alike

@@ -150,7 +150,7 @@ def check_lengths(session: GenerationSession, records: Sequence[FactsRecord], pa
             raise ValueError(f"{about}, and the model has {most} positions")
         needed = each * min(most, length + session.max_new_tokens)
         if limit is not None and needed > limit:
-            rule = f"{needed / 1e9:.3f} GB of keys and values with its text, and --cache-limit is {limit / 1e9:.3f} GB"
+            rule = f"{needed / 1e6:,.1f} MB of keys and values, and --cache-limit is {limit / 1e6:,.1f} MB"
             raise ValueError(f"{about}: {rule}")
 
 
