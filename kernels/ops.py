@@ -148,7 +148,7 @@ class _LinearDX(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, dy: Tensor, weight: QuantizedWeight) -> Tensor:
         ctx.weight = weight
-        return run.linear_dx(dy, weight)
+        return run.linear_backward(dy, weight)
 
     @staticmethod
     def backward(ctx: Any, ddx: Tensor) -> tuple[Tensor, None]:

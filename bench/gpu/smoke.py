@@ -25,7 +25,7 @@ from lowrank.kernels.reference import decode_step as step_reference
 from lowrank.kernels.reference import llama_ops, weights
 from lowrank.kernels.reference.decode_step import CacheWindow, StepSizes
 from lowrank.kernels.weights.linear_with_adapter import BlockWeights, LinearWithAdapter
-from lowrank.kernels.weights.quantized_weight import QuantizedWeight
+from lowrank.kernels.weights.quantized_weight import QuantizedWeight, RowwiseInt8
 from lowrank.kernels.weights.repack import repack
 
 from .. import machine, rows
@@ -76,8 +76,9 @@ def int8(device: str) -> Results:
 
     stored = weights.quantize(draw(N, K), "int8", 64, False)
     x, dy = draw(3, K).to(DTYPE), draw(3, N).to(DTYPE)
-    w, held = weights.dequantize(stored), on(stored, device)
-    ours = int8_linear.linear(x.to(device), held), int8_linear.linear_dx(dy.to(device), held)  # type: ignore[arg-type]
+    w, weight = weights.dequantize(stored), on(stored, device)
+    assert isinstance(weight, RowwiseInt8)
+    ours = int8_linear.linear(x.to(device), weight), int8_linear.linear_backward(dy.to(device), weight)
     wide = w.double()
     return Results(ours, (x @ w.to(DTYPE).T, dy @ w.to(DTYPE)), (x.double() @ wide.T, dy.double() @ wide))
 
@@ -197,9 +198,9 @@ CHECKS: dict[str, Callable[[str], Results]] = {
     "decode step in a hat": decode_step(8),
     "decode_linear, 1 row": product("decode_linear", 1),
     "decode_linear, 20 rows": product("decode_linear", 20),
-    "decode_dx, 1 row": product("decode_dx", 1),
+    "decode_dx, 1 row": product("decode_linear_backward", 1),
     "fused_linear, 130 rows": product("fused_linear", 130),
-    "fused_dx, 130 rows": product("fused_dx", 130),
+    "fused_dx, 130 rows": product("fused_linear_backward", 130),
     "quantize and dequantize": storage,
     "decode_attention": one_query,
     "rms_norm": norms,

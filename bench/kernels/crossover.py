@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cuda")
     name = torch.cuda.get_device_name(device)
     stored = json.loads(crossover.FILE.read_text(encoding="utf-8"))
-    for format, op in product(FORMATS, (table.FORWARD, table.DX)):
+    for format, op in product(FORMATS, (table.FORWARD, table.BACKWARD)):
         stored.setdefault(name, {}).setdefault(format, {})[op] = measure(
             format, op, torch.bfloat16, device, lambda call: float(do_bench(call, return_mode="median"))
         )

@@ -1,6 +1,6 @@
-"""The kernels whose static cost is known: one entry each. `static_cost` compiles them and counts.
+"""The kernels whose static cost is known: one entry each, under the name of its rows in results/static_cost.json.
 
-Here those of quantized weights; `static_fused_cases` has those of Llama's other operations.
+Here those of quantized weights; `llama_op_cases` has those of Llama's other operations.
 """
 
 from dataclasses import replace
@@ -9,7 +9,7 @@ from .case import NVIDIA, Argument, Case
 from .decode_step_cases import STEP_CASES
 from .llama_op_cases import FUSED_CASES
 
-QUANTIZE_TILE = 4096  # of kernels.quantize and kernels.int8, which cannot be imported without Triton
+QUANTIZE_TILE = 4096  # of kernels.triton.quantize and .int8_linear, which cannot be imported without Triton
 INT8_BLOCKS = (32, 32, 64)
 NESTED_BITS = 8 / 64 + 32 / (64 * 256)  # the statistics of a weight with nested maxima
 
@@ -23,10 +23,14 @@ def decode_linear(m: int, dtype: str = "bf16", nested: bool = True, blocksize: i
     return replace(case, arguments={**case.arguments, **of_a_group}, elements=256 * block_n)
 
 
-def decode_dx(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True) -> Case:
+def decode_linear_backward(
+    m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True
+) -> Case:
     """The same for the gradient; whole: N is a multiple of the tile."""
     tile = (m, 2048 // blocksize if dtype == "fp32" else 64, 2, 3)
-    return _from_4_bits("decode_dx", "triton.gemv_kernels:decode_dx_kernel", tile, dtype, nested, blocksize, whole)
+    return _from_4_bits(
+        "decode_dx", "triton.gemv_kernels:decode_linear_backward_kernel", tile, dtype, nested, blocksize, whole
+    )
 
 
 def fused_linear(dtype: str = "bf16", nested: bool = True, blocksize: int = 64) -> Case:
@@ -36,10 +40,12 @@ def fused_linear(dtype: str = "bf16", nested: bool = True, blocksize: int = 64) 
     )
 
 
-def fused_dx(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True) -> Case:
+def fused_linear_backward(
+    m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64, whole: bool = True
+) -> Case:
     """The same for the gradient: 128 rows on the GPUs whose matrix units take both operands from shared memory."""
     case = _from_4_bits(
-        "fused_dx", "triton.gemm_kernels:fused_dx_kernel", (m, 64, 8, 2), dtype, nested, blocksize, whole
+        "fused_dx", "triton.gemm_kernels:fused_linear_backward_kernel", (m, 64, 8, 2), dtype, nested, blocksize, whole
     )
     targets = ("sm_90", "sm_100") if m == 128 else case.targets
     return replace(case, targets=targets, elements=256 * 64)  # all blocks of a group at a time
@@ -182,24 +188,24 @@ CASES = (
     decode_linear(64, "fp16", nested=False, blocksize=128),
     decode_linear(8, "fp32"),
     decode_linear(8, "fp32", blocksize=128),
-    decode_dx(8),
-    decode_dx(8, nested=False),
-    decode_dx(8, "fp16"),
-    decode_dx(8, whole=False),
-    decode_dx(16),
-    decode_dx(32),
-    decode_dx(32, "fp16", nested=False, blocksize=128, whole=False),
-    decode_dx(64),
-    decode_dx(64, "fp16", nested=False, whole=False),
-    decode_dx(8, "fp32"),
-    decode_dx(8, "fp32", blocksize=128, whole=False),
+    decode_linear_backward(8),
+    decode_linear_backward(8, nested=False),
+    decode_linear_backward(8, "fp16"),
+    decode_linear_backward(8, whole=False),
+    decode_linear_backward(16),
+    decode_linear_backward(32),
+    decode_linear_backward(32, "fp16", nested=False, blocksize=128, whole=False),
+    decode_linear_backward(64),
+    decode_linear_backward(64, "fp16", nested=False, whole=False),
+    decode_linear_backward(8, "fp32"),
+    decode_linear_backward(8, "fp32", blocksize=128, whole=False),
     fused_linear(),
     fused_linear(nested=False),
     fused_linear("fp16", blocksize=128),
-    fused_dx(64),
-    fused_dx(64, "fp16", nested=False, blocksize=128, whole=False),
-    fused_dx(128),
-    fused_dx(128, "fp16", nested=False, blocksize=128, whole=False),
+    fused_linear_backward(64),
+    fused_linear_backward(64, "fp16", nested=False, blocksize=128, whole=False),
+    fused_linear_backward(128),
+    fused_linear_backward(128, "fp16", nested=False, blocksize=128, whole=False),
     add_parts(8),
     dequantize("bf16", nested=True),
     dequantize("bf16", nested=False),

@@ -10,7 +10,7 @@ src/api.h            the functions of the C library, and how a weight is handed 
 src/isa.c, isa.h     which instruction set is used, and the functions that each of them has
 src/threads.h        threads of a parallel region
 src/quantize.c       quantize and dequantize
-src/gemv.c           products for few rows, with adapters; panel_gemm.c for more, panel_gemm_dx.c their gradient
+src/gemv.c           products for few rows, with adapters; panel_gemm.c for more, panel_gemm_backward.c their gradient
 src/rope.c, rms_norm.c, swiglu.c    the operations between the products, and their gradients
 src/decode_attention.c              attention of one query a row
 src/llama_step.c     all blocks of Llama for a few tokens a row, each row in a cache and an adapter of its own
@@ -19,8 +19,8 @@ src/memory.c         2 MB pages for large weights; what is freed is kept
 src/attention_math.h what both kinds of causal attention compute alike
 src/simd/vector.inc  every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c and
                      portable.c; it includes weights.inc, products.inc, activations.inc and decode_attention.inc
-src/bf16/            dot products of bfloat16 pairs: attention.h, attention.c and attention_dx.c
-src/amx/             the matrix unit: tiles.h, products in gemm.c and gemm_dx.c, attention.c and attention_dx.c
+src/bf16/            dot products of bfloat16 pairs: products in gemv.c, gemm.c and gemm_backward.c, attention in
+                     attention.c and attention_backward.c; src/amx/: the same by the matrix unit
 
 A package that was installed without a C compiler has no library: then plain torch computes, as
 `library.unavailable_reason` says.

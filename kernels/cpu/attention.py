@@ -143,7 +143,7 @@ class _Attention(torch.autograd.Function):
         dy, gradients = _with_whole_rows(dy), (_like(q), _like(k), _like(v))
         inputs = [_heads(x) for x in (q, k, v, y)]
         outputs = [_heads(x) for x in (dy, *gradients)]
-        call(f"attention_dx_{KERNELS[instruction_set()]}", _sizes(q, k), *inputs, logarithms.data_ptr(), *outputs)
+        call(f"attention_{KERNELS[instruction_set()]}_backward", _sizes(q, k), *inputs, logarithms.data_ptr(), *outputs)
         return gradients
 
 

@@ -1,10 +1,11 @@
 """Quantize, dequantize and products by the C library, with the signatures that the table of `dispatch` calls.
 
-    quantize, dequantize           to the byte what `reference` gives
-    linear, linear_dx              few rows: W is looked up in registers
-    tiled_linear, tiled_linear_dx  bfloat16, from a few rows on: W becomes tiles of the matrix unit
-    dot_linear, dot_linear_dx      bfloat16, the same by dot products of bfloat16 pairs, from panels in the cache
-    panel_linear, panel_linear_dx  many: a panel of W at a time, dequantized into the cache, and the vendor's GEMM
+    quantize_4bit, dequantize   to the byte what `reference` gives
+    linear            few rows: W is looked up in registers
+    tiled_linear      bfloat16, from a few rows on: W becomes tiles of the matrix unit
+    dot_linear        bfloat16, the same by dot products of bfloat16 pairs, from panels in the cache
+    panel_linear      many: a panel of W at a time, dequantized into the cache, and the vendor's GEMM
+    *_backward        dX = dY W, the gradient of each
 
 M rows of x, N out_features, K in_features; x [*, K], W [N, K], y [*, N].
 """
@@ -125,9 +126,9 @@ def describe_parts(parts: Sequence[LinearWithAdapter], described: Iterable[Linea
     return alive
 
 
-def linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
+def linear_backward(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]"""
-    name = "linear_dx_int8" if isinstance(weight, RowwiseInt8) else "linear_dx"
+    name = "linear_int8_backward" if isinstance(weight, RowwiseInt8) else "linear_backward"
     return _call_with(name, dy, weight, 0, DTYPES[dy.dtype])
 
 
@@ -136,9 +137,9 @@ def tiled_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
     return _call_with("linear_amx", x, weight, 1)
 
 
-def tiled_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
+def tiled_linear_backward(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
-    return _call_with("linear_dx_amx", dy, weight, 0)
+    return _call_with("linear_amx_backward", dy, weight, 0)
 
 
 def dot_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
@@ -146,9 +147,9 @@ def dot_linear(x: Tensor, weight: Blockwise4bit) -> Tensor:
     return _call_with("linear_bf16", x, weight, 1)
 
 
-def dot_linear_dx(dy: Tensor, weight: Blockwise4bit) -> Tensor:
+def dot_linear_backward(dy: Tensor, weight: Blockwise4bit) -> Tensor:
     """dX = dY W;  dy bfloat16 [*, N] -> [*, K]"""
-    return _call_with("linear_dx_bf16", dy, weight, 0)
+    return _call_with("linear_bf16_backward", dy, weight, 0)
 
 
 def panel_linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
@@ -164,7 +165,7 @@ def panel_linear(x: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     return y.view(*x.shape[:-1], n)
 
 
-def panel_linear_dx(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
+def panel_linear_backward(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]. A panel has columns of W, so that each output is summed at once."""
     n, k = weight.shape
     rows = dy.reshape(-1, n)

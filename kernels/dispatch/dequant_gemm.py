@@ -28,7 +28,7 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
         return x @ dequantize(weight, x.dtype, out=w).T
 
 
-def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear_backward(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K]"""
     with scratch.borrow(weight.shape, dy.dtype, dy.device) as w:
         return dy @ dequantize(weight, dy.dtype, out=w)
@@ -44,7 +44,7 @@ def linear_with_adapter(x: Tensor, weight: QuantizedWeight, u: Tensor, lora_B: T
         return left @ right.T
 
 
-def linear_dx_with_adapter(dy: Tensor, weight: QuantizedWeight, v: Tensor, lora_A: Tensor) -> Tensor:
+def linear_with_adapter_backward(dy: Tensor, weight: QuantizedWeight, v: Tensor, lora_A: Tensor) -> Tensor:
     """dX = dY W + V lora_A;  dY [M, N], V [M, r] with the scaling in it, lora_A [r, K] -> [M, K]"""
     n, k = weight.shape
     left = _beside(dy, v)

@@ -21,7 +21,7 @@ from ..weights.quantized_weight import (
 from ..weights.repack import not_repackable_reason
 from .crossover import is_here
 from .run import product_case
-from .table import DX, FORWARD, OPS, QUANTIZE, Case, choice_reason, choose, is_repacked, short
+from .table import BACKWARD, FORWARD, OPS, QUANTIZE, Case, choice_reason, choose, is_repacked, short
 
 LOOK_UP = "look-up"
 ROWS = (*range(1, 65), *(2**i for i in range(7, 13)))  # M at which `paths_in_use` looks
@@ -85,7 +85,7 @@ def paths_in_use(weights: Iterable[QuantizedWeight], dtype: torch.dtype) -> dict
         device = weight.codes.device
         if device.type == "cpu":
             found["cpu"] = unavailable_reason() or f"{processor() or 'unnamed processor'}, {instruction_set()}"
-        for op in (FORWARD, DX):
+        for op in (FORWARD, BACKWARD):
             cases = [product_case(op, m, weight, dtype, device) for m in ROWS]
             name = f"{op} {cases[0].n}x{cases[0].k} {weight.name} {short(dtype)} {device.type}"
             if name not in found:
@@ -106,7 +106,7 @@ def _changes(cases: Sequence[Case]) -> Iterator[tuple[str, int]]:
 def _explained_reason(case: Case) -> str:
     """The table's reason and, for a product that cannot read W in 4 bits, the rule of repacking that W breaks."""
     lacks = not_repackable_reason((case.n, case.k), case.blocksize)
-    concerned = case.device.type == "cuda" and case.op in (FORWARD, DX) and case.layout is Blockwise4bit
+    concerned = case.device.type == "cuda" and case.op in (FORWARD, BACKWARD) and case.layout is Blockwise4bit
     reason = choice_reason(case)
     return f"{reason}; not repacked: {lacks}" if concerned and lacks else reason
 

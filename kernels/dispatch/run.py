@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cpu.library import DTYPES, unavailable_reason
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import Blockwise4bit, QuantizedWeight, RowwiseInt8
-from .table import C_GEMV, DEQUANTIZE, DX, FLOAT_PANELS, FORWARD, QUANTIZE, Case, Kernel, choose
+from .table import BACKWARD, C_GEMV, DEQUANTIZE, FLOAT_PANELS, FORWARD, QUANTIZE, Case, Kernel, choose
 
 FEW_ROWS = 8  # of x, up to which a product with a dense matrix is bound by its reading, or by its call
 IN_ONE_CALL = (C_GEMV, FLOAT_PANELS)  # paths that the library takes together with others, and with adapters
@@ -86,9 +86,9 @@ def can_run_in_one_call(x: Tensor, plan: Sequence[LinearWithAdapter]) -> bool:
     return True
 
 
-def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear_backward(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     """dX = dY W"""
-    dx: Tensor = choose(product_case(DX, math.prod(dy.shape[:-1]), weight, dy.dtype, dy.device)).run(dy, weight)
+    dx: Tensor = choose(product_case(BACKWARD, math.prod(dy.shape[:-1]), weight, dy.dtype, dy.device)).run(dy, weight)
     return dx
 
 

@@ -181,7 +181,7 @@ class Kernel:
         return run
 
 
-QUANTIZE, DEQUANTIZE, FORWARD, DX = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
+QUANTIZE, DEQUANTIZE, FORWARD, BACKWARD = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
 DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
 C_GEMV, C_AMX, C_DOTS, C_DEQUANT_GEMM = "C", "C, matrix unit", "C, bfloat16 dot products", "C panels + GEMM"
@@ -235,17 +235,17 @@ TABLE = (
     Kernel(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
     Kernel(FORWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
     Kernel(FORWARD, PLAIN, "reference.weights.linear", None, NO_KERNEL),
-    Kernel(DX, DECODE, "triton.gemv.decode_dx", Repacked4bit, FROM_4_BITS, FEW_ROWS),
-    Kernel(DX, FUSED, "triton.gemm.fused_dx", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
-    Kernel(DX, "Triton int8", "triton.int8_linear.linear_dx", RowwiseInt8, ROWS, INT8_ROWS),
-    Kernel(DX, SCRATCH, "dispatch.dequant_gemm.linear_dx", None, ONE_GEMM, ANY_ROWS),
-    Kernel(DX, C_AMX, "cpu.linear.tiled_linear_dx", Blockwise4bit, AS_TILES, TILED_ROWS),
-    Kernel(DX, C_DOTS, "cpu.linear.dot_linear_dx", Blockwise4bit, IN_DOTS, DOT_ROWS),
-    Kernel(DX, FLOAT_PANELS, "cpu.linear.linear_dx", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
-    Kernel(DX, FLOAT_PANELS, "cpu.linear.linear_dx", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
-    Kernel(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
-    Kernel(DX, C_DEQUANT_GEMM, "cpu.linear.panel_linear_dx", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
-    Kernel(DX, PLAIN, "reference.weights.linear_dx", None, NO_KERNEL),
+    Kernel(BACKWARD, DECODE, "triton.gemv.decode_linear_backward", Repacked4bit, FROM_4_BITS, FEW_ROWS),
+    Kernel(BACKWARD, FUSED, "triton.gemm.fused_linear_backward", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
+    Kernel(BACKWARD, "Triton int8", "triton.int8_linear.linear_backward", RowwiseInt8, ROWS, INT8_ROWS),
+    Kernel(BACKWARD, SCRATCH, "dispatch.dequant_gemm.linear_backward", None, ONE_GEMM, ANY_ROWS),
+    Kernel(BACKWARD, C_AMX, "cpu.linear.tiled_linear_backward", Blockwise4bit, AS_TILES, TILED_ROWS),
+    Kernel(BACKWARD, C_DOTS, "cpu.linear.dot_linear_backward", Blockwise4bit, IN_DOTS, DOT_ROWS),
+    Kernel(BACKWARD, FLOAT_PANELS, "cpu.linear.linear_backward", Blockwise4bit, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Kernel(BACKWARD, FLOAT_PANELS, "cpu.linear.linear_backward", RowwiseInt8, IN_FLOAT_PANELS, FEW_ROWS_ON_CPU),
+    Kernel(BACKWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear_backward", Blockwise4bit, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(BACKWARD, C_DEQUANT_GEMM, "cpu.linear.panel_linear_backward", RowwiseInt8, A_PANEL, ANY_ROWS_ON_CPU),
+    Kernel(BACKWARD, PLAIN, "reference.weights.linear_backward", None, NO_KERNEL),
 )
 
 

@@ -41,7 +41,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if torch.compiler.is_compiling():
         return fused_reference.rms_norm(x, None, weight, eps)[0]
     if not torch.is_grad_enabled() or not _learned(x, weight):
-        return _normed(x, None, weight, eps, with_rstd=False)[0]
+        return _rms_norm(x, None, weight, eps, with_rstd=False)[0]
     y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
     return y
 
@@ -51,7 +51,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     if torch.compiler.is_compiling():
         return fused_reference.rms_norm(x, residual, weight, eps)[:2]
     if not torch.is_grad_enabled() or not _learned(x, residual, weight):
-        return _normed(x, residual, weight, eps, with_rstd=False)[:2]
+        return _rms_norm(x, residual, weight, eps, with_rstd=False)[:2]
     y, h = _RMSNorm.apply(x, residual, weight, eps)  # type: ignore[no-untyped-call]
     return y, h
 
@@ -61,7 +61,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> Any:
-        y, h, rstd = _normed(x, residual, weight, eps, with_rstd=True)
+        y, h, rstd = _rms_norm(x, residual, weight, eps, with_rstd=True)
         ctx.save_for_backward(h, rstd, weight)
         return y if residual is None else (y, h)
 
@@ -69,11 +69,11 @@ class _RMSNorm(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor, dh: Tensor | None = None) -> tuple[Tensor | None, ...]:
         h, rstd, weight = ctx.saved_tensors
-        dx, dweight = _normed_dx(dy, dh, h, rstd, weight, ctx.needs_input_grad[2])
+        dx, dweight = _rms_norm_backward(dy, dh, h, rstd, weight, ctx.needs_input_grad[2])
         return dx, dx if ctx.needs_input_grad[1] else None, dweight, None
 
 
-def _normed(
+def _rms_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, with_rstd: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, rstd at any rate."""
@@ -103,7 +103,7 @@ def _normed(
     return y, h, rstd
 
 
-def _normed_dx(
+def _rms_norm_backward(
     dy: Tensor, dh: Tensor | None, h: Tensor, rstd: Tensor, weight: Tensor, with_dweight: bool
 ) -> tuple[Tensor, Tensor | None]:
     if _in_c(dy, h, weight):
@@ -113,7 +113,7 @@ def _normed_dx(
         dweight = torch.empty(weight.shape, dtype=torch.float32) if with_dweight else None
         places = [None if tensor is None else tensor.data_ptr() for tensor in (dy, dh, h, rstd, weight, dx, dweight)]
         sizes = library.DTYPES[h.dtype], len(rstd), h.shape[-1]
-        library.call("rms_norm_dx", *places[:5], *sizes, *places[5:])
+        library.call("rms_norm_backward", *places[:5], *sizes, *places[5:])
         return dx, None if dweight is None else dweight.to(weight.dtype)
     rows, dy_rows = h.reshape(-1, h.shape[-1]), dy.reshape(-1, h.shape[-1])
     dx, scale = torch.empty_like(rows), weight.to(rstd.dtype)
@@ -205,7 +205,7 @@ class _SwiGLU(torch.autograd.Function):
             dy, gate, up = (tensor.contiguous() for tensor in (dy, gate, up))
             dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype) for _ in range(2))
             given, kind = (dy.data_ptr(), gate.data_ptr(), up.data_ptr()), library.DTYPES[gate.dtype]
-            library.call("swiglu_dx", *given, kind, gate.numel(), dgate.data_ptr(), dup.data_ptr())
+            library.call("swiglu_backward", *given, kind, gate.numel(), dgate.data_ptr(), dup.data_ptr())
             return dgate, dup
         return torch.ops.aten.silu_backward(dy * up, gate), F.silu(gate).mul_(dy)
 

@@ -125,7 +125,7 @@ class _LoRALinears(torch.autograd.Function):
         parts = [part._replace(lora_A=a, lora_B=b) for part, a, b in zip(ctx.plan, lora_As, lora_Bs, strict=True)]
         vs = [inner_gradient(dy, part) for dy, part in zip(d_rows, parts, strict=True)]
         gradients = matrix_gradients(rows, d_rows, inner, vs, parts, wanted)
-        dx = _dx(d_rows, vs, parts).view(*dys[0].shape[:-1], -1) if x_wanted else None
+        dx = _input_gradient(d_rows, vs, parts).view(*dys[0].shape[:-1], -1) if x_wanted else None
         return dx, None, *gradients
 
 
@@ -215,16 +215,18 @@ def matrix_gradients(
     return gradients
 
 
-def _dx(d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[LinearWithAdapter]) -> Tensor:
+def _input_gradient(
+    d_rows: Sequence[Tensor], vs: Sequence[Tensor | None], parts: Sequence[LinearWithAdapter]
+) -> Tensor:
     """dX = sum over i of dY_i W_i + d_i(V_i A_i);  [M, K]"""
     dx: Tensor | None = None
     added: list[tuple[Tensor, Tensor]] = []  # V_i and A_i without dropout, whose products are one
     for dy, v, part in zip(d_rows, vs, parts, strict=True):
         lora_A = part.lora_A
         if v is not None and lora_A is not None and (ridden := _weight_ridden(dy, part)) is not None:
-            product = dequant_gemm.linear_dx_with_adapter(dy, ridden, v, lora_A)  # which casts A as it is copied
+            product = dequant_gemm.linear_with_adapter_backward(dy, ridden, v, lora_A)  # which casts A as it is copied
         else:
-            product = product_dx(dy, part.weight)
+            product = product_with_backward(dy, part.weight)
             short = None if lora_A is None else lora_A.to(dy.dtype)
             if v is not None and short is not None and part.drop is not None:
                 product.add_(apply_dropout(v @ short, *part.drop))
@@ -269,5 +271,5 @@ def product_with(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
     return F.linear(x, weight.to(x.dtype)) if isinstance(weight, Tensor) else run.linear(x, weight)
 
 
-def product_dx(dy: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
-    return dy @ weight.to(dy.dtype) if isinstance(weight, Tensor) else run.linear_dx(dy, weight)
+def product_with_backward(dy: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
+    return dy @ weight.to(dy.dtype) if isinstance(weight, Tensor) else run.linear_backward(dy, weight)

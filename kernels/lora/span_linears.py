@@ -20,7 +20,7 @@ from torch import Tensor
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import QuantizedWeight
 from .dropout import apply_dropout
-from .lora_linear import d_lora_As, inner_gradient, inner_products, product_dx, product_with, side_by_side
+from .lora_linear import d_lora_As, inner_gradient, inner_products, product_with, product_with_backward, side_by_side
 
 
 class Span(NamedTuple):
@@ -67,7 +67,7 @@ class _SpanLinears(torch.autograd.Function):
         dx: Tensor | None = None
         if ctx.needs_input_grad[0]:
             for dy, weight in zip(d_rows, _weights(ctx.groups[0][0]), strict=True):
-                product = product_dx(dy, weight)
+                product = product_with_backward(dy, weight)
                 dx = product if dx is None else dx.add_(product)
         gradients: list[Tensor | None] = []
         for spans, active, count in ctx.groups:
@@ -134,11 +134,11 @@ def _gradients_of_one(
     d_as = d_lora_As(rows[begin:end], vs, plan, [True] * len(plan))
     d_bs = [None if u is None else part.scaling * (dy.T @ u) for dy, part, u in zip(dys, plan, inner, strict=True)]
     if dx is not None:
-        _add_dx(dx[begin:end], vs, plan)
+        _add_input_gradient(dx[begin:end], vs, plan)
     return [gradient for pair in zip(d_as, d_bs, strict=True) for gradient in pair]
 
 
-def _add_dx(dx: Tensor, vs: Sequence[Tensor | None], plan: Sequence[LinearWithAdapter]) -> None:
+def _add_input_gradient(dx: Tensor, vs: Sequence[Tensor | None], plan: Sequence[LinearWithAdapter]) -> None:
     """dx += sum over i of d_i(V_i A_i)"""
     added: list[tuple[Tensor, Tensor]] = []
     for v, part in zip(vs, plan, strict=True):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..weights.linear_with_adapter import LinearWithAdapter
-from .lora_linear import inner_gradient, inner_products, matrix_gradients, product_dx, product_with
+from .lora_linear import inner_gradient, inner_products, matrix_gradients, product_with, product_with_backward
 
 
 def straight_through_linears(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, ...]:
@@ -53,7 +53,7 @@ class _StraightThrough(torch.autograd.Function):
         dx: Tensor | None = None
         if x_wanted:
             for dy, part in zip(d_rows, plan, strict=True):
-                product = product_dx(dy, part.weight)
+                product = product_with_backward(dy, part.weight)
                 dx = product if dx is None else dx.add_(product)
             assert dx is not None
             dx = dx.view(*dys[0].shape[:-1], -1)

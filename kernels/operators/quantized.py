@@ -2,7 +2,7 @@
 
     quantize(w, format, blocksize, name) -> the stored tensors
     dequantize(tensors, spec, shape, dtype) -> W
-    linear(x, tensors, spec, shape), linear_dx(dy, tensors, spec, shape) -> y = x W^T, dX = dY W
+    linear(x, tensors, spec, shape), linear_backward(dy, tensors, spec, shape) -> y = x W^T, dX = dY W
 
 Each has a fake implementation (shape and dtype of its result) and, where x has a gradient, its formula. To a compiler
 it is one node; `dispatch` chooses the kernel behind it at run time. An operator takes tensors, numbers and strings
@@ -151,6 +151,6 @@ def _register_gradient(name: str, transposed: Callable[..., Tensor]) -> None:
 
 
 _linear = _product("linear", run.linear, 0)
-_linear_dx = _product("linear_dx", run.linear_dx, 1)
-_register_gradient("linear", _linear_dx)
-_register_gradient("linear_dx", _linear)
+_linear_backward = _product("linear_backward", run.linear_backward, 1)
+_register_gradient("linear", _linear_backward)
+_register_gradient("linear_backward", _linear)

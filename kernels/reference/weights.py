@@ -48,7 +48,7 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     return x @ dequantize(weight, x.dtype).T
 
 
-def linear_dx(dy: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear_backward(dy: Tensor, weight: QuantizedWeight) -> Tensor:
     """dX = dY W, with W dequantized to the dtype of dY;  dy [*, N] -> [*, K]"""
     return dy @ dequantize(weight, dy.dtype)
 

@@ -18,12 +18,12 @@ import triton
 from torch import Tensor
 
 from ..weights.quantized_weight import Repacked4bit
-from .gemm_kernels import fused_dx_kernel, fused_linear_kernel
+from .gemm_kernels import fused_linear_backward_kernel, fused_linear_kernel
 from .launch import check_operand, launch
 
 DTYPES = (torch.bfloat16, torch.float16)  # in float32 the matrix units have no IEEE product
 
-STAGES, DX_STAGES = 3, 2  # of loads ahead, as registers and shared memory allow
+STAGES, BACKWARD_STAGES = 3, 2  # of loads ahead, as registers and shared memory allow
 
 # An H200: multiprocessors, of which a program takes one; bytes a microsecond; multiply-adds a microsecond of each.
 MULTIPROCESSORS, BYTES, MULTIPLY_ADDS = 132, 4.3e6, 3.0e6
@@ -45,7 +45,7 @@ def fused_linear(x: Tensor, weight: Repacked4bit, splits: int | None = None) -> 
     return y.view(*x.shape[:-1], columns)
 
 
-def fused_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Tensor:
+def fused_linear_backward(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Tensor:
     """dX = dY W, the gradient of `fused_linear` with respect to x, from the same bytes
 
     dy      [*, N] bfloat16 or float16, with any strides
@@ -54,21 +54,21 @@ def fused_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Ten
     """
     check_operand("dy", dy, weight, "out_features", weight.shape[0], DTYPES)
     rows, (inner, columns) = dy.reshape(-1, dy.shape[-1]), weight.shape
-    sizes = dx_tile(len(rows), inner, dy.device)
+    sizes = linear_backward_tile(len(rows), inner, dy.device)
     tiles, steps = len(weight.codes), triton.cdiv(inner, sizes["BLOCK_N"])
     splits = splits or _splits(len(rows), columns, tiles, steps, columns // tiles * sizes["BLOCK_N"])
-    dx = launch(fused_dx_kernel, rows, weight, columns, torch.uint8, tiles, splits, sizes)
+    dx = launch(fused_linear_backward_kernel, rows, weight, columns, torch.uint8, tiles, splits, sizes)
     return dx.view(*dy.shape[:-1], columns)
 
 
-def dx_tile(m: int, n: int, device: torch.device) -> dict[str, int]:
+def linear_backward_tile(m: int, n: int, device: torch.device) -> dict[str, int]:
     """BLOCK_M rows of dY and BLOCK_N rows of W that a program works on at a time, and its warps.
 
     128 rows where the matrix units take W from shared memory: elsewhere its fragments and so many sums do not fit into
     the registers.
     """
     block_m = 128 if m > 64 and has_wide_units(device) else 64
-    return {"BLOCK_M": block_m, "BLOCK_N": 64, "WHOLE_TILES": n % 64 == 0, "num_warps": 8, "STAGES": DX_STAGES}
+    return {"BLOCK_M": block_m, "BLOCK_N": 64, "WHOLE_TILES": n % 64 == 0, "num_warps": 8, "STAGES": BACKWARD_STAGES}
 
 
 def has_wide_units(device: torch.device) -> bool:

@@ -79,7 +79,7 @@ def fused_linear_kernel(
 
 
 @triton.jit
-def fused_dx_kernel(
+def fused_linear_backward_kernel(
     out_ptr,
     dy_ptr,
     codes_ptr,

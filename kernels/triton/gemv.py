@@ -18,7 +18,7 @@ import triton
 from torch import Tensor
 
 from ..weights.quantized_weight import KERNEL_DTYPES, Repacked4bit
-from .gemv_kernels import decode_dx_kernel, decode_linear_kernel
+from .gemv_kernels import decode_linear_backward_kernel, decode_linear_kernel
 from .launch import GROUP_WORDS, check_operand, launch
 
 PROGRAMS = 1056  # eight for each multiprocessor of an H200: fewer leave some idle, more only add parts
@@ -41,7 +41,7 @@ def decode_linear(x: Tensor, weight: Repacked4bit, splits: int | None = None) ->
     return y.view(*x.shape[:-1], columns)
 
 
-def decode_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Tensor:
+def decode_linear_backward(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Tensor:
     """dX = dY W, the gradient of `decode_linear` with respect to x, from the same bytes
 
     dy      [*, N] bfloat16, float16 or float32, with any strides
@@ -50,10 +50,10 @@ def decode_dx(dy: Tensor, weight: Repacked4bit, splits: int | None = None) -> Te
     """
     check_operand("dy", dy, weight, "out_features", weight.shape[0], KERNEL_DTYPES)
     rows, columns = dy.reshape(-1, dy.shape[-1]), weight.shape[1]
-    sizes = dx_tile(len(rows), weight.shape[0], weight.blocksize, dy.dtype)
+    sizes = linear_backward_tile(len(rows), weight.shape[0], weight.blocksize, dy.dtype)
     tiles, steps = columns // weight.blocksize, triton.cdiv(weight.shape[0], sizes["BLOCK_N"])
     splits = splits or programs_for_a_sum(len(rows), weight.shape[0], tiles, steps)
-    dx = launch(decode_dx_kernel, rows, weight, columns, torch.uint8, tiles, splits, sizes)
+    dx = launch(decode_linear_backward_kernel, rows, weight, columns, torch.uint8, tiles, splits, sizes)
     return dx.view(*dy.shape[:-1], columns)
 
 
@@ -69,8 +69,8 @@ def linear_tile(m: int, blocksize: int, dtype: torch.dtype) -> dict[str, int]:
     return {"BLOCK_M": block_m, "BLOCK_N": 64, "num_warps": 2 if block_m < 64 else 4, "STAGES": STAGES}
 
 
-def dx_tile(m: int, n: int, blocksize: int, dtype: torch.dtype) -> dict[str, int]:
-    """The same for `decode_dx`, whose product is half a block high: four warps would do the same twice."""
+def linear_backward_tile(m: int, n: int, blocksize: int, dtype: torch.dtype) -> dict[str, int]:
+    """The same for `decode_linear_backward`, whose product is half a block high: four warps would do the same twice."""
     block_m, block_n = (8, 2048 // blocksize) if dtype == torch.float32 else (_rows(m, 4096 // blocksize), 64)
     tile = {"BLOCK_M": block_m, "BLOCK_N": block_n, "WHOLE_TILES": n % block_n == 0}
     return {**tile, "num_warps": 2, "STAGES": STAGES}

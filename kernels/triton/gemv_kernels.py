@@ -77,7 +77,7 @@ def decode_linear_kernel(
 
 
 @triton.jit
-def decode_dx_kernel(
+def decode_linear_backward_kernel(
     out_ptr,
     dy_ptr,
     codes_ptr,

@@ -65,7 +65,7 @@ def linear(x: Tensor, weight: RowwiseInt8) -> Tensor:
     return _product(x, weight, inner=1)
 
 
-def linear_dx(dy: Tensor, weight: RowwiseInt8) -> Tensor:
+def linear_backward(dy: Tensor, weight: RowwiseInt8) -> Tensor:
     """dX = dY W;  dy [*, N] -> [*, K].  Raises ValueError as `linear` does."""
     return _product(dy, weight, inner=0)
 

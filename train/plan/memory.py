@@ -21,7 +21,7 @@ from lowrank.adapters.accounting import Item, adapter_parameters, base_items
 from lowrank.adapters.starts import SUBTRACTED
 from lowrank.checkpoints.load import DEFAULT_WEIGHTS, DEQUANT
 from lowrank.kernels.dispatch.explain import explain
-from lowrank.kernels.dispatch.table import DX, PLAIN, SCRATCH
+from lowrank.kernels.dispatch.table import BACKWARD, PLAIN, SCRATCH
 from lowrank.kernels.llama_ops.linear_cross_entropy import rows_of_a_chunk
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from lowrank.model.config import ModelConfig
@@ -148,7 +148,7 @@ def _scratch(model: ModelConfig, config: TrainConfig) -> int:
     if weights not in QUANTIZED_NAMES:
         return 0 if weights == config.base.dtype else n * k * dtype.itemsize
     choices = explain(512, n, k, dtype=dtype, device=config.base.device, format=weights)
-    path = next(choice.path for choice in choices if choice.op == DX)
+    path = next(choice.path for choice in choices if choice.op == BACKWARD)
     return n * k * {PLAIN: PLAIN_SCRATCH, SCRATCH: dtype.itemsize}.get(path, 0)
 
 

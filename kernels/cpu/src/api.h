@@ -104,19 +104,20 @@ API int lowrank_linears(const linear_part *parts, int64_t count, const void *x, 
                         int threads);
 
 /* dx [M, K] = dy W, both of one dtype and contiguous; sums in float32. */
-API int lowrank_linear_dx(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads);
-API int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
-                               int threads);
+API int lowrank_linear_backward(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
+                                int threads);
+API int lowrank_linear_int8_backward(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
+                                     int threads);
 
 /* y = x W^T and dx = dy W in bfloat16 by the matrix unit, with W rounded to bfloat16 first: only where the instruction
    set is "amx", and rows of W are whole blocks of a multiple of 64. */
 API int lowrank_linear_amx(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
-API int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+API int lowrank_linear_amx_backward(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
 /* The same by dot products of bfloat16 pairs: only where the instruction set is "avx512bf16" (or the processor has
    them), for the same W. */
 API int lowrank_linear_bf16(const blockwise_4bit *w, const uint16_t *x, int64_t m, uint16_t *y, int threads);
-API int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
+API int lowrank_linear_bf16_backward(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads);
 
 /* Heads of bfloat16 [batch, heads, time, channels]: the channels of a row are contiguous; strides are in numbers. */
 typedef struct {
@@ -137,14 +138,14 @@ API int lowrank_attention_amx(const attention_sizes *sizes, const head_tensor *q
                               const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
 API int lowrank_attention_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
                                const head_tensor *v, const head_tensor *y, float *logarithms, int threads);
-API int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                                 const head_tensor *v, const head_tensor *y, const float *logarithms,
-                                 const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
-                                 const head_tensor *dv, int threads);
-API int lowrank_attention_dx_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                                  const head_tensor *v, const head_tensor *y, const float *logarithms,
-                                  const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
-                                  const head_tensor *dv, int threads);
+API int lowrank_attention_amx_backward(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                       const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                       const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                       const head_tensor *dv, int threads);
+API int lowrank_attention_bf16_backward(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                        const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                        const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                        const head_tensor *dv, int threads);
 
 /* y = x [positions, heads, channels] with its pairs of channels turned: (a cos - b sin, a sin + b cos), -sin where
    `inverse`. cos, sin [positions, channels / 2]; pairs are (i, i + channels / 2), or (2 i, 2 i + 1). */
@@ -153,8 +154,8 @@ API int lowrank_rope(const void *x, enum dtype dtype, int64_t positions, int64_t
 
 /* y = silu(gate) up; dgate = dy up silu'(gate), dup = dy silu(gate): `count` numbers each. */
 API int lowrank_swiglu(const void *gate, const void *up, enum dtype dtype, int64_t count, void *y, int threads);
-API int lowrank_swiglu_dx(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
-                          void *dgate, void *dup, int threads);
+API int lowrank_swiglu_backward(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
+                                void *dgate, void *dup, int threads);
 
 /* h = x + residual, or x where residual is NULL, and h is not written; rstd = 1 / sqrt(mean(h^2) + eps) of each row,
    or NULL where nobody asks for it; y = h rstd weight. */
@@ -163,8 +164,9 @@ API int lowrank_rms_norm(const void *x, const void *residual, const void *weight
 
 /* dx = rstd (weight dy - n mean(weight dy n)) + dh, n = h rstd, with dh NULL for none; dweight [channels], or NULL:
    the sum of dy n over rows. */
-API int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
-                            enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight, int threads);
+API int lowrank_rms_norm_backward(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
+                                  enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight,
+                                  int threads);
 
 /* losses[m] = log sum_v exp(logits[m, v]) - logits[m, targets[m]], and where `with_gradient`, logits [rows, vocabulary]
    become softmax(logits) - one_hot(target). A row whose target is `ignored` has zero for both; another target is one of

@@ -84,7 +84,7 @@ typedef struct {
 
     /* c[i][k] = sum_r dy[i][r] panel[r][k], k < chunk, r < rows; `onto`: added to c.
        panel [][chunk], dy [m][PANEL_FLOATS / chunk], c [m][STRIPE]. */
-    void (*multiply_panel_dx)(const float *panel, int64_t rows, const float *dy, int64_t m, float *c, int onto);
+    void (*multiply_panel_backward)(const float *panel, int64_t rows, const float *dy, int64_t m, float *c, int onto);
 
     /* The way back from the order of `pack_x`. */
     void (*unpack_dx)(const float *from, int64_t count, float *to);
@@ -106,15 +106,16 @@ typedef struct {
 
     /* silu(gate) up, and its gradients by gate and up. */
     void (*swiglu)(const void *gate, const void *up, enum dtype dtype, int64_t count, void *y);
-    void (*swiglu_dx)(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count, void *dgate,
-                      void *dup);
+    void (*swiglu_backward)(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
+                            void *dgate, void *dup);
 
-    /* A row of lowrank_rms_norm, which returns rstd, and of lowrank_rms_norm_dx, where dweight [channels] is added to.
+    /* A row of lowrank_rms_norm, which returns rstd, and of lowrank_rms_norm_backward, where dweight [channels] is
+     * added to.
      */
     float (*norm)(const void *x, const void *residual, const void *weight, enum dtype dtype, int64_t channels,
                   float eps, void *h, void *y);
-    void (*norm_dx)(const void *dy, const void *dh, const void *h, float rstd, const void *weight, enum dtype dtype,
-                    int64_t channels, void *dx, float *dweight);
+    void (*norm_backward)(const void *dy, const void *dh, const void *h, float rstd, const void *weight,
+                          enum dtype dtype, int64_t channels, void *dx, float *dweight);
 
     /* A row of lowrank_cross_entropy, whose target is one of `vocabulary`. */
     float (*cross_entropy)(void *logits, enum dtype dtype, int64_t vocabulary, int64_t target, int with_gradient);

@@ -1,5 +1,5 @@
-/* The ground of gemv.c, panel_gemm.c and panel_gemm_dx.c: y = x W^T in float32, up to a few rows of x with W looked up
-   in registers, from PANELS_FROM on with W in panels, which for dX is the one way. */
+/* The ground of gemv.c, panel_gemm.c and panel_gemm_backward.c: y = x W^T in float32, up to a few rows of x with W
+   looked up in registers, from PANELS_FROM on with W in panels, which for dX is the one way. */
 
 #ifndef LOWRANK_PANEL_GEMM_H
 #define LOWRANK_PANEL_GEMM_H

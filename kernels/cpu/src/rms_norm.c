@@ -29,8 +29,8 @@ int lowrank_rms_norm(const void *x, const void *residual, const void *weight, en
     return 0;
 }
 
-int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
-                        enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight, int threads)
+int lowrank_rms_norm_backward(const void *dy, const void *dh, const void *h, const float *rstd, const void *weight,
+                              enum dtype dtype, int64_t rows, int64_t channels, void *dx, float *dweight, int threads)
 {
     const int64_t size = channels * (int64_t)size_of(dtype);
     int64_t group_rows = (rows + MAX_GROUPS - 1) / MAX_GROUPS;
@@ -46,9 +46,9 @@ int lowrank_rms_norm_dx(const void *dy, const void *dh, const void *h, const flo
         const range mine = thread_range(groups, 1);
         for (int64_t group = mine.first; group < mine.end; group++)
             for (int64_t row = group * group_rows; row < min_i64(rows, (group + 1) * group_rows); row++)
-                chosen_set()->norm_dx((const char *)dy + row * size, dh ? (const char *)dh + row * size : NULL,
-                                      (const char *)h + row * size, rstd[row], weight, dtype, channels,
-                                      (char *)dx + row * size, sums ? sums + group * channels : NULL);
+                chosen_set()->norm_backward((const char *)dy + row * size, dh ? (const char *)dh + row * size : NULL,
+                                            (const char *)h + row * size, rstd[row], weight, dtype, channels,
+                                            (char *)dx + row * size, sums ? sums + group * channels : NULL);
     }
     if (sums) {
         memset(dweight, 0, channels * sizeof(float));

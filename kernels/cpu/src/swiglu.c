@@ -18,15 +18,15 @@ int lowrank_swiglu(const void *gate, const void *up, enum dtype dtype, int64_t c
     return 0;
 }
 
-int lowrank_swiglu_dx(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count, void *dgate,
-                      void *dup, int threads)
+int lowrank_swiglu_backward(const void *dy, const void *gate, const void *up, enum dtype dtype, int64_t count,
+                            void *dgate, void *dup, int threads)
 {
 #pragma omp parallel num_threads(useful_threads(threads, count))
     {
         const range mine = thread_range(count, STRETCH);
         const int64_t at = mine.first * (int64_t)size_of(dtype);
-        chosen_set()->swiglu_dx((const char *)dy + at, (const char *)gate + at, (const char *)up + at, dtype,
-                                mine.end - mine.first, (char *)dgate + at, (char *)dup + at);
+        chosen_set()->swiglu_backward((const char *)dy + at, (const char *)gate + at, (const char *)up + at, dtype,
+                                      mine.end - mine.first, (char *)dgate + at, (char *)dup + at);
     }
     return 0;
 }

@@ -17,7 +17,7 @@ def test_the_least_number_of_rows_from_which_on_many_is_never_slower(many: tuple
     assert crossover.first_as_fast((2, 2, 2), many, (16, 32, 64)) == m
 
 
-@pytest.mark.parametrize("op", [table.FORWARD, table.DX])
+@pytest.mark.parametrize("op", [table.FORWARD, table.BACKWARD])
 @pytest.mark.parametrize(
     ("format", "names"),
     [

@@ -164,7 +164,7 @@ static void compare_panels(const instruction_set *set, int64_t columns, int bloc
         for (int onto = 0; onto < 2; onto++) {
             for (int i = 0; i < 7 * STRIPE; i++)
                 sums[i] = 1;
-            set->multiply_panel_dx(w, rows, dy, m, sums, onto);
+            set->multiply_panel_backward(w, rows, dy, m, sums, onto);
             for (int i = 0; i < m; i++)
                 for (int64_t k = 0; k < set->chunk; k++) {
                     double sum = onto, magnitude = onto;
@@ -172,7 +172,8 @@ static void compare_panels(const instruction_set *set, int64_t columns, int bloc
                         sum += (double)dy[i * stride + r] * w[r * set->chunk + k];
                         magnitude += fabs((double)dy[i * stride + r] * w[r * set->chunk + k]);
                     }
-                    require(fabs(sums[i * STRIPE + k] - sum) <= 4 * FLOAT_EPSILON * magnitude, "multiply_panel_dx", m);
+                    require(fabs(sums[i * STRIPE + k] - sum) <= 4 * FLOAT_EPSILON * magnitude,
+                            "multiply_panel_backward", m);
                 }
         }
 }
@@ -284,12 +285,13 @@ static void compare_swiglu(const instruction_set *set, int64_t count)
         const double gate = other[i], y = gate / (1 + exp(-gate)) * x[MOST + i];
         require(fabs(one[i] - y) <= 8 * FLOAT_EPSILON * fabs(y), "swiglu", i);
     }
-    set->swiglu_dx(x + 2 * MOST, other, x + MOST, FLOAT32, count, one, packed);
+    set->swiglu_backward(x + 2 * MOST, other, x + MOST, FLOAT32, count, one, packed);
     for (int64_t i = 0; i < count; i++) {
         const double gate = other[i], s = 1 / (1 + exp(-gate)), dy = x[2 * MOST + i];
         const double dgate = dy * x[MOST + i] * s, rest = 1 + gate * (1 - s);
-        require(fabs(one[i] - dgate * rest) <= 8 * FLOAT_EPSILON * fabs(dgate) * (1 + fabs(gate)), "swiglu_dx", i);
-        require(fabs(packed[i] - dy * gate * s) <= 8 * FLOAT_EPSILON * fabs(dy * gate * s), "swiglu_dx", i);
+        require(fabs(one[i] - dgate * rest) <= 8 * FLOAT_EPSILON * fabs(dgate) * (1 + fabs(gate)), "swiglu_backward",
+                i);
+        require(fabs(packed[i] - dy * gate * s) <= 8 * FLOAT_EPSILON * fabs(dy * gate * s), "swiglu_backward", i);
     }
 }
 
@@ -338,12 +340,13 @@ static void compare_norms(const instruction_set *set, int64_t count, int summed)
         magnitude += fabs(product);
         packed[i] = 1;
     }
-    set->norm_dx(dy, summed ? dh : NULL, other, rstd, scale, FLOAT32, count, one, packed);
+    set->norm_backward(dy, summed ? dh : NULL, other, rstd, scale, FLOAT32, count, one, packed);
     for (int64_t i = 0; i < count; i++) {
         const double n = other[i] * exact, d = (double)scale[i] * dy[i], last = summed ? dh[i] : 0;
         const double most = exact * (fabs(d) + fabs(n) * magnitude) + fabs(last);
-        require(fabs(one[i] - (exact * (d - n * products) + last)) <= 16 * FLOAT_EPSILON * most, "norm_dx", i);
-        require(fabs(packed[i] - 1 - dy[i] * n) <= 16 * FLOAT_EPSILON * (1 + fabs(dy[i] * n)), "norm_dx: dweight", i);
+        require(fabs(one[i] - (exact * (d - n * products) + last)) <= 16 * FLOAT_EPSILON * most, "norm_backward", i);
+        require(fabs(packed[i] - 1 - dy[i] * n) <= 16 * FLOAT_EPSILON * (1 + fabs(dy[i] * n)), "norm_backward: dweight",
+                i);
     }
 }
 

@@ -31,7 +31,10 @@ pytestmark = pytest.mark.usefixtures("matrix_unit", "unwritten_is_nan")
 def assert_products_are_exact_enough(weight: Blockwise4bit, m: int) -> None:
     """By the house rule against W; and within an ulp at max|y| against W as it is rounded."""
     exact, dense = reference.dequantize(weight).double(), reference.dequantize(weight, BF16)
-    for product, w, wide in ((cpu_linear.tiled_linear, dense.T, exact.T), (cpu_linear.tiled_linear_dx, dense, exact)):
+    for product, w, wide in (
+        (cpu_linear.tiled_linear, dense.T, exact.T),
+        (cpu_linear.tiled_linear_backward, dense, exact),
+    ):
         x = normal(rows_for_enough(m, w.shape[1]), w.shape[0], seed=1).to(BF16)
         y = torch.cat([product(rows, weight) for rows in x.split(m)])
         assert_product_is_exact_enough(y, x, w, wide, m)
@@ -60,7 +63,7 @@ def test_one_hot_rows_read_the_weight_back(n: int, k: int, blocksize: int) -> No
         read = torch.cat([cpu_linear.tiled_linear(x, weight) for x in torch.eye(k, dtype=BF16).split(m)])
         assert torch.equal(read.T, w)
     for m in (1, n):
-        read = torch.cat([cpu_linear.tiled_linear_dx(dy, weight) for dy in torch.eye(n, dtype=BF16).split(m)])
+        read = torch.cat([cpu_linear.tiled_linear_backward(dy, weight) for dy in torch.eye(n, dtype=BF16).split(m)])
         assert torch.equal(read, w)
 
 
@@ -76,12 +79,12 @@ def test_small_integers_are_multiplied_exactly(n: int, k: int) -> None:
         x = torch.randint(-4, 5, (m, k), generator=generator).to(BF16)
         dy = torch.randint(-4, 5, (m, n), generator=generator).to(BF16)
         assert torch.equal(cpu_linear.tiled_linear(x, weight), (x.double() @ w.T).to(BF16))
-        assert torch.equal(cpu_linear.tiled_linear_dx(dy, weight), (dy.double() @ w).to(BF16))
+        assert torch.equal(cpu_linear.tiled_linear_backward(dy, weight), (dy.double() @ w).to(BF16))
 
 
 def test_x_may_be_a_view_and_begin_anywhere() -> None:
     weight = reference.quantize_4bit(normal(48, 192))
-    for product, size in ((cpu_linear.tiled_linear, 192), (cpu_linear.tiled_linear_dx, 48)):
+    for product, size in ((cpu_linear.tiled_linear, 192), (cpu_linear.tiled_linear_backward, 48)):
         x = normal(5, 7, 2 * size + 3).to(BF16)
         for view in (x[0, 0, 1 : size + 1], x[..., 1 : size + 1], x[..., : 2 * size : 2]):
             flat = product(view.reshape(-1, size).clone(), weight)
@@ -98,7 +101,7 @@ def test_codes_and_maxima_may_begin_anywhere() -> None:
         parts[name] = memory[1:-2].copy_(tensor.flatten()).view(tensor.shape)
     odd, x, dy = weight.with_tensors(parts), normal(20, 192).to(BF16), normal(20, 33).to(BF16)
     assert torch.equal(cpu_linear.tiled_linear(x, odd), cpu_linear.tiled_linear(x, weight))
-    assert torch.equal(cpu_linear.tiled_linear_dx(dy, odd), cpu_linear.tiled_linear_dx(dy, weight))
+    assert torch.equal(cpu_linear.tiled_linear_backward(dy, odd), cpu_linear.tiled_linear_backward(dy, weight))
 
 
 def test_nan_and_infinity_in_x_reach_y_and_no_other_row() -> None:
@@ -106,7 +109,7 @@ def test_nan_and_infinity_in_x_reach_y_and_no_other_row() -> None:
     w = reference.dequantize(weight, BF16).double()  # torch's product in bfloat16 lets a NaN of one row into another
     for product, size, truth in (
         (cpu_linear.tiled_linear, 192, w.T),
-        (cpu_linear.tiled_linear_dx, 33, w),
+        (cpu_linear.tiled_linear_backward, 33, w),
     ):
         for m, place, bad in itertools.product((1, 17), (0, size - 1), (torch.nan, torch.inf, -torch.inf)):
             x = normal(m, size).to(BF16)
@@ -123,6 +126,6 @@ def test_the_number_of_threads_changes_no_result(m: int, n: int, k: int, threads
     for count in (1, 2, 3):
         threads(count)
         y = cpu_linear.tiled_linear(normal(m, k).to(BF16), weight)
-        results.append((y, cpu_linear.tiled_linear_dx(normal(m, n).to(BF16), weight)))
+        results.append((y, cpu_linear.tiled_linear_backward(normal(m, n).to(BF16), weight)))
     for y, dx in results[1:]:
         assert torch.equal(y, results[0][0]) and torch.equal(dx, results[0][1])

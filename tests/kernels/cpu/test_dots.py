@@ -45,7 +45,7 @@ def assert_products_are_exact_enough(weight: Blockwise4bit, m: int) -> None:
     exact, dense = reference.dequantize(weight).double(), reference.dequantize(weight, BF16)
     x, dy = normal(m, weight.shape[1], seed=1).to(BF16), normal(m, weight.shape[0], seed=2).to(BF16)
     forward = [(product(x, weight), x, exact.T, dense.T) for product in FORWARD]
-    for y, rows, w, rounded in (*forward, (cpu_linear.dot_linear_dx(dy, weight), dy, exact, dense)):
+    for y, rows, w, rounded in (*forward, (cpu_linear.dot_linear_backward(dy, weight), dy, exact, dense)):
         assert_product_is_exact_enough(y, rows, rounded, w)
         against = rows.double() @ rounded.double()
         assert (y.double() - against).abs().max() <= ulp_of(against.abs().max().to(BF16))
@@ -88,7 +88,7 @@ def test_one_hot_rows_read_the_weight_back(n: int, k: int, blocksize: int) -> No
         read = torch.cat([product(x, weight) for x in torch.eye(k, dtype=BF16)[: 8 * m].split(m)])
         assert torch.equal(read.T, w[:, : 8 * m])
     for m in (1, 5, n):
-        read = torch.cat([cpu_linear.dot_linear_dx(dy, weight) for dy in torch.eye(n, dtype=BF16).split(m)])
+        read = torch.cat([cpu_linear.dot_linear_backward(dy, weight) for dy in torch.eye(n, dtype=BF16).split(m)])
         assert torch.equal(read, w)
 
 
@@ -105,13 +105,13 @@ def test_small_integers_are_multiplied_exactly(n: int, k: int) -> None:
         dy = torch.randint(-4, 5, (m, n), generator=generator).to(BF16)
         for product in FORWARD:
             assert torch.equal(product(x, weight), (x.double() @ w.T).to(BF16))
-        assert torch.equal(cpu_linear.dot_linear_dx(dy, weight), (dy.double() @ w).to(BF16))
+        assert torch.equal(cpu_linear.dot_linear_backward(dy, weight), (dy.double() @ w).to(BF16))
 
 
 def test_x_may_be_a_view_and_begin_anywhere() -> None:
     weight = reference.quantize_4bit(normal(48, 192))
     cases: list[tuple[Callable[..., Tensor], int]] = [(product, 192) for product in FORWARD]
-    for product, size in (*cases, (cpu_linear.dot_linear_dx, 48)):
+    for product, size in (*cases, (cpu_linear.dot_linear_backward, 48)):
         x = normal(5, 7, 2 * size + 3).to(BF16)
         for view in (x[0, 0, 1 : size + 1], x[..., 1 : size + 1], x[..., : 2 * size : 2]):
             flat = product(view.reshape(-1, size).clone(), weight)
@@ -129,14 +129,14 @@ def test_codes_and_maxima_may_begin_anywhere() -> None:
     odd, x, dy = weight.with_tensors(parts), normal(20, 192).to(BF16), normal(20, 33).to(BF16)
     for m, product in itertools.product((1, 20), FORWARD):
         assert torch.equal(product(x[:m], odd), product(x[:m], weight))
-    assert torch.equal(cpu_linear.dot_linear_dx(dy, odd), cpu_linear.dot_linear_dx(dy, weight))
+    assert torch.equal(cpu_linear.dot_linear_backward(dy, odd), cpu_linear.dot_linear_backward(dy, weight))
 
 
 def test_nan_and_infinity_in_x_reach_y_and_no_other_row() -> None:
     weight = reference.quantize_4bit(normal(33, 192))
     w = reference.dequantize(weight, BF16).double()  # torch's product in bfloat16 lets a NaN of one row into another
     cases: list[tuple[Callable[..., Tensor], int, Tensor]] = [(product, 192, w.T) for product in FORWARD]
-    for product, size, truth in (*cases, (cpu_linear.dot_linear_dx, 33, w)):
+    for product, size, truth in (*cases, (cpu_linear.dot_linear_backward, 33, w)):
         for m, place, bad in itertools.product((1, 3, 17, 30), (0, size - 1), (torch.nan, torch.inf, -torch.inf)):
             x = normal(m, size).to(BF16)
             x[m - 1, place] = bad
@@ -152,7 +152,7 @@ def test_the_number_of_threads_changes_no_result(m: int, n: int, k: int, threads
     x, dy = normal(m, k).to(BF16), normal(m, n).to(BF16)
     for count in (1, 2, 3):
         threads(count)
-        results.append((*(product(x, weight) for product in FORWARD), cpu_linear.dot_linear_dx(dy, weight)))
+        results.append((*(product(x, weight) for product in FORWARD), cpu_linear.dot_linear_backward(dy, weight)))
     for others in results[1:]:
         assert all(torch.equal(mine, other) for mine, other in zip(results[0], others, strict=True))
 

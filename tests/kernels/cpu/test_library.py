@@ -90,7 +90,7 @@ def test_without_a_library_plain_torch_computes_and_says_why(monkeypatch: pytest
     held = ops.to_fast_layout(ops.quantize(w, "nf4-dq"), torch.float32)
     assert torch.equal(ops.linear(x, held), reference.linear(x, reference.quantize_4bit(w, double_quant=True)))
     ops.linear(x, held).sum().backward()
-    assert torch.equal(x.grad, reference.linear_dx(torch.ones(3, 6), held))
+    assert torch.equal(x.grad, reference.linear_backward(torch.ones(3, 6), held))
     for choice in ops.explain(3, 6, 64, dtype=torch.float32, device="cpu"):
         assert (choice.path, choice.reason) == ("plain torch", library.unavailable_reason())
     assert "no compiler when lowrank was installed" in library.unavailable_reason()

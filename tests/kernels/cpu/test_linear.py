@@ -18,7 +18,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 EVERY_FORMAT = pytest.mark.parametrize("format", ["nf4", "fp4", "int8"])
 FORWARD = (cpu_linear.linear, cpu_linear.panel_linear)
-BACKWARD = (cpu_linear.linear_dx, cpu_linear.panel_linear_dx)
+BACKWARD = (cpu_linear.linear_backward, cpu_linear.panel_linear_backward)
 SHAPES = ((1, 1), (5, 77), (3, 64), (33, 192), (9, 2752), (70, 130))
 ROWS = (1, 2, 3, 5, 8, 9, 17)
 
@@ -124,7 +124,7 @@ def test_stored_tensors_may_begin_anywhere(format: str) -> None:
     x, dy = normal(3, 352), normal(3, 6)
     assert torch.equal(cpu_linear.linear(x, odd), cpu_linear.linear(x, weight))
     assert torch.equal(cpu_linear.linear(x[:1], odd), cpu_linear.linear(x[:1], weight))
-    assert torch.equal(cpu_linear.linear_dx(dy, odd), cpu_linear.linear_dx(dy, weight))
+    assert torch.equal(cpu_linear.linear_backward(dy, odd), cpu_linear.linear_backward(dy, weight))
     assert torch.equal(cpu_linear.dequantize(odd), reference.dequantize(weight))
 
 
@@ -133,7 +133,7 @@ def test_stored_tensors_may_begin_anywhere(format: str) -> None:
 def test_nan_and_infinity_in_x_reach_y_as_in_the_reference(format: str, dtype: torch.dtype) -> None:
     for (n, k), m in itertools.product([(40, 352), (5, 77)], (1, 2, 9)):
         weight = quantized(n, k, format, 32)
-        for functions, size, truth in ((FORWARD, k, reference.linear), (BACKWARD, n, reference.linear_dx)):
+        for functions, size, truth in ((FORWARD, k, reference.linear), (BACKWARD, n, reference.linear_backward)):
             for place, bad in itertools.product((0, size // 2, size - 1), (torch.nan, torch.inf, -torch.inf)):
                 x = normal(m, size).to(dtype)
                 x[m - 1, place] = bad
@@ -151,7 +151,7 @@ def test_the_number_of_threads_changes_no_result(format: str, threads: Any) -> N
         weight, results = quantized(n, k, format), []
         for count in (1, 2, 3):
             threads(count)
-            results.append((cpu_linear.linear(normal(m, k), weight), cpu_linear.linear_dx(normal(m, n), weight)))
+            results.append((cpu_linear.linear(normal(m, k), weight), cpu_linear.linear_backward(normal(m, n), weight)))
         for y, dx in results[1:]:
             assert torch.equal(y, results[0][0]) and torch.equal(dx, results[0][1])
 
@@ -163,8 +163,8 @@ def test_a_row_is_what_it_is_whatever_rows_are_beside_it(format: str) -> None:
         for first, rows in ((1, range(2, 9)), (9, (10, 64, 260))):  # looked up in registers, and in panels
             y = cpu_linear.linear(x[:first], weight)
             assert all(torch.equal(cpu_linear.linear(x[:m], weight)[:first], y) for m in rows)
-        dx = cpu_linear.linear_dx(dy[:1], weight)
-        assert all(torch.equal(cpu_linear.linear_dx(dy[:m], weight)[:1], dx) for m in (2, 3, 4, 5, 6, 7, 260))
+        dx = cpu_linear.linear_backward(dy[:1], weight)
+        assert all(torch.equal(cpu_linear.linear_backward(dy[:m], weight)[:1], dx) for m in (2, 3, 4, 5, 6, 7, 260))
 
 
 def test_no_memory_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

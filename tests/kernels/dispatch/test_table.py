@@ -15,7 +15,7 @@ from lowrank.kernels.dispatch import crossover, table
 from lowrank.kernels.dispatch import explain as explain_module
 from lowrank.kernels.dispatch.crossover import Crossover
 from lowrank.kernels.dispatch.explain import LOOK_UP, Choice, explain, paths_in_use
-from lowrank.kernels.dispatch.table import DEQUANTIZE, DX, FORWARD, OPS, QUANTIZE, TABLE, Case
+from lowrank.kernels.dispatch.table import BACKWARD, DEQUANTIZE, FORWARD, OPS, QUANTIZE, TABLE, Case
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.weights.quantized_weight import KERNEL_DTYPES, Blockwise4bit
 
@@ -35,7 +35,7 @@ def test_on_a_cpu_the_c_library_computes(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(library, "unavailable_reason", lambda: "")
     monkeypatch.setattr(library, "instruction_set", lambda: "avx2")
     monkeypatch.setattr(library, "processor", lambda: "")
-    panels = {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C, float32 panels", DX: "C, float32 panels"}
+    panels = {QUANTIZE: "C", DEQUANTIZE: "C", FORWARD: "C, float32 panels", BACKWARD: "C, float32 panels"}
     assert paths(m=1) == paths(m=4) == panels | {FORWARD: "C"}
     assert paths(m=9) == paths(m=512) == panels
     assert paths(m=1, format="int8") == panels | {QUANTIZE: "plain torch", FORWARD: "C"}
@@ -47,8 +47,8 @@ def test_the_vendors_gemm_is_taken_where_it_was_measured_to_be_faster(monkeypatc
     monkeypatch.setattr(library, "unavailable_reason", lambda: "")
     monkeypatch.setattr(library, "instruction_set", lambda: "avx512")
     for processor, dtype, last in (
-        ("", torch.float32, {FORWARD: 15, DX: 7}),  # a processor that nobody has measured
-        ("AuthenticAMD 25", torch.bfloat16, {FORWARD: 47, DX: 191}),
+        ("", torch.float32, {FORWARD: 15, BACKWARD: 7}),  # a processor that nobody has measured
+        ("AuthenticAMD 25", torch.bfloat16, {FORWARD: 47, BACKWARD: 191}),
     ):
         monkeypatch.setattr(library, "processor", lambda name=processor: name)
         for op, m in last.items():
@@ -81,8 +81,8 @@ def test_a_matrix_unit_takes_bfloat16_in_whole_blocks_from_a_few_rows_on(monkeyp
     monkeypatch.setattr(library, "unavailable_reason", lambda: "")
     monkeypatch.setattr(library, "instruction_set", lambda: "amx")
     monkeypatch.setattr(library, "processor", lambda: "")
-    assert paths(m=3)[FORWARD] == paths(m=3)[DX] == "C, matrix unit"
-    assert [paths(m=2)[FORWARD], paths(m=2)[DX]] == ["C", "C, matrix unit"]
+    assert paths(m=3)[FORWARD] == paths(m=3)[BACKWARD] == "C, matrix unit"
+    assert [paths(m=2)[FORWARD], paths(m=2)[BACKWARD]] == ["C", "C, matrix unit"]
     for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
         assert "matrix unit" not in paths(m=6, **options)[FORWARD]
 
@@ -92,7 +92,7 @@ def test_dot_products_take_bfloat16_in_whole_blocks(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(library, "instruction_set", lambda: "avx512bf16")
     monkeypatch.setattr(library, "processor", lambda: "")
     assert [paths(m=m)[FORWARD] for m in (1, 13, 14, 512)] == ["C", "C", table.C_DOTS, table.C_DOTS]
-    assert {paths(m=m)[DX] for m in (1, 512)} == {table.C_DOTS}
+    assert {paths(m=m)[BACKWARD] for m in (1, 512)} == {table.C_DOTS}
     for options in ({"dtype": torch.float32}, {"blocksize": 32}, {"k": 4100}, {"format": "int8"}):
         assert table.C_DOTS not in paths(m=64, **options).values()
     reason = explained(m=64, device="cpu", blocksize=32)[FORWARD].reason
@@ -109,7 +109,7 @@ def test_the_paths_of_a_weight_are_told_from_which_rows_on(monkeypatch: pytest.M
     assert paths_in_use([weight, weight], torch.bfloat16) == {
         "cpu": "GenuineX 7, avx512bf16",
         f"{FORWARD} 64x128 nf4-dq bfloat16 cpu": "C from M 1, C, bfloat16 dot products from M 14",
-        f"{DX} 64x128 nf4-dq bfloat16 cpu": "C, bfloat16 dot products from M 1",
+        f"{BACKWARD} 64x128 nf4-dq bfloat16 cpu": "C, bfloat16 dot products from M 1",
     }
     assert paths_in_use([], torch.bfloat16) == {}
 
@@ -138,7 +138,7 @@ def test_four_bits_on_a_gpu_are_repacked(m: int, forward: str, dx: str) -> None:
         QUANTIZE: "Triton",
         DEQUANTIZE: "Triton, repacked",
         FORWARD: forward,
-        DX: dx,
+        BACKWARD: dx,
     }
 
 
@@ -163,7 +163,7 @@ def test_float32_is_not_fused_and_says_why() -> None:
 )
 def test_four_bits_that_cannot_be_repacked_say_why(options: dict, rule: str) -> None:
     choices = explained(1, **options)
-    for op in (FORWARD, DX):
+    for op in (FORWARD, BACKWARD):
         assert choices[op].path == "scratch + GEMM" and choices[op].reason.endswith(f"; not repacked: {rule}")
     assert (choices[DEQUANTIZE].path, LOOK_UP in choices) == ("Triton", False)
 
@@ -193,7 +193,7 @@ def test_a_look_up_on_a_gpu_that_is_here_was_run(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(("m", "path"), [(1, "Triton int8"), (255, "Triton int8"), (256, "scratch + GEMM")])
 def test_int8_on_a_gpu(m: int, path: str) -> None:
     choices = explained(m, format="int8")
-    assert {choices[op].path for op in (FORWARD, DX)} == {path}
+    assert {choices[op].path for op in (FORWARD, BACKWARD)} == {path}
     assert choices[QUANTIZE] == Choice(QUANTIZE, "plain torch", "no kernel is written for it")
 
 
@@ -211,7 +211,7 @@ def test_a_crossover_that_was_measured_is_taken(tmp_path, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
     about = torch.device("cuda", 7), "nf4-dq"
     assert crossover.crossover(*about, FORWARD, torch.float16) == Crossover(33, 48, "measured on NVIDIA X")
-    assert crossover.crossover(*about, DX, torch.bfloat16) == Crossover(33, 256, "not measured on NVIDIA X")
+    assert crossover.crossover(*about, BACKWARD, torch.bfloat16) == Crossover(33, 256, "not measured on NVIDIA X")
     assert crossover.crossover(*about, FORWARD, torch.float32) == Crossover(25, 25, "derived for float32")
     crossover.crossover.cache_clear()
 
@@ -220,7 +220,7 @@ def test_what_is_stored_is_two_numbers_of_rows_for_an_operation_of_a_format_of_a
     for formats in json.loads(crossover.FILE.read_text(encoding="utf-8")).values():
         for format, ops in formats.items():
             for op, found in ops.items():
-                assert format in table.QUANTIZED_NAMES and op in (FORWARD, DX)
+                assert format in table.QUANTIZED_NAMES and op in (FORWARD, BACKWARD)
                 assert 1 <= found["fused"] <= found["scratch"] and len(found) == 2
 
 
@@ -231,7 +231,7 @@ def test_what_is_stored_of_cpus_names_operations_and_paths_of_the_table_and_cove
         assert (row["op"], row["path"]) in {(path.op, path.name) for path in TABLE}
         assert row["dtype"] in ("", *(table.short(dtype) for dtype in KERNEL_DTYPES))
         assert (row["from"] is None or row["from"] >= 1) and row["known"]
-    for op in (FORWARD, DX):
+    for op in (FORWARD, BACKWARD):
         assert any((row["op"], row["path"]) == (op, table.C_DEQUANT_GEMM) for row in rows if not row["processor"])
 
 
@@ -259,7 +259,7 @@ def test_a_row_for_this_processor_is_taken_before_one_for_any(tmp_path, monkeypa
         ({"dtype": torch.float64}, FORWARD, "the kernels take float32, bfloat16, float16, this is float64"),
         ({"m": 0}, FORWARD, "x has no rows"),
         ({"n": 0}, QUANTIZE, "W [0, 11008] holds no weight"),
-        ({"device": "mps"}, DX, "no kernel is written for it"),
+        ({"device": "mps"}, BACKWARD, "no kernel is written for it"),
     ],
     ids=["dtype", "no-rows", "no-weights", "device"],
 )

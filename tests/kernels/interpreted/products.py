@@ -73,7 +73,7 @@ def test_one_hot_rows_read_the_weight_back(format: str, dtype: torch.dtype) -> N
 def test_the_scale_of_an_int8_row_is_divided_and_not_multiplied() -> None:
     weight = reference.quantize_int8(normal(400, 3))  # one in 23 differs in the last bit if it is multiplied by 1 / 127
     assert torch.equal(int8_linear.linear(torch.eye(3), weight).T, reference.dequantize_int8(weight))
-    assert torch.equal(int8_linear.linear_dx(torch.eye(400), weight), reference.dequantize_int8(weight))
+    assert torch.equal(int8_linear.linear_backward(torch.eye(400), weight), reference.dequantize_int8(weight))
 
 
 @EVERY_DTYPE
@@ -84,7 +84,7 @@ def test_whole_numbers_are_multiplied_exactly_by_int8_rows(n: int, k: int, dtype
     weight, w = RowwiseInt8(codes, 127 * powers), codes.double() * powers.double()[:, None]
     for x, inner, product in (
         (integers(9, k), w.T, int8_linear.linear),
-        (integers(9, n, seed=1), w, int8_linear.linear_dx),
+        (integers(9, n, seed=1), w, int8_linear.linear_backward),
     ):
         exact = x.double() @ inner
         assert torch.equal(product(x.to(dtype), weight), exact.to(dtype))
@@ -118,7 +118,7 @@ def test_what_is_not_finite_stays_in_its_row(format: str) -> None:
 def test_int8_rows_without_weights(shape: tuple[int, int]) -> None:
     weight = RowwiseInt8(torch.empty(shape, dtype=torch.int8), torch.ones(shape[0]))
     assert torch.equal(int8_linear.linear(torch.ones(2, shape[1]), weight), torch.zeros(2, shape[0]))
-    assert torch.equal(int8_linear.linear_dx(torch.ones(2, shape[0]), weight), torch.zeros(2, shape[1]))
+    assert torch.equal(int8_linear.linear_backward(torch.ones(2, shape[0]), weight), torch.zeros(2, shape[1]))
 
 
 def test_what_the_int8_product_does_not_take_is_refused() -> None:

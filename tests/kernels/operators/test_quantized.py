@@ -29,7 +29,7 @@ def test_the_operators_are_what_torch_asks_of_an_operator(format: str) -> None:
     torch.library.opcheck(torch.ops.lowrank.dequantize.default, (*weight, torch.bfloat16))
     for x in (normal(3, 77), normal(2, 3, 77), normal(77, 3).T):
         torch.library.opcheck(torch.ops.lowrank.linear.default, (x.requires_grad_(), *weight))
-    torch.library.opcheck(torch.ops.lowrank.linear_dx.default, (normal(3, 5).requires_grad_(), *weight))
+    torch.library.opcheck(torch.ops.lowrank.linear_backward.default, (normal(3, 5).requires_grad_(), *weight))
 
 
 @EVERY_FORMAT

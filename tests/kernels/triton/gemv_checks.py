@@ -17,10 +17,10 @@ from error_bounds import assert_product_is_exact_enough
 from triton.runtime import interpreter
 
 from lowrank.kernels.reference import weights as reference
-from lowrank.kernels.triton.gemm import fused_dx, fused_linear
-from lowrank.kernels.triton.gemm_kernels import fused_dx_kernel, fused_linear_kernel
-from lowrank.kernels.triton.gemv import decode_dx, decode_linear
-from lowrank.kernels.triton.gemv_kernels import decode_dx_kernel, decode_linear_kernel
+from lowrank.kernels.triton.gemm import fused_linear, fused_linear_backward
+from lowrank.kernels.triton.gemm_kernels import fused_linear_backward_kernel, fused_linear_kernel
+from lowrank.kernels.triton.gemv import decode_linear, decode_linear_backward
+from lowrank.kernels.triton.gemv_kernels import decode_linear_backward_kernel, decode_linear_kernel
 from lowrank.kernels.triton.launch import constants
 from lowrank.kernels.weights.codebooks import CODEBOOKS, dynamic8
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax
@@ -28,7 +28,7 @@ from lowrank.kernels.weights.repack import repack
 
 _, CHECK, DEVICE, FOLDER = sys.argv
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-DECODE, FUSED = (decode_linear, decode_dx), (fused_linear, fused_dx)
+DECODE, FUSED = (decode_linear, decode_linear_backward), (fused_linear, fused_linear_backward)
 
 
 def products(dtype):
@@ -78,10 +78,10 @@ def check_error():
         exact = reference.dequantize_4bit(weight).double()
         dense = reference.dequantize_4bit(weight, dtype)
         x, dy = (torch.randn(m, columns, generator=generator).to(dtype) for columns in (k, n))
-        for linear, linear_dx in products(dtype):
+        for linear, linear_backward in products(dtype):
             print(linear.__name__, m, n, k, blocksize, format, nested, dtype, file=sys.stderr)
             assert_product_is_exact_enough(linear(x.to(DEVICE), packed).cpu(), x, dense.T, exact.T)
-            assert_product_is_exact_enough(linear_dx(dy.to(DEVICE), packed).cpu(), dy, dense, exact)
+            assert_product_is_exact_enough(linear_backward(dy.to(DEVICE), packed).cpu(), dy, dense, exact)
 
 
 def integer_weight(n, k, blocksize, nested, generator):
@@ -112,9 +112,9 @@ def check_exact():
         for m, splits in ((1, None), (9, 3), (66, 1)):
             small = (torch.randint(-3, 4, (m, columns), generator=generator) for columns in (k, n))
             rows.append((*small, splits))
-        for (x, dy, splits), (linear, linear_dx) in itertools.product(rows, products(dtype)):
+        for (x, dy, splits), (linear, linear_backward) in itertools.product(rows, products(dtype)):
             y = linear(x.to(DEVICE, dtype), packed, splits)
-            dx = linear_dx(dy.to(DEVICE, dtype), packed, splits)
+            dx = linear_backward(dy.to(DEVICE, dtype), packed, splits)
             case = (linear.__name__, n, k, blocksize, nested, dtype, len(x), splits)
             assert torch.equal(y.cpu(), (x.double() @ exact.T).to(dtype)), case
             assert torch.equal(dx.cpu(), (dy.double() @ exact).to(dtype)), case
@@ -137,12 +137,12 @@ def check_inputs():
         "no rows": wide[:0, :128],
         "no rows in three dimensions": wide.new_zeros(2, 0, 128),
     }
-    for (name, x), (linear, linear_dx) in itertools.product(views.items(), (DECODE, FUSED)):
+    for (name, x), (linear, linear_backward) in itertools.product(views.items(), (DECODE, FUSED)):
         y = linear(x, packed)
         assert y.shape == (*x.shape[:-1], 70) and y.dtype == x.dtype, name
         assert torch.equal(y.cpu(), (x.cpu().double() @ exact.T).bfloat16()), name
         dy = x[..., :70]
-        dx = linear_dx(dy, packed)
+        dx = linear_backward(dy, packed)
         assert dx.shape == (*x.shape[:-1], 128), name
         assert torch.equal(dx.cpu(), (dy.cpu().double() @ exact).bfloat16()), name
     row = integer_weight(1, 512, 64, True, generator)
@@ -153,12 +153,12 @@ def check_inputs():
     assert torch.equal(y.cpu(), row[1].sum(1, keepdim=True).bfloat16()), "one output"
     refused = {
         "x must end in in_features 128, got shape (3, 70)": lambda: decode_linear(wide[:3, :70], packed),
-        "dy must end in out_features 70, got shape (3, 128)": lambda: decode_dx(wide[:3, :128], packed),
+        "dy must end in out_features 70, got shape (3, 128)": lambda: decode_linear_backward(wide[:3, :128], packed),
         "x must be of torch.float32, torch.bfloat16, torch.float16, got torch.float64": lambda: decode_linear(
             wide.double(), packed
         ),
         "x must be of torch.bfloat16, torch.float16, got torch.float32": lambda: fused_linear(wide.float(), packed),
-        "dy must end in out_features 70, got shape (5, 128)": lambda: fused_dx(wide[:5, :128], packed),
+        "dy must end in out_features 70, got shape (5, 128)": lambda: fused_linear_backward(wide[:5, :128], packed),
         "codes must be (1, 70, 2, 32) for W (70, 128), got shape (70, 1, 2, 32)": lambda: decode_linear(
             wide[:3, :128], replace(packed, codes=packed.codes.view(70, 1, 2, 32))
         ),
@@ -208,7 +208,7 @@ def check_addresses():
         torch.testing.assert_close(y[3, :, :64], rows[:, 192:] @ w.T)
 
     splits = n // 64  # the first of them is run: rows 0 to 63 of W
-    for kernel in (decode_dx_kernel, fused_dx_kernel):
+    for kernel in (decode_linear_backward_kernel, fused_linear_backward_kernel):
         dx = torch.empty(1, m, 64 * groups)
         kernel[(groups, 1, 1)](dx, rows, codes, absmax, *rest, splits, **sizes, WHOLE_TILES=True)
         torch.testing.assert_close(dx[0, :, 192:], rows[:, :64] @ w)

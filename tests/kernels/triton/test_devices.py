@@ -66,12 +66,12 @@ LAUNCHES: dict[str, Callable[[], Any]] = {
     "decode_attention": lambda: decode_attention.decode_attention(
         normal(1, 2, 1, 64), normal(1, 2, 5, 64), normal(1, 2, 5, 64), torch.ones(1, 1, 1, 5, dtype=torch.bool)
     ),
-    "decode_dx": lambda: gemv.decode_dx(normal(3, 8), repack(WEIGHT)),
+    "decode_linear_backward": lambda: gemv.decode_linear_backward(normal(3, 8), repack(WEIGHT)),
     "decode_linear": lambda: gemv.decode_linear(ROWS, repack(WEIGHT), splits=2),
     "dequantize": lambda: dequantize.dequantize_4bit(WEIGHT),
     "dequantize_repacked": lambda: dequantize.dequantize_repacked(repack(WEIGHT), torch.float32),
     "fused_linear": lambda: gemm.fused_linear(ROWS.bfloat16(), repack(WEIGHT)),
-    "fused_dx": lambda: gemm.fused_dx(normal(3, 8).bfloat16(), repack(WEIGHT)),
+    "fused_linear_backward": lambda: gemm.fused_linear_backward(normal(3, 8).bfloat16(), repack(WEIGHT)),
     "int8": lambda: int8_linear.linear(ROWS, reference.quantize_int8(normal(8, 64))),
     "quantize": lambda: quantize.quantize_4bit(normal(8, 64), double_quant=True),
     "rms_norm": lambda: rms_norm.rms_norm(ROWS, None, torch.ones(64), 1e-5),

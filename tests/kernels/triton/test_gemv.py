@@ -17,10 +17,10 @@ CHECKS = ["error", "exact", "inputs", "addresses"]
 COMPILED = """
 import sys
 from dataclasses import replace
-from lowrank.bench.static.cases import decode_dx, decode_linear, fused_dx, fused_linear
+from lowrank.bench.static.cases import decode_linear_backward, decode_linear, fused_linear_backward, fused_linear
 from lowrank.bench.static.cost import TARGETS, compiled
 
-for case in (decode_linear(8), decode_dx(8), fused_linear(), fused_dx(64)):
+for case in (decode_linear(8), decode_linear_backward(8), fused_linear(), fused_linear_backward(64)):
     # As a launch with one row, one output or one group has it: an integer that is 1 is a constant to the compiler.
     ones = {name: 1 for name in sys.argv[2].split(",") if name}
     kernel = compiled(replace(case, arguments=case.arguments | ones), TARGETS[sys.argv[1]])

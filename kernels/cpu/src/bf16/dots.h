@@ -11,7 +11,7 @@
 
        gemv.c     y = x W^T, few rows of x: summed along K, weights in registers
        gemm.c     y = x W^T: weights in a panel in the first-level cache, broadcast in pairs
-       gemm_dx.c  dX = dY W: pairs of rows of W in a panel, dY broadcast in pairs */
+       gemm_backward.c  dX = dY W: pairs of rows of W in a panel, dY broadcast in pairs */
 
 #ifndef LOWRANK_DOTS_H
 #define LOWRANK_DOTS_H

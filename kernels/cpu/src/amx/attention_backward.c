@@ -67,9 +67,10 @@ static void store_transposed(const float *c, int64_t h, int64_t row_tiles, int64
         }
 }
 
-int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                             const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
-                             const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads)
+int lowrank_attention_amx_backward(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                   const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                   const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                   const head_tensor *dv, int threads)
 {
     const int64_t length = sizes->length, h = sizes->channels, blocks = round_up(length, BLOCK) / BLOCK;
     const int64_t packed = blocks * BLOCK * h * 2, a_head = 2 * h / 32 * TILE, tiles = 2 * blocks, step = h / 32 * TILE;
@@ -145,9 +146,10 @@ int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q,
 
 #else
 
-int lowrank_attention_dx_amx(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                             const head_tensor *v, const head_tensor *y, const float *logarithms, const head_tensor *dy,
-                             const head_tensor *dq, const head_tensor *dk, const head_tensor *dv, int threads)
+int lowrank_attention_amx_backward(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                   const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                   const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                   const head_tensor *dv, int threads)
 {
     (void)sizes, (void)q, (void)k, (void)v, (void)y, (void)logarithms, (void)dy, (void)dq, (void)dk, (void)dv,
         (void)threads;

@@ -69,10 +69,10 @@ static void store_transposed(const float *x, int64_t next, int64_t length, int64
         }
 }
 
-int lowrank_attention_dx_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                              const head_tensor *v, const head_tensor *y, const float *logarithms,
-                              const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
-                              const head_tensor *dv, int threads)
+int lowrank_attention_bf16_backward(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                    const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                    const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                    const head_tensor *dv, int threads)
 {
     const int64_t length = sizes->length, h = sizes->channels, whole = round_up(length, BLOCK), next = whole + APART;
     const int64_t packed = whole * h / 2, square = BLOCK * BLOCK, block = BLOCK * h;
@@ -142,10 +142,10 @@ END_DOTS
 
 #else
 
-int lowrank_attention_dx_bf16(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
-                              const head_tensor *v, const head_tensor *y, const float *logarithms,
-                              const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
-                              const head_tensor *dv, int threads)
+int lowrank_attention_bf16_backward(const attention_sizes *sizes, const head_tensor *q, const head_tensor *k,
+                                    const head_tensor *v, const head_tensor *y, const float *logarithms,
+                                    const head_tensor *dy, const head_tensor *dq, const head_tensor *dk,
+                                    const head_tensor *dv, int threads)
 {
     (void)sizes, (void)q, (void)k, (void)v, (void)y, (void)logarithms, (void)dy, (void)dq, (void)dk, (void)dv,
         (void)threads;

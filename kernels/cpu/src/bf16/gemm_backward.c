@@ -159,7 +159,7 @@ static void multiply_rows(const backward *b, int64_t row, int64_t count, uint16_
     }
 }
 
-int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
+int lowrank_linear_bf16_backward(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
 {
     backward b = {.w = w, .dy = dy, .dx = dx, .m = m, .panels = round_up(w->rows, DEPTH) / DEPTH};
     const int64_t passes = round_up(m, MOST_ROWS) / MOST_ROWS;
@@ -192,7 +192,7 @@ END_DOTS
 
 #else
 
-int lowrank_linear_dx_bf16(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
+int lowrank_linear_bf16_backward(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
 {
     (void)w, (void)dy, (void)m, (void)dx, (void)threads;
     return -1;

@@ -121,7 +121,7 @@ static void multiply_near(const backward *b, char *panel, int64_t tile, int64_t 
     }
 }
 
-int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
+int lowrank_linear_amx_backward(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
 {
     backward b = {.w = w, .dy = dy, .dx = dx, .m = m, .tiles = round_up(m, 2 * SIDE) / SIDE};
     const int64_t most = min_i64(X_TILES, b.tiles);
@@ -164,7 +164,7 @@ int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m
 
 #else
 
-int lowrank_linear_dx_amx(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
+int lowrank_linear_amx_backward(const blockwise_4bit *w, const uint16_t *dy, int64_t m, uint16_t *dx, int threads)
 {
     (void)w, (void)dy, (void)m, (void)dx, (void)threads;
     return -1;

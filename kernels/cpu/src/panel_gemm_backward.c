@@ -68,7 +68,7 @@ static void multiply(const backward *b, int64_t first, int64_t columns, int64_t 
                               own->tails, own->panel, set->chunk);
             else
                 decode_plain(part, r, rows, first + c, count, own->panel, set->chunk);
-            set->multiply_panel_dx(own->panel, rows, b->packed + r * b->block, m, own->sums + c, r > 0);
+            set->multiply_panel_backward(own->panel, rows, b->packed + r * b->block, m, own->sums + c, r > 0);
         }
     }
 }
@@ -93,7 +93,7 @@ static void multiply_and_round(const backward *b, int64_t first, int64_t m, cons
     }
 }
 
-static void team_linear_dx(const backward *b, char *mine, int64_t sums_bytes)
+static void team_linear_backward(const backward *b, char *mine, int64_t sums_bytes)
 {
     float *const panel = (float *)(mine + sums_bytes);
     uint8_t *const tails = (uint8_t *)(panel + PANEL_FLOATS);
@@ -109,7 +109,7 @@ static void team_linear_dx(const backward *b, char *mine, int64_t sums_bytes)
     }
 }
 
-static int linear_dx(const linear_part *part, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads)
+static int linear_backward(const linear_part *part, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads)
 {
     const int64_t n = rows_of(part), k = columns_of(part), passes = (m + DY_BLOCK - 1) / DY_BLOCK;
     const int64_t blocksize = is_in_blocks(part) ? part->w->blocksize : STRIPE;
@@ -142,7 +142,7 @@ static int linear_dx(const linear_part *part, const void *dy, int64_t m, enum dt
 #pragma omp parallel num_threads(threads)
         {
             memset(own + thread_id() * own_bytes, 0, own_bytes); /* also what is copied beyond a row of maxima */
-            team_linear_dx(&b, own + thread_id() * own_bytes, sums_bytes);
+            team_linear_backward(&b, own + thread_id() * own_bytes, sums_bytes);
         }
     }
     free(own);
@@ -151,8 +151,9 @@ static int linear_dx(const linear_part *part, const void *dy, int64_t m, enum dt
     return status;
 }
 
-int lowrank_linear_dx(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads)
-{ return linear_dx(&(linear_part){.w = w}, dy, m, dtype, dx, threads); }
+int lowrank_linear_backward(const blockwise_4bit *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads)
+{ return linear_backward(&(linear_part){.w = w}, dy, m, dtype, dx, threads); }
 
-int lowrank_linear_dx_int8(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx, int threads)
-{ return linear_dx(&(linear_part){.w_int8 = w}, dy, m, dtype, dx, threads); }
+int lowrank_linear_int8_backward(const rowwise_int8 *w, const void *dy, int64_t m, enum dtype dtype, void *dx,
+                                 int threads)
+{ return linear_backward(&(linear_part){.w_int8 = w}, dy, m, dtype, dx, threads); }
