@@ -27,6 +27,8 @@ HUGE_PAGE_BYTES = 2 << 20  # bytes of a large page
 MIN_HUGE_PAGE_BYTES = 2 * HUGE_PAGE_BYTES  # that hold one, wherever they begin
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum dtype
 
+API = Path(__file__).parent / "src" / "api.h"
+
 _pointer, _long, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "quantize": (_pointer, _int, _long, _int, _pointer, _pointer, ctypes.c_uint8, _pointer, _pointer, _int),
@@ -132,14 +134,19 @@ def unavailable_reason() -> str:
 def library() -> ctypes.CDLL:
     """The library, with the instruction set chosen.
 
-    Raises ValueError for a file that is no library, and for an instruction set that this processor does not have.
+    Raises ValueError for a file that is no library, or one of other sources, and for an instruction set that this
+    processor does not have.
     """
-    found = file()
-    assert found, unavailable_reason()
+    path = file()
+    assert path, unavailable_reason()
     try:
-        loaded = ctypes.CDLL(str(found))
+        loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise ValueError(f"{LIBRARY} or the installed library cannot be loaded: {error}") from None
+    if not _is_of_these_sources(loaded):
+        raise ValueError(
+            f"{path} was built from other sources than those in {API.parent}: run `pip install -e .` again"
+        )
     loaded.lowrank_instruction_set.restype = loaded.lowrank_processor.restype = ctypes.c_char_p
     name = os.environ.get(ISA)
     if loaded.lowrank_choose(name.encode() if name else None):
@@ -151,6 +158,14 @@ def library() -> ctypes.CDLL:
         function.argtypes = signature
         function.restype = None if name in _WITHOUT_STATUS else _int
     return loaded
+
+
+def _is_of_these_sources(loaded: ctypes.CDLL) -> bool:
+    """True if a library was compiled with the api.h that is here: by another, structs and arguments are others."""
+    if not hasattr(loaded, "lowrank_api_header"):
+        return False
+    loaded.lowrank_api_header.restype = ctypes.c_char_p
+    return not API.exists() or loaded.lowrank_api_header() == API.read_bytes()
 
 
 def instruction_set() -> str:

@@ -238,9 +238,6 @@ def _c_library(report: Report) -> Facts:
     except ValueError as error:
         report.broken.append(_one_line(error))
         return facts
-    except AttributeError as error:  # a function that this Python asks for
-        report.broken.append(f"{file} was built from other sources ({_one_line(error)}): install lowrank again")
-        return facts
     if not _agrees_with_reference():
         report.broken.append(f"{file} does not quantize as the plain-torch reference does: install lowrank again")
     if facts["instruction_set"] != facts["could_use"][0]:

@@ -38,6 +38,10 @@ typedef struct {
 
 #define API __attribute__((visibility("default")))
 
+/* The text of this file as the library was compiled with it: kernels/cpu/library.py compares it with the one beside it,
+   for by another one it would pass other structs and arguments. */
+API const char *lowrank_api_header(void);
+
 /* Chooses an instruction set by name ("amx", "avx512bf16", "avx512", "avx2", "neon", "portable"), or with NULL the
    first of these that the processor has. Before anything else is called. Returns 0, or -1 if the processor has none of
    that name. */

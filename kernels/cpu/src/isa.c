@@ -1,4 +1,4 @@
-/* Which instruction set is used. */
+/* Which instruction set is used, and which functions this library has. */
 
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +8,16 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+
+__asm__(".section .rodata\n"
+        ".hidden api_header\n"
+        ".global api_header\n"
+        "api_header: .incbin \"api.h\"\n"
+        ".byte 0\n"
+        ".previous");
+extern const char api_header[] __attribute__((visibility("hidden")));
+
+const char *lowrank_api_header(void) { return api_header; }
 
 /* Widest first. */
 static const instruction_set *const sets[] = {

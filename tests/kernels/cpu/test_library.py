@@ -1,6 +1,7 @@
 """The C library: found or not, chosen by the environment, told where the tensors of a weight are."""
 
 import copy
+import ctypes.util
 import pickle
 import platform
 import subprocess
@@ -71,6 +72,27 @@ def test_the_environment_names_another_library(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv(library.LIBRARY, str(tmp_path / "other.so"))
     assert library.file() == tmp_path / "other.so"
     with pytest.raises(ValueError, match=r"^LOWRANK_CPU_LIBRARY .*other\.so"):
+        library.library()
+
+
+@COMPILED
+def test_a_library_of_other_sources_is_refused_before_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "api.h"
+    other.write_bytes(library.API.read_bytes().replace(b"int32_t blocksize", b"int64_t blocksize"))
+    monkeypatch.setattr(library, "API", other)
+    with pytest.raises(
+        ValueError, match=r"^\S+ was built from other sources than those in \S+: run `pip install -e \.` again$"
+    ):
+        library.library()
+    other.unlink()  # where no sources lie beside it, there is nothing that it could be compared with
+    assert library.library()
+
+
+def test_a_library_that_is_another_program_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(library.LIBRARY, str(ctypes.util.find_library("m")))
+    with pytest.raises(ValueError, match=r"^\S+ was built from other sources than "):
         library.library()
 
 
