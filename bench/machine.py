@@ -38,7 +38,7 @@ class Load:
     steal: float
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Too much for the figure to stand."""
         return self.others > BUSY_OTHERS or self.steal > BUSY_STEAL
 

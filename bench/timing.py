@@ -162,12 +162,12 @@ def cuda_stopwatch(rotation: Rotation, capture: bool) -> tuple[Stopwatch, str]:
     for _ in range(3):
         rotation.step()
     ms = event_stopwatch(rotation, calls=5)()()
-    if capture and ms < LONG_MS and not _waits(rotation):
+    if capture and ms < LONG_MS and not _is_waiting(rotation):
         return graph_stopwatch(rotation, ms if ms > LAUNCH_MS else SHORT_MS), "graph"
     return event_stopwatch(rotation), "events"
 
 
-def _waits(rotation: Rotation) -> bool:
+def _is_waiting(rotation: Rotation) -> bool:
     """True if a call waits for the GPU, so that it cannot be captured. Tested first: a failed capture is costly."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():

@@ -55,7 +55,7 @@ def check_weight(w: object, name: str) -> None:
         raise ValueError(f"{name} must be dense and hold a number, got {w.layout} {tuple(w.shape)}")
 
 
-def quantizes_in_place(w: Tensor, format: str) -> bool:
+def can_quantize_in_place(w: Tensor, format: str) -> bool:
     """True if `quantize` reads W a block at a time and makes no float32 copies of it, as plain torch does."""
     return choose(run.quantize_case(w, format)).name == C_GEMV
 

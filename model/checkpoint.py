@@ -149,7 +149,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     if config.vocab_size == -1:
         config = replace(config, vocab_size=_vocabulary(files, config))
     checkpoint = Checkpoint(folder, config, files)
-    if _is_llama_3_2_of_meta(config) and not _holds(files, "output.weight"):
+    if _is_llama_3_2_of_meta(config) and not _has_tensor(files, "output.weight"):
         return replace(checkpoint, config=replace(config, tie_embeddings=True))
     if config.tie_embeddings and _has_own_head(checkpoint):
         warnings.warn(
@@ -166,7 +166,7 @@ def _is_llama_3_2_of_meta(config: ModelConfig) -> bool:
     return config.rope_layout == "interleaved" and scaling is not None and scaling.factor == 32.0
 
 
-def _holds(files: tuple[Path, ...], name: str) -> bool:
+def _has_tensor(files: tuple[Path, ...], name: str) -> bool:
     return any(name in TensorFile(file).layouts for file in files)
 
 

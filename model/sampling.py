@@ -71,7 +71,7 @@ class Constraint(Protocol):
     constraint has in its place, not to every other token alike.
     """
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         """True if a token may come next."""
 
     def instead(self, token: int) -> Tensor:
@@ -130,7 +130,7 @@ class Sampler:
             if constraint is None or ended[row]:
                 continue
             token = int(chosen[row])
-            if not constraint.allows(token):
+            if not constraint.is_allowed(token):
                 places.append(constraint.instead(token))
                 refused.append(row)
         if refused:

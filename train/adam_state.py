@@ -45,7 +45,7 @@ class MomentShard:
         return self.begins[self.rank] % BLOCK if self.begins[self.rank] < self.numbers else 0
 
     @property
-    def cuts_blocks(self) -> bool:
+    def has_cut_blocks(self) -> bool:
         """True if some block spans two parts. Parts are whole rows, most of which are whole blocks as well."""
         return any(begin % BLOCK for begin in self.begins)
 
@@ -138,7 +138,7 @@ class Blockwise8bit:
         blocks = torch.nn.functional.pad(value.flatten(), (lead, -(lead + count) % BLOCK))
         blocks = blocks.view(len(self._absmax), BLOCK)
         absmax = blocks.abs().amax(1)
-        if self._shard.cuts_blocks:
+        if self._shard.has_cut_blocks:
             absmax = self._shard.of(self._shard.whole(absmax))
         scaled = blocks / torch.where(absmax == 0, 1.0, absmax)[:, None]
         codes = torch.bucketize(scaled, self._middles, out_int32=True).flatten()[lead : lead + count]
@@ -146,7 +146,7 @@ class Blockwise8bit:
         self._absmax.copy_(absmax)
 
     def in_place(self) -> tuple[Tensor, ...] | None:
-        is_whole = not self._shard.leading and not self._shard.cuts_blocks
+        is_whole = not self._shard.leading and not self._shard.has_cut_blocks
         return (self._codes, self._absmax) if is_whole and self._codes.device == self._device else None
 
     def tensors(self) -> dict[str, Tensor]:

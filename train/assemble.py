@@ -125,7 +125,7 @@ def save_trained_adapter(model: Llama, name: str, folder: Path, notes: dict[str,
             for path, layer in lora_layers(model).items()
         }
         model = only_adapter(model.config, model.source, name, layers)
-    if team.first:
+    if team.is_first:
         save_adapter(model, name, folder, notes=notes)
     team.wait()
 

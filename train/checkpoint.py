@@ -79,13 +79,15 @@ class Checkpoints:
             elif apart:
                 own = f"{OWN}{self.team.rank:05}.pt"
                 self._save_parts(path, {**state, "tensors": tensors}, lambda aside: torch.save(gradients, aside / own))
-            elif self.team.first:
+            elif self.team.is_first:
                 with new_file(path) as aside, aside.open("wb") as file:
                     torch.save({**state, "tensors": {**tensors, **gradients}}, file)
         except (OSError, RuntimeError) as error:
             whole = f"{self.path(before[-1]).name} before it is whole" if before else "there is none before it"
-            raise OSError(f"{path}: cannot be written ({error}): {whole}, and --resume goes on from there") from error
-        if self.team.first:
+            raise OSError(
+                f"{path}: cannot be written ({error}): {whole}, and a resumed run goes on from there"
+            ) from error
+        if self.team.is_first:
             for old in self.cursors()[: -self.keep]:
                 if old != best:
                     self._remove(old)
@@ -113,7 +115,7 @@ class Checkpoints:
                 warnings.warn(f"{error}: goes on from the one before it", stacklevel=2)
                 damaged.append(path)
         self.team.wait()  # all have seen them
-        for one in damaged if self.team.first else ():
+        for one in damaged if self.team.is_first else ():
             one.rename(one.with_name(f"damaged-{one.name}"))
         restore_generators(state["generators"])
         return state, path
@@ -128,7 +130,7 @@ class Checkpoints:
             from torch.distributed.checkpoint.state_dict_loader import load
 
             load({**tensors, **gradients}, checkpoint_id=path, no_dist=self.team.size == 1)
-            if not (self.team.first or self.team.shards):
+            if not (self.team.is_first or self.team.shards):
                 for gradient in gradients.values():
                     gradient.zero_()
             return
@@ -154,7 +156,7 @@ class Checkpoints:
         """Every process its own part, into a folder aside, which the first one then names."""
         aside = path.with_name(f".{path.name}{UNFINISHED}")
         with ExitStack() as stack:
-            if self.team.first:
+            if self.team.is_first:
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.mkdir(parents=True)
                 stack.enter_context(held(aside))
@@ -162,7 +164,7 @@ class Checkpoints:
             self.team.wait()
             save_own(aside)
             self.team.wait()
-            if self.team.first:
+            if self.team.is_first:
                 publish_folder(aside, path)
 
     def _remove(self, cursor: Cursor) -> None:

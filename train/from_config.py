@@ -27,7 +27,7 @@ from .monitor import HeldOut
 from .notes import odd_settings
 from .parallel.single import SingleProcess
 from .plan.plan import shape_of
-from .resume.folder import ADAPTER, Resume, going_on, locked
+from .resume.folder import ADAPTER, Resume, is_going_on, locked
 from .trackers import find_tracker
 from .trainer import train
 
@@ -60,14 +60,14 @@ def train_from_config(
     for name in config.watch.trackers:
         find_tracker(name)
     out = Path(config.run.out)
-    with join(config) as team, locked(out) if team.first else nullcontext():
-        going_on(out, resume, overwrite)
-        return _train(config, data, team, resume, overwrite, progress and team.first, limit_tflops)
+    with join(config) as team, locked(out) if team.is_first else nullcontext():
+        is_going_on(out, resume, overwrite)
+        return _train(config, data, team, resume, overwrite, progress and team.is_first, limit_tflops)
 
 
 def join(config: TrainConfig) -> SingleProcess:
     """The processes that torchrun has started, or this one alone.  Raises ValueError for more of them than rows."""
-    if not started():
+    if not is_one_of_several():
         return SingleProcess()
     from .parallel.torchrun import TorchrunGroup
 
@@ -78,7 +78,7 @@ def join(config: TrainConfig) -> SingleProcess:
     return team
 
 
-def started() -> bool:
+def is_one_of_several() -> bool:
     """True if torchrun has started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
@@ -95,7 +95,7 @@ def _train(
     folder, dtype = base_folder(config.base.path), DENSE_DTYPES.get(config.base.dtype)
     tokenizer = load_tokenizer(folder)
     data = data or read_run_data(config, tokenizer)
-    if team.first:
+    if team.is_first:
         steps = BatchSchedule.of(data.examples, config).steps
         for line in (*data.told, *difference_notes(config, data.examples)):
             print(line, file=sys.stderr)

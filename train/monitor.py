@@ -39,7 +39,7 @@ class HeldOut:
     every: int
     samples: int
 
-    def due(self, step: int, steps: int) -> bool:
+    def is_due(self, step: int, steps: int) -> bool:
         """Every so many steps, and at the end."""
         return self.every > 0 and (step % self.every == 0 or step == steps)
 

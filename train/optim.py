@@ -77,7 +77,7 @@ class AdamW:
         """The update of all parameters on a GPU in a launch for each kind of moment; False if they are not for it."""
         if not is_on_gpu([local(parameter) for parameter in self.parameters.values()]):
             return False
-        from lowrank.kernels.triton.adamw import Levels8, Update, step, takes
+        from lowrank.kernels.triton.adamw import Levels8, Update, can_step, step
 
         updates: dict[bool, list[Update]] = {False: [], True: []}  # by whether moments are in 8 bits
         for name, held in self.parameters.items():
@@ -87,7 +87,7 @@ class AdamW:
             rate = lr * self.rates.get(name, 1.0)
             kept = 1 - rate * self.weight_decay if held.dim() > 1 else 1.0
             updates[len(m) > 1].append(Update(local(held), local(held.grad), m, v, rate, kept))
-        if not takes([tensor for kind in updates.values() for update in kind for tensor in update.tensors]):
+        if not can_step([tensor for kind in updates.values() for update in kind for tensor in update.tensors]):
             return False
         for is_8bit, chosen in updates.items():
             if not chosen:
@@ -134,7 +134,7 @@ def is_on_gpu(tensors: Sequence[Tensor]) -> bool:
         return False
     from lowrank.kernels.triton import adamw
 
-    return adamw.takes(tensors)
+    return adamw.can_step(tensors)
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from .merge_aware import MergeAware
 from .monitor import HeldOut, NullMonitor, Watch
 from .parallel.single import SingleProcess
 from .prepared_model import PreparedModel
-from .resume.folder import ADAPTER, BEST, CONFIG, Resume, clear, going_on, is_asked_to_stop, locked
+from .resume.folder import ADAPTER, BEST, CONFIG, Resume, clear, is_asked_to_stop, is_going_on, locked
 from .resume.identity import check_same_run, identity
 from .resume.phases import Phase, phases_of_checkpoint
 from .resume.signals import RunStopped, StopSignals
@@ -72,8 +72,8 @@ def train(
     OSError for a full disk; RunStopped after a signal, with a checkpoint of that moment.
     """
     team, out = team or SingleProcess(), Path(config.run.out)
-    with nullcontext() if is_locked or not team.first else locked(out):
-        resumed = going_on(out, resume, overwrite)
+    with nullcontext() if is_locked or not team.is_first else locked(out):
+        resumed = is_going_on(out, resume, overwrite)
         run = Trainer(
             model,
             examples,
@@ -84,7 +84,7 @@ def train(
             team=team,
         )
         run.begin()
-        watching = Watch if team.first else NullMonitor
+        watching = Watch if team.is_first else NullMonitor
         with (
             StopSignals() as signals,
             run.prepared(),
@@ -166,13 +166,13 @@ class Trainer:
             if self.is_ended():
                 break
             self.step(number, batches, watch, signals)
-        if self.early_reason and self.team.first:
+        if self.early_reason and self.team.is_first:
             print(f"{self.out}: ends after {self.cursor.step:,} of {self.steps:,} steps: {self.early_reason}")
 
     def begin(self) -> None:
         """Clears the folder for a run that begins, and writes its config."""
         self.team.wait()  # all have seen what was there
-        if self.team.first:
+        if self.team.is_first:
             if not self.is_resumed:
                 clear(self.out)
             self.out.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ class Trainer:
         self.log.append({"step": number + 1, "lr": rate, **measured})
         self._skip(batches, measured)
         if self.merge_aware is not None:
-            is_measured = self.held_out is not None and self.held_out.due(number + 1, self.steps)
+            is_measured = self.held_out is not None and self.held_out.is_due(number + 1, self.steps)
             self.merge_aware.after_step(number + 1, number + 1 == self.steps or is_measured)
         self.cursor, self.under_way = Cursor(number + 1), StepState()
         improved = self._measure(watch)
@@ -226,7 +226,7 @@ class Trainer:
         Raises RunStopped after a signal, but for a run that is at its end.
         """
         minutes = self.config.run.checkpoint_minutes
-        is_late = self.team.first and minutes > 0 and time.monotonic() - self.saved >= 60 * minutes
+        is_late = self.team.is_first and minutes > 0 and time.monotonic() - self.saved >= 60 * minutes
         received, late = (count > 0 for count in self.team.sum([float(bool(signals.received)), float(is_late)]))
         if is_due or received or late:
             self.save()
@@ -270,7 +270,7 @@ class Trainer:
 
     def _measure(self, watch: Monitor) -> bool:
         """The held-out loss, where it is time; whether it is the best so far, whose hat is then kept."""
-        if self.held_out is None or not self.held_out.due(self.cursor.step, self.steps):
+        if self.held_out is None or not self.held_out.is_due(self.cursor.step, self.steps):
             return False
         self.activate()
         row = self.held_out.measure(self.model, self.cursor.step, self.team, self.objective)
@@ -340,9 +340,9 @@ class Trainer:
         self.cursor = Cursor(state["cursor"][0])
         (planned,) = self.phases
         self.phases, note = phases_of_checkpoint(state, planned, self.cursor.step, str(path))
-        if note and self.team.first:
+        if note and self.team.is_first:
             print(f"resume: {note}")
-        if self.team.first and (other := path_differences(state.get("paths", self.paths), self.paths)):
+        if self.team.is_first and (other := path_differences(state.get("paths", self.paths), self.paths)):
             print(f"resume: {path.name} was computed on other paths, so bits will differ: {other}")
         each, seconds = state["under_way"]["each"], state["under_way"]["seconds"]
         columns = zip([0.0] * len(each[0]), *self.team.share(each), strict=True)

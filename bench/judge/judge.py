@@ -57,7 +57,7 @@ class Judgement:
         where = f" at {self.case}" if self.case else ""
         return (
             f"{self.submission}: refused, it breaks the rule {self.rule!r}{where}: {self.seen}. The rule: {rule.says}. "
-            f"Usually: {rule.why}"
+            f"Usually: {rule.usually}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Verdict:
     allowed: float
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         """NaN does not."""
         return self.error <= self.allowed
 

@@ -144,7 +144,7 @@ class FusedRun:
         y = operation(*inputs, *operands[with_gradient:])
         return [y.detach(), *torch.autograd.grad(y, inputs, torch.ones_like(y))]
 
-    def check(self, operation: Operation, op: str, roundings: int) -> str | None:
+    def inexact_reason(self, operation: Operation, op: str, roundings: int) -> str | None:
         """The first error of an operation; None if it is within its bound."""
         operands = self.operands(op)
         exact = self.call(TORCH[op], op, [x.double() if x.is_floating_point() else x for x in operands], True)
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if op not in made:
                 continue
             try:
-                wrong = run.check(made[op], op, 1 if name == "ours" else PEER_ROUNDINGS)
+                wrong = run.inexact_reason(made[op], op, 1 if name == "ours" else PEER_ROUNDINGS)
             except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
                 wrong = " ".join(str(error).split())[:200]
             if not wrong:

@@ -204,7 +204,7 @@ def find(wanted: Collection[str]) -> tuple[list[Provider], dict[str, str]]:
             continue
         if peer == "dense":
             present.append(Dense())
-        elif reason := _absence(peer):
+        elif reason := _unavailable_reason(peer):
             absent[peer] = reason
         else:
             module, _, classes = INSTALLABLE[peer]
@@ -217,7 +217,7 @@ def _class(made: type[Any] | str) -> Any:
     return getattr(import_module(".gpu_peers", __package__), made) if isinstance(made, str) else made
 
 
-def _absence(peer: str) -> str | None:
+def _unavailable_reason(peer: str) -> str | None:
     """Why a peer cannot be timed; None if it can."""
     try:
         version = metadata.version(peer)

@@ -161,7 +161,7 @@ class KernelRun:
         self, case: Case, entries: dict[str, Entry], samples: dict[str, list[float]], load: machine.Load | None
     ) -> list[Row]:
         about = self.about | {
-            "busy": any(during.busy for during in (load, self._limits_load) if during),
+            "busy": any(during.is_busy for during in (load, self._limits_load) if during),
             "load": asdict(load) if load else None,
             "limits_load": asdict(self._limits_load) if self._limits_load else None,
             "clocks": machine.clocks(self.device),

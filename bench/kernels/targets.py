@@ -23,12 +23,12 @@ class Bar:
     at_least: float
 
     @property
-    def held(self) -> bool:
+    def is_met(self) -> bool:
         """A value that is no number is not enough."""
         return self.value >= self.at_least
 
     def __str__(self) -> str:
-        return f"{'held' if self.held else 'MISSED':7} {self.name}: {self.value:.3f}, at least {self.at_least:g}"
+        return f"{'held' if self.is_met else 'MISSED':7} {self.name}: {self.value:.3f}, at least {self.at_least:g}"
 
 
 def bars(rows: Sequence[Row], device: str, instruction_set: str = "") -> Iterator[Bar]:

@@ -127,7 +127,7 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
             "commit": machine.commit(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "load": {"before": load.average_before, "after": load.average_after, "steal": load.steal},
-            "busy": load.busy,
+            "busy": load.is_busy,
         }
         for side, size, mine in zip(SIDES, sizes, counted, strict=True)
     ]

@@ -65,7 +65,7 @@ class Verdict:
         rule, at = BY_NAME[first.rule], first.breaks[0]
         return (
             f"breaks the rule {first.rule!r}: {rule.says}. {at.case}: {at.wrong} of {at.of} {at.output} differ, first "
-            f"{at.first}. Usually: {rule.why}. {kept} of {len(judged)} judged rules are kept"
+            f"{at.first}. Usually: {rule.usually}. {kept} of {len(judged)} judged rules are kept"
         )
 
     def table(self) -> str:

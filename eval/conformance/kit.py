@@ -34,7 +34,7 @@ def write_kit(out: str | Path) -> Path:
     with new_folder(Path(out)) as aside:
         (aside / "data").mkdir()
         described = [_write_case(aside, case) for case in cases()]
-        rules = [{"name": rule.name, "says": rule.says, "usually": rule.why} for rule in RULES]
+        rules = [{"name": rule.name, "says": rule.says, "usually": rule.usually} for rule in RULES]
         manifest = {"kit": "nf4-conformance", "version": VERSION, "rules": rules, "cases": described}
         (aside / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         (aside / "cases.txt").write_text("".join(map(_lines, described)), encoding="utf-8")

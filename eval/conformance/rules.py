@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule by its name; says is what holds, and why is what a break of it usually is."""
+    """A rule by its name; says is what holds, and usually what a break of it is."""
 
     name: str
     says: str
-    why: str
+    usually: str
 
 
 _TOLD = """

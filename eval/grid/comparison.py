@@ -50,7 +50,7 @@ class Comparison:
         """
         if self.counted < LEAST_ITEMS:
             return f"none: {self.counted} items, needs {LEAST_ITEMS}"
-        if not self.interval.excludes_zero:
+        if not self.interval.is_clear_of_zero:
             return "not told apart"
         direction = "higher" if self.interval.difference > 0 else "lower"
         return direction if not self.measure.better else "better" if direction == self.measure.better else "worse"

@@ -204,7 +204,7 @@ def record(place: str, entry: Entry, written: Sequence[Written], checks: Sequenc
 def _is_stated(record: Record, key: str, fact: Fact, text: str, result: Check) -> bool:
     if fact.is_figure:
         return any(figure.fact == key for figure in result.figures)
-    return record.mentions(fact, text)
+    return record.is_mentioned(fact, text)
 
 
 def _state(fact: Fact, stated: bool) -> str:
@@ -213,8 +213,8 @@ def _state(fact: Fact, stated: bool) -> str:
         return '<td class="state stated"><span title="stated">✓</span></td>'
     if fact.required and fact.is_figure:
         return '<td class="state missing"><span title="missing">✗</span></td>'
-    why = "not required, not stated" if fact.is_figure else "not word for word"
-    return f'<td class="state"><span title="{why}">–</span></td>'
+    reason = "not required, not stated" if fact.is_figure else "not word for word"
+    return f'<td class="state"><span title="{reason}">–</span></td>'
 
 
 def _document(place: str, number: int, written: Written, result: Check, opened: bool) -> str:
@@ -263,8 +263,8 @@ def marked(entry: Entry, text: str, figures: Sequence[Figure], place: str) -> st
 def _mark(entry: Entry, figure: Figure, numbers: Mapping[str, int], place: str) -> str:
     shown = escape(figure.text)
     if figure.fact is None:
-        why = "not in the record" if figure.is_understood else f"not understood: {figure.read.reason}"
-        return f'<mark class="wrong" title="{escape(why)}">{shown}<sup>✗</sup></mark>'
+        reason = "not in the record" if figure.is_understood else f"not understood: {figure.read.reason}"
+        return f'<mark class="wrong" title="{escape(reason)}">{shown}<sup>✗</sup></mark>'
     fact, number = entry.facts[figure.fact], numbers[figure.fact]
     stated = escape(" ".join(f"{fact.label}: {fact.print}".split()))
     kind, title = ("right", stated) if figure.bound else ("right loose", f"{stated}, but under another label")

@@ -98,7 +98,7 @@ def _sentence(question: str, task: str, before: Column, after: Column, group: Se
     if all(_is_same(one) for one in group):
         return f"{task}, {subject}, n = {group[0].n}: every score is the same."
     same = [one.measure.name for one in group if _is_same(one)]
-    distinct = [f"{one.measure.name} {show_difference(one)}" for one in group if one.interval.excludes_zero]
+    distinct = [f"{one.measure.name} {show_difference(one)}" for one in group if one.interval.is_clear_of_zero]
     rest = [
         f"{one.measure.name} {show_difference(one)}"
         for one in group

@@ -69,12 +69,12 @@ class Product:
     unquantized: float | None
 
     @property
-    def exact(self) -> bool:
+    def is_exact(self) -> bool:
         """True if the parts add up to the output of the forward pass, bit for bit."""
         return self.total == self.forward
 
     @property
-    def within(self) -> bool:
+    def is_within(self) -> bool:
         """True if the forward pass is within the float32 error bound of float64."""
         return abs(self.forward - self.by_hand) <= self.bound
 
@@ -161,7 +161,7 @@ def inspect_linear(
 def to_json(xray: LinearXray) -> dict[str, Any]:
     """All fields as JSON, with the verdicts."""
     figures = asdict(xray)
-    figures["product"] |= {"exact": xray.product.exact, "within": xray.product.within}
+    figures["product"] |= {"exact": xray.product.is_exact, "within": xray.product.is_within}
     return figures
 
 
@@ -202,9 +202,9 @@ def capture(model: Llama, path: str, tokens: Sequence[int]) -> tuple[Tensor, Ten
     return x, y
 
 
-def _check_range(name: str, value: int, count: int, why: str) -> None:
+def _check_range(name: str, value: int, count: int, shape: str) -> None:
     if not 0 <= value < count:
-        raise ValueError(f"--{name} must be of 0 to {count - 1}, got {value}: {why}")
+        raise ValueError(f"{name} must be of 0 to {count - 1}, got {value}: {shape}")
 
 
 def _quantized(layer: nn.Module) -> QuantizedWeight:

@@ -108,9 +108,9 @@ def equation(xray: LinearXray) -> str:
 def verdict(xray: LinearXray) -> str:
     """Comparison of the sum with the forward pass and with float64."""
     product = xray.product
-    same = "bit for bit what the forward pass has" if product.exact else "NOT what the forward pass has"
+    same = "bit for bit what the forward pass has" if product.is_exact else "NOT what the forward pass has"
     off = abs(product.forward - product.by_hand)
-    near = "within" if product.within else "BEYOND"
+    near = "within" if product.is_within else "BEYOND"
     return f"The sum is {same}; float64 is {off:.2g} away, {near} the {product.bound:.2g} that float32 may be off by."
 
 

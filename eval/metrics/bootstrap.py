@@ -32,7 +32,7 @@ class Interval:
     high: float
 
     @property
-    def excludes_zero(self) -> bool:
+    def is_clear_of_zero(self) -> bool:
         """True if the interval does not contain zero."""
         return self.low > 0 or self.high < 0
 

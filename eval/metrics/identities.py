@@ -56,7 +56,7 @@ def check_identities(entry: Entry, figures: Sequence[Figure]) -> Identities:
             if stated[key] and all(stated[name] for name in terms):
                 printed += 1
                 readings = islice(product(stated[key], *(stated[name] for name in terms)), _READINGS)
-                held += any(_holds(formula, terms, reading, entry.facts) for reading in readings)
+                held += any(_is_right(formula, terms, reading, entry.facts) for reading in readings)
     return Identities(len(derived), printed, held)
 
 
@@ -75,7 +75,7 @@ def _stated(key: str, facts: Facts, figures: Sequence[Figure]) -> Iterator[_Prin
             yield _Printed(-value, quantum)
 
 
-def _holds(formula: str, terms: Sequence[str], reading: Sequence[_Printed], facts: Facts) -> bool:
+def _is_right(formula: str, terms: Sequence[str], reading: Sequence[_Printed], facts: Facts) -> bool:
     """True if y = f(x) within half a last digit of y, at some corner of half a last digit of every coarser x.
 
     An x that is printed as exactly as its type has no corners: the figures of a record are exact.

@@ -38,9 +38,9 @@ def check_mentions(entry: Entry, text: str) -> Mentions:
     written = [found.date for found in find_dates(text, record_convention(entry.facts))]
     return Mentions(
         names=len(names),
-        names_found=sum(_holds(text, fact.print) for fact in names),
+        names_found=sum(_is_in(text, fact.print) for fact in names),
         dates=len(dates),
-        dates_found=sum(_holds(text, fact.print) or _as_date(fact) in written for fact in dates),
+        dates_found=sum(_is_in(text, fact.print) or _as_date(fact) in written for fact in dates),
         dates_written=len(written),
         dates_right=sum(date in known for date in written),
     )
@@ -50,5 +50,5 @@ def _as_date(fact: Fact) -> datetime.date | None:
     return datetime.date.fromisoformat(fact.value) if fact.type == "date" else None
 
 
-def _holds(text: str, phrase: str) -> bool:
+def _is_in(text: str, phrase: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE) is not None

@@ -54,7 +54,7 @@ def not_used(entry: Entry, text: str, result: Check) -> Iterator[str]:
         if fact.is_figure:
             if key not in stated:
                 yield key
-        elif fact.type in _LOOKED_FOR and not record.mentions(fact, text):
+        elif fact.type in _LOOKED_FOR and not record.is_mentioned(fact, text):
             yield key
 
 

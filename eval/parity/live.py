@@ -51,7 +51,7 @@ class Figure:
     where: str = ""
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         """NaN does not pass."""
         return self.error <= self.bound
 

@@ -78,7 +78,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return y
 
 
-def decode_objection(q: Tensor, k: Tensor, v: Tensor) -> str:
+def decode_unsupported_reason(q: Tensor, k: Tensor, v: Tensor) -> str:
     """Why attention of one query a row is not computed here; nothing if it is."""
     if not q.is_cpu or torch.compiler.is_compiling():
         return "it is called by hand, on a CPU"
@@ -96,7 +96,7 @@ def decode_objection(q: Tensor, k: Tensor, v: Tensor) -> str:
 def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(h)) v over all S, or those that the mask shows, each G head serving H / G query heads
 
-    q [B, H, 1, h]; k, v [B, G, S, h], such that `decode_objection` has none: a cache, as it lies; mask bool
+    q [B, H, 1, h]; k, v [B, G, S, h], such that `decode_unsupported_reason` has none: a cache, as it lies; mask bool
     [B or 1, 1, 1, S]. What it hides is not read, and a row that may look nowhere gives NaN. Returns [B, H, 1, h].
     """
     q = q.contiguous()

@@ -174,7 +174,7 @@ def instruction_set() -> str:
     return name.decode()
 
 
-def multiplies_bfloat16() -> bool:
+def has_bfloat16_products() -> bool:
     """True if the instruction set in use has products of bfloat16: a prompt then takes half the time of float32's."""
     return not unavailable_reason() and instruction_set() in BFLOAT16_SETS
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..cpu.library import instruction_set, processor, unavailable_reason
-from ..weights.prmt_table import by_prmt
+from ..weights.prmt_table import can_use_prmt
 from ..weights.quantized_weight import (
     BLOCKSIZES,
     QUANTIZED_NAMES,
@@ -70,7 +70,7 @@ def explain(
     layout: type[QuantizedWeight] = Repacked4bit if repacked else quantized
     cases = [Case(op, m, n, k, dtype, where, format, quantized if op == QUANTIZE else layout, blocksize) for op in OPS]
     choices = [Choice(case.op, choose(case).name, _explained_reason(case)) for case in cases]
-    if any(choose(case).uses_lookup for case in cases):
+    if any(choose(case).has_lookup for case in cases):
         choices.append(Choice(LOOK_UP, *_look_up(dtype, where)))
     return choices
 
@@ -113,7 +113,7 @@ def _explained_reason(case: Case) -> str:
 
 def _look_up(dtype: torch.dtype, device: torch.device) -> tuple[str, str]:
     """The method that turns codes into levels, and where it has been run: (name, reason)."""
-    if not by_prmt(dtype, device):
+    if not can_use_prmt(dtype, device):
         return "gather", f"levels are gathered from memory: the assembly is for 16-bit levels on NVIDIA, {short(dtype)}"
     if is_here(device):
         return "assembly, run on this GPU", torch.cuda.get_device_name(device)

@@ -157,7 +157,7 @@ class Kernel:
     rules: tuple[Rule, ...] = ()
 
     @property
-    def uses_lookup(self) -> bool:
+    def has_lookup(self) -> bool:
         """True if its kernels turn codes into levels by `triton.lookup`."""
         return self.function.startswith(("triton.gemv.", "triton.gemm."))
 

@@ -40,7 +40,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """y = x / sqrt(mean(x^2) + eps) * weight    (arXiv 1910.07467);  x [*, D], weight [D]"""
     if torch.compiler.is_compiling():
         return fused_reference.rms_norm(x, None, weight, eps)[0]
-    if not torch.is_grad_enabled() or not _learned(x, weight):
+    if not torch.is_grad_enabled() or not _has_gradient(x, weight):
         return _rms_norm(x, None, weight, eps, with_rstd=False)[0]
     y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
     return y
@@ -50,7 +50,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     """h = x + residual;  (rms_norm(h), h)"""
     if torch.compiler.is_compiling():
         return fused_reference.rms_norm(x, residual, weight, eps)[:2]
-    if not torch.is_grad_enabled() or not _learned(x, residual, weight):
+    if not torch.is_grad_enabled() or not _has_gradient(x, residual, weight):
         return _rms_norm(x, residual, weight, eps, with_rstd=False)[:2]
     y, h = _RMSNorm.apply(x, residual, weight, eps)  # type: ignore[no-untyped-call]
     return y, h
@@ -80,7 +80,7 @@ def _rms_norm(
     given = (x, weight) if residual is None else (x, weight, residual)
     channels = x.shape[-1]
     rows = x.numel() // channels
-    if _in_c(*given) and (residual is None or residual.shape == x.shape):
+    if _can_run_in_c(*given) and (residual is None or residual.shape == x.shape):
         rstd = torch.empty(rows, 1, dtype=torch.float32) if with_rstd else None
         x, weight = x.contiguous(), weight.contiguous()
         y, h, added = torch.empty_like(x), x, None
@@ -106,7 +106,7 @@ def _rms_norm(
 def _rms_norm_backward(
     dy: Tensor, dh: Tensor | None, h: Tensor, rstd: Tensor, weight: Tensor, with_dweight: bool
 ) -> tuple[Tensor, Tensor | None]:
-    if _in_c(dy, h, weight):
+    if _can_run_in_c(dy, h, weight):
         dy, h, weight = (tensor.contiguous() for tensor in (dy, h, weight))
         dh = None if dh is None else dh.contiguous()
         dx = torch.empty(h.shape, dtype=h.dtype)
@@ -136,7 +136,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "ha
     """
     if torch.compiler.is_compiling():
         return fused_reference.rope(x, cos, sin, layout == "interleaved", inverse=False)
-    if not torch.is_grad_enabled() or not _learned(x):
+    if not torch.is_grad_enabled() or not _has_gradient(x):
         return _turned(x, cos, sin, layout, inverse=False)
     y: Tensor = _Rope.apply(x, cos, sin, layout)  # type: ignore[no-untyped-call]
     return y
@@ -160,7 +160,7 @@ class _Rope(torch.autograd.Function):
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> Tensor:
     """In C where that was compiled and takes the dtype; else in torch."""
-    if _in_c(x) and cos.dtype == sin.dtype == torch.float32:
+    if _can_run_in_c(x) and cos.dtype == sin.dtype == torch.float32:
         x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
         y, (*positions, heads, channels) = torch.empty_like(x), x.shape
         sizes = math.prod(positions), heads, channels, layout == "interleaved", inverse
@@ -183,7 +183,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
     if torch.compiler.is_compiling():
         return fused_reference.swiglu(gate, up)
-    if not torch.is_grad_enabled() or not _learned(gate, up):
+    if not torch.is_grad_enabled() or not _has_gradient(gate, up):
         return _gated(gate, up)
     y: Tensor = _SwiGLU.apply(gate, up)  # type: ignore[no-untyped-call]
     return y
@@ -201,7 +201,7 @@ class _SwiGLU(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        if _in_c(dy, gate, up):
+        if _can_run_in_c(dy, gate, up):
             dy, gate, up = (tensor.contiguous() for tensor in (dy, gate, up))
             dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype) for _ in range(2))
             given, kind = (dy.data_ptr(), gate.data_ptr(), up.data_ptr()), library.DTYPES[gate.dtype]
@@ -211,7 +211,7 @@ class _SwiGLU(torch.autograd.Function):
 
 
 def _gated(gate: Tensor, up: Tensor) -> Tensor:
-    if not _in_c(gate, up):
+    if not _can_run_in_c(gate, up):
         return F.silu(gate).mul_(up)
     gate, up = gate.contiguous(), up.contiguous()
     y = torch.empty_like(gate)
@@ -225,7 +225,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
     q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
     """
-    if q.shape[2] == 1 and not in_c.decode_objection(q, k, v):
+    if q.shape[2] == 1 and not in_c.decode_unsupported_reason(q, k, v):
         return in_c.decode_attention(q, k, v, mask)
     return cuda.attention(q, k, v, mask) if in_c.unsupported_reason(q, k, mask) else in_c.attention(q, k, v)
 
@@ -235,7 +235,7 @@ def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tens
 
     logits [M, V], which then hold dlogits; targets int64 [M], rows of -100 have loss and gradient 0. Returns [M].
     """
-    if _in_c(logits) and logits.is_contiguous() and _known(targets, logits.shape[1]):
+    if _can_run_in_c(logits) and logits.is_contiguous() and _is_known(targets, logits.shape[1]):
         losses, targets = torch.empty(len(logits), dtype=torch.float32), targets.contiguous()
         sizes = library.DTYPES[logits.dtype], *logits.shape
         rule = IGNORED, with_gradient, losses.data_ptr()
@@ -272,18 +272,18 @@ class CpuOps:
 CPU_OPS = CpuOps()
 
 
-def _learned(*tensors: Tensor) -> bool:
+def _has_gradient(*tensors: Tensor) -> bool:
     """True if one of them has a gradient: without one an operation is called without autograd."""
     return any(tensor.requires_grad for tensor in tensors)
 
 
-def _known(targets: Tensor, vocabulary: int) -> bool:
+def _is_known(targets: Tensor, vocabulary: int) -> bool:
     """True if every target is a token or ignored: torch refuses any other in its own words."""
     counted = targets[targets != IGNORED]
     return bool(((counted >= 0) & (counted < vocabulary)).all())
 
 
-def _in_c(*tensors: Tensor) -> bool:
+def _can_run_in_c(*tensors: Tensor) -> bool:
     """True if the C library was built and takes the dtype and device that the tensors share."""
     dtype = tensors[0].dtype
     if dtype not in library.DTYPES or library.unavailable_reason():

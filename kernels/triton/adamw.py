@@ -179,7 +179,7 @@ class Levels8(NamedTuple):
     unsigned_middles: Tensor
 
 
-def takes(tensors: Sequence[Tensor]) -> bool:
+def can_step(tensors: Sequence[Tensor]) -> bool:
     """True if these kernels read them: float32 (or codes), contiguous, on one GPU, and some at all."""
     device = tensors[0].device if tensors else None
     return bool(tensors) and all(

@@ -105,7 +105,7 @@ class _Step:
         self.tile = gemv.linear_tile(self.m, weights[0].blocksize, x.dtype)
         self.block_n = self.tile["BLOCK_N"]
         self.levels, self.table, self.dynamic8 = launch.constants(weights[0].format, x.dtype, x.device)
-        self.is_assembly = launch.uses_assembly(x.dtype, x.device)
+        self.is_assembly = launch.can_use_assembly(x.dtype, x.device)
         ranks = [part.lora_A.shape[0] for block in blocks for part in block.linears if part.lora_A is not None]
         self.rank = triton.next_power_of_2(max(ranks)) if ranks else 0
         programs = self.m * sizes.heads

@@ -12,7 +12,7 @@ import triton
 from torch import Tensor
 
 from ..weights.codebooks import dynamic8
-from ..weights.prmt_table import by_prmt, ordered_levels, register_table
+from ..weights.prmt_table import can_use_prmt, ordered_levels, register_table
 from ..weights.quantized_weight import FourBit, NestedAbsmax, Repacked4bit, check_stored
 from .gemv_kernels import add_parts_kernel
 
@@ -20,9 +20,9 @@ GROUP_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # the 8-bit maxi
 PARTS_TILE = 256
 
 
-def uses_assembly(dtype: torch.dtype, device: torch.device) -> bool:
+def can_use_assembly(dtype: torch.dtype, device: torch.device) -> bool:
     """True if a kernel on this device looks levels of this dtype up by PRMT."""
-    return by_prmt(dtype, device)
+    return can_use_prmt(dtype, device)
 
 
 def check_operand(
@@ -85,7 +85,7 @@ def launch(
             BLOCKSIZE=weight.blocksize,
             GROUP=weight.group,
             NESTED_BLOCKSIZE=nested_blocksize,
-            ASSEMBLY=by_prmt(rows.dtype, device),
+            ASSEMBLY=can_use_prmt(rows.dtype, device),
             **sizes,
             enable_fp_fusion=True,
         )

@@ -29,7 +29,7 @@ from .quantized_weight import FourBit
 TOP_BITS = 0x8080  # of the two bytes of a level
 
 
-def by_prmt(dtype: torch.dtype, device: torch.device) -> bool:
+def can_use_prmt(dtype: torch.dtype, device: torch.device) -> bool:
     """True if codes become levels of `dtype` by PRMT: levels of 16 bits, on an NVIDIA GPU, not interpreted."""
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     return device.type == "cuda" and torch.version.hip is None and dtype.itemsize == 2 and not interpreted

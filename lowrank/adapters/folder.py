@@ -88,7 +88,7 @@ def _instead(folder: Path) -> str:
     return ""
 
 
-def _begins_with(path: Path, magic: bytes) -> bool:
+def _has_magic(path: Path, magic: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(magic)) == magic
 
@@ -98,7 +98,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError naming the file for one that is not whole, or a pickle of anything else.
     """
-    if _begins_with(path, b"version https://git-lfs"):
+    if _has_magic(path, b"version https://git-lfs"):
         raise ValueError(f"{path}: a pointer of Git LFS, not the file itself: run `git lfs pull`")
     if path.suffix == ".safetensors":
         try:

@@ -97,28 +97,28 @@ class PeftConfig:
         Raises ValueError if it covers none, or the embedding or the output head.
         """
         for module in OUTSIDE:
-            if self._covers(module):
+            if self._is_covered(module):
                 raise ValueError(f"{self.where}: target_modules must not take in {module}: that is not done here")
         paths = [f"layers.{layer}.{linear}" for layer in range(n_layers) for linear in LINEARS]
-        covered = [path for path in paths if self._covers(to_hf(path))]
+        covered = [path for path in paths if self._is_covered(to_hf(path))]
         if not covered:
             raise ValueError(f"{self.where}: target_modules must match a linear of {n_layers} layers, matches none")
         names = {path.split(".", 2)[2] for path in covered}
         targets = tuple(linear for linear in LINEARS if linear in names)
         return {path: self._config(to_hf(path), targets) for path in covered}
 
-    def _covers(self, module: str) -> bool:
+    def _is_covered(self, module: str) -> bool:
         """PEFT's rule: what is excluded, then a pattern or full name, then the end of a name in the layers named."""
         if isinstance(self.excluded, str):
             if self.excluded and re.fullmatch(self.excluded, module):
                 return False
-        elif _ends_with_one(module, self.excluded):
+        elif _has_suffix(module, self.excluded):
             return False
         if isinstance(self.targets, str):
             if self.targets.lower() == "all-linear":
                 return module not in OUTSIDE
             return re.fullmatch(self.targets, module) is not None
-        if not _ends_with_one(module, self.targets):
+        if not _has_suffix(module, self.targets):
             return False
         return module in self.targets or self.layers is None or self._layer(module) in self.layers
 
@@ -280,7 +280,7 @@ def _outside(name: str, key: str, where: str) -> str:
     raise ValueError(f"{where}: {key} must be of embed_tokens and lm_head, got {name!r}: it is not done here")
 
 
-def _ends_with_one(module: str, names: Iterable[str]) -> bool:
+def _has_suffix(module: str, names: Iterable[str]) -> bool:
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 

@@ -146,12 +146,12 @@ def read_adapter(
 
 def _noted(stored: StoredAdapter) -> StoredAdapter:
     """The adapter, after a word on one that adds nothing."""
-    if not stored.is_dora and not stored.saved and all(map(_adds_nothing, stored.pairs.values())):
+    if not stored.is_dora and not stored.saved and all(map(_is_zero, stored.pairs.values())):
         NOTES.warning("%s: adds nothing: lora_B is zero in all of its %d linears", stored.folder, len(stored.pairs))
     return stored
 
 
-def _adds_nothing(pair: Pair) -> bool:
+def _is_zero(pair: Pair) -> bool:
     return not (pair.config.scaling and pair.lora_B.any() and pair.lora_A.any())
 
 

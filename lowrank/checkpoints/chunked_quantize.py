@@ -26,7 +26,7 @@ def quantize_chunks(w: Tensor, format: str, device: torch.device, where: str) ->
     w [N, K], on the CPU or in a memory map. Blocks lie within a chunk; double quantization takes the
     maxima of all of them.  Raises ValueError naming `where` for NaN or infinity.
     """
-    if device.type == "cpu" and ops.quantizes_in_place(w, format):
+    if device.type == "cpu" and ops.can_quantize_in_place(w, format):
         return ops.quantize(w, format, name=where)
     single, _, nested = format.partition("-")
     period = BLOCKSIZE // math.gcd(BLOCKSIZE, w.shape[1])  # rows that are a whole number of blocks

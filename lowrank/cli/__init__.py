@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from .. import __version__
-from ..workflows.systems import refusal
+from ..workflows.systems import refused_reason
 from .arguments import AnyOrderParser
 from .flags import in_flags
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not any(isinstance(handler, _Notes) for handler in notes.handlers):
         notes.addHandler(_Notes())
     _show_note_once.cache_clear()
-    if reason := refusal(args.verb):
+    if reason := refused_reason(args.verb):
         print(f"lowrank: {reason}", file=sys.stderr)
         return 1
     try:

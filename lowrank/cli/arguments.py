@@ -119,15 +119,15 @@ def writing_dtype(name: str | None, device: str) -> tuple[str, str]:
     if library.unavailable_reason():
         return "fp32", "no C library"
     known = library.instruction_set()
-    return ("bf16", f"{known} multiplies it") if library.multiplies_bfloat16() else ("fp32", f"{known} has no bf16")
+    return ("bf16", f"{known} multiplies it") if library.has_bfloat16_products() else ("fp32", f"{known} has no bf16")
 
 
-def tell_dtype(base: str, model: "Llama", why: str) -> None:
+def tell_dtype(base: str, model: "Llama", reason: str) -> None:
     """Says on standard error how a base is held and computed with, unless the type was asked for."""
-    if why:
+    if reason:
         head = f", head {model.source['head']}" if "head" in model.source else ""
         dtype = dtype_name(model)
-        print(f"{base}: {model.source['weights']}{head}, computing in {dtype} ({why}; see --dtype)", file=sys.stderr)
+        print(f"{base}: {model.source['weights']}{head}, computing in {dtype} ({reason}; see --dtype)", file=sys.stderr)
 
 
 def dtype_name(model: "Llama") -> str:

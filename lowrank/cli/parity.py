@@ -68,18 +68,28 @@ def _run_live(args: argparse.Namespace) -> int:
         raise ValueError(f"--live compares in fp32, got --dtype {args.dtype}")
     with flags_in_errors({"live parity": "--live"}):
         figures = live_parity(base_folder(args.base), args.weights, args.adapter, device=args.device)
-    passed = all(figure.passed for figure in figures)
+    passed = all(figure.has_passed for figure in figures)
     told = {} if passed or "nf4" not in (args.weights or "nf4") else _rules_of_both()
     if args.json:
         rows = [
-            {**asdict(figure), "error": figure.error if math.isfinite(figure.error) else None, "passed": figure.passed}
+            {
+                **asdict(figure),
+                "error": figure.error if math.isfinite(figure.error) else None,
+                "passed": figure.has_passed,
+            }
             for figure in figures
         ]
         result = {"weights": args.weights, "passed": passed, "figures": rows, "conformance": told}
         print(json.dumps(result, indent=2, allow_nan=False))
     else:
         cells = [
-            (figure.what, f"{figure.error:.2e}", f"{figure.bound:.0e}", "" if figure.passed else "OVER", figure.where)
+            (
+                figure.what,
+                f"{figure.error:.2e}",
+                f"{figure.bound:.0e}",
+                "" if figure.has_passed else "OVER",
+                figure.where,
+            )
             for figure in figures
         ]
         print(table(cells, ("compared", "error", "bound", "", "where it is largest")))

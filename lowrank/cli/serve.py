@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
                     "say --exposed if that is meant, and put TLS before it"
                 )
             print(f"lowrank: note: other machines reach {args.host}, and nothing is encrypted", file=sys.stderr)
-        dtype, why = writing_dtype(args.dtype, args.device)
+        dtype, reason = writing_dtype(args.dtype, args.device)
         shelf = Shelf.load(
             [named_base(text) for text in args.bases],
             args.adapter,
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for base in shelf.bases:
             use_cache_format(base.model, args.cache)
-            tell_dtype(base.name, base.model, why)
+            tell_dtype(base.name, base.model, reason)
         serve(
             shelf,
             bound,

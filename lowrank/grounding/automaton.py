@@ -29,11 +29,11 @@ from .words import (
     SCALES,
     SMALL_NUMBERS,
     UNITS,
+    can_stand_behind,
     fold,
     is_marked,
     is_unit_like,
     is_word,
-    may_stand_behind,
     spaced,
     words,
 )
@@ -113,7 +113,7 @@ class Rules:
                 case Figure(node, size):
                     if letter in node.branches:
                         after.add(Figure(node.branches[letter], size + 1))
-                    if node.keys and may_stand_behind(letter):
+                    if node.keys and can_stand_behind(letter):
                         free, mark, told = True, len(line), node.keys
                 case Text(text, size) if size < len(text):
                     if fold(letter) == fold(text[size]):
@@ -135,7 +135,7 @@ class Rules:
             free = not is_marked(letter) and (letter.isalpha() or not context.wrong)
             if context.wrong and not letter.isalpha():
                 after.update(self._goes_on(line, context.word, letter))
-                free = free or (not is_marked(letter) and self._ends_text(line, context.word))
+                free = free or (not is_marked(letter) and self._is_text_end(line, context.word))
         free = free or led
         if not (free or after):
             return None
@@ -143,7 +143,7 @@ class Rules:
             return State("", -1, NONE, frozenset(after), free)
         return State(line + letter, mark, told, frozenset(after), free)
 
-    def may_end(self, state: State) -> bool:
+    def can_end(self, state: State) -> bool:
         """True if the text may end in this state."""
         after = self.step(state, "\n")
         return after is not None and after.free
@@ -179,12 +179,12 @@ class Rules:
         found = {form for text, size in self.texts for form in (text[size], text[size].upper(), text[size].lower())}
         return found.union(self._node(context).branches) if context.keys else found
 
-    def wants_date(self, line: str) -> bool:
+    def is_date_expected(self, line: str) -> bool:
         """True if a number behind a line would be of a date, or of one of the record's texts."""
         word = re.search(r"(\w+)\W*$", line)
         return word is not None and (word[1].lower() in _TIME_WORDS - _ALSO_ELSE or word[1].lower() in self.inside)
 
-    def closes(self, state: State) -> bool:
+    def can_close(self, state: State) -> bool:
         """True if something open is over if the next character is none of it."""
         return any(
             bool(reading.node.keys) if isinstance(reading, Figure) else reading.size == len(reading.text)
@@ -228,7 +228,7 @@ class Rules:
         return Context(
             keys,
             FALLING.search(sentence, window) is not None,
-            self._starts(line, is_named=bool(names) and names[-1].end == len(sentence.rstrip())),
+            self._can_start_figure(line, is_named=bool(names) and names[-1].end == len(sentence.rstrip())),
             beside,
             word[0],
             bool(word[0])
@@ -256,7 +256,7 @@ class Rules:
             self.unions[key] = against | self.quantities | (NONE if is_named else self.codes)
         return self.unions[key]
 
-    def _starts(self, line: str, *, is_named: bool) -> bool:
+    def _can_start_figure(self, line: str, *, is_named: bool) -> bool:
         """True if a figure may stand right behind a line: nothing before it makes it another one."""
         if line and line[-1] not in _BEFORE_FIGURE:
             return False
@@ -309,7 +309,7 @@ class Rules:
             if size < len(text) and low.endswith(fold(text[:size])) and fold(letter) == fold(text[size]):
                 yield Text(text, size + 1)
 
-    def _ends_text(self, line: str, word: str) -> bool:
+    def _is_text_end(self, line: str, word: str) -> bool:
         """True if a word which must not stand alone is the last of a text of the record."""
         low = fold(line)
         return any(

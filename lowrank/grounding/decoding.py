@@ -50,11 +50,11 @@ class Grounding:
         self.cleared: dict[frozenset[str], Mask] = {}
         self.tail: list[int] = []  # the last tokens, so many as three rounds of a loop have
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         """True if every figure is right under its name behind a token, or can become so."""
         vocabulary = self.vocabulary
         if token in vocabulary.eos_ids:
-            return not self.partial and self.rules.may_end(self.state)
+            return not self.partial and self.rules.can_end(self.state)
         spelling = vocabulary.spellings.get(token)
         context = None if self.partial else self._context()
         if spelling is not None and context is not None and (self.state.free or not spelling.is_joined):
@@ -83,7 +83,7 @@ class Grounding:
         that may begin here, if any may. A word: the words. None that completes the third round of a loop.
         """
         figures = self.vocabulary.figures
-        wants_figure = self._wants_figure(token)
+        wants_figure = self._is_figure_start(token)
         if wants_figure:
             context = self._context()
             if context is not None and not context.keys:
@@ -109,7 +109,7 @@ class Grounding:
     @property
     def unfinished(self) -> int:
         """Number of characters at the end that belong to something that is not right yet."""
-        if self.rules.may_end(self.state):
+        if self.rules.can_end(self.state):
             return 0
         return max((_size(reading) for reading in self.state.open), default=0)
 
@@ -130,7 +130,7 @@ class Grounding:
 
     # Leading
 
-    def _wants_figure(self, token: int) -> bool:
+    def _is_figure_start(self, token: int) -> bool:
         """True if a token begins a figure, where nothing is open."""
         if token >= self.vocabulary.size or self.partial or not self.state.free or self.state.open:
             return False
@@ -142,7 +142,7 @@ class Grounding:
     def _lead(self) -> None:
         """From here, the name of a fact that is not stated yet is written; behind a text's label, that text."""
         line = self.state.line
-        if (line and line[-1] not in " (*|:\"'“[") or self.rules.wants_date(line):
+        if (line and line[-1] not in " (*|:\"'“[") or self.rules.is_date_expected(line):
             return
         joined = ": " if line.endswith(": ") else " of "
         led = [
@@ -167,7 +167,7 @@ class Grounding:
         state = self.state
         if state.free:
             return self.rules.context(state.line, state.mark, state.told)
-        if not self.rules.closes(state):
+        if not self.rules.can_close(state):
             return None
         mark, told = state.mark, state.told
         for reading in state.open:
@@ -196,7 +196,7 @@ class Grounding:
             self._begin(context, allowed)
         self._go_on(vocabulary.root, state, allowed)
         for token in vocabulary.eos_ids:
-            allowed[token] = self.rules.may_end(state)
+            allowed[token] = self.rules.can_end(state)
         if any(not letter.isascii() for letter in self.rules.expected(state)):
             self._allow_parts(allowed)
         return allowed
@@ -261,7 +261,7 @@ class Grounding:
             allowed[branch.exact] = True
             if branch.branches:
                 self._go_on(branch, after, allowed)
-                if self.rules.closes(after):
+                if self.rules.can_close(after):
                     self._close(branch, after, allowed)
 
     def _close(self, node: Node, state: State, allowed: Mask) -> None:
@@ -280,10 +280,10 @@ class Grounding:
             state: State | None = self.state
             for letter in text:
                 state = self.rules.step(state, letter) if state is not None else None
-            allowed[tokens] = complete and state is not None and (not rest or self._may_begin(state, rest))
+            allowed[tokens] = complete and state is not None and (not rest or self._can_begin(state, rest))
         return allowed
 
-    def _may_begin(self, state: State, rest: bytes) -> bool:
+    def _can_begin(self, state: State, rest: bytes) -> bool:
         """True if a character that begins with some bytes may follow."""
         if state.free and not self.rules.context(state.line, state.mark, state.told).wrong:
             return len(rest) < last_byte(rest) or any(self.rules.step(state, letter) for letter in completions(rest))

@@ -146,14 +146,14 @@ class Vocabulary:
         self.joined, self.headless = _array(joined), _array(headless)
         self.words, self.spaced = _arrays(words), _arrays(spaced)
         self.letters = _array(token for of in words.values() for token in of)
-        self.first_parts = _array(token for part, of in self.parts.items() if begins_character(part) for token in of)
+        self.first_parts = _array(token for part, of in self.parts.items() if is_character_start(part) for token in of)
         self.plain[self.first_parts] = True
         _close(self.marked)
         for letter in "0123456789.,%$() abcdefghijklmnopqrstuvwxyz":
-            if not self.writes(letter):
+            if not self.can_write(letter):
                 raise ValueError(f"grounding: this tokenizer cannot write {letter!r} alone")
 
-    def writes(self, letter: str) -> bool:
+    def can_write(self, letter: str) -> bool:
         """True if a character can be written on its own, whole or by its bytes."""
         if letter in self.root.branches and self.root.branches[letter].exact:
             return True
@@ -163,7 +163,7 @@ class Vocabulary:
     def writable(self, texts: Iterable[str]) -> Writable:
         """The characters of some texts that can be written."""
         return Writable(
-            frozenset(letter for letter in frozenset().union(*map(frozenset, texts)) if self.writes(letter))
+            frozenset(letter for letter in frozenset().union(*map(frozenset, texts)) if self.can_write(letter))
         )
 
 
@@ -192,7 +192,7 @@ def completions(rest: bytes) -> list[str]:
     return found
 
 
-def begins_character(part: bytes) -> bool:
+def is_character_start(part: bytes) -> bool:
     """True for bytes that are the first of a character, and nothing else."""
     text, rest, complete = whole_characters(part)
     return complete and not text and bool(rest)

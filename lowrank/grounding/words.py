@@ -90,7 +90,7 @@ def is_marked(letter: str) -> bool:
     return letter.isnumeric() or unicodedata.category(letter) == "Sc" or letter in "‰‱°￥"
 
 
-def may_stand_behind(letter: str) -> bool:
+def can_stand_behind(letter: str) -> bool:
     """True for a character that leaves the figure before it as it is."""
     return not (is_word(letter) or is_marked(letter) or letter in "'’^+")
 

@@ -61,7 +61,7 @@ class PrefixCache:
         active = None if type(cache) is not KVCache else _active_adapters(model)
         if active is None:
             return model.hidden(tokens, cache)[:, -1:]
-        if self._state is None or not self._state.matches(model):
+        if self._state is None or not self._state.is_unchanged(model):
             self._clear()
             self._state = _State(model)
         state, prompt = self._state, tokens[0].tolist()
@@ -130,7 +130,7 @@ class _State:
         self._tensors = [(ref(tensor), *_marks(tensor)) for tensor in _tensors(model)]
         self._settings = _settings(model)
 
-    def matches(self, model: Llama) -> bool:
+    def is_unchanged(self, model: Llama) -> bool:
         """True if it is the same model, and nothing in it has changed."""
         now = _tensors(model)
         return (

@@ -78,18 +78,18 @@ def openmp_runtimes(maps: Path = Path("/proc/self/maps")) -> list[str] | None:
 
 
 def _system(report: Report) -> Facts:
-    here = this_system()
-    if here.state == "refused":
-        report.broken.append(f"{here.name} is refused: {here.why}")
-    elif here.state == "slow":
-        report.limits.append(f"{here.name}: {here.why}")
+    system = this_system()
+    if system.state == "refused":
+        report.broken.append(f"{system.name} is refused: {system.note}")
+    elif system.state == "slow":
+        report.limits.append(f"{system.name}: {system.note}")
     return {
         "lowrank": __version__,
         "installed_in": str(Path(__file__).parent),
         "python": platform.python_version(),
         "operating_system": _operating_system(),
         "architecture": platform.machine(),
-        "support": f"{here.state} ({here.name}): {here.why}",
+        "support": f"{system.state} ({system.name}): {system.note}",
     }
 
 
@@ -238,7 +238,7 @@ def _c_library(report: Report) -> Facts:
     except ValueError as error:
         report.broken.append(_one_line(error))
         return facts
-    if not _agrees_with_reference():
+    if not _has_reference_bytes():
         report.broken.append(f"{file} does not quantize as the plain-torch reference does: install lowrank again")
     if facts["instruction_set"] != facts["could_use"][0]:
         report.limits.append(
@@ -247,7 +247,7 @@ def _c_library(report: Report) -> Facts:
     return facts
 
 
-def _agrees_with_reference() -> bool:
+def _has_reference_bytes() -> bool:
     """True if 4,096 numbers become the same bytes in C and in plain torch."""
     import torch
 

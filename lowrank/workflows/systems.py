@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 
 class Support(NamedTuple):
-    """A system, "supported", "slow" or "refused", and why."""
+    """A system, "supported", "slow" or "refused", and a note on it."""
 
     name: str
     state: str
-    why: str
+    note: str
 
 
 X86 = Support("Linux, x86-64", "supported", "the C library with AMX, AVX-512 or AVX2; Triton on a GPU")
@@ -39,11 +39,11 @@ def this_system() -> Support:
     return {"x86_64": X86, "amd64": X86, "aarch64": ARM, "arm64": ARM}.get(machine, OTHER)
 
 
-def refusal(verb: str) -> str:
+def refused_reason(verb: str) -> str:
     """Why a verb does not run on this system; nothing if it does."""
-    here = this_system()
-    if here.state == "refused" and verb != EVERYWHERE:
-        return f"{here.name} is refused: {here.why}"
+    system = this_system()
+    if system.state == "refused" and verb != EVERYWHERE:
+        return f"{system.name} is refused: {system.note}"
     if verb == LINUX_ONLY and platform.system() != "Linux":
         return f"{verb} runs on Linux only: it reads /proc, and pins threads to cores"
     return ""

@@ -120,7 +120,7 @@ class Audit:
                     "type": fact.type,
                     "formula": fact.source,
                     "cells": [cell.to_json() for cell in cells_of(subject, key)],
-                    "stated": key in stated if fact.is_figure else record.mentions(fact, self.text),
+                    "stated": key in stated if fact.is_figure else record.is_mentioned(fact, self.text),
                     "required": fact.required,
                 }
                 for key, fact in subject.facts.items()

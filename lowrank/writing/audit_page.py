@@ -68,7 +68,7 @@ def _record(audit: Audit) -> str:
     for number, (key, fact) in enumerate(subject.facts.items(), start=1):
         formula = "" if fact.source is None else f'<span class="formula">= {escape(fact.source)}</span>'
         cells = "; ".join(cell.place for cell in cells_of(subject, key))
-        if key in stated or (not fact.is_figure and record.mentions(fact, audit.text)):
+        if key in stated or (not fact.is_figure and record.is_mentioned(fact, audit.text)):
             state = '<td class="state stated"><span title="stated">✓</span></td>'
         elif key in audit.unused:
             state = '<td class="state missing"><span title="not used">✗</span></td>'

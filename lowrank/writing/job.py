@@ -74,14 +74,14 @@ class Job:
             return
         if JOB not in there:
             raise ValueError(f"{self.out}: holds {there[0]}, and no job: name a new or empty folder")
-        if (difference := self.difference()) is not None:
-            raise ValueError(f"{self.out}: holds another job: {difference}: name another folder")
+        if (reason := self.other_job_reason()) is not None:
+            raise ValueError(f"{self.out}: holds another job: {reason}: name another folder")
         if not resume:
             done = f"{len(self.finished())} of {len(self.names)} documents are finished"
             raise ValueError(f"{self.out}: holds this job, {done}: --resume goes on with it")
 
-    def difference(self) -> str | None:
-        """The first thing in which the job in the folder is another one, None if it is this one."""
+    def other_job_reason(self) -> str | None:
+        """The reason why the job in the folder is another one, the first thing that differs; None if it is this one."""
         path = self.out / JOB
         try:
             theirs = json.loads(path.read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from lowrank.bench.machine import Counters, load_between
 )
 def test_what_is_neither_idle_nor_ours_makes_a_machine_busy(after, others, steal, busy) -> None:
     load = load_between(Counters(100, 0, 0, 0), after, 0.5, 1.0)
-    assert (load.others, load.steal, load.busy) == (others, steal, busy)
+    assert (load.others, load.steal, load.is_busy) == (others, steal, busy)
     assert (load.average_before, load.average_after) == (0.5, 1.0)
 
 

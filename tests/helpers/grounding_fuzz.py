@@ -98,7 +98,7 @@ def write(facts: Facts, vocabulary: Vocabulary, tokenizer: Tokenizer, seed: int)
         start = int(rng.integers(vocabulary.size))
         logits = base[start : start + vocabulary.size] + taste
         token = int(logits.argmax())
-        if not row.allows(token):
+        if not row.is_allowed(token):
             allowed = row.instead(token)
             assert allowed.any(), f"no token is left behind {row.state.line!r}"
             token = int(logits.masked_fill(~allowed, float("-inf")).argmax())

@@ -125,7 +125,7 @@ class Endless:
     may_go_on: threading.Event = field(default_factory=threading.Event)
     tokens: int = 0
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         """Any token but an end."""
         assert self.may_go_on.wait(WAIT)
         self.tokens += 1

@@ -242,7 +242,7 @@ class Forced:
     def __init__(self, tokens: list[int], size: int) -> None:
         self.tokens, self.size = iter(tokens), size
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         return False
 
     def instead(self, token: int) -> Tensor:
@@ -304,7 +304,7 @@ class OnlyEven:
     def __init__(self) -> None:
         self.taken: list[int] = []
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         return token < 40 and token % 2 == 0
 
     def instead(self, token: int) -> Tensor:

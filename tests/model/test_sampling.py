@@ -141,7 +141,7 @@ class WithoutSecond:
 
     unfinished = 0
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         return token != 1
 
     def instead(self, token: int) -> Tensor:

@@ -87,7 +87,7 @@ class Heartbeat:
         _, host, process = beat.split() if beat else ("", "which never began", "?")
         return f"rank {self._next} ({host}, process {process}) is dead or hangs: not heard of for {SILENCE:.0f} s"
 
-    def _end(self, why: str) -> None:
+    def _end(self, reason: str) -> None:
         if not self._stopped.is_set():
-            print(f"rank {self._rank} ends: {why}", file=sys.stderr, flush=True)
+            print(f"rank {self._rank} ends: {reason}", file=sys.stderr, flush=True)
             os._exit(1)

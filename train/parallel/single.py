@@ -24,7 +24,7 @@ class SingleProcess:
     shards = False
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """True if this process writes the files of the run."""
         return self.rank == 0
 

@@ -62,7 +62,7 @@ class TorchrunGroup(SingleProcess):
         return [list(map(float, row)) for row in rows]
 
     def broadcast_bool(self, answer: bool) -> bool:
-        return self.sum([float(answer and self.first)]) != [0.0]
+        return self.sum([float(answer and self.is_first)]) != [0.0]
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
         held = list(parameters)

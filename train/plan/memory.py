@@ -80,7 +80,7 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
         Item("its gradient, fp32", 0, math.ceil(4 * count / shards)),
         *([Item("its start, fp32", 0, 4 * count)] if config.adapter.start in SUBTRACTED else []),
         *([Item("its reference, fp32", 0, 4 * count)] if config.preference.loss and config.adapter.from_ else []),
-        Item(f"optimizer, {config.optimizer.states}", 0, 0 if _off_device(config) else math.ceil(states / shards)),
+        Item(f"optimizer, {config.optimizer.states}", 0, 0 if _is_off_device(config) else math.ceil(states / shards)),
     ]
     if rounded := config.adapter.merge_aware:
         weights = [item for item in base_items(model, rounded, short) if item.what.startswith("linears")]
@@ -102,7 +102,7 @@ def parts(model: ModelConfig, config: TrainConfig, batch: BatchShape, shards: in
 
 def host_bytes(model: ModelConfig, config: TrainConfig) -> int:
     """Bytes of paged optimizer states, in host memory beside a GPU."""
-    return _states(model, config) if _off_device(config) else 0
+    return _states(model, config) if _is_off_device(config) else 0
 
 
 def activations(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int:
@@ -158,5 +158,5 @@ def _states(model: ModelConfig, config: TrainConfig) -> int:
     return model.n_layers * sum(state_bytes(size, config.optimizer.states) for size in sizes)
 
 
-def _off_device(config: TrainConfig) -> bool:
+def _is_off_device(config: TrainConfig) -> bool:
     return config.optimizer.states.startswith("paged") and config.base.device != "cpu"

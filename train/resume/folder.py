@@ -29,7 +29,7 @@ ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE)
 Resume = bool | Literal["auto"]
 
 
-def going_on(out: Path, resume: Resume, overwrite: bool) -> bool:
+def is_going_on(out: Path, resume: Resume, overwrite: bool) -> bool:
     """True for a run that goes on from its newest checkpoint, False for one that begins; it changes nothing.
 
     resume: "auto" goes on if there is a checkpoint, and else begins.

@@ -56,7 +56,7 @@ class Difference:
         """better, worse or "not told apart"; none, and why, for too few entries."""
         if self.entries < LEAST_ITEMS:
             return f"none: {self.entries} entries, needs {LEAST_ITEMS}"
-        if not self.interval.excludes_zero:
+        if not self.interval.is_clear_of_zero:
             return "not told apart"
         return "better" if self.interval.difference < 0 else "worse"
 

@@ -50,8 +50,8 @@ class Combination:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.prunes != (self.density is not None):
-            rule = "given for" if self.prunes else "left out for"
+        if self.is_pruning != (self.density is not None):
+            rule = "given for" if self.is_pruning else "left out for"
             raise ValueError(f"density must be {rule} method {self.method!r}, got {self.density}")
         if self.density is not None and not 0 < self.density < 1:
             raise ValueError(f"density must be above 0 and below 1, got {self.density}")
@@ -71,7 +71,7 @@ class Combination:
         return method.removesuffix("_svd") in PRUNED
 
     @property
-    def prunes(self) -> bool:
+    def is_pruning(self) -> bool:
         """True if this one does."""
         return self.is_pruned(self.method)
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.html:
         write_text(args.html, render(xray))
-    status = 0 if xray.product.exact and xray.product.within else 1
+    status = 0 if xray.product.is_exact and xray.product.is_within else 1
     if args.json:
         print(json.dumps(to_json(xray), indent=2))
         return status

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains, and says where the hat is."""
     from ...train.config import TrainConfig
     from ...train.from_config import train_from_config
-    from ...train.resume.folder import going_on
+    from ...train.resume.folder import is_going_on
     from ...train.resume.signals import RunStopped
 
     if args.report or args.stop or args.hat_from:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plan:
         return plan.show(config, args.json)
     resume: Any = {"newest": True, "auto": "auto"}.get(args.resume, False)
-    going_on(Path(config.run.out), resume, args.overwrite)  # before the limit is measured
+    is_going_on(Path(config.run.out), resume, args.overwrite)  # before the limit is measured
     limit = plan.limit_tflops(config)
     try:
         result = train_from_config(config, resume=resume, overwrite=args.overwrite, limit_tflops=limit)

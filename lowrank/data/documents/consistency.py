@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ..facts.fact import Facts, evaluate, identity, round_half_up
 from .derived import disagreements
 from .document import Entry
-from .reading import read_record, states
+from .reading import is_print_right, read_record
 
 _IDENTITY = re.compile(r"(?P<key>\w+) == round\((?P<formula>.+), (?P<decimals>\d+)\)")
 
@@ -17,11 +17,11 @@ _IDENTITY = re.compile(r"(?P<key>\w+) == round\((?P<formula>.+), (?P<decimals>\d
 def findings(entry: Entry) -> Iterator[str]:
     """A line for every print that is not its value, identity that is false, and line that the input lacks."""
     for key, fact in entry.facts.items():
-        if not states(fact):
+        if not is_print_right(fact):
             yield f"facts.{key}: print {fact.print!r} does not state {fact.value} ({fact.type})"
     declared = (identity(key, fact) for key, fact in entry.facts.items() if fact.source is not None and fact.is_figure)
     for rule in dict.fromkeys((*entry.identities, *declared)):
-        if (wrong := _fault(rule, entry.facts)) is not None:
+        if (wrong := _untrue_reason(rule, entry.facts)) is not None:
             yield f"identities: {rule}: {wrong}"
     record = read_record(entry.input, {})
     for note in record.notes:
@@ -34,7 +34,7 @@ def findings(entry: Entry) -> Iterator[str]:
             yield f"facts.{key}: the input has no line '{fact.label}: {fact.print}'"
 
 
-def _fault(rule: str, facts: Facts) -> str | None:
+def _untrue_reason(rule: str, facts: Facts) -> str | None:
     """The fault of `key == round(formula, decimals)` over a record, None if it is true."""
     match = _IDENTITY.fullmatch(rule)
     if match is None or match["key"] not in facts or not facts[match["key"]].is_figure:

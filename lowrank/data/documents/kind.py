@@ -68,7 +68,7 @@ class Field:
             return make_fact(label, self.type, evaluate(self.source, above), self.source, notation)
         for _ in range(MAX_DRAWS):
             fact = make_fact(label, self.type, self.source(rng, split.names, above), None, notation)
-            if not fact.is_figure or split.owns(fact.number):
+            if not fact.is_figure or split.has_figure(fact.number):
                 return fact
         raise ValueError(f"Field.fact: {self.label}: no figure with a second digit in {split.second_digits}")
 

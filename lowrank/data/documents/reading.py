@@ -317,7 +317,7 @@ def figure_type(figure: Figure, code: str = "") -> str:
     return {"basis points": "bps", "points": "points", "multiple": "ratio", "count": "count"}[figure.kind]
 
 
-def states(fact: Fact, convention: Convention | None = None) -> bool:
+def is_print_right(fact: Fact, convention: Convention | None = None) -> bool:
     """True if a fact's print says its value, in any notation.
 
     convention  that of its record; None: in either way of writing numbers
@@ -325,10 +325,10 @@ def states(fact: Fact, convention: Convention | None = None) -> bool:
     tried = (
         (convention,) if convention else tuple(Convention(sign, spaced=True, day_first=sign == ",") for sign in ".,")
     )
-    return any(_states(fact, way) for way in tried)
+    return any(_is_print_right(fact, way) for way in tried)
 
 
-def _states(fact: Fact, convention: Convention) -> bool:
+def _is_print_right(fact: Fact, convention: Convention) -> bool:
     if fact.type == "date":
         ways = (convention, replace(convention, day_first=not convention.day_first))
         return any(

@@ -37,7 +37,7 @@ class Split:
         """The ways in which its figures and dates print."""
         return tuple(NOTATIONS) if self.unseen else (SEEN_NOTATION,)
 
-    def owns(self, figure: Decimal) -> bool:
+    def has_figure(self, figure: Decimal) -> bool:
         """True if a given figure is in the split's ranges."""
         return second_digit(figure) in self.second_digits
 

@@ -57,7 +57,7 @@ def _tried(formula: str, column: Column, above: Sequence[Column]) -> tuple[int, 
     held, failed = 0, []
     for number, fact in column.facts.items():
         facts = {other.key: other.facts[number] for other in needed if number in other.facts}
-        if fact.type != column.type or len(facts) < len(needed) or not _are_typed(facts, needed):
+        if fact.type != column.type or len(facts) < len(needed) or not _has_types(facts, needed):
             continue
         try:
             exact = evaluate(formula, facts)
@@ -72,5 +72,5 @@ def _tried(formula: str, column: Column, above: Sequence[Column]) -> tuple[int, 
     return (held, failed) if held >= NEARLY * (held + len(failed)) else (0, failed)
 
 
-def _are_typed(facts: dict[str, Fact], columns: Sequence[Column]) -> bool:
+def _has_types(facts: dict[str, Fact], columns: Sequence[Column]) -> bool:
     return all(facts[column.key].type == column.type for column in columns)

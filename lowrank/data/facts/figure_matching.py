@@ -78,7 +78,7 @@ class Claim(NamedTuple):
     keys: tuple[str, ...]
 
 
-def rounds_to(size: Decimal, magnitude: Decimal, quantum: Decimal) -> bool:
+def can_round_to(size: Decimal, magnitude: Decimal, quantum: Decimal) -> bool:
     """True if a size, without its sign, rounds half up to a magnitude at the place of its last digit.
 
     A magnitude that is rounded keeps two significant digits.
@@ -89,11 +89,11 @@ def rounds_to(size: Decimal, magnitude: Decimal, quantum: Decimal) -> bool:
     return -quantum <= 2 * off < quantum
 
 
-def equals(figure: Figure, signs: tuple[int, ...], exact: Decimal) -> bool:
+def is_equal(figure: Figure, signs: tuple[int, ...], exact: Decimal) -> bool:
     """True if `exact` rounds to a figure at its own last place, and has a sign that it may have."""
     if exact and (1 if exact > 0 else -1) not in signs:
         return False
-    return rounds_to(abs(exact), figure.magnitude, figure.quantum)
+    return can_round_to(abs(exact), figure.magnitude, figure.quantum)
 
 
 def signs_of(figure: Figure, before: str, after: str) -> tuple[int, ...]:
@@ -235,10 +235,10 @@ class Record:
         loss  the word of a loss right before it: a fact with that word in its label is stated by its own sign
         """
         with localcontext(ARITHMETIC):
-            found = [stated.key for stated in self.stated if self.states(figure, signs, stated, loss)]
+            found = [stated.key for stated in self.stated if self.is_statement(figure, signs, stated, loss)]
         return list(dict.fromkeys(found))
 
-    def states(self, figure: Figure, signs: tuple[int, ...], stated: Stated, loss: str = "") -> bool:
+    def is_statement(self, figure: Figure, signs: tuple[int, ...], stated: Stated, loss: str = "") -> bool:
         """True if a figure states a value: of its kind, currency and unit, and equal to it."""
         if figure.kind not in stated.kinds:
             return False
@@ -248,9 +248,9 @@ class Record:
             return False
         if loss and loss.lower() in stated.label.lower():
             signs = (-1, 1)
-        return equals(figure, signs, stated.value)
+        return is_equal(figure, signs, stated.value)
 
-    def mentions(self, fact: Fact, text: str) -> bool:
+    def is_mentioned(self, fact: Fact, text: str) -> bool:
         """True if a text has a name, date, period or text of the record, word for word; a date in any order."""
         masked = read_as(text)
         if fact.type == "date":
@@ -291,7 +291,7 @@ def record_convention(facts: Facts) -> Convention:
     votes = {".": 0, ",": 0}
     for fact in facts.values():
         if fact.is_figure and re.search(r"[.,]\d{3}(?!\d)", fact.print):
-            fits = [sign for sign in ".," if _prints(fact, Convention(sign, spaced=True, settled=True))]
+            fits = [sign for sign in ".," if _is_print_right(fact, Convention(sign, spaced=True, settled=True))]
             if len(fits) == 1:
                 votes[fits[0]] += 1
     if votes["."] != votes[","]:
@@ -303,14 +303,14 @@ def record_convention(facts: Facts) -> Convention:
         trial = Convention(convention.decimal, convention.spaced, day_first, convention.settled, day_settled=True)
         if (
             dates
-            and all(_dated(fact, trial) for fact in dates)
-            and not all(_dated(fact, Convention(day_first=not day_first, day_settled=True)) for fact in dates)
+            and all(_has_date(fact, trial) for fact in dates)
+            and not all(_has_date(fact, Convention(day_first=not day_first, day_settled=True)) for fact in dates)
         ):
             return trial
     return settle_dates(convention, [fact.print for fact in dates], dollars=money == {"usd"})
 
 
-def _prints(fact: Fact, convention: Convention) -> bool:
+def _is_print_right(fact: Fact, convention: Convention) -> bool:
     """True if a print says its value by a convention."""
     written = read_figure(fact.print, convention)
     if written is None:
@@ -318,5 +318,5 @@ def _prints(fact: Fact, convention: Convention) -> bool:
     return written.magnitude in (abs(fact.number), abs(fact.number * fact.unit.scale))
 
 
-def _dated(fact: Fact, convention: Convention) -> bool:
+def _has_date(fact: Fact, convention: Convention) -> bool:
     return any(found.date.isoformat() == fact.value for found in find_dates(fact.print, convention))

@@ -135,16 +135,16 @@ class FigureReader:
         if found is not None:
             self.start = found
             self.is_open, self.is_negative = is_open, inner
-        elif inner and self._may_be_minus(place - 1):
+        elif inner and self._is_minus(place - 1):
             self.start, self.is_open, self.is_negative = place - 1, is_open, True
         elif is_open:
             self.is_open = True
             self.start = place
-        if found is not None and not inner and self.start > self.earliest and self._may_be_minus(self.start - 1):
+        if found is not None and not inner and self.start > self.earliest and self._is_minus(self.start - 1):
             self.is_negative = True
             self.start -= 1
 
-    def _may_be_minus(self, place: int) -> bool:
+    def _is_minus(self, place: int) -> bool:
         """True if a minus stands there, and not a hyphen or the dash of a range."""
         if self.plain[place] != "-":
             return False
@@ -314,13 +314,13 @@ class FigureReader:
         if following and text[self.end - 1].isalnum() and (following.isalnum() and is_joined(following)):
             self._take_rest()
             self.reasons.append("letters behind a number")
-        elif following and (following in "°‰^" or (is_currency_sign(following) and not self._begins_another())):
+        elif following and (following in "°‰^" or (is_currency_sign(following) and not self._is_sign_of_next())):
             self.end += 1
             self.reasons.append("a sign behind a number")
         else:
             self._too_many()
 
-    def _begins_another(self) -> bool:
+    def _is_sign_of_next(self) -> bool:
         """True if the sign at the end is that of a figure that follows: "$5/$6", "5 €6"."""
         return self.plain[self.end + 1 : self.end + 2].isdigit()
 

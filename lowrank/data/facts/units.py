@@ -124,7 +124,9 @@ class Lexicon:
         """The longest word that begins at a place."""
         for word, is_exact in self.first.get(text[place : place + 1].lower(), ()):
             end = place + len(word)
-            if _same(text[place:end], word, is_exact) and not (_is_spaced(word[-1]) and text[end : end + 1].isalnum()):
+            if _is_same(text[place:end], word, is_exact) and not (
+                _is_spaced(word[-1]) and text[end : end + 1].isalnum()
+            ):
                 return word
         return None
 
@@ -132,14 +134,14 @@ class Lexicon:
         """The longest word that ends before a place."""
         for word, is_exact in self.last.get(text[place - 1 : place].lower(), ()) if place else ():
             start = place - len(word)
-            if start < 0 or not _same(text[start:place], word, is_exact):
+            if start < 0 or not _is_same(text[start:place], word, is_exact):
                 continue
             if not (start and _is_spaced(word[0]) and text[start - 1].isalpha()):
                 return word
         return None
 
 
-def _same(piece: str, word: str, is_exact: bool) -> bool:
+def _is_same(piece: str, word: str, is_exact: bool) -> bool:
     return piece == word or (not is_exact and piece.lower() == word)
 
 

@@ -13,7 +13,7 @@ from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import NamedTuple
 
 from .currencies import currencies, is_name, names_of, owners, signs_of
-from .figure_matching import Record, Stated, rounds_to
+from .figure_matching import Record, Stated, can_round_to
 from .formula import ARITHMETIC
 from .numerals import Convention, read_as
 from .units import SCALES
@@ -89,7 +89,7 @@ def _numbers(exact: Decimal, printed: Decimal, exponent: int, convention: Conven
     for place in range(decimals + BEYOND_PRINT + 1):
         quantum = Decimal((0, (1,), exponent - place))
         digits = int((size / quantum + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
-        if rounds_to(size, digits * quantum, quantum):
+        if can_round_to(size, digits * quantum, quantum):
             number = Decimal(digits).scaleb(-place)
             for written in _grouped(f"{number:.{place}f}", convention, currency):
                 numbers[written] = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..documents.document import Entry
 from ..encoding.template import Conversation, check_learnable
 from .files import read_items
-from .formats import PREFERENCE, conversation, detect, fits, format_of, unread_keys, unwrap
+from .formats import PREFERENCE, conversation, detect, format_of, is_of_format, unread_keys, unwrap
 from .item import Item
 
 PLACES = 5  # that a summary names
@@ -139,7 +139,7 @@ def _learnable(read: Examples, item: Item, template: str) -> Conversation:
         entry = Entry.from_json(item.data, "$")
         said = entry.conversation
     else:
-        if not fits(read.format, item.data) and (other := format_of(item.data)) is not None:
+        if not is_of_format(read.format, item.data) and (other := format_of(item.data)) is not None:
             raise ValueError(f"must be of the format {read.format}, got {other}")
         said = conversation(read.format, item.data, id)
     for text in (

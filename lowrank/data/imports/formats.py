@@ -70,10 +70,10 @@ class Exchange:
 
 def format_of(data: Any) -> str | None:
     """The first of FORMATS that a row has the keys of, None if it has those of none."""
-    return next((name for name in FORMATS if fits(name, data)), None)
+    return next((name for name in FORMATS if is_of_format(name, data)), None)
 
 
-def fits(format: str, data: Any) -> bool:
+def is_of_format(format: str, data: Any) -> bool:
     """True if a row has the keys by which a format is told."""
     return isinstance(data, dict) and all(not data.keys().isdisjoint(group) for group in FORMATS[format])
 

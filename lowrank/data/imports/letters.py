@@ -44,7 +44,7 @@ def matched(letters: Sequence[Path], table: Path) -> Iterator[tuple[Path, str | 
                     ValueError(f"the row of {records[owner].name!r} must have one letter, got {others[0]} too"),
                 )
                 continue
-            lines = [line for line in records[owner].lines if not _names_file(line.value, letter)]
+            lines = [line for line in records[owner].lines if not _is_name_of(line.value, letter)]
             yield letter, "\n".join(f"{line.label}: {line.value}" for line in lines)
         else:
             yield letter, ValueError(owner)
@@ -93,14 +93,14 @@ def _row_of(letter: Path, records: Sequence[RawRecord]) -> int | str:
 
 
 def _score(letter: Path, record: RawRecord) -> int:
-    if any(_names_file(line.value, letter) for line in record.lines):
+    if any(_is_name_of(line.value, letter) for line in record.lines):
         return _NAMED
     stem = _slug(letter.stem)
     values = {_slug(line.value) for line in record.lines}
     return sum(len(value) for value in values if len(value) >= SHORTEST and value in stem)
 
 
-def _names_file(value: str, letter: Path) -> bool:
+def _is_name_of(value: str, letter: Path) -> bool:
     """True if a cell is the letter's file name, or its number: 007.docx is 7."""
     name, stem = value.strip().casefold(), letter.stem.casefold()
     return name in (letter.name.casefold(), stem) or (stem.isdigit() and name.isdigit() and int(stem) == int(name))

@@ -22,7 +22,7 @@ Asked = tuple[str, tuple[Turn, ...]]  # the system prompt, and the turns, of whi
 def prompt_key(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     """The key of a row's prompt: one of `names`, else one of TURNS; None if its answers begin with it."""
     asked = next((key for key in names if data.get(key) is not None), None)
-    if asked is not None or _begins_with_prompt(data.get(CHOSEN)):
+    if asked is not None or _has_prompt_first(data.get(CHOSEN)):
         return asked
     return next((key for key in TURNS if data.get(key) is not None), None)
 
@@ -58,7 +58,7 @@ def _turns(data: Mapping[str, Any], key: str, prompt: Any) -> Asked:
     """Prompt and answer under a key, as one conversation."""
     answer = data.get(key)
     messages = answer if isinstance(answer, list) else [answer]
-    if _begins_with_prompt(messages):
+    if _has_prompt_first(messages):
         return read_turns(messages, key)
     if prompt is None:
         raise ValueError(f"prompt: must be there, or {key} begin with it as messages, got {shown(answer)}")
@@ -68,7 +68,7 @@ def _turns(data: Mapping[str, Any], key: str, prompt: Any) -> Asked:
     return read_turns([*asked, *messages], key)
 
 
-def _begins_with_prompt(messages: Any) -> bool:
+def _has_prompt_first(messages: Any) -> bool:
     """True for messages that begin with a system prompt or a user's turn."""
     first = messages[0] if isinstance(messages, list) and messages else None
     role = (first.get("role") or first.get("from")) if isinstance(first, dict) else None

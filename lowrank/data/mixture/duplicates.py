@@ -70,15 +70,15 @@ class NearIndex:
         """Puts the text into the index unless one nearly the same is there; says whether it did."""
         shingles = self._shingles(text)
         sketch = self._sketch(shingles)
-        if self._holds(shingles, sketch):
+        if self._has_near_duplicate(shingles, sketch):
             return False
         self._insert(text, sketch)
         return True
 
-    def holds(self, text: str) -> bool:
+    def has_near_duplicate(self, text: str) -> bool:
         """True if a text nearly the same is in the index."""
         shingles = self._shingles(text)
-        return self._holds(shingles, self._sketch(shingles))
+        return self._has_near_duplicate(shingles, self._sketch(shingles))
 
     def _sketch(self, shingles: frozenset[str]) -> Any:
         sketch = self._empty.copy()
@@ -89,7 +89,7 @@ class NearIndex:
         self._index.insert(len(self._texts), sketch)
         self._texts.append(text)
 
-    def _holds(self, shingles: frozenset[str], sketch: Any) -> bool:
+    def _has_near_duplicate(self, shingles: frozenset[str], sketch: Any) -> bool:
         candidates = (self._shingles(self._texts[i]) for i in self._index.query(sketch))
         return any(len(shingles & other) >= THRESHOLD * len(shingles | other) for other in candidates)
 

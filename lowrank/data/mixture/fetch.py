@@ -39,13 +39,13 @@ def local_files(root: Path) -> list[RawFile]:
     Raises ValueError naming every file that is missing, and how to get it.
     """
     if not root.is_dir():
-        raise ValueError(f"--from {root}: no such folder")
-    if missing := list(filter(None, (_missing(data, root / data.name) for data in DATA_SETS))):
-        raise ValueError(f"--from {root}: missing {'; '.join(missing)}")
+        raise ValueError(f"{root}: no such folder")
+    if missing := list(filter(None, (_missing_reason(data, root / data.name) for data in DATA_SETS))):
+        raise ValueError(f"{root}: missing {'; '.join(missing)}")
     return [file for data in DATA_SETS for file in _files(data, root / data.name, None)]
 
 
-def _missing(data: DataSet, folder: Path) -> str:
+def _missing_reason(data: DataSet, folder: Path) -> str:
     """The files that the folder lacks, and the command that gets them; "" if it lacks none."""
     absent = [f"{data.name}/{pattern}" for pattern in data.files.values() if not list(folder.glob(pattern))]
     return f"{', '.join(absent)}: `{_download(data, data.revision, folder)}`" if absent else ""
@@ -61,7 +61,7 @@ def hub_files(revisions: Mapping[str, str]) -> list[RawFile]:
     names = [data.name for data in DATA_SETS]
     for name in revisions:
         if name not in names:
-            raise ValueError(f"--revision {name}: expected one of {', '.join(names)}")
+            raise ValueError(f"revision of {name}: expected one of {', '.join(names)}")
     return [file for data in DATA_SETS for file in _fetch(data, revisions.get(data.name, data.revision))]
 
 

@@ -56,7 +56,7 @@ class Guard:
 
     def nearly_same(self, rows: Sequence[MixtureRow]) -> set[str]:
         """The text is nearly that of a test entry."""
-        return {row.id for row in rows if any(index.holds(row.input) for index in self._near)}
+        return {row.id for row in rows if any(index.has_near_duplicate(row.input) for index in self._near)}
 
     def same_passage(self, rows: Sequence[MixtureRow]) -> set[str]:
         """The text, or an answer that is text and no label, has 13 words in a row in common with a test entry."""

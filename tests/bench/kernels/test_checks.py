@@ -27,7 +27,7 @@ def verdict(provider, case, dtype=torch.bfloat16):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.shape}")
 def test_ours_is_right(case, dtype) -> None:
     found = verdict(Ours(), case, dtype)
-    assert found.passed, str(found)
+    assert found.has_passed, str(found)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.shape}")
@@ -35,7 +35,7 @@ def test_the_peers_that_are_here_are_right(case) -> None:
     for provider in find(PEERS)[0][1:]:
         if case.op in provider.ops:
             found = verdict(provider, case)
-            assert found.passed, str(found)
+            assert found.has_passed, str(found)
 
 
 class OneWrongCode(Ours):
@@ -51,7 +51,7 @@ class OneWrongCode(Ours):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.shape}")
 def test_one_wrong_code_is_found_by_every_op(case) -> None:
     found = verdict(OneWrongCode(), case)
-    assert not found.passed
+    assert not found.has_passed
     assert "at most" in str(found) and "ours" in str(found)
 
 
@@ -68,9 +68,9 @@ class Doubled(Dense):
 
 
 def test_what_is_no_number_does_not_pass() -> None:
-    assert not verdict(NotANumber(), Case("forward", N, K, 3)).passed
+    assert not verdict(NotANumber(), Case("forward", N, K, 3)).has_passed
 
 
 def test_a_wrong_gradient_does_not_pass() -> None:
-    assert verdict(Doubled(), Case("forward", N, K, 3)).passed
-    assert not verdict(Doubled(), Case("dX", N, K, 3)).passed
+    assert verdict(Doubled(), Case("forward", N, K, 3)).has_passed
+    assert not verdict(Doubled(), Case("dX", N, K, 3)).has_passed

@@ -26,12 +26,12 @@ def run() -> FusedRun:
 
 @pytest.mark.parametrize("op", OPS)
 def test_ours_and_torchs_are_within_the_rule(op) -> None:
-    assert run().check(OURS[op], op, 1) is None and run().check(TORCH[op], op, 1) is None
+    assert run().inexact_reason(OURS[op], op, 1) is None and run().inexact_reason(TORCH[op], op, 1) is None
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_a_wrong_operation_is_found(op) -> None:
-    assert "error" in str(run().check(lambda *operands: 1.1 * TORCH[op](*operands), op, 3))
+    assert "error" in str(run().inexact_reason(lambda *operands: 1.1 * TORCH[op](*operands), op, 3))
 
 
 def functions(op):
@@ -56,7 +56,7 @@ def functions(op):
 
 @pytest.mark.parametrize("op", OPS)
 def test_liger_is_called_with_the_operands_of_ours(op) -> None:
-    assert run().check(liger(functions(op))[op], op, 3) is None
+    assert run().inexact_reason(liger(functions(op))[op], op, 3) is None
 
 
 def test_without_liger_its_absence_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

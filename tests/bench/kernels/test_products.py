@@ -227,7 +227,7 @@ runpy.run_module("lowrank.bench.kernels.products", run_name="__main__")
 def test_on_a_gpu_every_case_has_its_rows(small):
     run = kernel_run.KernelRun([Ours(), Dense()], torch.device("cuda", 0), torch.bfloat16)
     cases = [*CASES, Case("forward", 64, 128, 4096)]
-    assert all(verdict.passed for verdict in run.check(cases))
+    assert all(verdict.has_passed for verdict in run.check(cases))
     measured = [row for taken in run.measure(cases, repetitions=3) for row in taken]
     assert {row["timing"] for row in measured if row["provider"] == "dense"} == {"graph"}
     assert len(measured) == 2 + 3 * 2

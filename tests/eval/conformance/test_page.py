@@ -29,5 +29,5 @@ def test_the_python_of_the_page_names_a_rule(tmp_path: Path, monkeypatch, capsys
 
 def test_the_page_has_the_rules_and_the_number_of_cases() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \| (.*?) \|$", PAGE.partition("## The rules")[2], re.M)
-    assert rows == [(rule.name, rule.says, rule.why) for rule in RULES]
+    assert rows == [(rule.name, rule.says, rule.usually) for rule in RULES]
     assert f"among the {len(cases())};" in PAGE

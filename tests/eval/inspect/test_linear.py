@@ -61,7 +61,7 @@ def test_the_sum_is_the_forward_pass_bit_for_bit(embedded: Path, embedded_hat, p
     hat = embedded_hat if worn else None
     found = inspect_linear(embedded, path, row=17, block=2, text=TEXT, token=3, adapter=hat, weights=weights).product
     assert found.total == found.forward == hook_value(embedded, path, 17, 3, weights, hat)
-    assert found.exact and found.within and abs(found.forward - found.by_hand) <= found.bound
+    assert found.is_exact and found.is_within and abs(found.forward - found.by_hand) <= found.bound
     assert (found.hat is not None) == worn
     if found.hat:
         inner = sum(a * b for a, b in zip(found.hat.inner, found.hat.outer, strict=True))
@@ -72,7 +72,7 @@ def test_a_base_in_hugging_faces_layout_is_looked_at_in_its_own_order(hf_embedde
     path = "layers.1.attention.wq"
     arguments = {"row": 5, "block": 0, "text": TEXT, "adapter": embedded_hat, "weights": "nf4", "force": True}
     found = inspect_linear(hf_embedded, "model.layers.1.self_attn.q_proj", **arguments)
-    assert found.path == path and found.product.exact and found.product.within
+    assert found.path == path and found.product.is_exact and found.product.is_within
     assert found.product.forward == hook_value(hf_embedded, path, 5, -1, "nf4", embedded_hat, force=True)
     assert "channel 21 (half layout)" in found.where
 
@@ -106,7 +106,7 @@ def test_levels_are_the_codebooks(embedded: Path) -> None:
 def test_a_quantized_folder_shows_what_it_has(embedded: Path, tmp_path: Path) -> None:
     quantized = quantize_folder(embedded, tmp_path / "q", "nf4")
     found = inspect_linear(quantized, "layers.0.attention.wq", row=0, block=0, text="x")
-    assert found.block.format == "nf4" and found.product.unquantized is None and found.product.exact
+    assert found.block.format == "nf4" and found.product.unquantized is None and found.product.is_exact
     assert all(weight.original is None for weight in found.block.weights)
     assert "-" in render(found)
 
@@ -123,9 +123,9 @@ def test_the_block_is_its_share_of_the_sum(embedded: Path) -> None:
     [
         ({"path": "layers.6.attention.wq"}, "unknown linear 'layers.6.attention.wq': layers.0 to layers.5"),
         ({"path": "norm"}, "unknown linear 'norm'"),
-        ({"row": 192}, "--row must be of 0 to 191, got 192: layers.0.attention.wq is 192 x 192"),
-        ({"row": -1}, "--row must be of 0 to 191, got -1"),
-        ({"block": 3}, "--block must be of 0 to 2, got 3"),
+        ({"row": 192}, "row must be of 0 to 191, got 192: layers.0.attention.wq is 192 x 192"),
+        ({"row": -1}, "row must be of 0 to 191, got -1"),
+        ({"block": 3}, "block must be of 0 to 2, got 3"),
         ({"token": 2}, "token must be of 0 to 1, or negative from the end, got 2"),
         ({"weights": "fp32"}, "weights must be one of int8, nf4"),
     ],

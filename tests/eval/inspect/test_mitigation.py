@@ -140,5 +140,5 @@ def test_forgetting_is_the_difference_of_losses_with_its_interval(embedded: Path
     (hat,) = found.adapters
     assert hat.forgotten.difference == pytest.approx(hat.kept - found.base_kept)
     assert hat.forgotten.low < hat.forgotten.difference < hat.forgotten.high
-    assert hat.forgotten.excludes_zero  # random numbers teach nothing
+    assert hat.forgotten.is_clear_of_zero  # random numbers teach nothing
     assert "less the base" in found.table()

@@ -39,21 +39,21 @@ def test_what_is_hard_for_both_sides_cancels() -> None:
     hard = np.linspace(0, 1, 30)
     interval = paired_interval(MEAN, means(hard), means(hard + 0.25))
     assert (interval.low, interval.high) == pytest.approx((0.25, 0.25))
-    assert interval.excludes_zero
+    assert interval.is_clear_of_zero
 
 
 def test_a_score_against_itself_is_not_told_apart() -> None:
     values = means(np.arange(9.0))
     interval = paired_interval(MEAN, values, values)
     assert (interval.difference, interval.low, interval.high) == (0, 0, 0)
-    assert not interval.excludes_zero
+    assert not interval.is_clear_of_zero
 
 
 def test_a_score_without_a_value_has_no_interval() -> None:
     nothing = np.zeros((5, 2))
     interval = paired_interval(MEAN, nothing, means([1, 1, 1, 1, 1]))
     assert np.isnan([interval.difference, interval.low, interval.high]).all()
-    assert not interval.excludes_zero
+    assert not interval.is_clear_of_zero
 
 
 def test_resamples_without_a_value_do_not_count() -> None:

@@ -64,7 +64,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def failed(figures: list[Figure]) -> list[str]:
-    return [figure.what for figure in figures if not figure.passed]
+    return [figure.what for figure in figures if not figure.has_passed]
 
 
 # What agrees
@@ -181,7 +181,7 @@ def test_the_first_layer_that_departs_is_named(bases: dict[str, Path], damaged) 
     damaged(lambda model: setattr(model.layers[1].ffn_norm, "eps", 1e-2))
     figures = {figure.what: figure for figure in live_parity(bases["meta-gqa"], "fp32")}
     assert figures["base: hidden states"].where == "layer 1 is the first to depart"
-    assert not figures["base: logits"].passed and not figures["hat: gradients"].passed
+    assert not figures["base: logits"].has_passed and not figures["hat: gradients"].has_passed
 
 
 def test_rows_in_the_wrong_layout_depart_at_once(bases: dict[str, Path], damaged) -> None:
@@ -204,7 +204,7 @@ def test_one_wrong_code_is_noticed(bases: dict[str, Path], damaged, weights: str
     damaged(change)
     figures = live_parity(bases["meta-gqa"], weights)
     assert failed(figures) == ["weights: codes" if buffer == "codes" else "weights: nested"]
-    assert next(figure.where for figure in figures if not figure.passed) == "layers.1.attention.wo"
+    assert next(figure.where for figure in figures if not figure.has_passed) == "layers.1.attention.wo"
 
 
 def test_a_scale_that_is_off_in_the_last_bit_is_noticed(bases: dict[str, Path], damaged) -> None:

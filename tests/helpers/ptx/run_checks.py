@@ -11,7 +11,7 @@ if __name__ == "__main__":
     from lowrank.kernels.triton import gemm, launch
 
     # Tensors are on the CPU, for which these two would choose what the interpreter needs.
-    launch.by_prmt = lambda dtype, device: dtype.itemsize == 2
+    launch.can_use_prmt = lambda dtype, device: dtype.itemsize == 2
     gemm.has_wide_units = lambda device: int(capability) // 10 in (9, 10)
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")

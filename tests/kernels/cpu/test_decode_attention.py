@@ -8,7 +8,7 @@ from draws import normal
 from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 
-from lowrank.kernels.cpu.attention import decode_attention, decode_objection
+from lowrank.kernels.cpu.attention import decode_attention, decode_unsupported_reason
 from lowrank.kernels.llama_ops import cpu, cuda
 from lowrank.kernels.reference import llama_ops as fused_reference
 
@@ -42,7 +42,7 @@ def padded(batch: int, length: int) -> Tensor:
 
 def as_exact_as_the_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
     seen = torch.ones(1, 1, 1, k.shape[2], dtype=torch.bool) if mask is None else mask
-    assert not decode_objection(q, k, v)
+    assert not decode_unsupported_reason(q, k, v)
     y, theirs = decode_attention(q, k, v, mask), fused_reference.decode_attention(q, k, v, seen)
     truth = fused_reference.decode_attention(q.double(), k.double(), v.double(), seen)
     assert y.dtype == q.dtype
@@ -130,14 +130,14 @@ def test_scores_that_would_overflow_and_those_that_are_not_finite() -> None:
 
 def test_what_it_is_not_for_is_said() -> None:
     q, k, v = inputs(1, 2, 1, 8, 16)
-    assert decode_objection(q, k, v) == ""
-    assert "one query" in decode_objection(q.repeat(1, 1, 2, 1), k, v)
-    assert "bfloat16" in decode_objection(q.double(), k.double(), v.double())
-    assert "bfloat16" in decode_objection(q, k.half(), v)
-    assert "nothing" in decode_objection(q, k[:, :, :0], v[:, :, :0])
-    assert "gradient" in decode_objection(q.clone().requires_grad_(), k, v)
+    assert decode_unsupported_reason(q, k, v) == ""
+    assert "one query" in decode_unsupported_reason(q.repeat(1, 1, 2, 1), k, v)
+    assert "bfloat16" in decode_unsupported_reason(q.double(), k.double(), v.double())
+    assert "bfloat16" in decode_unsupported_reason(q, k.half(), v)
+    assert "nothing" in decode_unsupported_reason(q, k[:, :, :0], v[:, :, :0])
+    assert "gradient" in decode_unsupported_reason(q.clone().requires_grad_(), k, v)
     with torch.no_grad():
-        assert decode_objection(q.clone().requires_grad_(), k, v) == ""
+        assert decode_unsupported_reason(q.clone().requires_grad_(), k, v) == ""
 
 
 @pytest.mark.parametrize("ops", [cpu, cuda], ids=["lean", "fused"])

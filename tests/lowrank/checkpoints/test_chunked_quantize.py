@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there is no C library, which needs no slabs."""
-    monkeypatch.setattr(ops, "quantizes_in_place", lambda w, format: False)
+    monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format: False)
 
 
 @pytest.mark.parametrize("format", QUANTIZED_NAMES)
@@ -57,7 +57,7 @@ def test_the_place_of_a_weight_that_is_not_finite_is_told() -> None:
 
 
 def test_what_is_quantized_from_where_it_lies_needs_no_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "quantizes_in_place", lambda w, format: True)
+    monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format: True)
     monkeypatch.setattr("lowrank.checkpoints.chunked_quantize._in_threads", None)  # would fail if it were called
     w = torch.randn(2000, 512)
     whole = ops.quantize(w, "nf4-dq")

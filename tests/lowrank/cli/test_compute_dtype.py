@@ -36,7 +36,7 @@ def test_the_first_line_says_what_is_computed_in(
     fast: bool, dtype: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(library, "unavailable_reason", lambda: "")
-    monkeypatch.setattr(library, "multiplies_bfloat16", lambda: fast)
+    monkeypatch.setattr(library, "has_bfloat16_products", lambda: fast)
     assert main([*PROMPT, "--json", "--head", "int8"]) == 0
     out, err = capsys.readouterr()
     assert err.splitlines()[0].startswith(f"embedded: nf4-dq, head int8, computing in {dtype} (")

@@ -41,7 +41,7 @@ def after(rules: Rules, text: str) -> State | None:
 def passes(facts: Facts, text: str, kind: str = "") -> bool:
     rules = Rules(facts, phrases_of(kind))
     state = after(rules, text)
-    return state is not None and rules.may_end(state)
+    return state is not None and rules.can_end(state)
 
 
 @pytest.mark.parametrize("split", NAMES)
@@ -180,7 +180,7 @@ def test_a_figure_that_is_cut_off_may_not_end_there() -> None:
         "Headroom was (0.16x",
     ):
         state = after(rules, begun)
-        assert state is not None and not rules.may_end(state), begun
+        assert state is not None and not rules.can_end(state), begun
 
 
 # Records made to mislead.

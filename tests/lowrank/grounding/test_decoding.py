@@ -81,9 +81,9 @@ def test_the_code_of_a_currency_may_begin_a_word_and_not_stand_alone() -> None:
 def test_any_of_several_end_tokens_ends_a_text_where_a_figure_may_end() -> None:
     tokens = Pieces(b"")
     tokens.eos_ids = (0, tokens.vocab_size - 1)
-    for written, may_end in (("total debt of $812", False), ("total debt of $812 million", True), ("the", True)):
+    for written, can_end in (("total debt of $812", False), ("total debt of $812 million", True), ("the", True)):
         row = grounding(tokens, *written)
-        assert [bool(row.allowed()[end]) for end in tokens.eos_ids] == [may_end, may_end]
+        assert [bool(row.allowed()[end]) for end in tokens.eos_ids] == [can_end, can_end]
         row.take(tokens.eos_ids[1])
 
 
@@ -128,20 +128,20 @@ def test_where_a_figure_is_wanted_and_nothing_says_of_what_a_name_comes_first() 
     tokens = Pieces(" total", "total")
     row = grounding(tokens, *"it came to ")
     eight = tokens.id("8")
-    assert not row.allows(eight)
+    assert not row.is_allowed(eight)
     allowed = row.instead(eight)
     assert {tokens.pieces[token].decode() for token in allowed.nonzero().flatten().tolist()} == {"t", "total", "e", "s"}
     row.take(tokens.id("total"))
     for letter in " debt of ":
         assert {tokens.pieces[token].decode() for token in row.instead(eight).nonzero().flatten()} == {letter}
         row.take(tokens.id(letter))
-    assert row.allows(eight)
+    assert row.is_allowed(eight)
 
 
 def test_a_wrong_figure_becomes_another_one_and_a_wrong_word_a_word() -> None:
     tokens = Pieces("$8", "$9", "crore", "x")
     row = grounding(tokens, *"total debt was ")
-    assert not row.allows(tokens.id("$9"))
+    assert not row.is_allowed(tokens.id("$9"))
     begins = {tokens.pieces[token].decode() for token in row.instead(tokens.id("$9")).nonzero().flatten()}
     assert begins == {"$8", "$", "8", "0", "3"}  # $812.4 million, 0.8124 billion US dollars, 31 March 2025
     row = grounding(tokens, *"total debt was $812.4 million ")
@@ -155,7 +155,7 @@ def test_what_stands_in_a_figures_place_does_not_say_the_same_a_third_time() -> 
 
     def instead(row: Grounding, *wanted: str) -> str:
         """The first of some pieces that may stand in the place of a figure."""
-        assert not row.allows(nine)
+        assert not row.is_allowed(nine)
         allowed = row.instead(nine)
         return next(piece for piece in wanted if allowed[tokens.id(piece)])
 
@@ -182,7 +182,7 @@ def test_a_word_that_may_not_stand_may_go_on_with_letters_alone() -> None:
         row.take(tokens.id(letter))
     row.take(tokens.id("r"))
     ways = ["+", "'", " ", ".", "1", "a", "land"]
-    assert [row.allows(tokens.id(piece)) for piece in ways] == [False] * 5 + [True] * 2
+    assert [row.is_allowed(tokens.id(piece)) for piece in ways] == [False] * 5 + [True] * 2
     assert [bool(row.allowed()[tokens.id(piece)]) for piece in ways] == [False] * 5 + [True] * 2
 
 
@@ -198,10 +198,10 @@ def every_document_passes(tokenizer: Tokenizer) -> None:
     for entry in make_documents(10, seed=5, split="test"):
         row = Grounding(entry.facts, vocabulary, phrases_of(entry.kind))
         for count, token in enumerate(tokenizer.encode(entry.output, bos=False, eos=True)):
-            assert row.allows(token), (row.state.line, tokenizer.piece(token))
+            assert row.is_allowed(token), (row.state.line, tokenizer.piece(token))
             if count % 5 == 0:
                 allowed = row.allowed().tolist()
-                assert [row.allows(other) for other in range(tokenizer.vocab_size)] == allowed, row.state.line
+                assert [row.is_allowed(other) for other in range(tokenizer.vocab_size)] == allowed, row.state.line
             row.take(token)
 
 

@@ -205,7 +205,7 @@ class Changing:
     def __init__(self, model: Llama) -> None:
         self.model, self.taken = model, 0
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         return True
 
     def instead(self, token: int) -> Tensor:

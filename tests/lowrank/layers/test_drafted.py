@@ -125,7 +125,7 @@ class Odd:
         self.may = torch.arange(vocabulary) % 2 == 1
         self.taken: list[int] = []
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         return token % 2 == 1
 
     def instead(self, token: int) -> Tensor:

@@ -122,7 +122,7 @@ def test_a_text_that_fails_is_told_and_the_next_is_written(
     engine: Engine, make_text: Callable[..., Text], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Endless):
-        def allows(self, token: int) -> bool:
+        def is_allowed(self, token: int) -> bool:
             raise LookupError("a secret of the prompt")
 
     ears = [Ear(), Ear(), Ear()]

@@ -92,7 +92,7 @@ with TorchrunGroup(shards=True) as team:
     Path("/proc/self/clear_refs").write_text("5")
     model = place(sys.argv[2])
     peaks = team.all_gather([peak_bytes(torch.device("cpu")) - before])
-    if team.first:
+    if team.is_first:
         print(*peaks)
 """
 

@@ -18,9 +18,9 @@ from lowrank.train.resume.folder import (
     STOP,
     ask_to_stop,
     clear,
-    going_on,
     holder_of,
     is_asked_to_stop,
+    is_going_on,
     locked,
 )
 
@@ -104,22 +104,26 @@ def test_what_goes_on_what_begins_and_what_is_refused(tmp_path: Path) -> None:
     new, stopped, finished = (tmp_path / name for name in ("new", "stopped", "finished"))
     checkpoint(stopped)
     hat(finished)
-    assert not going_on(new, False, False) and not going_on(new, "auto", False)
+    assert not is_going_on(new, False, False) and not is_going_on(new, "auto", False)
     with pytest.raises(ValueError, match="no such checkpoint, so there is nothing to resume"):
-        going_on(new, True, False)
-    assert going_on(stopped, True, False) and going_on(stopped, "auto", False) and not going_on(stopped, False, True)
+        is_going_on(new, True, False)
+    assert (
+        is_going_on(stopped, True, False)
+        and is_going_on(stopped, "auto", False)
+        and not is_going_on(stopped, False, True)
+    )
     with pytest.raises(ValueError, match="holds a run already: resume it, overwrite it, or"):
-        going_on(stopped, False, False)
+        is_going_on(stopped, False, False)
     for resume in (False, "auto"):  # its checkpoints are deleted: the hat is all that is left of it
         with pytest.raises(ValueError, match="holds a run already: it has no checkpoint to go on from"):
-            going_on(finished, resume, False)
-    assert not going_on(finished, False, True)
+            is_going_on(finished, resume, False)
+    assert not is_going_on(finished, False, True)
 
 
 def test_what_a_run_left_without_checkpoint_and_hat_may_be_begun_again(tmp_path: Path) -> None:
     for name in ("config.json", "train.jsonl"):
         (tmp_path / name).touch()
-    assert not going_on(tmp_path, False, False)
+    assert not is_going_on(tmp_path, False, False)
 
 
 @pytest.mark.parametrize("name", [ADAPTER, BEST])
@@ -128,13 +132,13 @@ def test_a_file_of_somebody_else_in_a_hat_is_told_before_any_work(tmp_path: Path
     checkpoint(tmp_path)
     for resume, overwrite in ((False, True), (True, False), ("auto", False)):
         with pytest.raises(ValueError, match=rf"{name}: holds notes\.txt, which would be lost"):
-            going_on(tmp_path, resume, overwrite)
+            is_going_on(tmp_path, resume, overwrite)
 
 
 @pytest.mark.parametrize("litter", [".DS_Store", "._hat", "Thumbs.db", "desktop.ini", ".nfs0001", ".ipynb_checkpoints"])
 def test_what_systems_leave_behind_is_in_nobodys_way(tmp_path: Path, litter: str) -> None:
     hat(tmp_path, litter)
-    assert not going_on(tmp_path, False, True)
+    assert not is_going_on(tmp_path, False, True)
 
 
 def test_clearing_takes_the_run_and_leaves_what_is_not_of_it(tmp_path: Path) -> None:

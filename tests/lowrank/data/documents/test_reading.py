@@ -4,7 +4,7 @@ import pytest
 
 from lowrank.data.documents.document import make_documents
 from lowrank.data.documents.kinds import KINDS
-from lowrank.data.documents.reading import read_fact, read_facts, states
+from lowrank.data.documents.reading import is_print_right, read_fact, read_facts
 from lowrank.data.facts.fact import Fact
 
 
@@ -45,7 +45,7 @@ from lowrank.data.facts.fact import Fact
 def test_a_value_is_typed_by_its_printed_form(text: str, type: str, value: str) -> None:
     fact = read_fact("label", text)
     assert fact == Fact(value, type, text, "label")
-    assert states(fact)
+    assert is_print_right(fact)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -56,7 +56,7 @@ def test_our_own_records_are_read_back(split: str) -> None:
         for key, fact in entry.facts.items():
             assert facts[key].print == fact.print and facts[key].label == fact.label
             if fact.is_figure or fact.type == "date":
-                assert states(Fact(facts[key].value, facts[key].type, fact.print, fact.label))
+                assert is_print_right(Fact(facts[key].value, facts[key].type, fact.print, fact.label))
                 assert facts[key].is_figure == fact.is_figure
             else:
                 assert facts[key].value == fact.value
@@ -95,4 +95,4 @@ def test_a_label_of_a_kind_gives_key_and_type() -> None:
     ids=lambda fact: fact.print,
 )
 def test_a_print_that_does_not_say_its_value(fact: Fact) -> None:
-    assert not states(fact)
+    assert not is_print_right(fact)

@@ -45,7 +45,7 @@ def test_conflicts_are_dropped_whole_and_repeats_but_the_first(row) -> None:
 def test_the_similarity_decides_at_eight_tenths(count: int, near: bool) -> None:
     index = NearIndex(word_shingles)
     index.add(LONG)
-    assert index.holds(changed(count)) is near  # 36/44 = 0.82, 35/45 = 0.78
+    assert index.has_near_duplicate(changed(count)) is near  # 36/44 = 0.82, 35/45 = 0.78
 
 
 def test_hardly_a_pair_over_the_threshold_is_missed() -> None:
@@ -53,7 +53,7 @@ def test_hardly_a_pair_over_the_threshold_is_missed() -> None:
     texts = [[f"w{number}" for number in Random(seed).sample(range(10_000), 104)] for seed in range(200)]
     for words in texts:
         index.add(" ".join(words))
-    found = sum(index.holds(" ".join([*words[:96], *(f"v{i}" for i in range(8))])) for words in texts)
+    found = sum(index.has_near_duplicate(" ".join([*words[:96], *(f"v{i}" for i in range(8))])) for words in texts)
     assert found >= 196  # 92 of 108 shingles: 0.85
 
 

@@ -89,7 +89,7 @@ def test_another_revision_is_asked_for_and_recorded(hub: list[dict[str, Any]]) -
     files = hub_files({"fingpt-ner": "b" * 40})
     assert [asked["revision"][:1] for asked in hub] == ["b", "c", "a", "c"]
     assert files[0].to_json()["revision"] == "b" * 40
-    with pytest.raises(ValueError, match="--revision fingpt-nre: expected one of fingpt-ner, twitter"):
+    with pytest.raises(ValueError, match="revision of fingpt-nre: expected one of fingpt-ner, twitter"):
         hub_files({"fingpt-nre": "b" * 40})
 
 
