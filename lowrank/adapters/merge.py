@@ -98,7 +98,7 @@ def merge_folder(
     if is_trained_for(adapter_files, into) and merger.layout != checkpoint.config.rope_layout:
         own = "meta" if format == "hf" else "hf"
         warnings.warn(
-            f"{adapter}: was trained for the bytes of a merge; rows of q and k are moved: --format {own} keeps them",
+            f"{adapter}: was trained for the bytes of a merge; rows of q and k are moved: format={own!r} keeps them",
             stacklevel=2,
         )
     with new_folder(out) as aside:

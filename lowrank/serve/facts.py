@@ -72,7 +72,7 @@ def read_record(file: FactFile, name: str | None, kind: Kind) -> FactsRecord:
     try:
         return FactsRecord.of(file, raw, kind.name, (), None)
     except ValueError as error:
-        raise Refusal(400, str(error).removeprefix("--facts: "), param="facts") from None
+        raise Refusal(400, str(error), param="facts") from None
 
 
 def facts_of_request(facts: str | Mapping[str, Any], name: str | None, kind: Kind) -> FactsRecord:

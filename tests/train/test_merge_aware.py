@@ -77,7 +77,7 @@ def test_the_merged_bytes_are_those_that_were_trained(
     assert moved > 0
     torch.testing.assert_close(completion_losses(model, examples), completion_losses(stored, examples))
     if format == "meta":
-        with pytest.warns(UserWarning, match="rows of q and k are moved: --format meta keeps them"):
+        with pytest.warns(UserWarning, match="rows of q and k are moved: format='meta' keeps them"):
             merge_folder(base, tmp_path / "run" / "hat", tmp_path / "other", Q)
 
 

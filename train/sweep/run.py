@@ -85,7 +85,7 @@ def check_folder(sweep: Sweep, resume: bool, overwrite: bool) -> None:
             raise ValueError(f"{sweep.out}: holds a run: name another run.out")
         return
     if not (resume or overwrite):
-        raise ValueError(f"{sweep.out}: holds a sweep already: --resume it, --overwrite it, or name another run.out")
+        raise ValueError(f"{sweep.out}: holds a sweep already: resume it, overwrite it, or name another run.out")
     stored = read_json(record).get("axes")
     if resume and stored != _record(sweep)["axes"]:
         raise ValueError(f"{record}: is a sweep of {stored}, not of {_record(sweep)['axes']}")

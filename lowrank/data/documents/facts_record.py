@@ -98,11 +98,8 @@ class FactsRecord:
         locale  how its numbers and dates are written; None: as they tell themselves
         Raises ValueError for a file that is not there or without a fact, and a rule that does not fit.
         """
-        try:
-            file = read_fact_file(path, known_kind(kind).fields)
-            raw = file.choose(record)
-        except ValueError as error:
-            raise ValueError(f"--facts: {error}") from None
+        file = read_fact_file(path, known_kind(kind).fields)
+        raw = file.choose(record)
         return cls.of(file, raw, kind, rules, None if locale is None else Convention.of_locale(locale))
 
     @classmethod
@@ -113,7 +110,7 @@ class FactsRecord:
         path, fields = file.path, known_kind(kind).fields
         reading = read_raw(raw, fields, convention)
         if not reading.facts:
-            raise ValueError(f"--facts: {path}: must hold facts such as `revenue: $5 million`, got {reading.summary()}")
+            raise ValueError(f"{path}: must hold facts such as `revenue: $5 million`, got {reading.summary()}")
         facts = with_formulas(reading.facts, fields)
         told = [f"{path}: {line}" for line in (*file.told, *map(str, reading.notes), *disagreements(facts, fields))]
         unclear = [note for note in reading.notes if note.fault in ("not read", "not understood")]
@@ -157,10 +154,7 @@ def read_records(
     not fit, and a field of the kind that is in no record and has no formula.
     """
     fields = known_kind(kind).fields
-    try:
-        file = read_fact_file(path, fields, is_table=True)
-    except ValueError as error:
-        raise ValueError(f"--facts: {error}") from None
+    file = read_fact_file(path, fields, is_table=True)
     convention = None if locale is None else Convention.of_locale(locale)
     records = []
     for number, raw in enumerate(file.records, start=1):
@@ -172,7 +166,7 @@ def read_records(
     for key, field in fields.items():
         if not isinstance(field.source, str) and not any(key in record.facts for record in records):
             raise ValueError(
-                f"--facts: {path}: must have each field of the kind {kind!r}, has none called "
+                f"{path}: must have each field of the kind {kind!r}, has none called "
                 f"{' or '.join(map(repr, field.labels))}: add it, or take [fields.{key}] out of the kind"
             )
     return records, list(_notes(path, records, fields))

@@ -64,7 +64,7 @@ def build_mixture(out: Path, files: Sequence[RawFile], *, seed: int = 7, total: 
     """
     _check_target(out)
     if total < 1:
-        raise ValueError(f"--total must be at least 1, got {total}")
+        raise ValueError(f"total must be at least 1, got {total}")
     splits = _read_splits(files)
     read = splits["train"]
     held_out = {name: splits[split] for name, split in EVALUATION.items()}
