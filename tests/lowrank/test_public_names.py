@@ -1,4 +1,4 @@
-"""The thirteen public names: where completion and help look for them, and "embedded" as a path in Python."""
+"""The fourteen public names, one of them a module: where completion and help look for them; "embedded" as a path."""
 
 import pydoc
 import rlcompleter
@@ -17,7 +17,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def test_the_public_names_are_these_thirteen() -> None:
+def test_the_public_functions_and_classes_are_these_thirteen() -> None:
     assert tuple(lowrank.__all__) == NAMES
 
 
