@@ -1,6 +1,7 @@
 """Llama 2 in plain torch, with Meta's own module names: readable without knowing LoRA or NF4.
 
-config          the shape of a model, read from `params.json` or `config.json`; the presets
+config          the shape of a model; the presets
+config_json     the shape of a model, read from `params.json` or `config.json`
 hf_keys         the keys of `config.json`: read, fixed, harmless
 llama           the model
 loss            the loss of next-token prediction

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config import ModelConfig, read_config
+from .config import ModelConfig
+from .config_json import read_config
 from .foreign_keys import whose_key
 from .param_names import is_quantizable, to_meta
 from .tensor_file import PICKLED, TensorFile

@@ -12,9 +12,10 @@ import re
 import warnings
 from pathlib import Path
 
-from .config import INDEX_FILE, read_json
+from .config_json import read_json
 from .tensor_file import TensorFile
 
+INDEX_FILE = "model.safetensors.index.json"  # the file of each tensor, where there are several files
 CONFIG_FILES = ("params.json", "config.json")  # Meta's, Hugging Face's
 # A model in one file, and the index of one in several; the first that is found is read.
 HF_FILES = (("model.safetensors", INDEX_FILE), ("pytorch_model.bin", "pytorch_model.bin.index.json"))

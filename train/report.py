@@ -10,7 +10,7 @@ from lowrank.eval.html import svg
 from lowrank.eval.html.page import escape, render_page, table
 from lowrank.eval.html.plots import CURVE_STYLE, loss_curve
 from lowrank.eval.html.sections import training_section
-from lowrank.model.config import read_json
+from lowrank.model.config_json import read_json
 
 from .monitor import read_rows
 from .resume.folder import CONFIG, HELD_OUT, LOG, REPORT

@@ -22,7 +22,7 @@ from lowrank.checkpoints.stored_weight import from_stored
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax, stored_bytes
 from lowrank.model.checkpoint import Checkpoint, Parameter, QuantizedParts
-from lowrank.model.config import read_json
+from lowrank.model.config_json import read_json
 from lowrank.model.meta_checksums import CHECKLISTS, verify_checklist
 from lowrank.model.param_names import is_block_linear
 from lowrank.model.tensor_file import tensor_bytes

@@ -30,7 +30,7 @@ from lowrank.kernels.weights.quantized_weight import (
 from lowrank.kernels.weights.repack import to_file_layout
 from lowrank.layers.quant_linear import CastLinear, QuantLinear
 from lowrank.model.checkpoint import Checkpoint, QuantizedParts
-from lowrank.model.config import hf_scaling
+from lowrank.model.config_json import hf_scaling
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import LINEARS, to_hf
 from lowrank.model.rope_layout import reorder_rope_rows

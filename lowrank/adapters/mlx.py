@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..layers.lora import AdapterConfig
-from ..model.config import read_json
+from ..model.config_json import read_json
 from ..model.param_names import HF_LINEARS, LINEARS
 from .key_names import first_key, tensor_key
 from .options import check_range

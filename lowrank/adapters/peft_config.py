@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..layers.lora import AdapterConfig
-from ..model.config import read_json
+from ..model.config_json import read_json
 from ..model.param_names import LINEARS, to_hf
 from .folder import CONFIG_FILE as CONFIG_FILE
 from .options import check_range

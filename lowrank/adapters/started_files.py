@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..checkpoints.open_base import open_base
-from ..model.config import read_json
+from ..model.config_json import read_json
 from ..model.rope_layout import reorder_rope_rows
 from .folder import find_files
 from .peft_config import base_left_by

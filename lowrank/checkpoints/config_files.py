@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from ..atomic_io import write_json
 from ..kernels.weights.quantized_weight import QUANTIZED_NAMES
-from ..model.config import ModelConfig, ffn_hidden_dim, from_meta, hf_scaling
+from ..model.config import ModelConfig, ffn_hidden_dim
+from ..model.config_json import from_meta, hf_scaling
 from ..model.param_names import to_hf
 
 Format = Literal["hf", "meta"]

@@ -14,7 +14,7 @@ from ..atomic_io import sha256_of
 from ..gguf.header import RECORD_KEY, is_gguf, read_header
 from ..gguf.read import GGUFCheckpoint
 from ..model.checkpoint import Checkpoint
-from ..model.config import read_json
+from ..model.config_json import read_json
 from ..model.llama import Llama
 from ..model.param_names import is_block_linear
 from .sidecar_files import RECORD_FILE

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..gguf.header import is_gguf
-from ..model.config import PRESETS, ModelConfig, from_hf, from_meta, read_config, read_json
+from ..model.config import PRESETS, ModelConfig
+from ..model.config_json import from_hf, from_meta, read_config, read_json
 from ..model.tokenizer import Tokenizer
 from ..model.tokenizer.tokenizer import FILES, has_tokenizer
 from .embedded import EMBEDDED, base_folder

@@ -10,7 +10,7 @@ from ..gguf.header import is_gguf, read_header
 from ..gguf.read import GGUFCheckpoint, open_gguf
 from ..gguf.tokenizer_files import NO_VOCABULARY
 from ..model.checkpoint import Checkpoint, open_checkpoint
-from ..model.config import read_json
+from ..model.config_json import read_json
 from ..model.tokenizer import Tokenizer
 from ..model.tokenizer.tokenizer import FILES, has_tokenizer
 from .embedded import base_folder

@@ -22,9 +22,9 @@ from .. import __version__
 from ..atomic_io import resumed_folder, sha256_of, write_json
 from ..kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from ..model.checkpoint import Checkpoint, Parameter
-from ..model.config import INDEX_FILE
 from ..model.param_names import HEAD, is_block_linear, to_hf
 from ..model.tensor_file import Layout
+from ..model.weight_files import INDEX_FILE
 from .chunked_quantize import quantize_chunks
 from .config_files import quantization_config
 from .fingerprint import HEADER_KEY, fingerprint_of, gguf_origin

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..extras import need
 from ..model.checkpoint import Checkpoint, Parameter
-from ..model.config import RopeScaling, from_hf, hf_scaling
+from ..model.config import RopeScaling
+from ..model.config_json import from_hf, hf_scaling
 from ..model.rope_layout import reorder_rope_rows
 from ..model.tokenizer import Tokenizer
 from .header import TYPES, Header, TensorInfo, read_header

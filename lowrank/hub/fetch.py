@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from ..atomic_io import sha256_of, write_json
 from ..checkpoints.sidecar_files import RECORD_FILE, licence_files, sidecar_files
-from ..model.config import read_config, read_json
+from ..model.config_json import read_config, read_json
 from ..model.meta_checksums import verify_checklist
 from ..model.weight_files import HF_FILES
 from ..progress import ProgressBar

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lowrank.model.checkpoint import open_checkpoint
-from lowrank.model.config import read_config
+from lowrank.model.config_json import read_config
 from lowrank.model.param_names import to_meta
 from lowrank.model.tensor_file import load_pth
 

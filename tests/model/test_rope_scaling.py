@@ -10,7 +10,8 @@ import torch
 
 from lowrank.checkpoints.config_files import meta_params
 from lowrank.checkpoints.load import load
-from lowrank.model.config import RopeScaling, from_hf, from_meta, hf_scaling
+from lowrank.model.config import RopeScaling
+from lowrank.model.config_json import from_hf, from_meta, hf_scaling
 from lowrank.model.llama import rope_frequencies
 
 LLAMA_3_1 = {

@@ -149,7 +149,7 @@ def test_tensorboard_takes_the_figures(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_stands_behind_the_bar(tmp_path: Path, embedded: Path) -> None:
-    from lowrank.model.config import read_config
+    from lowrank.model.config_json import read_config
 
     row = {"loss": 1.25, "tokens": 500, "seconds": 0.5, "positions": 600, "pairs": 60_000, "supervised_tokens": 300}
     with Watch(tmp_path, config(tmp_path), 9, read_config(embedded), [], False, 1.0) as watch:

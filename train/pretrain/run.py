@@ -24,7 +24,7 @@ from torch import Tensor
 from lowrank.atomic_io import new_file, write_json, write_text
 from lowrank.data import corpus
 from lowrank.data.documents.document import make_documents
-from lowrank.model.config import from_meta
+from lowrank.model.config_json import from_meta
 from lowrank.model.llama import Llama
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.progress import ProgressBar

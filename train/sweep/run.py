@@ -25,7 +25,7 @@ from lowrank.eval.metrics.perplexity import completion_losses
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 from lowrank.layers.dropout_seed import DropoutSeed
 from lowrank.layers.recompute import SelectiveOps
-from lowrank.model.config import read_json
+from lowrank.model.config_json import read_json
 from lowrank.model.llama import Llama
 from lowrank.progress import ProgressBar
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...atomic_io import sha256_of, write_json
-from ...model.config import read_json
+from ...model.config_json import read_json
 from .document import LICENSE, Entry, known, make_documents, write_jsonl
 from .kinds import KINDS
 from .splits import SPLITS

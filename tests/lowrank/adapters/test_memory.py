@@ -12,7 +12,7 @@ import torch
 from child_process import run_python
 from torch.serialization import skip_data
 
-from lowrank.model.config import read_config
+from lowrank.model.config_json import read_config
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from lowrank.checkpoints.quantize_folder import quantize_folder
 from lowrank.checkpoints.stored_weight import to_stored
 from lowrank.kernels import ops
 from lowrank.model.checkpoint import open_checkpoint
-from lowrank.model.config import from_meta
+from lowrank.model.config_json import from_meta
 from lowrank.model.llama import Llama
 from lowrank.model.param_names import to_hf
 

@@ -19,7 +19,7 @@ from lowrank.adapters import adapter_names, layer_configs, use_adapter
 from lowrank.adapters.files import load_adapter, save_adapter
 from lowrank.adapters.peft_config import FIXED, HARMLESS, HONOURED, read_peft_config
 from lowrank.checkpoints.load import load
-from lowrank.model.config import read_json
+from lowrank.model.config_json import read_json
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "adapters.md"
 

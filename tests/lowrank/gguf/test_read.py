@@ -25,7 +25,8 @@ from lowrank.gguf.names import to_meta
 from lowrank.gguf.read import config_of, open_gguf, read_tensor
 from lowrank.gguf.writer import tensor_name
 from lowrank.layers.quant_linear import QuantLinear
-from lowrank.model.config import ModelConfig, RopeScaling, hf_scaling
+from lowrank.model.config import ModelConfig, RopeScaling
+from lowrank.model.config_json import hf_scaling
 from lowrank.model.llama import Llama
 
 BASES = ("meta-tiny-mha", "meta-tiny-gqa-mp2", "hf-tiny-qlora/base")

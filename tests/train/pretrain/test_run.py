@@ -8,7 +8,7 @@ import torch
 
 import lowrank
 from lowrank.data import corpus
-from lowrank.model.config import from_meta
+from lowrank.model.config_json import from_meta
 from lowrank.model.llama import Llama
 from lowrank.train.pretrain import run as pretrain
 
