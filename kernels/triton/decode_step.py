@@ -29,7 +29,8 @@ from . import gemv, launch
 from .decode_attention import BLOCK_S, WARPS
 from .decode_attention import PROGRAMS as ATTENTION_PROGRAMS
 from .decode_step_attention import step_attention_kernel
-from .decode_step_kernels import first_norm_kernel, gate_up_kernel, qkv_kernel, residual_kernel
+from .decode_step_kernels import gate_up_kernel, qkv_kernel, residual_kernel
+from .decode_step_tiles import first_norm_kernel
 
 ROWS = 4  # tokens: the last program at a tile finishes them one after another
 DTYPES = (torch.bfloat16, torch.float32)  # h * weight, without the division by rms(h), could overflow in float16

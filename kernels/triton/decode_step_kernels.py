@@ -12,54 +12,8 @@ import triton
 import triton.language as tl
 
 from .decode_step_tiles import adapter_sum, root_mean_square, store_inner, store_normed, store_part, sum_parts
-from .partial_sums import arrives_last, part_rows, sum_groups
+from .partial_sums import arrives_last, sum_groups
 from .swiglu import sigmoid
-
-
-@triton.jit
-def first_norm_kernel(
-    x_ptr,
-    squares_ptr,
-    h_ptr,
-    weight_ptr,
-    M,
-    D,
-    u_ptr,
-    a0_ptr,
-    rank0,
-    a1_ptr,
-    rank1,
-    a2_ptr,
-    rank2,
-    RANK: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Program (tile, m): what the first block's q, k and v take, of the embedded tokens h [M, D]"""
-    tile, m = tl.program_id(0), tl.program_id(1)
-    column = tile * BLOCK + tl.arange(0, BLOCK)
-    h = tl.load(h_ptr + m * D + column).to(tl.float32)
-    tiles = tl.num_programs(0)
-    store_normed(
-        h,
-        x_ptr,
-        squares_ptr,
-        weight_ptr,
-        m,
-        M,
-        tile,
-        tiles,
-        column,
-        D,
-        u_ptr,
-        a0_ptr,
-        rank0,
-        a1_ptr,
-        rank1,
-        a2_ptr,
-        rank2,
-        3,
-        RANK,
-    )
 
 
 @triton.jit
@@ -125,17 +79,12 @@ def qkv_kernel(
         own, rows = tile - tiles0, N1
     i = tl.arange(0, BLOCK_N)
     row = own * BLOCK_N + i
-    share = tl.cdiv(groups, SPLITS)
-    first = split * share
     m = tl.minimum(tl.arange(0, BLOCK_M), M - 1)
-    offset = 0.0
-    if NESTED_BLOCKSIZE:
-        offset = tl.load(offset_ptr)
     total = sum_groups(
-        part_rows(codes_ptr, row, rows, first, GROUP * BLOCKSIZE // 2),
-        part_rows(absmax_ptr, row, rows, first, 1 if NESTED_BLOCKSIZE else GROUP),
+        codes_ptr,
+        absmax_ptr,
         nested_ptr,
-        offset,
+        offset_ptr,
         levels_ptr,
         table_ptr,
         dynamic8_ptr,
@@ -143,8 +92,8 @@ def qkv_kernel(
         row,
         rows,
         groups,
-        first,
-        tl.minimum(first + share, groups),
+        split,
+        SPLITS,
         1,
         BLOCK_M,
         BLOCK_N,
@@ -226,17 +175,12 @@ def gate_up_kernel(
         codes_ptr, absmax_ptr, nested_ptr, offset_ptr = codes1_ptr, absmax1_ptr, nested1_ptr, offset1_ptr
     i = tl.arange(0, BLOCK_N)
     row = pair * BLOCK_N + i
-    share = tl.cdiv(groups, SPLITS)
-    first = split * share
     m = tl.minimum(tl.arange(0, BLOCK_M), M - 1)
-    offset = 0.0
-    if NESTED_BLOCKSIZE:
-        offset = tl.load(offset_ptr)
     total = sum_groups(
-        part_rows(codes_ptr, row, N, first, GROUP * BLOCKSIZE // 2),
-        part_rows(absmax_ptr, row, N, first, 1 if NESTED_BLOCKSIZE else GROUP),
+        codes_ptr,
+        absmax_ptr,
         nested_ptr,
-        offset,
+        offset_ptr,
         levels_ptr,
         table_ptr,
         dynamic8_ptr,
@@ -244,8 +188,8 @@ def gate_up_kernel(
         row,
         N,
         groups,
-        first,
-        tl.minimum(first + share, groups),
+        split,
+        SPLITS,
         1,
         BLOCK_M,
         BLOCK_N,
@@ -323,17 +267,12 @@ def residual_kernel(
     tile, split, tiles = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     i = tl.arange(0, BLOCK_N)
     row = tile * BLOCK_N + i
-    share = tl.cdiv(groups, SPLITS)
-    first = split * share
     m = tl.minimum(tl.arange(0, BLOCK_M), M - 1)
-    offset = 0.0
-    if NESTED_BLOCKSIZE:
-        offset = tl.load(offset_ptr)
     total = sum_groups(
-        part_rows(codes_ptr, row, N, first, GROUP * BLOCKSIZE // 2),
-        part_rows(absmax_ptr, row, N, first, 1 if NESTED_BLOCKSIZE else GROUP),
+        codes_ptr,
+        absmax_ptr,
         nested_ptr,
-        offset,
+        offset_ptr,
         levels_ptr,
         table_ptr,
         dynamic8_ptr,
@@ -341,8 +280,8 @@ def residual_kernel(
         row,
         N,
         groups,
-        first,
-        tl.minimum(first + share, groups),
+        split,
+        SPLITS,
         1,
         BLOCK_M,
         BLOCK_N,

@@ -1,4 +1,4 @@
-"""Begin and end of a tile in the products of `decode_step`: parts of sums, norms, adapters.
+"""Begin and end of a tile in the products of `decode_step`: parts of sums, norms, adapters; and the first norm.
 
 M rows (tokens), D model dim, K in_features, r rank, RANK the power of two that holds it; a tile is the outputs that a
 program computes, and what the next product reads as a tile of x.
@@ -92,3 +92,49 @@ def store_normed(
         store_inner(u_ptr, tile, 1, m, M, wide, column, D, a1_ptr, rank1, COUNT, RANK)
         if COUNT == 3:
             store_inner(u_ptr, tile, 2, m, M, wide, column, D, a2_ptr, rank2, COUNT, RANK)
+
+
+@triton.jit
+def first_norm_kernel(
+    x_ptr,
+    squares_ptr,
+    h_ptr,
+    weight_ptr,
+    M,
+    D,
+    u_ptr,
+    a0_ptr,
+    rank0,
+    a1_ptr,
+    rank1,
+    a2_ptr,
+    rank2,
+    RANK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Program (tile, m): what the first block's q, k and v take, of the embedded tokens h [M, D]"""
+    tile, m = tl.program_id(0), tl.program_id(1)
+    column = tile * BLOCK + tl.arange(0, BLOCK)
+    h = tl.load(h_ptr + m * D + column).to(tl.float32)
+    tiles = tl.num_programs(0)
+    store_normed(
+        h,
+        x_ptr,
+        squares_ptr,
+        weight_ptr,
+        m,
+        M,
+        tile,
+        tiles,
+        column,
+        D,
+        u_ptr,
+        a0_ptr,
+        rank0,
+        a1_ptr,
+        rank1,
+        a2_ptr,
+        rank2,
+        3,
+        RANK,
+    )

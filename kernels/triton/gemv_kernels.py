@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from .lookup import load_table, look_up
-from .partial_sums import part_rows, sum_groups
+from .partial_sums import sum_groups
 
 
 @triton.jit
@@ -44,16 +44,11 @@ def decode_linear_kernel(
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     m = tl.program_id(2) * BLOCK_M + tl.arange(0, BLOCK_M)
     row = tl.minimum(n, N - 1)  # rows past the end repeat the last one and are not stored
-    share = tl.cdiv(groups, splits)
-    first = split * share
-    offset = 0.0
-    if NESTED_BLOCKSIZE:
-        offset = tl.load(offset_ptr)
     total = sum_groups(
-        part_rows(codes_ptr, row, N, first, GROUP * BLOCKSIZE // 2),
-        part_rows(absmax_ptr, row, N, first, 1 if NESTED_BLOCKSIZE else GROUP),
+        codes_ptr,
+        absmax_ptr,
         nested_absmax_ptr,
-        offset,
+        offset_ptr,
         levels_ptr,
         table_ptr,
         dynamic8_ptr,
@@ -61,8 +56,8 @@ def decode_linear_kernel(
         row,
         N,
         groups,
-        first,
-        tl.minimum(first + share, groups),
+        split,
+        splits,
         tl.cast(stride_xk, tl.int64),
         BLOCK_M,
         BLOCK_N,

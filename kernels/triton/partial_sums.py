@@ -10,17 +10,11 @@ from .lookup import load_table, look_up
 
 
 @triton.jit
-def part_rows(ptr, row, N, first, WIDTH: tl.constexpr):
-    """Pointers to each row's WIDTH elements of group `first`."""
-    return ptr + (first.to(tl.int64) * N + row) * WIDTH
-
-
-@triton.jit
 def sum_groups(
-    codes_rows,
-    absmax_rows,
-    nested_rows,
-    offset,
+    codes_ptr,
+    absmax_ptr,
+    nested_ptr,
+    offset_ptr,
     levels_ptr,
     table_ptr,
     dynamic8_ptr,
@@ -28,8 +22,8 @@ def sum_groups(
     row,
     N,
     groups,
-    first,
-    end,
+    split,
+    splits,
     step,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -39,25 +33,28 @@ def sum_groups(
     STAGES: tl.constexpr,
     ASSEMBLY: tl.constexpr,
 ):
-    """[BLOCK_N, BLOCK_M] float32: x W^T of the rows `row` of W, over groups `first` to `end` - 1 of K
+    """[BLOCK_N, BLOCK_M] float32: x W^T of the rows `row` of W [N, K], over part `split` of the groups of K
 
-    codes_rows, absmax_rows  pointers [BLOCK_N] to each row's part of group `first`; nested_rows to the first of the
-                             maxima of maxima, [BLOCK_N] or one;  offset [BLOCK_N] or one
-    x_rows                   pointers [1, BLOCK_M] to each row of x;  step: between its channels, int64
-    absmax: float32, or with NESTED_BLOCKSIZE integers of GROUP bytes, the 8-bit codes of a group.
+    x_rows  pointers [1, BLOCK_M] to each row of x;  step: between its channels, int64
+    splits  the parts of a sum: each has as many groups, the last may have fewer
+    absmax_ptr: float32, or with NESTED_BLOCKSIZE integers of GROUP bytes, the 8-bit codes of a group.
     """
     half: tl.constexpr = BLOCKSIZE // 2
     k = tl.arange(0, half)
-    # 64-bit addresses; inside the loop they only advance
-    codes_ptrs = codes_rows[:, None] + k
+    share = tl.cdiv(groups, splits)
+    first = split * share
+    place = first.to(tl.int64) * N + row  # 64-bit addresses; inside the loop they only advance
+    codes_ptrs = (codes_ptr + place * (GROUP * half))[:, None] + k
+    absmax_ptrs = absmax_ptr + place * (1 if NESTED_BLOCKSIZE else GROUP)
     x_ptrs = x_rows + (first * (GROUP * BLOCKSIZE) + k)[:, None] * step
-    absmax_ptrs = absmax_rows
+    if NESTED_BLOCKSIZE:
+        offset = tl.load(offset_ptr)
     table = load_table(table_ptr, ASSEMBLY)
     total = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-    for group in tl.range(first, end, num_stages=STAGES):
+    for group in tl.range(first, tl.minimum(first + share, groups), num_stages=STAGES):
         if NESTED_BLOCKSIZE:
             codes8 = tl.load(absmax_ptrs).to(tl.int32)
-            scale = tl.load(nested_rows + (row * groups + group) // (NESTED_BLOCKSIZE // GROUP))
+            scale = tl.load(nested_ptr + (row * groups + group) // (NESTED_BLOCKSIZE // GROUP))
         for block in tl.static_range(GROUP):
             codes = tl.load(codes_ptrs + block * half)
             x_low = tl.load(x_ptrs + block * BLOCKSIZE * step)
