@@ -24,10 +24,17 @@ from .number_forms import NumberForms
 from .states import NONE, Context, Figure, FormNode, Lead, Ordinal, Reading, State, Text
 from .vocabulary import Writable
 from .words import (
+    ALSO_ELSE,
     CURRENCIES,
+    KNOWN_UNITS,
+    OF_PER,
+    PLAIN_UNITS,
     QUANTITIES,
     SCALES,
+    SHORT_SCALES,
     SMALL_NUMBERS,
+    SPELLED,
+    TIME_WORDS,
     UNITS,
     can_stand_behind,
     fold,
@@ -35,7 +42,6 @@ from .words import (
     is_unit_like,
     is_word,
     spaced,
-    words,
 )
 
 _LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
@@ -43,11 +49,6 @@ _SENTENCE_END = re.compile(r"[.;!?](?=\s)")
 _WORD_AT_END = re.compile(r"[^\W\d_]*$")
 _BESIDE_FIGURE = re.compile(r"[ \u00a0\u202f-]?[^\W\d_]*")
 _BEFORE_FIGURE = frozenset(" \t\u00a0\u202f(*_|\"'“‘[:=~≈—/")  # what may stand right before one
-_TIME_WORDS = words(
-    "in for during by until till since from to through of year fiscal fy end ended ending quarter half q1 q2 q3 "
-    "q4 h1 h2 on at as and january february march april may june july august september october november december"
-)
-_ALSO_ELSE = words("of from to through on at as and by for")  # words of time that stand before figures too
 _BARE_NUMBER = re.compile(r"\d+")
 
 
@@ -96,7 +97,7 @@ class Rules:
         self.deniable = [
             (word, [fold(start) for _, start in places])
             for word, places in self.inside.items()
-            if word in self.quantities | _KNOWN_UNITS | UP | DOWN | IN_FRONT | BEHIND
+            if word in self.quantities | KNOWN_UNITS | UP | DOWN | IN_FRONT | BEHIND
         ]
         self.unions: dict[tuple[frozenset[str], bool], frozenset[str]] = {}
         self.last: tuple[tuple[str, int, frozenset[str]], Context] | None = None
@@ -182,7 +183,7 @@ class Rules:
     def is_date_expected(self, line: str) -> bool:
         """True if a number behind a line would be of a date, or of one of the record's texts."""
         word = re.search(r"(\w+)\W*$", line)
-        return word is not None and (word[1].lower() in _TIME_WORDS - _ALSO_ELSE or word[1].lower() in self.inside)
+        return word is not None and (word[1].lower() in TIME_WORDS - ALSO_ELSE or word[1].lower() in self.inside)
 
     def can_close(self, state: State) -> bool:
         """True if something open is over if the next character is none of it."""
@@ -212,13 +213,13 @@ class Rules:
         beside = mark >= 0 and _BESIDE_FIGURE.fullmatch(line, mark) is not None
         before = line[: word.start()].rstrip(" \u00a0\u202f-")
         counted = _WORD_AT_END.search(before)
-        spelled = counted is not None and counted[0].lower() in _SPELLED and before != line[: word.start()]
+        spelled = counted is not None and counted[0].lower() in SPELLED and before != line[: word.start()]
         denied = self._denied(self.directions.denied_in(sentence, names), bool(keys))
         units = NONE
         if beside or spelled:  # "3 percent", "three percent"
-            units = _KNOWN_UNITS - (self._units_of(told) if beside else _PLAIN_UNITS)
+            units = KNOWN_UNITS - (self._units_of(told) if beside else PLAIN_UNITS)
         elif counted is not None and counted[0].lower() == "per":
-            units = _OF_PER
+            units = OF_PER
         low = fold(line)
         before = low[: word.start()]
         wrong = denied
@@ -236,7 +237,7 @@ class Rules:
                 word[0].lower() in wrong
                 or word[0].lower() in units
                 or (beside and self._is_unit(word[0], told))
-                or (spelled and word[0].lower() in _SHORT_SCALES)
+                or (spelled and word[0].lower() in SHORT_SCALES)
             ),
             denied,
             units,
@@ -287,7 +288,7 @@ class Rules:
         if size or not keys or not _BARE_NUMBER.fullmatch(text):
             return True
         word = re.search(r"(\w+)\W*$", low)
-        return word is not None and word[1] in _TIME_WORDS
+        return word is not None and word[1] in TIME_WORDS
 
     def _begun(self, context: Context, letter: str) -> Iterator[Reading]:
         """The readings that begin with a character."""
@@ -343,12 +344,3 @@ class Rules:
                 ]
             )
         return self.forms[context.keys, context.falling]
-
-
-_SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
-_PLAIN_UNITS = frozenset({"times"}) | {
-    word for word in UNITS if word[:3] in ("day", "wee", "mon", "qua", "yea", "hou", "min", "poi")
-}
-_OF_PER = words("cent cents mil mille")  # "five per cent": only the forms of a figure have it
-_SHORT_SCALES = words("k m b t bn mn tn mm cr")  # "three b" is three billion
-_KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)

@@ -34,6 +34,19 @@ QUANTITIES = SCALES | words(
 # Words that must not stand alone, and that many others begin with: "ten" of "tenor", "aud" of "audit".
 BEGINNINGS = frozenset({"ten", "grow", "score", "aud"})
 SMALL_NUMBERS = words("one two three four five six seven eight nine a an half several")
+SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
+# What may stand behind a spelled number, "three days", and what may not: "three b" is three billion.
+PLAIN_UNITS = frozenset({"times"}) | {
+    word for word in UNITS if word[:3] in ("day", "wee", "mon", "qua", "yea", "hou", "min", "poi")
+}
+SHORT_SCALES = words("k m b t bn mn tn mm cr")
+OF_PER = words("cent cents mil mille")  # "five per cent": only the forms of a figure have it
+KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)
+TIME_WORDS = words(
+    "in for during by until till since from to through of year fiscal fy end ended ending quarter half q1 q2 q3 "
+    "q4 h1 h2 on at as and january february march april may june july august september october november december"
+)
+ALSO_ELSE = words("of from to through on at as and by for")  # words of time that stand before figures too
 _SHORT_WORDS = words(
     "a an the in on of at to by as is it if or so us we he no my up for and but nor yet its our was are has had "
     "per due out off all any not who why how may can set net now new old one two six ten both her his she led via "
