@@ -32,21 +32,21 @@ def lock_file(lock: Path, refusal: Callable[[str], str]) -> int:
             os.close(file)
             raise ValueError(refusal(holder)) from None
         except OSError as error:
-            told = f"{lock.parent}: this file system has no locks ({error.strerror}): keep others out"
-            warnings.warn(told, stacklevel=4)
+            message = f"{lock.parent}: this file system has no locks ({error.strerror}): keep others out"
+            warnings.warn(message, stacklevel=4)
         if _is_same(file, lock):
             break
         os.close(file)  # another process has removed it between the two calls
     if left := read_holder(file):
         warnings.warn(f"{lock.parent}: {described(left)} left its lock behind and is gone: taken over", stacklevel=4)
-    own = {
+    holder_record = {
         "process": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
     }
     os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(own).encode(), 0)
+    os.pwrite(file, json.dumps(holder_record).encode(), 0)
     return file
 
 

@@ -146,12 +146,12 @@ def _hf_scaling(rope: object, where: str) -> RopeScaling | None:
     """
     if not isinstance(rope, dict):
         raise ValueError(f"{where} must be a JSON object, got {rope!r}")
-    given = {key: value for key, value in rope.items() if value is not None and key != "rope_theta"}
-    kind = given.pop("rope_type", given.pop("type", "default"))
-    given.pop("type", None)
-    if given.pop("partial_rotary_factor", 1.0) != 1.0:
+    scaling = {key: value for key, value in rope.items() if value is not None and key != "rope_theta"}
+    kind = scaling.pop("rope_type", scaling.pop("type", "default"))
+    scaling.pop("type", None)
+    if scaling.pop("partial_rotary_factor", 1.0) != 1.0:
         raise ValueError(f"{where}.partial_rotary_factor must be 1.0, got {rope['partial_rotary_factor']!r}")
-    if kind == "default" and given.pop("factor", 1.0) == 1.0:
+    if kind == "default" and scaling.pop("factor", 1.0) == 1.0:
         needed: tuple[str, ...] = ()
     elif kind in SCALED:
         needed = SCALED[kind]
@@ -159,16 +159,16 @@ def _hf_scaling(rope: object, where: str) -> RopeScaling | None:
         got = f"{kind!r}" if kind != "default" else f"'default' with a factor of {rope['factor']!r}"
         raise ValueError(f"{where}.rope_type must be one of default, {', '.join(SCALED)}, got {got}")
     if kind == "linear":
-        given.pop("original_max_position_embeddings", None)  # transformers does not look at it
-    for key in (*given, *needed):
+        scaling.pop("original_max_position_embeddings", None)  # transformers does not look at it
+    for key in (*scaling, *needed):
         if key not in needed:
             raise ValueError(f"{where}.{key} is not known with rope_type {kind!r}")
-        if key not in given:
+        if key not in scaling:
             raise ValueError(f"{where}.{key} is missing, which rope_type {kind!r} needs")
     if not needed:
         return None
     try:
-        return RopeScaling(kind, **{SCALING_NAMES.get(key, key): given[key] for key in needed})
+        return RopeScaling(kind, **{SCALING_NAMES.get(key, key): scaling[key] for key in needed})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

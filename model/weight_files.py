@@ -82,8 +82,8 @@ def _hf_files(folder: Path, is_needed: bool) -> tuple[Path, ...]:
             found.append((single,))
         absent += gone
     if not found and is_needed:
-        there = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHTS)
-        holds = f"; holds {', '.join(there[:3])}{' ...' if len(there) > 3 else ''}" if there else ""
+        names = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHTS)
+        holds = f"; holds {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" if names else ""
         raise ValueError(f"{folder}: weights file {absent[0] if absent else HF_FILES[0][0]} is missing{holds}")
     if found and absent:
         warnings.warn(f"{folder}: {absent[0]} of an index is missing, and {found[0][0]} is read", stacklevel=4)

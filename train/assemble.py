@@ -111,8 +111,8 @@ def save_trained_adapter(model: Llama, name: str, folder: Path, notes: dict[str,
                 Factors(layer.lora_A[one].detach().cpu(), layer.lora_B[one].detach().cpu())
                 for one in (name, start_name(name))
             )
-            options, whole = joined(layer.configs[name], now, start)
-            layers[path] = (options, *whole, None)
+            options, factors = joined(layer.configs[name], now, start)
+            layers[path] = (options, *factors, None)
         model = only_adapter(model.config, model.source, name, layers)
     if team.shards:
         layers = {

@@ -71,21 +71,21 @@ class Checkpoints:
         """
         before = self.cursors()
         state = {**state, "cursor": tuple(cursor), "generators": generators()}
-        apart = self.team.size > 1 and not self.team.shards and bool(gradients)
-        path = self.folder / f"{cursor.name}.{'parts' if self.team.shards or apart else 'pt'}"
+        has_own_gradients = self.team.size > 1 and not self.team.shards and bool(gradients)
+        path = self.folder / f"{cursor.name}.{'parts' if self.team.shards or has_own_gradients else 'pt'}"
         try:
             if self.team.shards:
                 self._save_parts(path, state, lambda aside: _save_cut({**tensors, **gradients}, aside))
-            elif apart:
-                own = f"{OWN}{self.team.rank:05}.pt"
-                self._save_parts(path, {**state, "tensors": tensors}, lambda aside: torch.save(gradients, aside / own))
+            elif has_own_gradients:
+                name = f"{OWN}{self.team.rank:05}.pt"
+                self._save_parts(path, {**state, "tensors": tensors}, lambda aside: torch.save(gradients, aside / name))
             elif self.team.is_first:
                 with new_file(path) as aside, aside.open("wb") as file:
                     torch.save({**state, "tensors": {**tensors, **gradients}}, file)
         except (OSError, RuntimeError) as error:
-            whole = f"{self.path(before[-1]).name} before it is whole" if before else "there is none before it"
+            newest = f"{self.path(before[-1]).name} before it is whole" if before else "there is none before it"
             raise OSError(
-                f"{path}: cannot be written ({error}): {whole}, and a resumed run goes on from there"
+                f"{path}: cannot be written ({error}): {newest}, and a resumed run goes on from there"
             ) from error
         if self.team.is_first:
             for old in self.cursors()[: -self.keep]:
@@ -138,12 +138,12 @@ class Checkpoints:
             self._put(state["tensors"][name], tensor)
         files = sorted(path.glob(f"{OWN}*")) if path.is_dir() else [None]
         for number, file in enumerate(files if self.team.shards else self.team.share(files)):
-            own = state["tensors"] if file is None else torch.load(file, weights_only=True)
+            part = state["tensors"] if file is None else torch.load(file, weights_only=True)
             for name, gradient in gradients.items():
-                self._put(own[name], gradient, add=number > 0)
+                self._put(part[name], gradient, add=number > 0)
 
-    def _put(self, whole: Tensor, tensor: Tensor, add: bool = False) -> None:
-        mine = self.team.shard_like(whole.to(tensor.device), tensor)
+    def _put(self, full: Tensor, tensor: Tensor, add: bool = False) -> None:
+        mine = self.team.shard_like(full.to(tensor.device), tensor)
         tensor.add_(mine) if add else tensor.copy_(mine)
 
     def clear(self) -> None:
@@ -152,7 +152,7 @@ class Checkpoints:
         for cursor in self.cursors():
             self._remove(cursor)
 
-    def _save_parts(self, path: Path, state: dict[str, Any], save_own: Callable[[Path], None]) -> None:
+    def _save_parts(self, path: Path, state: dict[str, Any], save_part: Callable[[Path], None]) -> None:
         """Every process its own part, into a folder aside, which the first one then names."""
         aside = path.with_name(f".{path.name}{UNFINISHED}")
         with ExitStack() as stack:
@@ -162,7 +162,7 @@ class Checkpoints:
                 stack.enter_context(held(aside))
                 torch.save(state, aside / STATE)
             self.team.wait()
-            save_own(aside)
+            save_part(aside)
             self.team.wait()
             if self.team.is_first:
                 publish_folder(aside, path)

@@ -64,8 +64,8 @@ class TrainConfig:
             table, dot, key = name.strip().partition(".")
             if not (equals and dot):
                 raise ValueError(f"{override!r}: an override is table.key=value, such as run.epochs=3")
-            if isinstance(own := values.setdefault(table, {}), dict):  # another is refused below
-                own[key] = toml_value(text.strip())
+            if isinstance(keys := values.setdefault(table, {}), dict):  # another is refused below
+                keys[key] = toml_value(text.strip())
         return cls.from_dict(values, str(path))
 
     @classmethod

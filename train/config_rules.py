@@ -171,15 +171,15 @@ def shape_of_start(table: dict[str, Any], where: str) -> dict[str, Any]:
         "dora": largest.dora,
     }
     for key, value in shape.items():
-        given = table.get(key, value)
-        if key == "targets" and given != value:
+        setting = table.get(key, value)
+        if key == "targets" and setting != value:
             try:
-                given = list(resolve_targets(given))
+                setting = list(resolve_targets(setting))
             except ValueError:
                 continue  # refused below, with its place
-        if given != value:
+        if setting != value:
             raise ValueError(
-                f"{where}: adapter.{key} must be left out or {value!r}, that of adapter.from, got {given!r}"
+                f"{where}: adapter.{key} must be left out or {value!r}, that of adapter.from, got {setting!r}"
             )
     return {"dropout": largest.dropout, **table, **shape}
 

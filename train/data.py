@@ -41,7 +41,7 @@ class RunData:
     examples  what it learns from, in order; an entry of weight 2 is there twice
     held_out  what it is measured on; empty for nothing
     origin    where the examples come from, for the provenance of the hat
-    told      lines of text: what was left out, and what else the user may not expect
+    notes     lines of text: what was left out, and what else the user may not expect
     skipped   rows that could not be learned: file, place and reason of each
     kinds     name -> the text of its file, of the kinds of document that are not ours
     learned_kinds  the kinds of the documents that it learns from, ours too
@@ -50,7 +50,7 @@ class RunData:
     examples: list[Example] = field(default_factory=list)
     held_out: list[Example] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
     learned_kinds: set[str] = field(default_factory=set)
@@ -77,8 +77,8 @@ def read_run_data(config: TrainConfig, tokenizer: Tokenizer) -> RunData:
     learned: list[tuple[float, list[Example]]] = []
     origins, left_out = [], []
     for source, weight in zip(sources, data.weights or [1.0] * len(sources), strict=True):
-        said, origin = _conversations(run, data, source, "data.train", bool(config.preference.loss))
-        kept, long = _encoded(run, data, said, tokenizer, source, "data.train")
+        conversations, origin = _conversations(run, data, source, "data.train", bool(config.preference.loss))
+        kept, long = _encoded(run, data, conversations, tokenizer, source, "data.train")
         learned.append((weight, kept))
         origins.append(origin | ({"weight": weight} if data.weights else {}))
         left_out += [example.id for example in long]
@@ -166,13 +166,13 @@ def _conversations(
 def _note_rows(run: RunData, read: Examples, key: str) -> None:
     run.skipped += [{"file": str(read.path), "place": fault.place, "reason": str(fault)} for fault in read.faults]
     if read.faults:
-        run.told.append(
+        run.notes.append(
             f"{key}: {read.path}: {len(read.faults)} of {read.rows} rows cannot be learned and are left out, "
             f"each with its reason in {SKIPPED} of run.out"
         )
     if read.unread:
         keys = ", ".join(f"{shown(name)} ({count})" for name, count in read.unread.most_common(8))
-        run.told.append(f"{key}: {read.path}: nothing is learned from the keys {keys}")
+        run.notes.append(f"{key}: {read.path}: nothing is learned from the keys {keys}")
 
 
 def _draft_kinds(run: RunData, read: Examples) -> None:
@@ -184,22 +184,22 @@ def _draft_kinds(run: RunData, read: Examples) -> None:
             by_kind.setdefault(entry.kind, []).append(entry)
     for name, entries in by_kind.items():
         if not NAME.fullmatch(name):
-            run.told.append(f"data.train: {read.path}: the hat stores no kind {name!r}: its name must be {NAME_RULE}")
+            run.notes.append(f"data.train: {read.path}: the hat stores no kind {name!r}: its name must be {NAME_RULE}")
             continue
-        told = [Told(entry.instruction, entry.input, entry.output) for entry in entries[:DRAFTED]]
-        run.kinds[name] = draft_kind(told, name, with_sentences=False).text
+        drafted = [Told(entry.instruction, entry.input, entry.output) for entry in entries[:DRAFTED]]
+        run.kinds[name] = draft_kind(drafted, name, with_sentences=False).text
 
 
 def _encoded(
-    run: RunData, data: DataConfig, said: Sequence[Conversation], tokenizer: Tokenizer, source: str, key: str
+    run: RunData, data: DataConfig, conversations: Sequence[Conversation], tokenizer: Tokenizer, source: str, key: str
 ) -> tuple[list[Example], list[Example]]:
     """Those that fit, and those that do not, of which the user is told."""
-    examples = [encode(conversation, tokenizer, data.template) for conversation in said]
+    examples = [encode(conversation, tokenizer, data.template) for conversation in conversations]
     kept, long = split_by_length(examples, data.max_tokens)
     if not kept:
         raise ValueError(f"{key}: {source}: data.max_tokens = {data.max_tokens} leaves none of {len(examples)} entries")
     if long:
-        run.told.append(
+        run.notes.append(
             f"{key}: {source}: {len(long)} of {len(examples)} entries have over {data.max_tokens} tokens and are left "
             f"out: {name_some([example.id for example in long])}"
         )
@@ -237,9 +237,9 @@ def _hash(example: Example, seed: int) -> str:
 
 def _weighted(examples: Sequence[Example], weight: float, seed: int) -> list[Example]:
     """The examples as often as the weight says: 2.5 is twice, and half of them, drawn by the seed, once more."""
-    whole = int(weight)
-    more = random.Random(seed).sample(range(len(examples)), round((weight - whole) * len(examples)))
-    return [*list(examples) * whole, *(examples[index] for index in sorted(more))]
+    times = int(weight)
+    more = random.Random(seed).sample(range(len(examples)), round((weight - times) * len(examples)))
+    return [*list(examples) * times, *(examples[index] for index in sorted(more))]
 
 
 def _unlearned(examples: list[Example], ids: Sequence[str]) -> list[Example]:
@@ -257,15 +257,15 @@ def _unlearned(examples: list[Example], ids: Sequence[str]) -> list[Example]:
 def _held_out(run: RunData, config: TrainConfig, tokenizer: Tokenizer) -> list[Example]:
     """The entries that `watch.held_out` names, without those too long to be learned."""
     source = config.watch.held_out
-    said, _ = _conversations(run, config.data, source, "watch.held_out", bool(config.preference.loss))
-    return _encoded(run, config.data, said, tokenizer, source, "watch.held_out")[0]
+    conversations, _ = _conversations(run, config.data, source, "watch.held_out", bool(config.preference.loss))
+    return _encoded(run, config.data, conversations, tokenizer, source, "watch.held_out")[0]
 
 
 def _note_overlap(run: RunData, config: TrainConfig) -> None:
     learned = {example.tokens for example in run.examples}
     if both := sum(example.tokens in learned for example in run.held_out):
-        run.told.append(
+        run.notes.append(
             f"watch.held_out: {both} of {len(run.held_out)} entries are learned too: their loss says little of others"
         )
     if config.watch.held_out and not config.watch.every:
-        run.told.append("watch.held_out: never measured, watch.every is 0")
+        run.notes.append("watch.held_out: never measured, watch.every is 0")

@@ -36,7 +36,7 @@ from .trainer import train
 class Result:
     """Where the hat is, the rows of the log, and how many parameters were trained."""
 
-    hat: Path
+    adapter: Path
     rows: list[dict[str, Any]]
     parameters: int
 
@@ -97,7 +97,7 @@ def _train(
     data = data or read_run_data(config, tokenizer)
     if team.is_first:
         steps = BatchSchedule.of(data.examples, config).steps
-        for line in (*data.told, *difference_notes(config, data.examples)):
+        for line in (*data.notes, *difference_notes(config, data.examples)):
             print(line, file=sys.stderr)
         for note in odd_settings(config, shape_of(config), steps):
             warnings.warn(note, stacklevel=2)

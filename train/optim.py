@@ -42,9 +42,9 @@ class AdamW:
         self.weight_decay = weight_decay
         self.rates = rates or {}
         self.steps = 0
-        held, parts = {name: local(parameter) for name, parameter in parameters.items()}, parts or {}
-        self.m = {name: new_moment(part, states, True, parts.get(name)) for name, part in held.items()}
-        self.v = {name: new_moment(part, states, False, parts.get(name)) for name, part in held.items()}
+        local_parameters, parts = {name: local(parameter) for name, parameter in parameters.items()}, parts or {}
+        self.m = {name: new_moment(part, states, True, parts.get(name)) for name, part in local_parameters.items()}
+        self.v = {name: new_moment(part, states, False, parts.get(name)) for name, part in local_parameters.items()}
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -54,9 +54,9 @@ class AdamW:
         correction1, correction2 = 1 - b1**self.steps, 1 - b2**self.steps
         if self._step_at_once(lr, (correction1, correction2)):
             return
-        for name, held in self.parameters.items():
-            assert held.grad is not None, name
-            parameter, gradient = local(held), local(held.grad)
+        for name, full in self.parameters.items():
+            assert full.grad is not None, name
+            parameter, gradient = local(full), local(full.grad)
             rate = lr * self.rates.get(name, 1.0)
             m, v = self.m[name].read(), self.v[name].read()
             wide = parameter.to(torch.promote_types(parameter.dtype, m.dtype))  # itself, where it is not in 16 bits
@@ -71,7 +71,7 @@ class AdamW:
                 parameter.copy_(wide)
             self.m[name].write(m)
             self.v[name].write(v)
-            held.grad = None
+            full.grad = None
 
     def _step_at_once(self, lr: float, corrections: tuple[float, float]) -> bool:
         """The update of all parameters on a GPU in a launch for each kind of moment; False if they are not for it."""
@@ -80,13 +80,13 @@ class AdamW:
         from lowrank.kernels.triton.adamw import Levels8, Update, can_step, step
 
         updates: dict[bool, list[Update]] = {False: [], True: []}  # by whether moments are in 8 bits
-        for name, held in self.parameters.items():
+        for name, parameter in self.parameters.items():
             m, v = self.m[name].in_place(), self.v[name].in_place()
-            if held.grad is None or m is None or v is None:
+            if parameter.grad is None or m is None or v is None:
                 return False
             rate = lr * self.rates.get(name, 1.0)
-            kept = 1 - rate * self.weight_decay if held.dim() > 1 else 1.0
-            updates[len(m) > 1].append(Update(local(held), local(held.grad), m, v, rate, kept))
+            kept = 1 - rate * self.weight_decay if parameter.dim() > 1 else 1.0
+            updates[len(m) > 1].append(Update(local(parameter), local(parameter.grad), m, v, rate, kept))
         if not can_step([tensor for kind in updates.values() for update in kind for tensor in update.tensors]):
             return False
         for is_8bit, chosen in updates.items():
@@ -96,8 +96,8 @@ class AdamW:
             if is_8bit:
                 levels = Levels8(*levels_and_middles(True, device), *levels_and_middles(False, device))
             step(chosen, levels, self.betas, self.eps, corrections, BLOCK)
-        for held in self.parameters.values():
-            held.grad = None
+        for parameter in self.parameters.values():
+            parameter.grad = None
         return True
 
     def saved(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
@@ -122,10 +122,10 @@ class AdamW:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict` of the same parameters."""
         self.steps = state["steps"]
-        held = {name: tensor for name, (_, tensor) in self.saved().items()}
-        for name, tensor in held.items():
+        tensors = {name: tensor for name, (_, tensor) in self.saved().items()}
+        for name, tensor in tensors.items():
             tensor.copy_(state[name])
-        self.take(held)
+        self.take(tensors)
 
 
 def is_on_gpu(tensors: Sequence[Tensor]) -> bool:

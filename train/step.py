@@ -162,22 +162,22 @@ def finish(
     """
     started = time.perf_counter()
     units = step_units(objective, batches)
-    whole = under_way.summed(team)
+    total = under_way.summed(team)
     norm = team.clip(optimizer.parameters.values(), clip or math.inf)
-    finite = math.isfinite(whole.nats) and math.isfinite(norm)
+    finite = math.isfinite(total.nats) and math.isfinite(norm)
     if finite:
         optimizer.step(rate)
     row: dict[str, Any] = {
-        "loss": whole.nats / units if finite else None,
+        "loss": total.nats / units if finite else None,
         **{
             name: value / units if finite else None
-            for name, value in zip(objective.measures, whole.measured, strict=True)
+            for name, value in zip(objective.measures, total.measured, strict=True)
         },
         "grad_norm": norm if finite else None,
         "supervised_tokens": sum(row.supervised for batch in batches for row in batch),
         "tokens": sum(len(row) for batch in batches for row in batch),
-        "positions": whole.positions,
-        "pairs": whole.pairs,
+        "positions": total.positions,
+        "pairs": total.pairs,
         "seconds": under_way.seconds + time.perf_counter() - started,
     }
     return row if finite else {**row, "skipped": True}

@@ -323,12 +323,12 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every tensor of a checkpoint as it is held, to be written, or to be written over."""
-        held = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        tensors = {f"adapter.{name}": parameter.detach() for name, parameter in self.parameters.items()}
         start = start_parameters(self.model, self.config.adapter.name)
-        held |= {f"start.{name}": parameter.detach() for name, parameter in start.items()}
-        held |= {} if self.merge_aware is None else self.merge_aware.tensors()
+        tensors |= {f"start.{name}": parameter.detach() for name, parameter in start.items()}
+        tensors |= {} if self.merge_aware is None else self.merge_aware.tensors()
         kept = {name: self.team.as_sharded(*pair) for name, pair in self.optimizer.saved().items()}
-        return {**held, **kept}
+        return {**tensors, **kept}
 
     def _gradients(self) -> dict[str, Tensor]:
         """The gradients of a step that is half done: this process's own where each has the whole model."""

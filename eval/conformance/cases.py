@@ -182,7 +182,7 @@ def _quantized_cases() -> list[Case]:
     up, down = (middle.nextafter(torch.full_like(middle, end)) for end in (2.0, -2.0))
     found.append(_quantize("beside-midpoints", _block(torch.cat([up, down])), {"codes": "thresholds"}))
     found.append(_quantize("midpoints", _block(torch.cat([middle, middle])), {"codes": "ties"}))
-    found.append(_quantize("reciprocals", _told_apart(random), {"codes": "reciprocal"}))
+    found.append(_quantize("reciprocals", _where_division_decides(random), {"codes": "reciprocal"}))
     for blocksize in BLOCKSIZES:
         if blocksize != 64:
             values = bell(random, 2, blocksize)
@@ -214,7 +214,7 @@ def _quantized_cases() -> list[Case]:
     return found
 
 
-def _told_apart(random: Random) -> Tensor:
+def _where_division_decides(random: Random) -> Tensor:
     """[4, 64]: blocks of weights that the reciprocal puts on one side of a midpoint and a division on the other."""
     middle = _midpoints()
     rows: list[Tensor] = []
@@ -227,8 +227,8 @@ def _told_apart(random: Random) -> Tensor:
                 near += [step := at.nextafter(torch.tensor(end)), step.nextafter(torch.tensor(end))]
             candidates = torch.stack(near)
             by_reciprocal = reference.nearest_code(candidates * (1 / absmax), nf4())
-            apart = by_reciprocal != reference.nearest_code(candidates / absmax, nf4())
-            weights.append(candidates[apart])
+            is_other = by_reciprocal != reference.nearest_code(candidates / absmax, nf4())
+            weights.append(candidates[is_other])
         row = torch.cat(weights)[:64]
         if len(row) >= 4:
             rows.append(torch.cat([row, torch.zeros(64 - len(row))]))

@@ -72,10 +72,10 @@ class Verdict:
         """A row a rule, in plain text."""
         rows = []
         for finding in self.findings:
-            told = "; ".join(
+            first_break = "; ".join(
                 f"{one.case}: {one.wrong} of {one.of} {one.output}, {one.first}" for one in finding.breaks[:1]
             )
-            rows.append((finding.rule, finding.state, told or finding.as_found, BY_NAME[finding.rule].says))
+            rows.append((finding.rule, finding.state, first_break or finding.as_found, BY_NAME[finding.rule].says))
         return table(rows, ("rule", "", "", "what holds"))
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def grade(kit: str | Path, answers: str | Path) -> Verdict:
                 continue
             if not path.exists() and not refused:
                 continue
-            accepted = {name: (kit / told["file"], told["dtype"]) for name, told in check["accepted"].items()}
+            accepted = {name: (kit / tensor["file"], tensor["dtype"]) for name, tensor in check["accepted"].items()}
             judged.setdefault(check["rule"], set())
             if refused:
                 broken.setdefault(check["rule"], []).append(

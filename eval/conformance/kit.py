@@ -101,12 +101,12 @@ def _lines(case: Mapping[str, Any]) -> str:
     rows, columns = case["shape"]
     words = [case["name"], case["operation"], rows, columns, case["blocksize"], int(case["nested"]), case["dtype"]]
     lines = [f"case {' '.join(map(str, words))}"]
-    for name, told in case["inputs"].items():
-        lines.append(f"input {name} {told['dtype']} {torch.Size(told['shape']).numel()} {told['file']}")
+    for name, tensor in case["inputs"].items():
+        lines.append(f"input {name} {tensor['dtype']} {torch.Size(tensor['shape']).numel()} {tensor['file']}")
     for check in case["checks"]:
         accepted = list(check["accepted"].values())
         of = accepted[0] if accepted else {"dtype": "float32", "shape": case["shape"]}
         assert accepted or check["compare"] == NOT_FINITE, check
-        told = [of["dtype"], torch.Size(of["shape"]).numel(), *(one["file"] for one in accepted)]
-        lines.append(f"check {check['output']} {check['rule']} {check['compare']} {' '.join(map(str, told))}")
+        outputs = [of["dtype"], torch.Size(of["shape"]).numel(), *(one["file"] for one in accepted)]
+        lines.append(f"check {check['output']} {check['rule']} {check['compare']} {' '.join(map(str, outputs))}")
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ class Rule:
     usually: str
 
 
-_TOLD = """
+_TABLE = """
 levels | the 16 levels are the float32 numbers of QLoRA's appendix E | decimals were cut, or quantiles computed anew
 nibble-order | of two weights in a byte the first is in the high nibble | nibbles are swapped
 blocks | a maximum belongs to `blocksize` consecutive weights of the flattened W | maxima are taken down the columns
@@ -46,5 +46,5 @@ one-hot | x W^T of a one-hot x is a column of W, bit for bit | the product's wei
 one-hot-straddling | the same where blocks go on into the next row, and with a tail | each row begins a block
 product | x W^T is as near to float64 as float32 sums are | sums in 16 bits, or factors rounded
 """
-RULES = tuple(Rule(*line.split(" | ")) for line in _TOLD.strip().splitlines())
+RULES = tuple(Rule(*line.split(" | ")) for line in _TABLE.strip().splitlines())
 BY_NAME = {rule.name: rule for rule in RULES}

@@ -53,8 +53,8 @@ class FormatStudy:
         rows = []
         for one in sorted(self.formats, key=lambda one: one.bits):
             cost = one.cost
-            told = f"{cost.difference:+.4f} [{cost.low:+.4f}, {cost.high:+.4f}]" if cost else "-"
-            rows.append((one.name, f"{one.bits:.3f}", f"{one.snr_db:.2f}", told))
+            shown_cost = f"{cost.difference:+.4f} [{cost.low:+.4f}, {cost.high:+.4f}]" if cost else "-"
+            rows.append((one.name, f"{one.bits:.3f}", f"{one.snr_db:.2f}", shown_cost))
         return table(rows, ("format", "bits", "SNR, dB", "cost, nats a token"))
 
     def to_json(self) -> dict[str, Any]:

@@ -100,10 +100,10 @@ def nvfp4() -> SimulatedFormat:
     def apply(w: Tensor) -> Tensor:
         blocks = _blocks(w, 16)
         absmax = blocks.abs().amax(dim=1, keepdim=True)
-        whole = absmax.max() / (448 * 6)
-        if whole == 0:
+        scale_of_all = absmax.max() / (448 * 6)
+        if scale_of_all == 0:
             return w.clone()
-        scale = (absmax / 6 / whole).to(torch.float8_e4m3fn).float() * whole
+        scale = (absmax / 6 / scale_of_all).to(torch.float8_e4m3fn).float() * scale_of_all
         return _whole(torch.where(scale > 0, _e2m1(blocks / scale) * scale, 0.0), w)
 
     return SimulatedFormat("nvfp4 b16", 4 + 8 / 16, apply)

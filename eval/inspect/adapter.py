@@ -231,14 +231,14 @@ def _angles(
     checkpoint: Checkpoint | None,
     w: Tensor | None,
 ) -> Angles:
-    there = second.pairs[path] if checkpoint is None else second.reorder_rope_rows(path, checkpoint.config)
-    other = (len(there.lora_B), there.lora_A.shape[1])
+    other_pair = second.pairs[path] if checkpoint is None else second.reorder_rope_rows(path, checkpoint.config)
+    other = (len(other_pair.lora_B), other_pair.lora_A.shape[1])
     if other != shape:
         raise ValueError(
             f"{second.folder}: {path} is of a {other[0]} x {other[1]} linear, the other hat's of "
             f"{shape[0]} x {shape[1]}: the hats are of different bases"
         )
-    return angles(delta, factor(there, w))
+    return angles(delta, factor(other_pair, w))
 
 
 def to_json(xray: AdapterXray) -> dict[str, Any]:

@@ -54,11 +54,11 @@ class Forgetting:
         """In plain text; intervals of 95 %."""
         rows = [("the base alone", f"{self.base_task:.4f}", "", f"{self.base_kept:.4f}", "")]
         for adapter in self.adapters:
-            told = [
+            intervals = [
                 f"{one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
                 for one in (adapter.learned, adapter.forgotten)
             ]
-            rows.append((adapter.name, f"{adapter.task:.4f}", told[0], f"{adapter.kept:.4f}", told[1]))
+            rows.append((adapter.name, f"{adapter.task:.4f}", intervals[0], f"{adapter.kept:.4f}", intervals[1]))
         return table(rows, ("nats a token", "task", "less the base", "kept", "less the base"))
 
     def to_json(self) -> dict[str, Any]:

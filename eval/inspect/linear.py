@@ -183,10 +183,10 @@ def capture(model: Llama, path: str, tokens: Sequence[int]) -> tuple[Tensor, Ten
     A hook on the wrapped layer keeps the products of an adapter apart from the one with W: without it they may be one
     sum, rounded once.
     """
-    held: list[Tensor] = []
+    captured: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        held.extend((inputs[0].clone(), output.clone()))
+        captured.extend((inputs[0].clone(), output.clone()))
 
     layer = model.get_submodule(path)
     handles = [layer.register_forward_hook(keep)]
@@ -198,7 +198,7 @@ def capture(model: Llama, path: str, tokens: Sequence[int]) -> tuple[Tensor, Ten
     finally:
         for handle in handles:
             handle.remove()
-    x, y = held
+    x, y = captured
     return x, y
 
 
@@ -232,7 +232,7 @@ def _product(
     adapter: str | Path | None,
 ) -> Product:
     """The layer's own steps over again, on the same x: as `LoRALinear.forward` takes them."""
-    hat = layer if isinstance(layer, LoRALinear) and NAME in layer.configs else None
+    lora = layer if isinstance(layer, LoRALinear) and NAME in layer.configs else None
     inside = layer.base if isinstance(layer, LoRALinear) else layer
     with torch.no_grad():
         out = inside(x)
@@ -240,8 +240,8 @@ def _product(
         wide, weight = x[0, token].double(), reference.dequantize(_quantized(layer))[row].double()
         by_hand, size = float(wide @ weight), float(wide.abs() @ weight.abs())
         rank = 0
-        if hat is not None:
-            config, a, b = hat.configs[NAME], hat.A[NAME], hat.B[NAME]
+        if lora is not None:
+            config, a, b = lora.configs[NAME], lora.A[NAME], lora.B[NAME]
             added = config.scaling * (x @ a) @ b
             total = out + added.to(out.dtype)
             inner, outer, rank = (x @ a)[0, token], b[:, row], config.rank

@@ -100,9 +100,9 @@ def product_table(xray: LinearXray) -> tuple[list[str], list[list[str]]]:
 def equation(xray: LinearXray) -> str:
     """The sum in one line."""
     product = xray.product
-    hat = f" {product.hat.value:+.6f}" if product.hat else ""
+    adapter = f" {product.hat.value:+.6f}" if product.hat else ""
     names = "x Q(W)^T + scaling (x A) B" if product.hat else "x Q(W)^T"
-    return f"y = {names} = {product.base:+.6f}{hat} = {product.total:+.6f}"
+    return f"y = {names} = {product.base:+.6f}{adapter} = {product.total:+.6f}"
 
 
 def verdict(xray: LinearXray) -> str:
@@ -136,13 +136,13 @@ def _tokens(xray: LinearXray) -> str:
 
 
 def _hat(xray: LinearXray) -> Iterator[str]:
-    hat = xray.product.hat
-    if hat is None:
+    adapter = xray.product.hat
+    if adapter is None:
         return
     yield "<h2>The hat</h2>"
     rows = [
-        [str(place), f"{inner:+.6f}", f"{outer:+.6f}", f"{hat.scaling * inner * outer:+.6f}"]
-        for place, (inner, outer) in enumerate(zip(hat.inner, hat.outer, strict=True))
+        [str(place), f"{inner:+.6f}", f"{outer:+.6f}", f"{adapter.scaling * inner * outer:+.6f}"]
+        for place, (inner, outer) in enumerate(zip(adapter.inner, adapter.outer, strict=True))
     ]
     head = ["direction", "(x A)", f"B[:, {xray.row}]", "scaling x both"]
-    yield _table(f"{hat.folder}: rank {hat.rank}, scaling {hat.scaling:g}.", head, rows)
+    yield _table(f"{adapter.folder}: rank {adapter.rank}, scaling {adapter.scaling:g}.", head, rows)

@@ -103,8 +103,8 @@ def _scaled(path: str, pair: Pair, directions: Directions, keep: float, rank: in
     terms = [(1.0, pair)]
     if intruding.any():
         terms.append((1.0, Pair(AdapterConfig(count, float(count), ()), lora_A, lora_B)))
-    whole = factor_sum(terms)
-    cut = whole.cut(rank or whole.rank or 1)
+    total = factor_sum(terms)
+    cut = total.cut(rank or total.rank or 1)
     return cut.pair(pair.config), WorkedLinear(
-        path, len(cut.sigma), float(whole.sigma.norm()), float(whole.sigma[len(cut.sigma) :].norm())
+        path, len(cut.sigma), float(total.sigma.norm()), float(total.sigma[len(cut.sigma) :].norm())
     )

@@ -157,17 +157,17 @@ def _phrases(entry: Entry, text: str) -> list[tuple[int, tuple[str, ...]]]:
     owners: dict[str, tuple[str, ...]] = {}
     for key in figures:
         owners |= {name_key(phrase): (key,) for phrase in (fields[key].phrases if key in fields else ())}
-    own: dict[str, tuple[str, ...]] = {}
+    labels: dict[str, tuple[str, ...]] = {}
     for key, label in figures.items():
-        own[name_key(label)] = (*own.get(name_key(label), ()), key)
-    owners |= own
+        labels[name_key(label)] = (*labels.get(name_key(label), ()), key)
+    owners |= labels
     shared: dict[str, tuple[str, ...]] = {}
     for key, label in figures.items():
         for shorter in _shorter(label):
             owners.setdefault(name_key(shorter), (key,))
         if (bare := without_period(label)) and period_keys(label):
             shared[name_key(bare)] = (*shared.get(name_key(bare), ()), key)
-    owners = shared | own | {phrase: keys for phrase, keys in owners.items() if phrase not in shared}
+    owners = shared | labels | {phrase: keys for phrase, keys in owners.items() if phrase not in shared}
     if not owners:
         return []
     written = {*figures.values(), *map(without_period, figures.values())}  # as they stand: no pattern has "ß" for "ss"

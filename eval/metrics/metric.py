@@ -54,8 +54,8 @@ def _class_f1(sums: Array) -> tuple[Array, Array]:
     classes = (isqrt(4 * sums.shape[-1] + 1) - 1) // 2
     confusion = sums.reshape(*sums.shape[:-1], classes, classes + 1)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    said, support = confusion.sum(-2)[..., :classes], confusion.sum(-1)
-    return np.nan_to_num(_divide(2 * hits, said + support)), support
+    predicted, support = confusion.sum(-2)[..., :classes], confusion.sum(-1)
+    return np.nan_to_num(_divide(2 * hits, predicted + support)), support
 
 
 def _divide(a: Array, b: Array) -> Array:

@@ -93,8 +93,8 @@ def text_perplexity(
         targets[: done - start - 1] = IGNORED  # predicted in a window before this one
         nats += _nats(model, model.hidden(seen[None, :-1].to(device))[0], targets.to(device))
         done = end
-    given = len(tokenizer.token_bytes(int(ids[0])))  # none of begin-of-text
-    return Perplexity(len(ids) - 1, len(text.encode()) - given, nats)
+    unpredicted = len(tokenizer.token_bytes(int(ids[0])))  # none of begin-of-text
+    return Perplexity(len(ids) - 1, len(text.encode()) - unpredicted, nats)
 
 
 def _nats(model: Llama, hidden: Tensor, targets: Tensor) -> float:

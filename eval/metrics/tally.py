@@ -34,14 +34,14 @@ def faults(result: Check) -> Iterator[str]:
     strange = [figure.text for figure in result.figures if not figure.right and figure.is_understood]
     loose = [figure.text for figure in result.figures if figure.right and not figure.bound]
     unknown = [f"{figure.text} ({figure.read.reason})" for figure in result.figures if not figure.is_understood]
-    for told, named in (
+    for fault, named in (
         ("not in the facts", strange),
         ("not under their own name", loose),
         ("not understood", unknown),
     ):
         if named:
             more = f" and {len(named) - MOST} more" if len(named) > MOST else ""
-            yield f"{told}: {', '.join(' '.join(text.split()) for text in named[:MOST])}{more}"
+            yield f"{fault}: {', '.join(' '.join(text.split()) for text in named[:MOST])}{more}"
 
 
 def not_used(entry: Entry, text: str, result: Check) -> Iterator[str]:

@@ -45,13 +45,13 @@ def measure_drift(base: Path, adapter: Path, merged: Merged, conversations: Sequ
     loss_base = completion_loss(model, examples)
     load_adapter(model, "hat", adapter, force=True)
     use_adapter(model, "hat")
-    loss_worn, worn = completion_loss(model, examples), _all_logits(model, examples)
+    loss_worn, active = completion_loss(model, examples), _all_logits(model, examples)
     del model
     with warnings.catch_warnings():  # told of the base already
         warnings.simplefilter("ignore", UserWarning)
         model = load(merged.folder, merged.weights, torch.float32)
-    loss_merged, ours = completion_loss(model, examples), _all_logits(model, examples)
-    return Drift(len(examples), loss_base, loss_worn, loss_merged, difference(ours, worn))
+    loss_merged, merged_logits = completion_loss(model, examples), _all_logits(model, examples)
+    return Drift(len(examples), loss_base, loss_worn, loss_merged, difference(merged_logits, active))
 
 
 def _all_logits(model: Llama, examples: Sequence[Example]) -> Tensor:

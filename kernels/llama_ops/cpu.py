@@ -77,10 +77,10 @@ def _rms_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, with_rstd: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """y, h, and rstd [M, 1]: in C where that was compiled and takes the dtype; else in torch, rstd at any rate."""
-    given = (x, weight) if residual is None else (x, weight, residual)
+    operands = (x, weight) if residual is None else (x, weight, residual)
     channels = x.shape[-1]
     rows = x.numel() // channels
-    if _can_run_in_c(*given) and (residual is None or residual.shape == x.shape):
+    if _can_run_in_c(*operands) and (residual is None or residual.shape == x.shape):
         rstd = torch.empty(rows, 1, dtype=torch.float32) if with_rstd else None
         x, weight = x.contiguous(), weight.contiguous()
         y, h, added = torch.empty_like(x), x, None
@@ -111,9 +111,9 @@ def _rms_norm_backward(
         dh = None if dh is None else dh.contiguous()
         dx = torch.empty(h.shape, dtype=h.dtype)
         dweight = torch.empty(weight.shape, dtype=torch.float32) if with_dweight else None
-        places = [None if tensor is None else tensor.data_ptr() for tensor in (dy, dh, h, rstd, weight, dx, dweight)]
+        pointers = [None if tensor is None else tensor.data_ptr() for tensor in (dy, dh, h, rstd, weight, dx, dweight)]
         sizes = library.DTYPES[h.dtype], len(rstd), h.shape[-1]
-        library.call("rms_norm_backward", *places[:5], *sizes, *places[5:])
+        library.call("rms_norm_backward", *pointers[:5], *sizes, *pointers[5:])
         return dx, None if dweight is None else dweight.to(weight.dtype)
     rows, dy_rows = h.reshape(-1, h.shape[-1]), dy.reshape(-1, h.shape[-1])
     dx, scale = torch.empty_like(rows), weight.to(rstd.dtype)
@@ -204,8 +204,8 @@ class _SwiGLU(torch.autograd.Function):
         if _can_run_in_c(dy, gate, up):
             dy, gate, up = (tensor.contiguous() for tensor in (dy, gate, up))
             dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype) for _ in range(2))
-            given, kind = (dy.data_ptr(), gate.data_ptr(), up.data_ptr()), library.DTYPES[gate.dtype]
-            library.call("swiglu_backward", *given, kind, gate.numel(), dgate.data_ptr(), dup.data_ptr())
+            pointers, kind = (dy.data_ptr(), gate.data_ptr(), up.data_ptr()), library.DTYPES[gate.dtype]
+            library.call("swiglu_backward", *pointers, kind, gate.numel(), dgate.data_ptr(), dup.data_ptr())
             return dgate, dup
         return torch.ops.aten.silu_backward(dy * up, gate), F.silu(gate).mul_(dy)
 

@@ -102,10 +102,10 @@ def _chunk_losses(
     dx = x.new_empty(x.shape if with_dx else 0)
     dweight = torch.zeros(weight.shape if with_dweight else 0, dtype=wide, device=x.device)
     rows = rows_of_a_chunk(len(weight))
-    held = x.new_empty(min(rows, len(x)), len(weight))
+    memory = x.new_empty(min(rows, len(x)), len(weight))
     for start in range(0, len(x), rows):
         chunk = slice(start, start + rows)
-        logits = torch.matmul(x[chunk], weight.T, out=held[: len(x[chunk])])
+        logits = torch.matmul(x[chunk], weight.T, out=memory[: len(x[chunk])])
         losses.append(cross_entropy_(logits, targets[chunk], with_dx or with_dweight))
         if with_dx:
             torch.matmul(logits, weight, out=dx[chunk])

@@ -52,9 +52,9 @@ class _SpanLinears(torch.autograd.Function):
         kept: list[Tensor | None] = []
         ctx.groups = []
         for alike in _groups(spans):
-            own = _add_stacked(rows, ys, alike) if len(alike) > 1 else _add_one(rows, ys, alike[0])
-            ctx.groups.append(([_bare(span) for span in alike], _active_adapters(alike[0]), len(own)))
-            kept += own
+            kept_of_group = _add_stacked(rows, ys, alike) if len(alike) > 1 else _add_one(rows, ys, alike[0])
+            ctx.groups.append(([_bare(span) for span in alike], _active_adapters(alike[0]), len(kept_of_group)))
+            kept += kept_of_group
         ctx.dtypes = [None if matrix is None else matrix.dtype for matrix in matrices]
         ctx.save_for_backward(rows, *kept)
         return tuple([y.view(*x.shape[:-1], -1) for y in ys])
@@ -71,11 +71,11 @@ class _SpanLinears(torch.autograd.Function):
                 dx = product if dx is None else dx.add_(product)
         gradients: list[Tensor | None] = []
         for spans, active, count in ctx.groups:
-            own, kept = kept[:count], kept[count:]
+            kept_of_group, kept = kept[:count], kept[count:]
             if len(spans) > 1:
-                gradients += _stacked_gradients(rows, d_rows, dx, spans, active, own)
+                gradients += _stacked_gradients(rows, d_rows, dx, spans, active, kept_of_group)
             else:
-                gradients += _gradients_of_one(rows, d_rows, dx, spans[0], own)
+                gradients += _gradients_of_one(rows, d_rows, dx, spans[0], kept_of_group)
         typed = [one if one is None else one.to(dtype) for one, dtype in zip(gradients, ctx.dtypes, strict=True)]
         return None if dx is None else dx.view(*dys[0].shape[:-1], -1), None, *typed
 

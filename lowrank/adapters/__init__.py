@@ -86,10 +86,10 @@ def add_adapter(
     if beyond := [number for number in numbers or () if number not in range(model.config.n_layers)]:
         raise ValueError(f"{where}: layers must be of 0 to {model.config.n_layers - 1}, got {beyond[0]}")
     ranks, alphas = by_hf_name(rank_pattern or {}), by_hf_name(alpha_pattern or {})
-    for rank_there in ranks.values():
-        check_range(AdapterConfig(rank_there, alpha, ()), where, {"rank": "rank_pattern"})
-    for alpha_there in alphas.values():
-        check_range(AdapterConfig(rank, alpha_there, ()), where, {"alpha": "alpha_pattern"})
+    for one_rank in ranks.values():
+        check_range(AdapterConfig(one_rank, alpha, ()), where, {"rank": "rank_pattern"})
+    for one_alpha in alphas.values():
+        check_range(AdapterConfig(rank, one_alpha, ()), where, {"alpha": "alpha_pattern"})
     excluded = names_or_pattern(exclude, "exclude") if exclude else []
     blocks = None if numbers is None else list(numbers)
     rules = PeftConfig(where, rank, alpha, dropout, rslora, chosen, excluded, blocks, [], ranks, alphas, dora)

@@ -96,9 +96,9 @@ def merge_folder(
     out, total = Path(out), len(checkpoint.config.parameter_shapes())
     merger = _Merger(checkpoint, adapter_files, plan, format)
     if is_trained_for(adapter_files, into) and merger.layout != checkpoint.config.rope_layout:
-        own = "meta" if format == "hf" else "hf"
+        same = "meta" if format == "hf" else "hf"
         warnings.warn(
-            f"{adapter}: was trained for the bytes of a merge; rows of q and k are moved: format={own!r} keeps them",
+            f"{adapter}: was trained for the bytes of a merge; rows of q and k are moved: format={same!r} keeps them",
             stacklevel=2,
         )
     with new_folder(out) as aside:

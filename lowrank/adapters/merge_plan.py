@@ -37,8 +37,8 @@ class MergePlan:
         if dtype not in DENSE_DTYPES or through not in QUANTIZED_NAMES:
             raise ValueError(f"a dequantized base is of a 4- or 8-bit format in a dense dtype, got {through}, {dtype}")
         if into == DEQUANTIZED:
-            whole = None if base_format else through
-            return cls(into, whole, dtype, f"dequant:{base_format or through}", bool(base_format))
+            simulated = None if base_format else through
+            return cls(into, simulated, dtype, f"dequant:{base_format or through}", bool(base_format))
         if base_format and into in DENSE_DTYPES:
             raise ValueError(
                 f"{where}: is stored as {base_format}, and the full-precision weights are not there: into must be "

@@ -261,10 +261,10 @@ def _saved(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 def _token_rows(values: Mapping[str, Any], where: str) -> dict[str, list[int]]:
     """trainable_token_indices: rows by the module that they are of; a bare list is of the embedding."""
-    given = values.get("trainable_token_indices") or {}
-    rows = {"embed_tokens": given} if isinstance(given, list) else given
+    indices = values.get("trainable_token_indices") or {}
+    rows = {"embed_tokens": indices} if isinstance(indices, list) else indices
     if not isinstance(rows, dict):
-        raise ValueError(f"{where}: trainable_token_indices must be a list or a list a module, got {given!r}")
+        raise ValueError(f"{where}: trainable_token_indices must be a list or a list a module, got {indices!r}")
     for index in rows.values():
         valid = isinstance(index, list) and all(type(row) is int and row >= 0 for row in index)
         if not valid or len(set(index)) < len(index):

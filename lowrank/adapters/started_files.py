@@ -52,6 +52,6 @@ def without_start(adapter: str | Path, base: str | Path) -> StoredAdapter:
             begun = find(weight, config.rank, config.scaling)
         except ValueError as reason:
             raise ValueError(f"{files.config}: {KEY} is {start!r}, {path}: {reason}") from None
-        options, whole = joined(config, Factors(lora_A, lora_B), begun)
-        pairs[path] = pairs[path]._replace(config=options, lora_A=whole.lora_A, lora_B=whole.lora_B)
+        options, factors = joined(config, Factors(lora_A, lora_B), begun)
+        pairs[path] = pairs[path]._replace(config=options, lora_A=factors.lora_A, lora_B=factors.lora_B)
     return replace(stored, pairs=pairs)

@@ -97,12 +97,12 @@ def quantize_folder(
             write_json(aside / INDEX_FILE, weight_map(files))
         write_files(aside, sidecars)
         if huggingface:
-            own = own_config(checkpoint)
-            if own.get("tie_word_embeddings"):  # the files may hold another head all the same
-                own["tie_word_embeddings"] = is_tied and head is None
+            source_config = own_config(checkpoint)
+            if source_config.get("tie_word_embeddings"):  # the files may hold another head all the same
+                source_config["tie_word_embeddings"] = is_tied and head is None
             quantized_head = head if head in QUANTIZED_NAMES else None
             described = quantization_config(weights, head=quantized_head)
-            write_json(aside / config, own | {"quantization_config": described})
+            write_json(aside / config, source_config | {"quantization_config": described})
         else:
             write_files(aside, {config: checkpoint.folder / config})
         formats = {"weights": weights, **({"plan": dict(plan)} if plan else {}), **({"head": head} if head else {})}

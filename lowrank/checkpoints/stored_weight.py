@@ -163,19 +163,19 @@ def _own_levels(tensors: dict[str, Tensor], suffix: str, levels: Tensor, where: 
     Raises ValueError for levels that are missing, or more than LEVEL_ULPS away.
     """
     _require_count(tensors, suffix, len(levels), where)
-    own = tensors[suffix].float().flatten()
-    if torch.equal(own.cpu(), levels):
+    stored = tensors[suffix].float().flatten()
+    if torch.equal(stored.cpu(), levels):
         return None
-    ulps = _ordinals(own.cpu()) - _ordinals(levels)
+    ulps = _ordinals(stored.cpu()) - _ordinals(levels)
     if not ulps.any():  # -0 for 0
         return None
     worst = int(ulps.abs().argmax())
     rule = f"{where}: {suffix} must hold the {len(levels)} levels of the format, each within {LEVEL_ULPS} ulp"
     _require(
         ulps.abs().max() <= LEVEL_ULPS,
-        f"{rule}: level {worst} is {own[worst]:.9g}, {ulps[worst]:+d} ulp off {levels[worst]:.9g}",
+        f"{rule}: level {worst} is {stored[worst]:.9g}, {ulps[worst]:+d} ulp off {levels[worst]:.9g}",
     )
-    return own
+    return stored
 
 
 def _ordinals(x: Tensor) -> Tensor:

@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         status: int = args.run(args)
         return status
     except KeyboardInterrupt as stop:
-        said = str(stop) or "interrupted: what was finished is whole, and nothing is half-written"
-        print(f"lowrank: {said}", file=sys.stderr)
+        message = str(stop) or "interrupted: what was finished is whole, and nothing is half-written"
+        print(f"lowrank: {message}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

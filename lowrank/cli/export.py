@@ -38,23 +38,23 @@ def run(args: argparse.Namespace) -> int:
     from ..adapters.peft_config import CONFIG_FILE
 
     refuse_existing(args.out, args.overwrite)
-    hat = (Path(args.source) / CONFIG_FILE).is_file()
+    is_adapter = (Path(args.source) / CONFIG_FILE).is_file()
     if args.format == "peft":
         from ..adapters.export import export_peft
         from ..adapters.files import WEIGHTS_FILE
         from ..checkpoints.embedded import base_folder
 
-        source = args.source if hat else base_folder(args.source)  # to be told that it is a base
+        source = args.source if is_adapter else base_folder(args.source)  # to be told that it is a base
         base = base_folder(args.base) if args.base else None
         written = export_peft(source, args.out, dtype=args.dtype or "fp32", base_name=args.base_name, base=base)
         written = written / WEIGHTS_FILE
     else:
-        written = _export_gguf(args, hat)
+        written = _export_gguf(args, is_adapter)
     print(f"{args.out}: {written.stat().st_size / 1e6:.2f} MB, read back and compared tensor by tensor")
     return 0
 
 
-def _export_gguf(args: argparse.Namespace, hat: bool) -> Path:
+def _export_gguf(args: argparse.Namespace, is_adapter: bool) -> Path:
     """Raises ValueError if the package for it is missing, and a hat without --base."""
     from ..checkpoints.embedded import base_folder
     from ..extras import need
@@ -64,7 +64,7 @@ def _export_gguf(args: argparse.Namespace, hat: bool) -> Path:
 
     if args.base_name:
         raise ValueError("--base-name is of a hat for PEFT")
-    if not hat:
+    if not is_adapter:
         dtype = args.dtype or "fp16"
         return export_base_gguf(base_folder(args.source), args.out, dtype=dtype, template=args.template, progress=True)
     if args.template:

@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
 def _described(manifest: "Manifest", folder: Path) -> str:
     rows = [(name, f"{file.bytes:,}", file.sha256) for name, file in manifest.files.items()]
     commit = f"{manifest.commit} ({manifest.revision})"
-    whole = f"{folder}: {manifest.repository} at {commit}, {manifest.bytes / 1e9:.2f} GB, whole"
-    return f"{table(rows, ('file', 'bytes', 'SHA-256'))}\n{whole}"
+    line = f"{folder}: {manifest.repository} at {commit}, {manifest.bytes / 1e9:.2f} GB, whole"
+    return f"{table(rows, ('file', 'bytes', 'SHA-256'))}\n{line}"

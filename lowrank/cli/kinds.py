@@ -7,29 +7,29 @@ from ..data.documents.kind_file import kind_of_text, read_kind
 from ..data.documents.kinds import KINDS, add_kind, find_kind
 
 
-def stored_kinds(hats: Iterable[Path]) -> dict[str, str]:
+def stored_kinds(adapters: Iterable[Path]) -> dict[str, str]:
     """Name -> the text of the file, of the kinds that hats store.
 
     Raises ValueError naming both hats if they store different kinds of one name.
     """
     from ..checkpoints.fingerprint import read_record
 
-    found: dict[str, tuple[str, Path]] = {}
-    for hat in hats:
-        for name, text in read_record(hat).get("kinds", {}).items():
-            other, owner = found.setdefault(name, (text, hat))
+    texts: dict[str, tuple[str, Path]] = {}
+    for adapter in adapters:
+        for name, text in read_record(adapter).get("kinds", {}).items():
+            other, owner = texts.setdefault(name, (text, adapter))
             if other != text:
-                raise ValueError(f"kind {name!r}: {owner} and {hat} were trained on different kinds of this name")
-    return {name: text for name, (text, _) in found.items()}
+                raise ValueError(f"kind {name!r}: {owner} and {adapter} were trained on different kinds of this name")
+    return {name: text for name, (text, _) in texts.items()}
 
 
-def add_stored(hats: Iterable[Path]) -> None:
+def add_stored(adapters: Iterable[Path]) -> None:
     """Makes the kinds that hats store known."""
-    for name, text in stored_kinds(hats).items():
+    for name, text in stored_kinds(adapters).items():
         add_kind(kind_of_text(text, f"the kind {name!r} of a hat"))
 
 
-def chosen_kind(asked: str | None, hats: Iterable[Path]) -> str:
+def chosen_kind(asked: str | None, adapters: Iterable[Path]) -> str:
     """The name of the kind that is asked for, which is known from then on.
 
     asked  FILE.toml, one of KINDS, or one that a hat stores; None is the only one that the hats store
@@ -39,7 +39,7 @@ def chosen_kind(asked: str | None, hats: Iterable[Path]) -> str:
         kind = read_kind(asked)
         add_kind(kind)
         return kind.name
-    stored = {} if asked in KINDS else stored_kinds(hats)
+    stored = {} if asked in KINDS else stored_kinds(adapters)
     name = next(iter(stored)) if asked is None and len(stored) == 1 else asked
     if name in stored:
         add_kind(kind_of_text(stored[name], f"the kind {name!r} of a hat"))
@@ -56,16 +56,16 @@ def given_kind(asked: str | None) -> str | None:
     return None if asked is None else chosen_kind(asked, ())
 
 
-def check_kind(kind: str, hats: Iterable[Path], *, force: bool = False) -> None:
+def check_kind(kind: str, adapters: Iterable[Path], *, force: bool = False) -> None:
     """Raises ValueError for a hat that was trained on documents of other kinds alone; `force` takes it all the same.
 
     A hat that tells no kinds, such as one that was not trained on documents, is of any.
     """
     from ..checkpoints.fingerprint import read_record
 
-    for hat in hats:
-        record = read_record(hat)
+    for adapter in adapters:
+        record = read_record(adapter)
         learned = record.get("learned_kinds", [*record.get("kinds", {})])
         if learned and kind not in learned and not force:
             known = ", ".join(learned)
-            raise ValueError(f"{hat}: was trained on {known}, and not on {kind!r}: --force takes it all the same")
+            raise ValueError(f"{adapter}: was trained on {known}, and not on {kind!r}: --force takes it all the same")

@@ -69,7 +69,7 @@ def _run_live(args: argparse.Namespace) -> int:
     with flags_in_errors({"live parity": "--live"}):
         figures = live_parity(base_folder(args.base), args.weights, args.adapter, device=args.device)
     passed = all(figure.has_passed for figure in figures)
-    told = {} if passed or "nf4" not in (args.weights or "nf4") else _rules_of_both()
+    conformance = {} if passed or "nf4" not in (args.weights or "nf4") else _rules_of_both()
     if args.json:
         rows = [
             {
@@ -79,7 +79,7 @@ def _run_live(args: argparse.Namespace) -> int:
             }
             for figure in figures
         ]
-        result = {"weights": args.weights, "passed": passed, "figures": rows, "conformance": told}
+        result = {"weights": args.weights, "passed": passed, "figures": rows, "conformance": conformance}
         print(json.dumps(result, indent=2, allow_nan=False))
     else:
         cells = [
@@ -93,7 +93,7 @@ def _run_live(args: argparse.Namespace) -> int:
             for figure in figures
         ]
         print(table(cells, ("compared", "error", "bound", "", "where it is largest")))
-        for name, verdict in told.items():
+        for name, verdict in conformance.items():
             print(f"{name} {verdict}")
     return 0 if passed else 1
 

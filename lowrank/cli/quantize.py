@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**figures, "bytes": size, "seconds": time.perf_counter() - started}))
     else:
         names = files[0].name if len(files) == 1 else f"{len(files)} files"
-        told = f"{args.weights} and {args.plan}" if plan else args.weights
+        formats = f"{args.weights} and {args.plan}" if plan else args.weights
         head = f", head {args.head}" if args.head else ""
-        print(f"{folder}: {told}{head}, {names} {size / 1e6:.2f} MB")
+        print(f"{folder}: {formats}{head}, {names} {size / 1e6:.2f} MB")
     return 0
 
 

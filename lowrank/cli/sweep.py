@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         check_folder(sweep, args.resume, args.overwrite)
     model = shape_of(sweep.config)
     data = read_run_data(sweep.config, load_tokenizer(base_folder(sweep.config.base.path)))
-    for line in (*sweep.told, *data.told):
+    for line in (*sweep.notes, *data.notes):
         print(f"lowrank: note: {line}", file=sys.stderr)
     plan = make_plan(model, sweep.points, data.examples, at_once, resident_bytes())
     if args.plan:

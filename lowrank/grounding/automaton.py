@@ -77,12 +77,12 @@ class Rules:
             for text in sorted(texts)
             if self.writable.has(text) and not any(map(is_marked, self.record.mask(text)))
         ]
-        self.whole = frozenset(self.record.texts)
-        own = {word for text in self.record.texts for word in re.findall(r"[^\W\d_]+", text.lower())}
-        own |= {word for name in self.names.owners for word in re.findall(r"[^\W\d_]+", name)}
-        self.own = frozenset(own)
-        self.quantities = QUANTITIES - own
-        self.codes = frozenset(word for word in CURRENCIES if len(word) == 3) - own
+        self.whole_texts = frozenset(self.record.texts)
+        words_of_record = {word for text in self.record.texts for word in re.findall(r"[^\W\d_]+", text.lower())}
+        words_of_record |= {word for name in self.names.owners for word in re.findall(r"[^\W\d_]+", name)}
+        self.words = frozenset(words_of_record)
+        self.quantities = QUANTITIES - words_of_record
+        self.codes = frozenset(word for word in CURRENCIES if len(word) == 3) - words_of_record
         # word -> the texts that it is a part of, and what stands before it there
         self.values = [
             (f"{fold(fact.label)}: ", fact.print) for fact in facts.values() if not fact.is_figure and fact.print
@@ -104,9 +104,9 @@ class Rules:
 
     def step(self, state: State, letter: str) -> State | None:
         """The state behind one more character, None if it must not be written."""
-        line, mark, told, free = state.line, state.mark, state.told, state.free
+        line, mark, last_keys, free = state.line, state.mark, state.last_keys, state.free
         if free and not state.open and letter.isalpha() and letter not in self.letters and not is_marked(letter):
-            return State(line + letter, mark, told, state.open, True)  # a word goes on, and no figure begins
+            return State(line + letter, mark, last_keys, state.open, True)  # a word goes on, and no figure begins
         after: set[Reading] = set()
         led = False
         for reading in state.open:
@@ -115,7 +115,7 @@ class Rules:
                     if letter in node.branches:
                         after.add(Figure(node.branches[letter], size + 1))
                     if node.keys and can_stand_behind(letter):
-                        free, mark, told = True, len(line), node.keys
+                        free, mark, last_keys = True, len(line), node.keys
                 case Text(text, size) if size < len(text):
                     if fold(letter) == fold(text[size]):
                         after.add(Text(text, size + 1))
@@ -131,7 +131,7 @@ class Rules:
                     elif letter in ".)" or (letter.isdecimal() and len(text) == 1):
                         after.add(Ordinal(text + letter))
         if free:
-            context = self.context(line, mark, told)
+            context = self.context(line, mark, last_keys)
             after.update(self._begun(context, letter))
             free = not is_marked(letter) and (letter.isalpha() or not context.wrong)
             if context.wrong and not letter.isalpha():
@@ -142,7 +142,7 @@ class Rules:
             return None
         if letter == "\n":
             return State("", -1, NONE, frozenset(after), free)
-        return State(line + letter, mark, told, frozenset(after), free)
+        return State(line + letter, mark, last_keys, frozenset(after), free)
 
     def can_end(self, state: State) -> bool:
         """True if the text may end in this state."""
@@ -193,13 +193,13 @@ class Rules:
             if isinstance(reading, Figure | Text)
         )
 
-    def context(self, line: str, mark: int, told: frozenset[str]) -> Context:
-        """The context behind a line whose last figure, of the facts `told`, ends at `mark`."""
-        if self.last is None or self.last[0] != (line, mark, told):
-            self.last = (line, mark, told), self._context(line, mark, told)
+    def context(self, line: str, mark: int, last_keys: frozenset[str]) -> Context:
+        """The context behind a line whose last figure, of the facts `last_keys`, ends at `mark`."""
+        if self.last is None or self.last[0] != (line, mark, last_keys):
+            self.last = (line, mark, last_keys), self._context(line, mark, last_keys)
         return self.last[1]
 
-    def _context(self, line: str, mark: int, told: frozenset[str]) -> Context:
+    def _context(self, line: str, mark: int, last_keys: frozenset[str]) -> Context:
         masked = self._blank(line)
         start = 0
         for end in _SENTENCE_END.finditer(masked):
@@ -217,7 +217,7 @@ class Rules:
         denied = self._denied(self.directions.denied_in(sentence, names), bool(keys))
         units = NONE
         if beside or spelled:  # "3 percent", "three percent"
-            units = KNOWN_UNITS - (self._units_of(told) if beside else PLAIN_UNITS)
+            units = KNOWN_UNITS - (self._units_of(last_keys) if beside else PLAIN_UNITS)
         elif counted is not None and counted[0].lower() == "per":
             units = OF_PER
         low = fold(line)
@@ -236,7 +236,7 @@ class Rules:
             and (
                 word[0].lower() in wrong
                 or word[0].lower() in units
-                or (beside and self._is_unit(word[0], told))
+                or (beside and self._is_unit(word[0], last_keys))
                 or (spelled and word[0].lower() in SHORT_SCALES)
             ),
             denied,
@@ -282,8 +282,8 @@ class Rules:
             return False
         if not size and line and line[-1] not in _BEFORE_FIGURE:
             return False  # a point or comma before a number makes another number
-        whole = line[: len(line) - size] + text
-        if text in self.whole and any(map(is_marked, self._blank(whole)[len(line) - size :])):
+        completed = line[: len(line) - size] + text
+        if text in self.whole_texts and any(map(is_marked, self._blank(completed)[len(line) - size :])):
             return False  # another text has taken a part of it
         if size or not keys or not _BARE_NUMBER.fullmatch(text):
             return True
@@ -318,14 +318,14 @@ class Rules:
             for text, before in self.inside.get(fold(word), ())
         )
 
-    def _is_unit(self, word: str, told: frozenset[str]) -> bool:
+    def _is_unit(self, word: str, last_keys: frozenset[str]) -> bool:
         low = word.lower()
         known = low in SCALES or low in CURRENCIES or low in UNITS
-        return is_unit_like(word) and low not in self._units_of(told) and (known or low not in self.own)
+        return is_unit_like(word) and low not in self._units_of(last_keys) and (known or low not in self.words)
 
-    def _units_of(self, told: frozenset[str]) -> frozenset[str]:
+    def _units_of(self, last_keys: frozenset[str]) -> frozenset[str]:
         """Words that may stand behind a count: those of its label, "24 months" for "term in months"."""
-        counts = (self.facts[key].label for key in told if self.facts[key].type == "count")
+        counts = (self.facts[key].label for key in last_keys if self.facts[key].type == "count")
         return frozenset(word for label in counts for word in re.findall(r"[^\W\d_]+", label.lower()))
 
     def _is_whole(self, form: str) -> bool:

@@ -104,7 +104,7 @@ class Grounding:
             after = self.rules.step(self.state, letter)
             assert after is not None, f"{letter!r} must not follow {self.state.line!r}"
             self.state = after
-            self.stated |= after.told
+            self.stated |= after.last_keys
 
     @property
     def unfinished(self) -> int:
@@ -166,14 +166,14 @@ class Grounding:
         """The context behind the text, None if something is open and cannot be over."""
         state = self.state
         if state.free:
-            return self.rules.context(state.line, state.mark, state.told)
+            return self.rules.context(state.line, state.mark, state.last_keys)
         if not self.rules.can_close(state):
             return None
-        mark, told = state.mark, state.told
+        mark, last_keys = state.mark, state.last_keys
         for reading in state.open:
             if isinstance(reading, Figure) and reading.node.keys:
-                mark, told = len(state.line), reading.node.keys
-        return self.rules.context(state.line, mark, told)
+                mark, last_keys = len(state.line), reading.node.keys
+        return self.rules.context(state.line, mark, last_keys)
 
     def _key(self, context: Context | None) -> object:
         """The cache key of a mask: everything that it depends on."""
@@ -285,7 +285,7 @@ class Grounding:
 
     def _can_begin(self, state: State, rest: bytes) -> bool:
         """True if a character that begins with some bytes may follow."""
-        if state.free and not self.rules.context(state.line, state.mark, state.told).wrong:
+        if state.free and not self.rules.context(state.line, state.mark, state.last_keys).wrong:
             return len(rest) < last_byte(rest) or any(self.rules.step(state, letter) for letter in completions(rest))
         return any(letter.encode("utf-8", "surrogatepass").startswith(rest) for letter in self.rules.expected(state))
 

@@ -67,14 +67,14 @@ class State(NamedTuple):
 
     line  its last line
     mark  the offset behind the last figure in it, -1 for none
-    told  the facts that this figure states
+    last_keys  the facts that this figure states
     open  what has begun
     free  True if a reading has nothing open
     """
 
     line: str
     mark: int
-    told: frozenset[str]
+    last_keys: frozenset[str]
     open: frozenset[Reading]
     free: bool
 

@@ -55,8 +55,8 @@ class SelectiveOps:
 
     def _pack(self, tensor: Tensor) -> Tensor | tuple[Again, torch.Size]:
         y, again = self._outputs.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
-        held = y()
-        if again is None or held is None or held.numel() != tensor.numel() or not tensor.is_contiguous():
+        output = y()
+        if again is None or output is None or output.numel() != tensor.numel() or not tensor.is_contiguous():
             return tensor
         return again, tensor.shape
 

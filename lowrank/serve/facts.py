@@ -52,7 +52,7 @@ def read_file(content: bytes, name: str, kind: Kind) -> FactFile:
             raise Refusal(400, told if told.startswith(shown) else f"{shown}: {told}", param="facts") from None
     if not 1 <= len(file.records) <= MAX_RECORDS:
         raise Refusal(400, f"{shown}: must have 1 to {MAX_RECORDS:,} records, got {len(file.records):,}", param="facts")
-    return FactFile(Path(shown), file.records, file.told, file.text)
+    return FactFile(Path(shown), file.records, file.notes, file.text)
 
 
 def read_record(file: FactFile, name: str | None, kind: Kind) -> FactsRecord:

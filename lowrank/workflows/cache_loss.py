@@ -29,7 +29,7 @@ from ..model.loss import IGNORED
 from .head_loss import DOCUMENTS, NATS, SEED
 
 
-def compare(hat: Path | None = None, documents: int = DOCUMENTS) -> Iterator[Row]:
+def compare(adapter: Path | None = None, documents: int = DOCUMENTS) -> Iterator[Row]:
     """A row a format: bytes of 1,024 positions, nats a token, and the difference from float32's with its interval.
 
     hat  a folder of one for the embedded base, or None
@@ -38,8 +38,8 @@ def compare(hat: Path | None = None, documents: int = DOCUMENTS) -> Iterator[Row
     conversations = [entry.conversation for entry in entries]
     examples, _ = encode_all(conversations, load_tokenizer(base_folder(EMBEDDED)), "alpaca", 512)
     model = load(EMBEDDED, "nf4-dq", torch.float32)
-    if hat is not None:
-        load_adapter(model, "hat", hat)
+    if adapter is not None:
+        load_adapter(model, "hat", adapter)
         use_adapter(model, "hat")
     tokens = [example.supervised for example in examples]
     before = None

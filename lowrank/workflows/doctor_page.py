@@ -26,8 +26,8 @@ class Report:
             lines += [topic.replace("_", " ")]
             lines += [f"  {_label(name):<{width}}  {_shown(name, value)}" for name, value in facts.items()]
             lines += [] if facts else ["  nothing is set"]
-        for title, told in (("therefore", self.limits), ("broken", self.broken)):
-            lines += [title, *([f"  - {line}" for line in told] or ["  nothing"])]
+        for title, entries in (("therefore", self.limits), ("broken", self.broken)):
+            lines += [title, *([f"  - {line}" for line in entries] or ["  nothing"])]
         return "\n".join(lines)
 
 

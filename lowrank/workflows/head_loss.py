@@ -31,7 +31,7 @@ DOCUMENTS, SEED = 100, 1007  # unseen ones, and the seed that they are made of
 NATS = Measure("nats", "nats a token", better="lower", unit="nats")
 
 
-def compare(hat: Path | None = None, documents: int = DOCUMENTS) -> Iterator[Row]:
+def compare(adapter: Path | None = None, documents: int = DOCUMENTS) -> Iterator[Row]:
     """A row a format: bytes of the head, nats a token with it, and the difference from float32's with its interval.
 
     hat  a folder of one for the embedded base, or None
@@ -43,8 +43,8 @@ def compare(hat: Path | None = None, documents: int = DOCUMENTS) -> Iterator[Row
     before = None
     for head in (None, *HEADS):
         model = load(EMBEDDED, "nf4-dq", torch.float32, head=head)
-        if hat is not None:
-            load_adapter(model, "hat", hat)
+        if adapter is not None:
+            load_adapter(model, "hat", adapter)
             use_adapter(model, "hat")
         nats = np.column_stack([completion_losses(model, examples), tokens])
         before = nats if before is None else before

@@ -70,7 +70,7 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Cell]
 
     training_texts = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
     tasks = [Documents(entries, training=training_texts)]
-    grid = evaluate_grid(base, {NAME: trained.hat}, (FOUR_BIT, FULL), tasks, dtype=torch.float32, progress=progress)
+    grid = evaluate_grid(base, {NAME: trained.adapter}, (FOUR_BIT, FULL), tasks, dtype=torch.float32, progress=progress)
     rows = [cell.to_json() for cell in grid]
     write_json(out / "eval.json", rows)
     write_documents(out / "documents", entries, grid)
@@ -81,7 +81,7 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Cell]
         run=_about(seed, seconds, trained.parameters),
         training=trained.rows,
         grid=rows,
-        parts=parts(base, quantized, trained.hat),
+        parts=parts(base, quantized, trained.adapter),
         documents=[
             Written(entry, cell.column.adapter, cell.column.weights, cell.texts[index])
             for index, entry in enumerate(entries[:SHOWN])
@@ -94,7 +94,7 @@ def quickstart(out: Path, *, seed: int = 0, progress: bool = True) -> list[Cell]
     print("\n".join(findings(rows)))
     print(f"\n{seconds:.0f} s. Open {out / 'report.html'}, or write a document:")
     print(
-        f"  lowrank generate {quantized} --adapter {NAME}={trained.hat} --use {NAME} "
+        f"  lowrank generate {quantized} --adapter {NAME}={trained.adapter} --use {NAME} "
         f"--facts {out / 'facts.txt'} --kind {entries[3].kind}"
     )
     return grid
@@ -108,7 +108,7 @@ def write_documents(folder: Path, entries: Sequence[Entry], grid: Sequence[Cell]
             write_text(folder / name, text)
 
 
-def parts(base: Path, quantized: Path, hat: Path) -> list[tuple[str, int]]:
+def parts(base: Path, quantized: Path, adapter: Path) -> list[tuple[str, int]]:
     """(what, bytes) of each part as it lies on the disk, and of the 4-bit weights themselves."""
     linears = [module for module in load(quantized).modules() if isinstance(module, QuantLinear)]
     codes = sum(layer.quantized.tensors()["codes"].numel() for layer in linears)
@@ -121,7 +121,7 @@ def parts(base: Path, quantized: Path, hat: Path) -> list[tuple[str, int]]:
         ("the same as NF4 codes", codes),
         ("and their statistics", four_bit - codes),
         ("base, NF4 file", (quantized / "model.safetensors").stat().st_size),
-        ("hat, fp32 file", (hat / "adapter_model.safetensors").stat().st_size),
+        ("hat, fp32 file", (adapter / "adapter_model.safetensors").stat().st_size),
     ]
 
 

@@ -117,17 +117,17 @@ def real(
     shutil.copyfile(model.parent / LICENCE, out / LICENCE)
     learned = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
     task = Documents(make_documents(n, seed=TEST_SEED, split="test"), training=learned)
-    hats: dict[str, Path] = {}
+    adapters: dict[str, Path] = {}
     for seed in range(seeds):
         for weights in (FOUR_BIT, dtype):
-            hats[hat_name(seed, weights)] = _train(model, out, seed, weights, train, epochs, dtype, progress)
+            adapters[adapter_name(seed, weights)] = _train(model, out, seed, weights, train, epochs, dtype, progress)
         # Two hats at a time are on the base: what a grid of them has finished is not run again for the next.
         cells = [
             cell
             for past in range(seed + 1)
             for cell in evaluate_grid(
                 model,
-                {name: hats[name] for name in (hat_name(past, weights) for weights in (FOUR_BIT, dtype))},
+                {name: adapters[name] for name in (adapter_name(past, weights) for weights in (FOUR_BIT, dtype))},
                 (FOUR_BIT, dtype),
                 [task],
                 dtype=DENSE_DTYPES[dtype],
@@ -154,7 +154,7 @@ def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def hat_name(seed: int, weights: str) -> str:
+def adapter_name(seed: int, weights: str) -> str:
     """The name of a hat, by which the grid knows it, and of its folder."""
     return f"{seed}-{'4bit' if weights == FOUR_BIT else 'full'}"
 
@@ -162,7 +162,7 @@ def hat_name(seed: int, weights: str) -> str:
 def _train(
     model: Path, out: Path, seed: int, weights: str, train: str, epochs: int, dtype: str, progress: bool
 ) -> Path:
-    folder = out / hat_name(seed, weights)
+    folder = out / adapter_name(seed, weights)
     if (folder / "hat" / LICENCE).is_file():  # the last file of a hat that is finished
         return folder / "hat"
     recipe = {table: dict(values) for table, values in RECIPE.items()}
@@ -171,8 +171,8 @@ def _train(
     recipe["run"] |= {"out": str(folder), "seed": seed, "epochs": epochs}
     config = TrainConfig.from_dict(recipe)
     result = train_from_config(config, resume=bool(Checkpoints(folder, 1).cursors()), progress=progress)
-    shutil.copyfile(model.parent / LICENCE, result.hat / LICENCE)
-    return result.hat
+    shutil.copyfile(model.parent / LICENCE, result.adapter / LICENCE)
+    return result.adapter
 
 
 def over_seeds(cells: Sequence[Cell]) -> list[dict[str, Any]]:

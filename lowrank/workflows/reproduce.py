@@ -106,7 +106,7 @@ def reproduce(
     tokenizer = load_tokenizer(folder)
     data = {name: read_run_data(config, tokenizer) for name, config in configs.items()}
     trained = {name: _train(config, data[name], progress) for name, config in configs.items()}
-    hats = {name: result.hat for name, result in trained.items()}
+    hats = {name: result.adapter for name, result in trained.items()}
     cells = evaluate_grid(folder, hats, (FOUR_BIT, full), tasks, device=device, state=out / "cells", progress=progress)
     found = [*claims(open_base(folder).config, _measured(folder, trained)), *_results(compare(cells))]
     rows = [claim.cells for claim in found]
@@ -171,10 +171,10 @@ def _measured(folder: Path, trained: Mapping[str, Result]) -> dict[str, dict[str
     config = open_base(folder).config
     found = {
         name: {
-            "bytes": (result.hat / "adapter_model.safetensors").stat().st_size,
+            "bytes": (result.adapter / "adapter_model.safetensors").stat().st_size,
             "seconds": sum(row["seconds"] for row in result.rows),
             "parameters": result.parameters,
-            "entries": json.loads((result.hat / "lowrank.json").read_text())["data"]["entries"],
+            "entries": json.loads((result.adapter / "lowrank.json").read_text())["data"]["entries"],
         }
         for name, result in trained.items()
     }

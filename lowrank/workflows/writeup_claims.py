@@ -49,18 +49,18 @@ def claims(base: ModelConfig, measured: Measured) -> list[Claim]:
     measured  of each hat: bytes, seconds, parameters, entries; of the base: bytes in bf16 and in nf4-dq
     """
     same = base.parameter_shapes() == LLAMA.parameter_shapes()
-    return [*_matrix(), *_base(same, measured["base"]), *_hats(same, measured)]
+    return [*_matrix(), *_base(same, measured["base"]), *_adapters(same, measured)]
 
 
 def _matrix() -> list[Claim]:
-    trained, whole = lora_parameters(D, D, RANK), D * D
+    trained, full = lora_parameters(D, D, RANK), D * D
     shapes = square_matrix(D).linear_shapes()["attention.wq"]
     assert shapes == (D, D)
-    share = f"{trained / whole:.2%}".replace("%", " %")
+    share = f"{trained / full:.2%}".replace("%", " %")
     return [
-        Claim("elements of a 10,000 x 10,000 matrix", "100 million", f"{whole:,}", "", "right"),
+        Claim("elements of a 10,000 x 10,000 matrix", "100 million", f"{full:,}", "", "right"),
         Claim("of those, trained at rank 8", "160,000", f"{trained:,}", "", "right"),
-        Claim("which is", "0.016 %", share, "", f"wrong by ten: {trained:,} / {whole:,} = {trained / whole:g}"),
+        Claim("which is", "0.016 %", share, "", f"wrong by ten: {trained:,} / {full:,} = {trained / full:g}"),
     ]
 
 
@@ -80,7 +80,7 @@ def _base(same: bool, found: Mapping[str, float]) -> list[Claim]:
     ]
 
 
-def _hats(same: bool, measured: Measured) -> list[Claim]:
+def _adapters(same: bool, measured: Measured) -> list[Claim]:
     all_seven = 4 * adapter_parameters(LLAMA, 8, COMMON_TARGETS["all seven linears"])
     attention = 4 * adapter_parameters(LLAMA, 16, COMMON_TARGETS["wq, wk, wv, wo"])
     small, large = measured["documents"], measured["mixture"]

@@ -47,9 +47,9 @@ def docx_bytes(text: str, title: str) -> bytes:
     about.title, about.author, about.comments = visible(title)[:255], "", ""
     about.created = about.modified = now
     _Writer(document).write(blocks_of(text))
-    held = io.BytesIO()
-    document.save(held)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    document.save(buffer)
+    return buffer.getvalue()
 
 
 class _Writer:

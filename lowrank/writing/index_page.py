@@ -54,13 +54,13 @@ def totals(summary: Mapping[str, Any]) -> str:
     if not counts:
         return "nothing was written"
     figures = f"{counts['figures']} figure{'' if counts['figures'] == 1 else 's'}"
-    told = [
+    parts = [
         f"{figures}: {counts['right'] + counts['other_name']} in the facts, {counts['right']} under their own name",
         f"{counts['facts_not_used']} fact{'' if counts['facts_not_used'] == 1 else 's'} not used",
     ]
     unclear = counts["not_understood"] + counts["facts_not_understood"]
-    told.append(f"{unclear} not understood" if unclear else "nothing that was not understood")
-    return "; ".join(told)
+    parts.append(f"{unclear} not understood" if unclear else "nothing that was not understood")
+    return "; ".join(parts)
 
 
 def _row(row: Mapping[str, Any]) -> str:

@@ -68,12 +68,12 @@ class Job:
         """
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"{self.out}: is a file, and a folder of documents is to be written there")
-        there = sorted(path.name for path in self.out.iterdir()) if self.out.is_dir() else []
-        there = [name for name in there if name != LOCK and not _is_litter(name)]
-        if not there:
+        names = sorted(path.name for path in self.out.iterdir()) if self.out.is_dir() else []
+        names = [name for name in names if name != LOCK and not _is_litter(name)]
+        if not names:
             return
-        if JOB not in there:
-            raise ValueError(f"{self.out}: holds {there[0]}, and no job: name a new or empty folder")
+        if JOB not in names:
+            raise ValueError(f"{self.out}: holds {names[0]}, and no job: name a new or empty folder")
         if (reason := self.other_job_reason()) is not None:
             raise ValueError(f"{self.out}: holds another job: {reason}: name another folder")
         if not resume:

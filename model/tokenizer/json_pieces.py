@@ -14,9 +14,9 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 def _byte_of_letter() -> dict[str, int]:
     """GPT-2's letters for bytes: a printable byte is its own, the others follow from U+0100 on    (encoder.py)"""
-    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in own]
-    return {chr(byte): byte for byte in own} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
 
 
 BYTE_OF_LETTER = _byte_of_letter()

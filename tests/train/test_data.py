@@ -50,7 +50,7 @@ def test_a_validation_split_is_seeded_and_never_learned(files: Path, tokenizer: 
     run = read_run_data(config(data, watch=watch), tokenizer)
     assert (len(run.examples), len(run.held_out)) == (32, 8)
     assert not {example.tokens for example in run.examples} & {example.tokens for example in run.held_out}
-    assert run.origin["validation"] == {"entries": 8, "seed": 0} and run.told == []
+    assert run.origin["validation"] == {"entries": 8, "seed": 0} and run.notes == []
     again = read_run_data(config(data | {"validation": 8}, watch=watch), tokenizer)
     assert again.held_out == run.held_out
     other = read_run_data(config(data | {"seed": 1}, watch=watch), tokenizer)
@@ -68,7 +68,7 @@ def test_rows_that_cannot_be_learned_are_skipped_when_that_is_asked_for_and_kept
         read_run_data(config({"train": "bad.jsonl"}), tokenizer)
     run = read_run_data(config({"train": "bad.jsonl", "skip_bad": True}), tokenizer)
     assert [example.id for example in run.examples] == ["bad:1", "bad:4"]
-    assert run.told == [
+    assert run.notes == [
         "data.train: bad.jsonl: 2 of 4 rows cannot be learned and are left out, "
         "each with its reason in skipped.jsonl of run.out"
     ]
@@ -88,7 +88,7 @@ def test_entries_that_are_too_long_are_told_of_what_is_learned_and_of_what_is_me
     watched = config({"train": "long.jsonl"}, watch={"held_out": "long.jsonl", "every": 1})
     run = read_run_data(watched, tokenizer)
     told = "long.jsonl: 1 of 5 entries have over 1024 tokens and are left out: long:5"
-    assert run.told[:2] == [f"data.train: {told}", f"watch.held_out: {told}"]
+    assert run.notes[:2] == [f"data.train: {told}", f"watch.held_out: {told}"]
     Path("too_long.jsonl").write_bytes(lines({**GOOD[0], "output": LONG}))
     watched = config({"train": "good.jsonl"}, watch={"held_out": "too_long.jsonl", "every": 1})
     with pytest.raises(
@@ -99,9 +99,9 @@ def test_entries_that_are_too_long_are_told_of_what_is_learned_and_of_what_is_me
 
 def test_held_out_entries_that_are_learned_or_never_measured_are_told(files: Path, tokenizer: Tokenizer) -> None:
     run = read_run_data(config({"train": "good.jsonl"}, watch={"held_out": "good.jsonl", "every": 1}), tokenizer)
-    assert run.told == ["watch.held_out: 4 of 4 entries are learned too: their loss says little of others"]
+    assert run.notes == ["watch.held_out: 4 of 4 entries are learned too: their loss says little of others"]
     run = read_run_data(config({"train": "good.jsonl"}, watch={"held_out": "rows.jsonl"}), tokenizer)
-    assert (run.held_out, run.told) == ([], ["watch.held_out: never measured, watch.every is 0"])
+    assert (run.held_out, run.notes) == ([], ["watch.held_out: never measured, watch.every is 0"])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_run_on_a_table_with_a_split_measures_what_it_held_out(
         run={"epochs": 1, "batch": 4, "out": "out"},
         watch={"every": 1, "samples": 1},
     )
-    hat = train_from_config(run, progress=False).hat
+    hat = train_from_config(run, progress=False).adapter
     assert "1 of 7 rows cannot be learned" in capsys.readouterr().err
     assert json.loads(Path("out", SKIPPED).read_text())["place"] == "8"
     record = json.loads((hat / "lowrank.json").read_text())["data"]

@@ -30,7 +30,7 @@ def test_a_mixture_is_learned_from_like_documents(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "documents.jsonl", make_documents(2, seed=1, split="train"))
     for name, entries in (("mixture", 4), ("documents", 2)):
         result = train_from_config(config(tmp_path / f"{name}.jsonl", tmp_path / name), progress=False)
-        provenance = json.loads((result.hat / RECORD_FILE).read_text())
+        provenance = json.loads((result.adapter / RECORD_FILE).read_text())
         assert provenance["data"]["entries"] == entries
 
 
@@ -38,21 +38,21 @@ def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None
     write_rows(tmp_path / "data.jsonl", ROWS)
     run = config(tmp_path / "data.jsonl", tmp_path / "out")
     result = train_from_config(run, progress=False)
-    record = json.loads((result.hat / RECORD_FILE).read_text())
+    record = json.loads((result.adapter / RECORD_FILE).read_text())
     base = load(embedded)
     assert record["base"] == {**base.source, "weights": "nf4-dq", "rope_layout": "interleaved"}
     assert record["file_rope_layout"] == "half"
-    assert record["weights_sha256"] == sha256_of(result.hat / "adapter_model.safetensors")
+    assert record["weights_sha256"] == sha256_of(result.adapter / "adapter_model.safetensors")
     assert record["tokenizer_sha256"] == sha256_of(embedded / "tokenizer.model")
     assert record["data"]["sha256"] == sha256_of(tmp_path / "data.jsonl")
     assert (record["seed"], record["training"]) == (0, run.to_dict())
     again = train_from_config(config(tmp_path / "data.jsonl", tmp_path / "again"), progress=False)
-    other = json.loads((again.hat / RECORD_FILE).read_text())
+    other = json.loads((again.adapter / RECORD_FILE).read_text())
     assert other["data"] == record["data"] and other["weights_sha256"] == record["weights_sha256"]
     assert other["config_sha256"] != record["config_sha256"]  # it wrote to another folder
     write_rows(tmp_path / "data.jsonl", ROWS[:3])
     changed = train_from_config(run, overwrite=True, progress=False)
-    fewer = json.loads((changed.hat / RECORD_FILE).read_text())["data"]
+    fewer = json.loads((changed.adapter / RECORD_FILE).read_text())["data"]
     assert fewer["examples_sha256"] != record["data"]["examples_sha256"]
 
 
@@ -69,7 +69,7 @@ def test_a_hat_of_the_models_own_chat_template_is_worn_with_it_alone(tmp_path: P
     write_rows(tmp_path / "data.jsonl", ROWS)
     run = config(tmp_path / "data.jsonl", tmp_path / "out").to_dict()
     run["base"]["path"], run["data"]["template"] = str(base), "chat"
-    hat = train_from_config(TrainConfig.from_dict(run), progress=False).hat
+    hat = train_from_config(TrainConfig.from_dict(run), progress=False).adapter
     record = json.loads((hat / RECORD_FILE).read_text())
     assert record["template"]["text"] == (base / "chat_template.jinja").read_text()
     about = ["--adapter", f"hat={hat}", "--facts", str(facts), "--kind", "earnings_summary", "--max-new-tokens", "3"]

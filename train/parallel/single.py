@@ -62,9 +62,9 @@ class SingleProcess:
         """The shard of a parameter that this process stores."""
         return MomentShard(parameter.numel())
 
-    def shard_like(self, whole: Tensor, like: Tensor) -> Tensor:
+    def shard_like(self, full: Tensor, like: Tensor) -> Tensor:
         """The local shard of a full tensor, sharded like another."""
-        return whole
+        return full
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The full tensor, gathered from all processes."""

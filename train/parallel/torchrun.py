@@ -65,14 +65,14 @@ class TorchrunGroup(SingleProcess):
         return self.sum([float(answer and self.is_first)]) != [0.0]
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
-        held = list(parameters)
-        gradients = [local(parameter.grad) for parameter in held if parameter.grad is not None]
+        all_parameters = list(parameters)
+        gradients = [local(parameter.grad) for parameter in all_parameters if parameter.grad is not None]
         if not self.shards:
             _sum_in_one_message(gradients)
-            return clip_gradients(held, max_norm).item()
+            return clip_gradients(all_parameters, max_norm).item()
         square = sum((gradient.float().square().sum() for gradient in gradients), torch.zeros(()))
         (total,) = self.sum([float(square)])
-        return clip_gradients(held, max_norm, norm=torch.tensor(total).sqrt().float()).item()
+        return clip_gradients(all_parameters, max_norm, norm=torch.tensor(total).sqrt().float()).item()
 
     def keep_shard(self, layer: nn.Module) -> None:
         """Keeps this process's part of every tensor, until `shard_model`; leaves shapes without data."""
@@ -80,13 +80,13 @@ class TorchrunGroup(SingleProcess):
             return
         _as_parameters(layer)
         kept = self._kept[layer] = {}
-        for name, whole in list(layer.named_parameters(recurse=False)):
-            mesh = _mesh(whole.device.type)
-            cut = distribute_tensor(whole.detach(), mesh, [Shard(0)], src_data_rank=None)
-            own, shape, stride = cut.to_local().clone(), whole.shape, whole.stride()
-            kept[name] = DTensor.from_local(own, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
-            setattr(layer, name, nn.Parameter(torch.empty_like(whole, device="meta"), requires_grad=False))
-        del whole, cut
+        for name, parameter in list(layer.named_parameters(recurse=False)):
+            mesh = _mesh(parameter.device.type)
+            cut = distribute_tensor(parameter.detach(), mesh, [Shard(0)], src_data_rank=None)
+            shard, shape, stride = cut.to_local().clone(), parameter.shape, parameter.stride()
+            kept[name] = DTensor.from_local(shard, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+            setattr(layer, name, nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False))
+        del parameter, cut
         _give_back_memory()
 
     def shard_model(self, model: Llama) -> None:
@@ -100,8 +100,8 @@ class TorchrunGroup(SingleProcess):
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh, reshard_after_forward=False)  # the head is read after the forward pass
         for layer, kept in self._kept.items():
-            for name, own in kept.items():
-                setattr(layer, name, nn.Parameter(own, requires_grad=False))
+            for name, shard in kept.items():
+                setattr(layer, name, nn.Parameter(shard, requires_grad=False))
         self._kept.clear()
         register_fsdp_forward_method(model, "hidden")
         for module in model.modules():
@@ -128,8 +128,8 @@ class TorchrunGroup(SingleProcess):
         columns = parameter.numel() // rows
         return MomentShard(parameter.numel(), tuple(begin * columns for begin in begins), self.rank, _all_reduce_max)
 
-    def shard_like(self, whole: Tensor, like: Tensor) -> Tensor:
-        return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
+    def shard_like(self, full: Tensor, like: Tensor) -> Tensor:
+        return distribute_tensor(full, like.device_mesh, like.placements) if isinstance(like, DTensor) else full
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The full tensor, gathered from all processes."""

@@ -27,11 +27,11 @@ def training_flops(model: ModelConfig, config: TrainConfig, positions: int, pair
     or of as many as are wanted.
     """
     linears, attention = linear_parameters(model), 2 * model.n_layers * model.attention_dim
-    hat = adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
+    adapter = adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
     reference = bool(config.preference.loss)
     again = (config.run.recompute == "full") + reference
-    hat_again = again - (reference and not config.adapter.from_)
-    by_position = (2 + again) * 2 * linears + (3 + hat_again) * 2 * hat
+    adapter_again = again - (reference and not config.adapter.from_)
+    by_position = (2 + again) * 2 * linears + (3 + adapter_again) * 2 * adapter
     by_pair = (3 + again) * attention
     head = (2 + reference) * 2 * model.vocab_size * model.dim
     return float(positions * by_position + pairs * by_pair + supervised * head)

@@ -107,11 +107,11 @@ def host_bytes(model: ModelConfig, config: TrainConfig) -> int:
 
 def activations(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int:
     """Bytes of activations that the forward pass keeps for the backward pass."""
-    size, whole = compute_dtype(config).itemsize, _kept_by_a_layer(model, config)
+    size, of_a_layer = compute_dtype(config).itemsize, _kept_by_a_layer(model, config)
     if config.run.recompute == "full":
-        return batch.tokens * (model.n_layers * size * model.dim + whole)
+        return batch.tokens * (model.n_layers * size * model.dim + of_a_layer)
     mask = batch.rows * batch.positions**2 * (1 + size) if config.data.pack else 0
-    return batch.tokens * model.n_layers * whole + mask
+    return batch.tokens * model.n_layers * of_a_layer + mask
 
 
 def working_memory(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int:
@@ -130,8 +130,8 @@ def _kept_by_a_layer(model: ModelConfig, config: TrainConfig) -> int:
 def _loss(model: ModelConfig, batch: BatchShape, dtype: torch.dtype) -> int:
     """The final norm, the supervised rows of it, their gradient, and a chunk of logits."""
     rows = min(batch.supervised, rows_of_a_chunk(model.vocab_size))
-    held = (2 * batch.tokens + 2 * batch.supervised) * model.dim + rows * model.vocab_size
-    return held * dtype.itemsize
+    numbers = (2 * batch.tokens + 2 * batch.supervised) * model.dim + rows * model.vocab_size
+    return numbers * dtype.itemsize
 
 
 def _backward(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int:

@@ -174,11 +174,11 @@ def _rank(model: ModelConfig, config: TrainConfig, batch: BatchShape, processes:
     Layers are gathered twice, what is around them once, and the hat's gradient is scattered once.
     """
     mine = BatchShape(math.ceil(batch.rows / processes), batch.positions, math.ceil(batch.supervised / processes))
-    held = sum(part.bytes for part in parts(model, config, mine, shards=processes))
-    hat = 4 * adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
+    resident = sum(part.bytes for part in parts(model, config, mine, shards=processes))
+    adapter = 4 * adapter_parameters(model, config.adapter.rank, config.adapter.targets, dora=config.adapter.dora)
     short = next(name for name, dtype in DENSE_DTYPES.items() if dtype == compute_dtype(config))
     base = base_items(model, stored_weights(config), short)
     layers = sum(item.bytes for item in base if item.what.startswith("linears"))
     rest = sum(item.bytes for item in base) - layers
-    passed = config.run.accumulate * (2 * (layers + hat) + rest + hat)
-    return ShardCost(processes, max(batch.rows, processes), held, int(passed * (processes - 1) / processes))
+    passed = config.run.accumulate * (2 * (layers + adapter) + rest + adapter)
+    return ShardCost(processes, max(batch.rows, processes), resident, int(passed * (processes - 1) / processes))

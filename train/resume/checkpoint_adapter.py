@@ -37,13 +37,13 @@ def save_checkpoint_adapter(source: Path, out: Path) -> int:
     layers = {}
     for linear, fields in state["layers"].items():
         options = AdapterConfig(**{key: value for key, value in fields.items() if key != "scaling"})
-        whole, start = (
+        factors, start = (
             Factors(*(tensors.get(f"{part}.{linear}.{matrix}", torch.empty(0)) for matrix in ("lora_A", "lora_B")))
             for part in ("adapter", "start")
         )
         if config.adapter.start in SUBTRACTED:
-            options, whole = joined(options, whole, start)
-        layers[linear] = (options, *whole, tensors.get(f"adapter.{linear}.lora_magnitude_vector"))
+            options, factors = joined(options, factors, start)
+        layers[linear] = (options, *factors, tensors.get(f"adapter.{linear}.lora_magnitude_vector"))
     save_adapter(only_adapter(model, state["source"], name, layers), name, out, notes=state["notes"])
     return int(state["cursor"][0])
 

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SAID = b"\nstops after this batch and writes a checkpoint; once more ends at once\n"
+MESSAGE = b"\nstops after this batch and writes a checkpoint; once more ends at once\n"
 
 
 class RunStopped(KeyboardInterrupt):
@@ -40,7 +40,7 @@ class StopSignals:
         self.received = signal.Signals(number).name
         self._restore()  # the next one is met by what was there before, which ends the process
         with contextlib.suppress(OSError):  # a terminal that is gone
-            os.write(2, SAID)
+            os.write(2, MESSAGE)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

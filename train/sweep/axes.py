@@ -48,7 +48,7 @@ class Sweep:
     out: Path
     axes: Mapping[str, Sequence[Any]]
     points: Sequence[Point]
-    told: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def config(self) -> TrainConfig:
@@ -82,12 +82,12 @@ class Sweep:
             raise ValueError("name a setting with several values, such as adapter.rank=4,8,16")
         shared = TrainConfig.read(recipe, fixed)
         _check_shared(shared, str(recipe))
-        tables, told = _measured(shared)
+        tables, notes = _measured(shared)
         points = [
             _point(tables, dict(zip(axes, values, strict=True)), str(recipe))
             for values in itertools.product(*axes.values())
         ]
-        return cls(Path(shared.run.out), axes, _named(points), told)
+        return cls(Path(shared.run.out), axes, _named(points), notes)
 
 
 def split_values(text: str) -> list[str]:
@@ -126,12 +126,12 @@ def _point(
     tables: Mapping[str, Any], values: Mapping[str, Any], where: str
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Tables, values, and a name made of the values."""
-    own = {table: dict(keys) for table, keys in tables.items()}
+    point = {table: dict(keys) for table, keys in tables.items()}
     for name, value in values.items():
         table, _, key = name.partition(".")
-        own[table][key] = value
+        point[table][key] = value
     word = "_".join(f"{name.partition('.')[2]}-{value}" for name, value in values.items())
-    return own, dict(values), re.sub(r"[^\w.+-]+", "-", word).strip("-")
+    return point, dict(values), re.sub(r"[^\w.+-]+", "-", word).strip("-")
 
 
 def _named(points: Sequence[tuple[dict[str, Any], dict[str, Any], str]]) -> list[Point]:
@@ -140,10 +140,10 @@ def _named(points: Sequence[tuple[dict[str, Any], dict[str, Any], str]]) -> list
     names = [name for _, _, name in points]
     for number, (tables, values, name) in enumerate(points):
         unique = name if names.count(name) == 1 else f"{name}_{number}"
-        own = {
+        settings = {
             **tables,
             "adapter": {**tables["adapter"], "name": f"hat{number}"},
             "run": {**tables["run"], "out": str(Path(tables["run"]["out"]) / unique)},
         }
-        found.append(Point(unique, values, TrainConfig.from_dict(own, unique)))
+        found.append(Point(unique, values, TrainConfig.from_dict(settings, unique)))
     return found

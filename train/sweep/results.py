@@ -139,9 +139,9 @@ def smallest_rank(
                 key = tuple(str(value) for name, value in adapter.values.items() if name not in (RANK, SEED))
                 by_settings.setdefault(key, []).append(adapter)
         seeds = max((len(group) for group in by_settings.values()), default=0)
-        whole = [group for group in by_settings.values() if len(group) == seeds]  # none of whose seeds has failed
-        if whole:
-            chosen[rank] = min(whole, key=lambda group: loss(group, tokens))
+        complete = [group for group in by_settings.values() if len(group) == seeds]  # none of whose seeds has failed
+        if complete:
+            chosen[rank] = min(complete, key=lambda group: loss(group, tokens))
     if len(chosen) < 2:
         return None
     best = min(chosen, key=lambda rank: loss(chosen[rank], tokens))

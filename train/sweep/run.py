@@ -199,11 +199,11 @@ def train_pass(model: Llama, members: Sequence[SweptAdapter]) -> None:
     kept = ops.hooks() if isinstance(ops, SelectiveOps) else nullcontext()
     with active_together(model, batches), kept:
         nats = losses_together(model, batches)
-        torch.stack([own / count for own, count in zip(nats, units, strict=True)]).sum().backward()
+        torch.stack([nats_of_one / count for nats_of_one, count in zip(nats, units, strict=True)]).sum().backward()
     seconds, total = time.perf_counter() - started, sum(batch.tokens.numel() for batch in batches)
-    for adapter, own in zip(members, nats, strict=True):
+    for adapter, nats_of_one in zip(members, nats, strict=True):
         state, positions = adapter.run.under_way, positions_of(adapter.batch)
-        state.nats += own.item()
+        state.nats += nats_of_one.item()
         state.positions += positions
         state.pairs += positions * max(map(len, adapter.batch))
         state.seconds += seconds * batches[members.index(adapter)].tokens.numel() / total

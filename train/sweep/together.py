@@ -65,7 +65,7 @@ def losses_together(model: Llama, batches: Sequence[AdapterBatch]) -> list[Tenso
     learned = targets != IGNORED
     losses = linear_cross_entropy_of_rows(hidden[learned], model.output.weight.to(hidden.dtype), targets[learned])
     counts = [int((batch.targets != IGNORED).sum()) for batch in batches]
-    return [own.sum() for own in losses.split(counts)]
+    return [part.sum() for part in losses.split(counts)]
 
 
 @contextmanager
@@ -76,10 +76,10 @@ def active_together(model: Llama, batches: Sequence[AdapterBatch]) -> Iterator[N
         spans.append(AdapterSpan(begin, begin + batch.tokens.numel(), batch.name))
         begin += batch.tokens.numel()
     layers, before = lora_layers(model).values(), model.norm.ops
-    worn = tuple(spans)
+    active = tuple(spans)
     use_ops(model, AttentionApart(before, batches))
     for layer in layers:
-        layer.spans = worn
+        layer.spans = active
     try:
         yield
     finally:
@@ -107,7 +107,7 @@ class AttentionApart:
         sizes = [rows * length for rows, length, _ in self._shapes]
         parts = zip(*(one.transpose(1, 2)[0].split(sizes) for one in (q, k, v)), self._shapes, strict=True)
         outputs = []
-        for q_rows, k_rows, v_rows, (rows, length, own) in parts:
+        for q_rows, k_rows, v_rows, (rows, length, own_mask) in parts:
             heads = [one.unflatten(0, (rows, length)).transpose(1, 2) for one in (q_rows, k_rows, v_rows)]
-            outputs.append(self._ops.attention(heads[0], heads[1], heads[2], own).transpose(1, 2).flatten(0, 1))
+            outputs.append(self._ops.attention(heads[0], heads[1], heads[2], own_mask).transpose(1, 2).flatten(0, 1))
         return torch.cat(outputs)[None].transpose(1, 2)

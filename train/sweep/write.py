@@ -22,12 +22,12 @@ def write_results(sweep: Sweep, data: RunData, trained: Trained, margin: float) 
     adapters, nats, figures = trained
     tokens = [example.supervised for example in data.held_out]
     done = [
-        AdapterLoss(adapter.point.name, adapter.point.values, own)
-        for adapter, own in zip(adapters, nats, strict=True)
+        AdapterLoss(adapter.point.name, adapter.point.values, nats_of_one)
+        for adapter, nats_of_one in zip(adapters, nats, strict=True)
         if not adapter.failed
     ]
     points = []
-    for adapter, own, parameters in zip(adapters, nats, figures["parameters"], strict=True):
+    for adapter, nats_of_one, parameters in zip(adapters, nats, figures["parameters"], strict=True):
         losses = [row["loss"] for row in adapter.run.log if row["loss"] is not None]
         points.append(
             {
@@ -37,8 +37,8 @@ def write_results(sweep: Sweep, data: RunData, trained: Trained, margin: float) 
                 "parameters": parameters,
                 "steps": adapter.run.cursor.step,
                 "train_loss": fmean(losses[-max(1, len(losses) // 10) :]) if losses else None,
-                "held_out_loss": None if adapter.failed else loss([AdapterLoss("", {}, own)], tokens),
-                "held_out_nats": list(own),
+                "held_out_loss": None if adapter.failed else loss([AdapterLoss("", {}, nats_of_one)], tokens),
+                "held_out_nats": list(nats_of_one),
                 "failed": adapter.failed,
             }
         )

@@ -107,8 +107,8 @@ def combine(terms: Terms, how: Combination, generator: torch.Generator, targets:
     if how.method == "svd" and how.clamp is None:
         return factor_sum(terms).cut(rank).pair(config)
     deltas = [pair.delta() for _, pair in terms]
-    whole = _reduce(how, generator, how.method.removesuffix("_svd"))(deltas, torch.tensor([w for w, _ in terms]))
-    left, sigma, right = torch.linalg.svd(whole, full_matrices=False)
+    merged = _reduce(how, generator, how.method.removesuffix("_svd"))(deltas, torch.tensor([w for w, _ in terms]))
+    left, sigma, right = torch.linalg.svd(merged, full_matrices=False)
     b, a = left[:, :rank] * sigma[:rank], right[:rank]
     if how.clamp is not None:
         limit = float(torch.quantile(torch.cat([b.flatten(), a.flatten()]), how.clamp))

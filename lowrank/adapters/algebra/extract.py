@@ -107,8 +107,8 @@ def sketched(matrix: Tensor, rank: int) -> Factored:
 def _leading(change: Tensor, rank: int | None, energy: float | None, sketch: bool) -> Factored:
     if rank is not None and sketch:
         return sketched(change, rank)
-    whole = factor_dense(change)
-    return whole.cut(rank if rank is not None else rank_for(whole.sigma, energy or 1.0))
+    factored = factor_dense(change)
+    return factored.cut(rank if rank is not None else rank_for(factored.sigma, energy or 1.0))
 
 
 def _dense(parameter: Parameter, of: Checkpoint) -> Tensor:

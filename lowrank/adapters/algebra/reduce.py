@@ -33,11 +33,11 @@ def reduced(stored: StoredAdapter, rank: int | None, energy: float | None) -> tu
     pairs: dict[str, Pair] = {}
     linears = []
     for path, pair in stored.pairs.items():
-        whole = factor(pair)
-        kept = rank if rank is not None else rank_for(whole.sigma, energy or 1.0)
-        pairs[path] = whole.cut(kept).pair(pair.config)
+        factored = factor(pair)
+        kept = rank if rank is not None else rank_for(factored.sigma, energy or 1.0)
+        pairs[path] = factored.cut(kept).pair(pair.config)
         off = norm_of_sum([(1.0, pairs[path]), (-1.0, pair)])
-        linears.append(WorkedLinear(path, pairs[path].config.rank, float(whole.sigma.norm()), off))
+        linears.append(WorkedLinear(path, pairs[path].config.rank, float(factored.sigma.norm()), off))
     return replace(stored, pairs=pairs), linears
 
 

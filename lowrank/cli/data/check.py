@@ -88,7 +88,7 @@ def lengths(read: "Examples", tokenizer: "Tokenizer", template: str, max_tokens:
     from ...data.encoding.batching import encode, longest_sequence
     from ...data.imports.examples import Fault
 
-    sizes = [longest_sequence(encode(said, tokenizer, template)) for said in read.conversations]
+    sizes = [longest_sequence(encode(conversation, tokenizer, template)) for conversation in read.conversations]
     notes = [
         Fault(place, f"must have at most {max_tokens} tokens to be learned", str(size))
         for place, size in zip(read.places, sizes, strict=True)
@@ -104,8 +104,8 @@ def row_notes(read: "Examples") -> "Iterator[Fault]":
     for key, count in read.unread.items():
         yield Fault("1", f"nothing is learned from the key {key!r}", f"{count} row{'s' if count > 1 else ''} with it")
     seen: Counter[object] = Counter()
-    for place, said in zip(read.places, read.conversations, strict=True):
-        seen[content := (said.system, said.turns, said.rejected)] += 1
+    for place, conversation in zip(read.places, read.conversations, strict=True):
+        seen[content := (conversation.system, conversation.turns, conversation.rejected)] += 1
         if seen[content] == 2:
             yield Fault(place, "a row that is there twice is learned twice")
     for place, entry in read.entries.items():

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     max_tokens, row_length = read_limits(args)
     tokenizer = find_tokenizer(args.tokenizer)
     conversations = read_conversations(args.file, args.template)
-    examples = [encode(one, tokenizer, args.template) for said in conversations for one in said.alternatives]
+    examples = [encode(one, tokenizer, args.template) for asked in conversations for one in asked.alternatives]
     totals = count(examples, max_tokens, row_length)
     rows = choose(examples, tokenizer, max_tokens, args)
     if args.html:
@@ -206,8 +206,8 @@ def total_lines(totals: "Totals") -> Iterator[str]:
         f"95 % up to {totals.p95:,} (p95), the longest {totals.longest:,}"
     )
     if totals.over_long:
-        told = name_some([f"{id} ({length:,})" for id, length in totals.over_long.items()], most=20)
-        yield f"{len(totals.over_long):,} over {totals.max_tokens:,} tokens, left out: {told}"
+        names = name_some([f"{id} ({length:,})" for id, length in totals.over_long.items()], most=20)
+        yield f"{len(totals.over_long):,} over {totals.max_tokens:,} tokens, left out: {names}"
     else:
         yield f"none is over {totals.max_tokens:,} tokens"
     yield (

@@ -68,11 +68,11 @@ def _entries(path: Path, kind: str | None) -> "list[Entry]":
     from ...data.imports.examples import summary
     from ...data.imports.importing import import_documents, read_documents
 
-    own = find_kind(kind) if kind is not None else None
-    found = read_documents(path, instruction=own.instruction() if own is not None else None)
-    if found.format == "entry":
+    definition = find_kind(kind) if kind is not None else None
+    documents = read_documents(path, instruction=definition.instruction() if definition is not None else None)
+    if documents.format == "entry":
         return read_jsonl(path)
-    imported = import_documents(found, kind=kind, license="unspecified")
+    imported = import_documents(documents, kind=kind, license="unspecified")
     if imported.faults:
         raise ValueError(f"--data {path}:{summary(imported.faults)[0]}: a document is checked against its facts")
     return imported.entries
@@ -97,5 +97,5 @@ def _check_trained_on(adapters: Mapping[str, Path], files: Sequence[Path]) -> No
     for name, path in adapters.items():
         data = read_record(path).get("data", {})
         if data.get("made_by") != "lowrank" and data.get("sha256") not in known:
-            told = data.get("file", "an unknown file")
-            raise ValueError(f"--tasks qa: {name} was trained on {told}: name it by --trained-on, to leave it out")
+            file = data.get("file", "an unknown file")
+            raise ValueError(f"--tasks qa: {name} was trained on {file}: name it by --trained-on, to leave it out")

@@ -214,12 +214,12 @@ def open_session(args: argparse.Namespace, sampling: "SamplingOptions") -> Gener
     model = load(folder, args.weights, compute_dtype(args.dtype), args.device, head=args.head, force=args.force)
     use_cache_format(model, args.cache)
     tell_dtype(args.base, model, args.dtype_reason)
-    hats = {name: (path, load_adapter(model, name, path, force=args.force)) for name, path in args.adapter}
+    loaded = {name: (path, load_adapter(model, name, path, force=args.force)) for name, path in args.adapter}
     return GenerationSession(
         model,
         tokenizer,
         args.base,
-        hats,
+        loaded,
         template=args.template,
         grounded=args.grounded,
         max_new_tokens=args.max_new_tokens,

@@ -91,8 +91,8 @@ def _check(session: GenerationSession, uses: list[Use]) -> None:
         pass
 
 
-def _hats(session: GenerationSession, words: list[str]) -> None:
-    for name, (path, _) in session.hats.items():
+def _adapters(session: GenerationSession, words: list[str]) -> None:
+    for name, (path, _) in session.adapters.items():
         print(f"{name}  {path}")
     print(f"worn: {', '.join(map(shown, session.uses))}")
 
@@ -103,7 +103,7 @@ def _load(session: GenerationSession, words: list[str]) -> None:
     name, equals, folder = _one(words, "/load NAME=DIR").partition("=")
     if not equals:
         raise ValueError(f"/load NAME=DIR, got {name!r}")
-    session.hats[name] = Path(folder), load_adapter(session.model, name, folder)
+    session.adapters[name] = Path(folder), load_adapter(session.model, name, folder)
 
 
 def _drop(session: GenerationSession, words: list[str]) -> None:
@@ -111,14 +111,14 @@ def _drop(session: GenerationSession, words: list[str]) -> None:
 
     name = _one(words, "/drop NAME")
     drop_adapter(session.model, name)
-    del session.hats[name]
+    del session.adapters[name]
     session.use, session.compare = None, []
 
 
 def _facts(session: GenerationSession, words: list[str]) -> None:
     if len(words) < 2:
         raise ValueError("/facts FILE KIND [RULE...]")
-    kind = chosen_kind(words[1], [path for path, _ in session.hats.values()])
+    kind = chosen_kind(words[1], [path for path, _ in session.adapters.values()])
     session.subject = FactsRecord.read(Path(words[0]), kind, words[2:])
     print("\n".join((session.subject.summary, *session.subject.notes)))
 
@@ -136,11 +136,11 @@ def _set(session: GenerationSession, words: list[str]) -> None:
     if len(words) != 2:
         raise ValueError("/set NAME VALUE")
     name, value = words
-    whole = ("top_k", "seed", "max_new_tokens")
+    integers = ("top_k", "seed", "max_new_tokens")
     try:
-        number = int(value) if name in whole else float(value)
+        number = int(value) if name in integers else float(value)
     except ValueError:
-        raise ValueError(f"{name} must be a {'whole ' * (name in whole)}number, got {value!r}") from None
+        raise ValueError(f"{name} must be a {'whole ' * (name in integers)}number, got {value!r}") from None
     if name == "max_new_tokens":
         if number < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {value}")
@@ -163,7 +163,7 @@ COMMANDS: dict[str, Callable[[GenerationSession, list[str]], None]] = {
     "/write": lambda session, words: _write(session, None),
     "/use": _use,
     "/compare": _compare,
-    "/hats": _hats,
+    "/hats": _adapters,
     "/load": _load,
     "/drop": _drop,
     "/facts": _facts,

@@ -35,7 +35,7 @@ class GenerationSession:
     """The base, and all that the next text depends on.
 
     base      what the base was called
-    hats      name -> where it came from and its provenance
+    adapters  name -> where it came from and its provenance
     use       what the next text is written in: one hat, or in `compare` several, a row each
     subject   the record of the next document, if there is one
     logprobs  as in `complete`
@@ -45,7 +45,7 @@ class GenerationSession:
     model: "Llama"
     tokenizer: "Tokenizer"
     base: str
-    hats: dict[str, tuple[Path, dict[str, Any]]]
+    adapters: dict[str, tuple[Path, dict[str, Any]]]
     use: Use = None
     compare: list[Use] = field(default_factory=list)
     subject: "FactsRecord | None" = None
@@ -94,10 +94,10 @@ class GenerationSession:
         from ...data.encoding.template import template_for
 
         used = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
-        if unknown := sorted(used - self.hats.keys()):
-            raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.hats) or 'none'}")
-        hats = {str(self.hats[name][0]): self.hats[name][1] for name in self.hats if name in used}
-        template = template_for(hats, self.template, tokenizer=self.tokenizer)
+        if unknown := sorted(used - self.adapters.keys()):
+            raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.adapters) or 'none'}")
+        in_use = {str(self.adapters[name][0]): self.adapters[name][1] for name in self.adapters if name in used}
+        template = template_for(in_use, self.template, tokenizer=self.tokenizer)
         return prompt_for(template, self.tokenizer, known_kind(subject.kind).instruction(), subject.text)
 
     def constraint(self) -> "Grounding | None":
@@ -231,11 +231,11 @@ class GenerationSession:
 
     def cut_reasons(self) -> list[str]:
         """A line for each of the last texts that ended because the context was full."""
-        told = "stopped: the context is full"
+        reason = "stopped: the context is full"
         several = [shown(use) for use in self.uses] if len(self.written) > 1 else [""]
         names = [name for name, text in zip(several, self.written, strict=False) if text.end == "context"]
         positions = self.model.config.max_seq_len
-        return [f"{name}: {told} ({positions} positions)".removeprefix(": ") for name in names]
+        return [f"{name}: {reason} ({positions} positions)".removeprefix(": ") for name in names]
 
 
 def shown(use: Use) -> str:
@@ -261,8 +261,8 @@ def read_one(text: str, separator: str = "+") -> Use:
 
 def side_by_side(titles: Sequence[str], texts: Sequence[str], width: int | None = None) -> str:
     """Texts in columns under their titles; one under another where the terminal is too narrow for that."""
-    whole = width or shutil.get_terminal_size((120, 24)).columns
-    column = (whole - 3 * (len(texts) - 1)) // len(texts)
+    columns = width or shutil.get_terminal_size((120, 24)).columns
+    column = (columns - 3 * (len(texts) - 1)) // len(texts)
     if column < NARROWEST:
         return "\n\n".join(f"--- {title}\n{text}" for title, text in zip(titles, texts, strict=True))
     wrapped = [

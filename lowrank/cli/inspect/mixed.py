@@ -55,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         write_json(Path(args.out), plan.to_json())
     if args.json:
-        told = {path: asdict(one) for path, one in found.items()}
+        sensitivity = {path: asdict(one) for path, one in found.items()}
         print(
             json.dumps(
                 {
                     **plan.to_json(),
-                    "sensitivities": told,
+                    "sensitivities": sensitivity,
                     "curve": [[p.bits, p.cost] for p in points],
                     "measured": {name: asdict(cost) for name, cost in measured.items()},
                 },

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes, of which the first tells
         return 0
-    return tell(result.hat, result.rows, result.parameters, args.json)
+    return tell(result.adapter, result.rows, result.parameters, args.json)
 
 
 def of_a_run(args: argparse.Namespace) -> int:
@@ -112,21 +112,21 @@ def command_to_go_on(words: Sequence[str], skip_bad: bool) -> str:
     return f"{several}lowrank train {shlex.join(words)}{' --skip-bad' if skip_bad else ''} --resume"
 
 
-def tell(hat: Path, rows: list[dict[str, Any]], parameters: int, as_json: bool) -> int:
+def tell(adapter: Path, rows: list[dict[str, Any]], parameters: int, as_json: bool) -> int:
     """One line, or one object."""
     losses = [row["loss"] for row in rows if row["loss"] is not None]
     filling = 1 - sum(row["tokens"] for row in rows) / sum(row["positions"] for row in rows)
     skipped = len(rows) - len(losses)
     if not losses:
-        raise FloatingPointError(f"{hat}: no step of {len(rows)} was finite: the hat has learned nothing")
+        raise FloatingPointError(f"{adapter}: no step of {len(rows)} was finite: the hat has learned nothing")
     if as_json:
         figures = {"steps": len(rows), "skipped": skipped, "parameters": parameters, "filling": filling}
-        print(json.dumps({"hat": str(hat), "first_loss": losses[0], "last_loss": losses[-1], **figures}))
+        print(json.dumps({"hat": str(adapter), "first_loss": losses[0], "last_loss": losses[-1], **figures}))
         return 0
     right = rows[-1].get("reward_accuracy")
     of = "a token" if right is None else f"a pair, {right:.0%} of the last ones right,"
     print(
-        f"{hat}: loss {losses[0]:.3f} -> {losses[-1]:.3f} nats {of} in {len(rows)} steps"
+        f"{adapter}: loss {losses[0]:.3f} -> {losses[-1]:.3f} nats {of} in {len(rows)} steps"
         f"{f' ({skipped} skipped)' if skipped else ''}, {parameters:,} parameters, "
         f"{filling:.1%} of the positions filling"
     )

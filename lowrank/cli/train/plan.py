@@ -23,10 +23,10 @@ def show(config: "TrainConfig", as_json: bool) -> int:
     from ...train.plan.plan import make_plan
 
     plan = make_plan(config, encoded_or_none(config))
-    here = torch.device(config.base.device if torch.cuda.is_available() else "cpu")
-    limits = {machine_name(here): limit_tflops(config)}
+    device = torch.device(config.base.device if torch.cuda.is_available() else "cpu")
+    limits = {machine_name(device): limit_tflops(config)}
     runtime = resident_bytes() if config.base.device == "cpu" else 0
-    if here.type == "cpu" and config.base.device != "cpu":
+    if device.type == "cpu" and config.base.device != "cpu":
         limits["an H200, assumed"] = H200.matmul_tflops
     if as_json:
         times = {name: {"tflops": tflops, "seconds": plan.seconds(tflops)} for name, tflops in limits.items()}

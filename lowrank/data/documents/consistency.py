@@ -27,7 +27,7 @@ def findings(entry: Entry) -> Iterator[str]:
     for note in record.notes:
         if note.fault != "not read":
             yield f"input: {note}"
-    yield from (f"facts: {told}" for told in disagreements(entry.facts, {}))
+    yield from (f"facts: {disagreement}" for disagreement in disagreements(entry.facts, {}))
     lines = {(fact.label, fact.print) for fact in record.facts.values()}
     for key, fact in entry.facts.items():
         if (fact.label, fact.print) not in lines:

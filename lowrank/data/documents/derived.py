@@ -89,12 +89,12 @@ def disagreements(facts: Facts, fields: Mapping[str, Field]) -> Iterator[str]:
 def _other(fact: Fact, formula: str, facts: Facts) -> str | None:
     """The result of a formula, as its type prints it; None if that is what the fact says, or cannot be told."""
     try:
-        given = make_fact(fact.label, fact.type, evaluate(formula, facts))
+        derived = make_fact(fact.label, fact.type, evaluate(formula, facts))
     except ValueError:
         return None
     decimals = max(0, -int(fact.number.as_tuple().exponent))
     agrees = round_half_up(abs(evaluate(formula, facts)), decimals) == round_half_up(abs(fact.number), decimals)
-    return None if agrees else given.print
+    return None if agrees else derived.print
 
 
 def _grown(fact: Fact, facts: Facts) -> Iterator[tuple[str, str]]:

@@ -44,8 +44,8 @@ def write_document_set(
     Raises ValueError for a file of one of these names in a folder that holds no set of ours: it is somebody's own.
     """
     if found := [f"{split}.jsonl" for split in splits if (out / f"{split}.jsonl").exists()]:
-        own = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else {}
-        if own.get("made_by") != MADE_BY:
+        before = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else {}
+        if before.get("made_by") != MADE_BY:
             raise ValueError(f"{out / found[0]}: is there already and not of `{MADE_BY}`: name another folder")
     for split, entries in splits.items():
         write_jsonl(out / f"{split}.jsonl", entries)

@@ -34,13 +34,13 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 class FactFile:
     """The records of a file, in order.
 
-    told   how the file was read, where that was not plain
+    notes  how the file was read, where that was not plain
     text   the text of a file of lines, "" of another: then the record is shown as its facts
     """
 
     path: Path
     records: tuple[RawRecord, ...]
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     text: str = ""
 
     def choose(self, name: str | None = None) -> RawRecord:
@@ -75,19 +75,19 @@ def read_fact_file(path: Path, fields: Mapping[str, Field], *, is_table: bool = 
         begins = file.read(4)
     if begins == b"PK\x03\x04" or path.suffix.lower() in (".xlsx", ".xlsm"):
         return FactFile(path, tuple(_workbook(path, _labels(fields), is_table)))
-    text, told = decode(path)
+    text, notes = decode(path)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise ValueError(f"{path}: is empty")
     if (objects := _objects(path, text)) is not None:
         named = [RawRecord(name_of(lines), tuple(lines)) for lines in map(list, map(lines_of_object, objects))]
-        return FactFile(path, tuple(named), told)
+        return FactFile(path, tuple(named), notes)
     delimiter = _delimiter(path, text)
     rows = read_delimited(text, delimiter) if delimiter else read_cells(text)
     if rows is not None:
-        return FactFile(path, tuple(records_of_rows(path, rows, _labels(fields), is_table=is_table)), told)
+        return FactFile(path, tuple(records_of_rows(path, rows, _labels(fields), is_table=is_table)), notes)
     lines, not_read = lines_of(text)
-    return FactFile(path, (RawRecord("", tuple(lines), tuple(not_read)),), told, text)
+    return FactFile(path, (RawRecord("", tuple(lines), tuple(not_read)),), notes, text)
 
 
 def decode(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -245,5 +245,5 @@ def shown(cell: Any) -> str:
     if named:
         text = f"{named} {text}" if named.isalpha() else f"{named}{text}"
     behind = _LITERAL.search(first)
-    said = behind[1].rstrip() if behind and behind[1].strip() != named else ""
-    return f"{sign}{text}{'%' if is_percent else said}"
+    literal = behind[1].rstrip() if behind and behind[1].strip() != named else ""
+    return f"{sign}{text}{'%' if is_percent else literal}"

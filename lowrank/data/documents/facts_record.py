@@ -112,7 +112,7 @@ class FactsRecord:
         if not reading.facts:
             raise ValueError(f"{path}: must hold facts such as `revenue: $5 million`, got {reading.summary()}")
         facts = with_formulas(reading.facts, fields)
-        told = [f"{path}: {line}" for line in (*file.told, *map(str, reading.notes), *disagreements(facts, fields))]
+        notes = [f"{path}: {line}" for line in (*file.notes, *map(str, reading.notes), *disagreements(facts, fields))]
         unclear = [note for note in reading.notes if note.fault in ("not read", "not understood")]
         return cls(
             name=raw.name or path.stem,
@@ -120,7 +120,7 @@ class FactsRecord:
             text=file.text.strip() if reading.is_as_written and file.text else render_input(reading.facts),
             facts=derive(facts, rules),
             summary=f"{path}: {reading.summary()}",
-            notes=tuple(told),
+            notes=tuple(notes),
             unread=sum(note.fault == "not understood" for note in reading.notes),
             number=next(number for number, other in enumerate(file.records, start=1) if other is raw),
             cells={key: Cell.of(path.name, place) for key, place in reading.places.items()},

@@ -73,18 +73,18 @@ class Reading:
 
     def summary(self) -> str:
         """ "8 facts, 5 figures; line 7 not read; 2 amounts are not understood" """
-        told = [f"{count(len(self.facts), 'fact')}, {count(self.figures, 'figure')}"]
+        parts = [f"{count(len(self.facts), 'fact')}, {count(self.figures, 'figure')}"]
         places = [note.place for note in self.notes if note.fault == "not read"]
         if places:
             more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-            told.append(f"{', '.join(places[:3])}{more} not read")
+            parts.append(f"{', '.join(places[:3])}{more} not read")
         faults = Counter(note.fault for note in self.notes)
         if number := faults["not understood"]:
-            told.append(f"{count(number, 'amount')} {'is' if number == 1 else 'are'} not understood")
+            parts.append(f"{count(number, 'amount')} {'is' if number == 1 else 'are'} not understood")
         for fault, word in _SHOWN.items():
             if number := faults[fault]:
-                told.append(count(number, word))
-        return "; ".join(told)
+                parts.append(count(number, word))
+        return "; ".join(parts)
 
 
 def count(number: int, noun: str) -> str:

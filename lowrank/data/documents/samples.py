@@ -46,8 +46,8 @@ def sample_documents(kind: Kind, n: int, *, seed: int) -> list[Sample]:
 
 def as_csv(kind: Kind, samples: Sequence[Sample]) -> str:
     """The facts of samples, a row each under the labels of the kind."""
-    held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([field.label for field in kind.fields.values()])
     writer.writerows([sample.facts[key].print for key in kind.fields] for sample in samples)
-    return held.getvalue()
+    return buffer.getvalue()

@@ -123,8 +123,8 @@ def _other_scale(fact: Fact, facts: Facts, rng: Random) -> str | None:
     shifted = f"{digits}0" if rng.random() < 0.5 or int(digits) < 10 else digits[:-1]
     places = len(decimals)
     shifted = shifted.zfill(places + 1)
-    whole = f"{int(shifted[: len(shifted) - places]):,}"
-    return text[: match.start()] + whole + (f".{shifted[-places:]}" if places else "") + text[match.end() :]
+    integer = f"{int(shifted[: len(shifted) - places]):,}"
+    return text[: match.start()] + integer + (f".{shifted[-places:]}" if places else "") + text[match.end() :]
 
 
 def _other_period(fact: Fact, facts: Facts, rng: Random) -> str | None:

@@ -109,11 +109,11 @@ def _type(column: Column) -> str:
 def _text_type(values: Sequence[str]) -> str:
     """ "name" where most end as companies do, "person" where most are two or three words that begin in capitals."""
     words = [_WORD.findall(value) for value in values]
-    if 2 * sum(bool(FORMS & {word.casefold().strip(".") for word in said[1:]}) for said in words) > len(values):
+    if 2 * sum(bool(FORMS & {word.casefold().strip(".") for word in one[1:]}) for one in words) > len(values):
         return "name"
     is_person = [
-        2 <= len(said) <= 3 and all(word[0].isupper() for word in said) and not re.search(r"\d", value)
-        for said, value in zip(words, values, strict=True)
+        2 <= len(one) <= 3 and all(word[0].isupper() for word in one) and not re.search(r"\d", value)
+        for one, value in zip(words, values, strict=True)
     ]
     is_various = 2 * len(set(values)) > len(values)
     return "person" if is_various and 10 * sum(is_person) > 8 * len(values) else "text"

@@ -25,15 +25,15 @@ def find_formulas(columns: Sequence[Column]) -> tuple[dict[str, str], list[str]]
     for place, column in enumerate(figures):
         nearly = ""
         for formula in _candidates([above.key for above in figures[:place]]):
-            held, failed = _tried(formula, column, figures[:place])
-            if held < EVIDENCE:
+            right, failed = _tried(formula, column, figures[:place])
+            if right < EVIDENCE:
                 continue
             if not failed:
                 formulas[column.key] = formula
                 break
             if not nearly:
                 records = ", ".join(str(number + 1) for number in failed[:5])
-                nearly = f"field {column.labels[0]!r}: is {formula} in {held} records, but not in {records}"
+                nearly = f"field {column.labels[0]!r}: is {formula} in {right} records, but not in {records}"
         if nearly and column.key not in formulas:
             unclear.append(nearly)
     return formulas, unclear
@@ -54,7 +54,7 @@ def _candidates(keys: Sequence[str]) -> Iterator[str]:
 def _tried(formula: str, column: Column, above: Sequence[Column]) -> tuple[int, list[int]]:
     """In how many records a formula gives the figure, and in which not; 0 where it fails in too many."""
     needed = [other for other in above if other.key in formula.replace("(", " ").replace(")", " ").split()]
-    held, failed = 0, []
+    right, failed = 0, []
     for number, fact in column.facts.items():
         facts = {other.key: other.facts[number] for other in needed if number in other.facts}
         if fact.type != column.type or len(facts) < len(needed) or not _has_types(facts, needed):
@@ -64,12 +64,12 @@ def _tried(formula: str, column: Column, above: Sequence[Column]) -> tuple[int, 
         except ValueError:  # a division by zero
             continue
         if make_fact(column.labels[0], column.type, exact).number == fact.number:
-            held += 1
+            right += 1
         else:
             failed.append(number)
             if len(failed) > 1 + (1 - NEARLY) * len(column.facts):
                 return 0, failed
-    return (held, failed) if held >= NEARLY * (held + len(failed)) else (0, failed)
+    return (right, failed) if right >= NEARLY * (right + len(failed)) else (0, failed)
 
 
 def _has_types(facts: dict[str, Fact], columns: Sequence[Column]) -> bool:

@@ -105,9 +105,11 @@ def _slots(bodies: Mapping[int, str], columns: Sequence[Column]) -> list[Slot]:
     slots: dict[tuple[frozenset[str], int], Slot] = {}
     for number, body in bodies.items():
         lines = [line for line in body.split("\n") if line.strip() and not _ITEM.match(line)]
-        said = [part.strip() for line in lines for part in _END.split(opened(line, number, columns)) if part.strip()]
+        sentences = [
+            part.strip() for line in lines for part in _END.split(opened(line, number, columns)) if part.strip()
+        ]
         times: Counter[frozenset[str]] = Counter()
-        for place, wording in enumerate(said):
+        for place, wording in enumerate(sentences):
             keys = frozenset(re.findall(r"\{(\w+)\}", wording))
             # What states no fact is told apart by its place alone.
             slot = slots.setdefault((keys, times[keys] if keys else place), Slot(keys))

@@ -109,10 +109,10 @@ def limit_time(seconds: float) -> None:
 def answer(line: str, template: jinja2.Template | None) -> tuple[dict[str, str], jinja2.Template | None]:
     """The answer to a line, {"text": ...} or {"error": ...}, and the template, which the first line holds."""
     try:
-        given = json.loads(line)
+        question = json.loads(line)
         if template is None:
-            return {"text": ""}, environment().from_string(given)
-        return {"text": template.render(**given)}, template
+            return {"text": ""}, environment().from_string(question)
+        return {"text": template.render(**question)}, template
     except jinja2.exceptions.TemplateSyntaxError as error:
         return {"error": f"line {error.lineno}: {error.message}"}, template
     except jinja2.exceptions.TemplateError as error:
@@ -130,8 +130,8 @@ def main() -> None:
     for line in sys.stdin:
         limit_time(seconds)
         try:
-            said, template = answer(line, template)
-            text = json.dumps(said)
+            reply, template = answer(line, template)
+            text = json.dumps(reply)
         except MemoryError:
             text = json.dumps({"error": f"needs more than {size >> 20} MiB of memory"})
         limit_time(0)

@@ -95,8 +95,8 @@ class ChatTemplate:
         if messages[0]["role"] == "system" and messages[0]["content"].strip() not in plain:
             raise ValueError(f"template chat has no place for a system prompt, got {messages[0]['content']!r}")
         special = self.tokenizer.special_tokens
-        held = {ord(letter) for text in (self.source, plain, *_contents(messages), *special) for letter in text}
-        mark = next(chr(code) for code in _MARKS if code not in held)
+        letters = {ord(letter) for text in (self.source, plain, *_contents(messages), *special) for letter in text}
+        mark = next(chr(code) for code in _MARKS if code not in letters)
         for marked_text in (_between_letters(mark), _inside_special(mark, list(special))):
             marked = self._render([{**one, "content": marked_text(one["content"])} for one in messages], asks)
             if marked.replace(mark, "") == plain:

@@ -58,10 +58,10 @@ class Conversation:
         """
         if self.rejected is None:
             return (self,)
-        given = tuple(replace(turn, learned=False) for turn in self.turns[:-1])
+        earlier = tuple(replace(turn, learned=False) for turn in self.turns[:-1])
         last = replace(self.turns[-1], learned=True)
         return tuple(
-            replace(self, turns=(*given, replace(last, output=answer)), rejected=None)
+            replace(self, turns=(*earlier, replace(last, output=answer)), rejected=None)
             for answer in (last.output, self.rejected)
         )
 

@@ -145,8 +145,8 @@ class Record:
         self._printed = _any_of(self.texts)
         self._known = _any_of([*self.texts, *labels, *periods])
         self._dates = {fact.value for fact in facts.values() if fact.type == "date"}
-        said = [fact.label if fact.is_figure else fact.print for fact in facts.values()]
-        self._periods = {key for text in said for _, _, key in find_periods(text)}
+        dated_texts = [fact.label if fact.is_figure else fact.print for fact in facts.values()]
+        self._periods = {key for text in dated_texts for _, _, key in find_periods(text)}
         with localcontext(ARITHMETIC):
             self.stated = [
                 stated for key, fact in facts.items() if fact.is_figure for stated in self._stated(key, fact)

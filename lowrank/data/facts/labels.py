@@ -48,7 +48,7 @@ def without_period(label: str) -> str:
     return re.sub(r"\s+", " ", bare)
 
 
-def of_period(keys: tuple[str, ...], periods: Mapping[str, frozenset[str]], *told: str) -> tuple[str, ...]:
+def of_period(keys: tuple[str, ...], periods: Mapping[str, frozenset[str]], *texts: str) -> tuple[str, ...]:
     """Those of some facts that share a name whose period is told; where none is, the one without a period.
 
     None if that leaves it open.
@@ -58,6 +58,6 @@ def of_period(keys: tuple[str, ...], periods: Mapping[str, frozenset[str]], *tol
     """
     if len({periods[key] for key in keys}) < 2:
         return keys
-    named = next(filter(None, map(period_keys, told)), frozenset[str]())
+    named = next(filter(None, map(period_keys, texts)), frozenset[str]())
     fitting = tuple(key for key in keys if bool(periods[key]) is bool(named) and periods[key] <= named)
     return fitting if len({periods[key] for key in fitting}) == 1 else ()

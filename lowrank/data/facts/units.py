@@ -172,13 +172,13 @@ def unit_at(text: str, place: int) -> tuple[str, int] | None:
         return glued, place + len(glued)
     if text[place : place + 1] not in (" ", "-"):
         return None
-    is_apart = text[place] == " "
+    has_space = text[place] == " "
     place += 1
     for _ in range(2):
         if (adjective := _ADJECTIVE_LEXICON.at(text, place)) and text[place + len(adjective) :][:1] in (" ", "-"):
             place += len(adjective) + 1
     word = _UNIT_LEXICON.at(text, place)
-    return None if word is None or (is_apart and word in _ONLY_GLUED) else (word, place + len(word))
+    return None if word is None or (has_space and word in _ONLY_GLUED) else (word, place + len(word))
 
 
 def units_of_label(label: str) -> frozenset[str]:

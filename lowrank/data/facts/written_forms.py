@@ -128,11 +128,11 @@ def _surroundings(
     signs = [sign for sign in signs_of(code) if record.currency(owners()[sign]) == code]
     names = [name for name in names_of(code) if record.currency(owners()[name]) == code]
     heads = [head for sign in signs for head in ((f"{sign} ",) if sign[-1].isalpha() else (sign, f"{sign} "))]
-    apart = [scale for scale in scales if not scale or scale[0] == " "]
+    spaced_scales = [scale for scale in scales if not scale or scale[0] == " "]
     yield (*heads, f"{code} ", code), scales
     behind = [f" {name}" for name in (*_in_case(code, names), code)]
     behind += [space + sign for sign in signs if record.convention.decimal == "," for space in (" ", "\u00a0")]
-    yield ("",), tuple(scale + unit for scale in apart for unit in behind)
+    yield ("",), tuple(scale + unit for scale in spaced_scales for unit in behind)
 
 
 def _in_case(code: str, names: list[str]) -> list[str]:

@@ -83,11 +83,11 @@ def read_examples(
         raise ValueError(f"{path}: must hold preferences, chosen and rejected, for preference.loss, got {read.format}")
     for item in items:
         try:
-            said = _learnable(read, item, template)
+            conversation = _learnable(read, item, template)
         except ValueError as error:
             read.faults.append(Fault.of(item.place, error))
             continue
-        read.conversations.append(said)
+        read.conversations.append(conversation)
         read.places.append(item.place)
         read.unread.update(unread_keys(read.format, item.data))
     return read

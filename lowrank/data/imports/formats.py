@@ -180,8 +180,8 @@ def _asked_in_turns(data: Mapping[str, Any], asked: str, answered: str) -> tuple
     """A prompt and a completion that are messages; only the completion is learned."""
     if not isinstance(data.get(answered), list):
         raise ValueError(f"{answered}: must be a list of messages as {asked} is, got {shown(data.get(answered))}")
-    given = [{**message, "weight": 0} if isinstance(message, dict) else message for message in data[asked]]
-    return read_turns([*given, *data[answered]], asked)
+    prompt = [{**message, "weight": 0} if isinstance(message, dict) else message for message in data[asked]]
+    return read_turns([*prompt, *data[answered]], asked)
 
 
 def _history(data: Mapping[str, Any]) -> tuple[Turn, ...]:
@@ -200,13 +200,13 @@ def _history(data: Mapping[str, Any]) -> tuple[Turn, ...]:
     return turns
 
 
-def _system(data: Mapping[str, Any], said: str) -> str:
+def _system(data: Mapping[str, Any], in_turns: str) -> str:
     """The one system prompt of a row, "" for none; a blank one is none."""
-    found = [said] if said.strip() else []
-    found += [text for key in SYSTEM if data.get(key) is not None and (text := text_of(data[key], key)).strip()]
-    if len(set(found)) > 1:
-        raise ValueError(f"system: must be one system prompt, got {shown(found[0])} and {shown(found[1])}")
-    return found[0] if found else ""
+    prompts = [in_turns] if in_turns.strip() else []
+    prompts += [text for key in SYSTEM if data.get(key) is not None and (text := text_of(data[key], key)).strip()]
+    if len(set(prompts)) > 1:
+        raise ValueError(f"system: must be one system prompt, got {shown(prompts[0])} and {shown(prompts[1])}")
+    return prompts[0] if prompts else ""
 
 
 def _present(data: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -225,11 +225,11 @@ def unread_keys(format: str, data: Mapping[str, Any]) -> Iterable[str]:
     """The keys of a row that nothing is learned from, without those that have no value."""
     if format == "entry":  # which has no unknown keys
         return ()
-    own = (CHOSEN, REJECTED, prompt_key(data, ASKED)) if format == PREFERENCE else (_present(data, ANSWERED),)
+    answer_keys = (CHOSEN, REJECTED, prompt_key(data, ASKED)) if format == PREFERENCE else (_present(data, ANSWERED),)
     read = READ.get(format) or (
         _present(data, ASKED),
         _present(data, ABOUT),
-        *own,
+        *answer_keys,
         "history",
         *SYSTEM,
     )

@@ -93,10 +93,10 @@ def document_of(format: str, data: Any, place: str, instruction: str | None = No
     left_out = [shown(key) for key in unread_keys(format, data)] if isinstance(data, dict) else []
     if format == "facts":
         return Document(place, *_record(data, instruction), tuple(left_out))
-    said = exchange(format, data)
+    pair = exchange(format, data)
     if system := conversation(format, data, "").system:
         left_out.append(f"system {shown(system)}")
-    return Document(place, said.instruction, said.input, said.output, tuple(left_out))
+    return Document(place, pair.instruction, pair.input, pair.output, tuple(left_out))
 
 
 def import_documents(found: Documents, *, kind: str | None = None, license: str) -> Imported:

@@ -38,10 +38,10 @@ def read_turns(messages: Any, place: str) -> tuple[str, tuple[Turn, ...]]:
     """
     if not isinstance(messages, list):
         raise ValueError(f"{place}: must be a list of messages, got {shown(messages)}")
-    said = [_message(message, f"{place}[{number}]") for number, message in enumerate(messages, start=1)]
-    system = said[0].text if said and said[0].role == "system" else ""
-    exchanged = said[1:] if said and said[0].role == "system" else said
-    for number, message in enumerate(exchanged, start=1 + len(said) - len(exchanged)):
+    read = [_message(message, f"{place}[{number}]") for number, message in enumerate(messages, start=1)]
+    system = read[0].text if read and read[0].role == "system" else ""
+    exchanged = read[1:] if read and read[0].role == "system" else read
+    for number, message in enumerate(exchanged, start=1 + len(read) - len(exchanged)):
         if message.role == "system":
             raise ValueError(f"{place}[{number}]: a system prompt must be the first message, got one later")
     return system, pairs(exchanged, place)

@@ -33,7 +33,7 @@ def trained(folder: Path, name: str, **data: object) -> Path:
         "data": {"train": str(folder / "mine.jsonl"), **data},
         "run": {"out": str(folder / "run"), "epochs": 1},
     }
-    return train_from_config(TrainConfig.from_dict(tables), progress=False).hat
+    return train_from_config(TrainConfig.from_dict(tables), progress=False).adapter
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lowrank.workflows.real import LICENCE, MEASURES, MODEL, fetch, hat_name, over_seeds, real
+from lowrank.workflows.real import LICENCE, MEASURES, MODEL, adapter_name, fetch, over_seeds, real
 
 
 def cell(adapter: str | None, loss: float, *, weights: str = "nf4-dq", grounded: bool = False) -> Any:
@@ -16,8 +16,8 @@ def cell(adapter: str | None, loss: float, *, weights: str = "nf4-dq", grounded:
 
 
 def test_hats_that_differ_in_their_seed_alone_are_one_row_with_an_interval() -> None:
-    hats = [cell(hat_name(seed, "nf4-dq"), loss) for seed, loss in enumerate((1.0, 2.0, 3.0))]
-    none, four_bit, full = over_seeds([cell(None, 9.0), *hats, cell(hat_name(0, "fp32"), 4.0)])
+    hats = [cell(adapter_name(seed, "nf4-dq"), loss) for seed, loss in enumerate((1.0, 2.0, 3.0))]
+    none, four_bit, full = over_seeds([cell(None, 9.0), *hats, cell(adapter_name(0, "fp32"), 4.0)])
     assert (none["trained_on"], four_bit["trained_on"], full["trained_on"]) == ("none", "4bit", "full")
     assert four_bit["loss"]["values"] == [1.0, 2.0, 3.0] and four_bit["loss"]["mean"] == 2.0
     assert four_bit["loss"]["half_width"] == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # s = 1, t of two degrees
@@ -25,7 +25,7 @@ def test_hats_that_differ_in_their_seed_alone_are_one_row_with_an_interval() -> 
 
 
 def test_a_score_without_a_value_is_left_out_of_the_mean() -> None:
-    hats = [cell(hat_name(seed, "nf4-dq"), loss) for seed, loss in enumerate((1.0, float("nan"), 3.0))]
+    hats = [cell(adapter_name(seed, "nf4-dq"), loss) for seed, loss in enumerate((1.0, float("nan"), 3.0))]
     (row,) = over_seeds(hats)
     assert row["binding"]["mean"] == 2.0 and row["binding"]["values"] == [1.0, None, 3.0]
     (row,) = over_seeds([cell(None, float("nan"))])

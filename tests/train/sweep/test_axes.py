@@ -34,9 +34,9 @@ def test_names_are_of_their_own_where_the_values_read_alike(recipe: Path) -> Non
 def test_something_is_held_out(recipe: Path) -> None:
     sweep = Sweep.read(recipe, ["adapter.rank=4,8"])
     assert (sweep.config.data.validation, sweep.config.watch.every) == (VALIDATION, AT_THE_END)
-    assert len(sweep.told) == 1
+    assert len(sweep.notes) == 1
     named = Sweep.read(recipe, ["adapter.rank=4,8", "watch.held_out=documents", "watch.every=5"])
-    assert (named.config.data.validation, named.config.watch.every, named.told) == (0.0, 5, [])
+    assert (named.config.data.validation, named.config.watch.every, named.notes) == (0.0, 5, [])
 
 
 @pytest.mark.parametrize(

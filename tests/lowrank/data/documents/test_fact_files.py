@@ -174,7 +174,7 @@ def test_a_zip_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
 
 def test_latin_1_is_told(tmp_path: Path) -> None:
     file = written(tmp_path, "a.txt", "company: Société Aldane\nrevenue: 5 €\n".encode("cp1252"))
-    assert file.told == ("is not UTF-8 (byte 13): read as Windows-1252",)
+    assert file.notes == ("is not UTF-8 (byte 13): read as Windows-1252",)
     assert typed(reading(file)) == {"company": ("name", "Société Aldane"), "revenue": ("eur", "5")}
 
 
