@@ -6,7 +6,9 @@ the modules must run one after another.
 
 from typing import TypeGuard, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from ..kernels.weights.linear_with_adapter import BlockWeights
 from ..model.llama import Attention, FeedForward, Llama, Ops, RMSNorm, TransformerBlock, is_hooked
@@ -55,6 +57,16 @@ def norm_weight(module: nn.Module, model: Llama, x: Tensor, ops: Ops) -> Tensor 
     if not is_as_it_came(module, RMSNorm) or module.ops is not ops or module.eps != model.config.norm_eps:
         return None
     return module.weight if module.weight.dtype == x.dtype and module.weight.is_contiguous() else None
+
+
+def is_plain_inference(x: Tensor) -> bool:
+    """True without gradients, compiler, autocast on the device of x, and hooks of every module."""
+    return not (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled(x.device.type)
+        or _has_any_global_hook()
+    )
 
 
 def is_as_it_came(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:

@@ -8,15 +8,13 @@ where every module is as it came and the kernels take the weights; anywhere else
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
-from torch.nn.modules.module import _has_any_global_hook
 
 from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.reference.decode_step import CacheWindow, StepSizes
 from ..model.llama import Cache, KVCache, Llama, LogitsOfEach, NextToken
 from ..model.static_decode import FixedCache
-from .block_weights import block_weights
+from .block_weights import block_weights, is_plain_inference
 
 
 class GpuBlocks:
@@ -63,16 +61,8 @@ class GpuBlocks:
 
 
 def _is_decoding(x: Tensor, cache: FixedCache) -> bool:
-    """True if x is one token a row, on a GPU, without gradients, compiler, autocast and hooks of every module."""
-    return (
-        x.is_cuda
-        and x.shape[1] == 1
-        and x.dtype == cache.cache.k.dtype
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cuda")
-        and not _has_any_global_hook()
-    )
+    """True if x is one token a row, on a GPU, and nothing but its output is asked for."""
+    return x.is_cuda and x.shape[1] == 1 and x.dtype == cache.cache.k.dtype and is_plain_inference(x)
 
 
 def _sizes(model: Llama) -> StepSizes:

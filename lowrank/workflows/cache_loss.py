@@ -11,52 +11,28 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from ..adapters import use_adapter
-from ..adapters.files import load_adapter
 from ..bench.rows import Row
-from ..checkpoints.embedded import EMBEDDED, base_folder
-from ..checkpoints.load import load, load_tokenizer
-from ..data.documents.document import make_documents
-from ..data.encoding.batching import Example, collate, encode_all
-from ..eval.metrics.bootstrap import paired_interval
+from ..data.encoding.batching import Example, collate
 from ..kernels.llama_ops.linear_cross_entropy import linear_cross_entropy
 from ..layers.quantized_cache import FORMATS, cache_bytes, use_cache_format
 from ..model.llama import Llama
 from ..model.loss import IGNORED
-from .head_loss import DOCUMENTS, NATS, SEED
+from .unseen_loss import DOCUMENTS, PairedCost, embedded_base, unseen_examples
 
 
 def compare(adapter: Path | None = None, documents: int = DOCUMENTS) -> Iterator[Row]:
     """A row a format: bytes of 1,024 positions, nats a token, and the difference from float32's with its interval.
 
-    hat  a folder of one for the embedded base, or None
+    adapter  the folder of a hat for the embedded base, or None
     """
-    entries = make_documents(documents, seed=SEED, split="test")
-    conversations = [entry.conversation for entry in entries]
-    examples, _ = encode_all(conversations, load_tokenizer(base_folder(EMBEDDED)), "alpaca", 512)
-    model = load(EMBEDDED, "nf4-dq", torch.float32)
-    if adapter is not None:
-        load_adapter(model, "hat", adapter)
-        use_adapter(model, "hat")
-    tokens = [example.supervised for example in examples]
-    before = None
+    examples, model = unseen_examples(documents), embedded_base(adapter)
+    cost = PairedCost(examples)
     for format in (None, *FORMATS):
         use_cache_format(model, format)
-        nats = np.column_stack([[_nats(model, example) for example in examples], tokens])
-        before = nats if before is None else before
-        found = paired_interval(NATS, before, nats)
-        yield {
-            "cache": format or "fp32",
-            "bytes": cache_bytes(model.config, 1024, format) * (2 if format is None else 1),
-            "nats": round(NATS.value(nats), 5),
-            "difference": round(found.difference, 5),
-            "low": round(found.low, 5),
-            "high": round(found.high, 5),
-            "documents": documents,
-        }
+        size = cache_bytes(model.config, 1024, format) * (2 if format is None else 1)
+        yield {"cache": format or "fp32", "bytes": size, **cost.figures([_nats(model, one) for one in examples])}
 
 
 @torch.inference_mode()

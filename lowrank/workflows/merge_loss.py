@@ -2,7 +2,7 @@
 
     python -m lowrank.workflows.merge_loss 1,2,3 bench/results/merge_aware.jsonl
 
-For every seed a hat by each way, and the nats of each of DOCUMENTS unseen documents: worn unmerged, and merged. Rows
+For every seed a hat by each way, and the nats of each document of `unseen_loss`, worn unmerged and merged. Rows
 that the file has already are not made again.
 """
 
@@ -22,8 +22,7 @@ from ..bench import machine
 from ..bench.rows import Row, append, read
 from ..checkpoints.embedded import EMBEDDED, base_folder
 from ..checkpoints.load import load, load_tokenizer
-from ..data.documents.document import make_documents
-from ..data.encoding.batching import Example, encode_all
+from ..data.encoding.batching import Example
 from ..eval.metrics.bootstrap import LEVEL, RESAMPLES
 from ..eval.metrics.perplexity import completion_losses
 from ..train.config import TrainConfig
@@ -31,8 +30,8 @@ from ..train.data import read_run_data
 from ..train.merge_aware import MergeAware
 from ..train.trainer import train
 from .quickstart import FOUR_BIT, RECIPE
+from .unseen_loss import unseen_examples
 
-DOCUMENTS, SEED = 100, 1007  # unseen ones, and the seed that they are made of
 ORDINARY, AWARE, AFTERWARDS, EVERY_4 = "ordinary", "merge-aware", "merge-aware afterwards", "merge-aware every 4"
 # Over the quickstart's recipe. AFTERWARDS: an epoch more, from the ordinary hat.
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
@@ -46,9 +45,7 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
 def run(seeds: Sequence[int], out: Path) -> None:
     """Appends a row a seed and way: the nats of every document, unmerged (of an ordinary hat) and merged."""
     done = {(row["seed"], row["way"]) for row in (read(out) if out.exists() else [])}
-    tokenizer = load_tokenizer(base_folder(EMBEDDED))
-    entries = make_documents(DOCUMENTS, seed=SEED, split="test")
-    test, _ = encode_all([entry.conversation for entry in entries], tokenizer, "alpaca", 512)
+    test = unseen_examples()
     with TemporaryDirectory() as scratch:
         for seed in seeds:
             for way in WAYS:
