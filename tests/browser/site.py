@@ -1,16 +1,14 @@
 """The site, opened from a disk in headless Chromium: `make test-browser`, which builds it before."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import launch
 from playwright.sync_api import Page, expect, sync_playwright
 
 SITE = Path(__file__).resolve().parents[2] / "build" / "site"
 PAGES = sorted(path.name for path in (SITE.parent.parent / "docs").glob("*.md"))
-# As root and without a network: Chromium's own errands would be refused.
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 PATIENCE = 30_000  # milliseconds
 
 
@@ -19,7 +17,7 @@ def page() -> Iterator[Page]:
     """A page 1280 pixels wide, which must not ask for anything that is not on the disk, nor fail."""
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS)
+        browser = launch(driver)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         wrong = list[str]()
         page.on("request", lambda request: None if request.url.startswith("file:") else wrong.append(request.url))

@@ -5,7 +5,6 @@ The page's policy lets nobody evaluate texts in it, so that waiting goes by loca
 
 import http.server
 import json
-import os
 import re
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import docx
 import pytest
+from chromium import launch
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 from served import Endless, Live, endless, engine, hat_folders, live, make_text, shelf
 
@@ -25,11 +25,7 @@ from lowrank.serve.engine import Text
 
 __all__ = ["endless", "engine", "hat_folders", "live", "make_text", "shelf"]
 
-# As root and without a network: Chromium's own errands would be refused.
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP evil.example 127.0.0.1"),
-)
+FLAGS = ("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP evil.example 127.0.0.1")
 TABLE = (
     "company,period,revenue,prior revenue\nAldane Foods Ltd,Q3 2024,$12.5 million,$10.0 million\n"
     "Bergholm AG,Q3 2024,$97.3 million,$101.4 million\n"
@@ -50,7 +46,7 @@ def driver() -> Iterator[Playwright]:
 @pytest.fixture(scope="module")
 def browser(driver: Playwright) -> Iterator[Browser]:
     """Chromium."""
-    browser = driver.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS)
+    browser = launch(driver, *FLAGS)
     yield browser
     browser.close()
 

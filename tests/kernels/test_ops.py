@@ -4,9 +4,10 @@ import pytest
 import torch
 from draws import normal
 from error_bounds import assert_product_is_exact_enough
+from stored_weights import small_integers
 
 from lowrank.kernels.ops import dequantize, linear, quantize
-from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES, Blockwise4bit
+from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHAPES = [(1, 48, 96), (1, 1040, 192), (3, 5, 77), (17, 64, 130), (128, 33, 256)]
@@ -49,11 +50,7 @@ def test_one_hot_rows_read_the_weight_back(format: str, dtype: torch.dtype) -> N
 @pytest.mark.parametrize(("n", "k"), [(16, 64), (5, 77), (3, 129)], ids=["even", "odd", "odd-rows"])
 def test_small_integers_are_multiplied_exactly(n: int, k: int, integer_levels: None) -> None:
     generator = torch.Generator().manual_seed(3)
-    integers = torch.randint(0, 16, (n * k + n * k % 2,), generator=generator)
-    powers = 2.0 ** torch.randint(-2, 3, (-(-n * k // 64),), generator=generator)
-    codes = (integers[::2] << 4 | integers[1::2]).to(torch.uint8)
-    weight = Blockwise4bit(codes, powers, "nf4", 64, (n, k))
-    w = ((integers[: n * k] - 8) * powers.double().repeat_interleave(64)[: n * k]).view(n, k)
+    weight, w = small_integers(n, k, generator)
     x = torch.randint(-4, 5, (9, k), generator=generator).float().requires_grad_()
     dy = torch.randint(-4, 5, (9, n), generator=generator).float()
     y = linear(x, weight)

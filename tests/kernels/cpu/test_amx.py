@@ -7,6 +7,7 @@ import pytest
 import torch
 from draws import normal
 from error_bounds import assert_product_is_exact_enough, rows_for_enough, ulp
+from stored_weights import begun_anywhere, small_integers
 
 from lowrank.kernels.cpu import linear as cpu_linear
 from lowrank.kernels.reference import weights as reference
@@ -71,10 +72,7 @@ def test_one_hot_rows_read_the_weight_back(n: int, k: int, blocksize: int) -> No
 @pytest.mark.parametrize(("n", "k"), [(16, 64), (5, 192), (34, 1088)], ids=["even", "odd-rows", "wide"])
 def test_small_integers_are_multiplied_exactly(n: int, k: int) -> None:
     generator = torch.Generator().manual_seed(3)
-    integers = torch.randint(0, 16, (n * k,), generator=generator)
-    powers = 2.0 ** torch.randint(-2, 3, (n * k // 64,), generator=generator)
-    weight = Blockwise4bit((integers[::2] << 4 | integers[1::2]).to(torch.uint8), powers, "nf4", 64, (n, k))
-    w = ((integers - 8) * powers.double().repeat_interleave(64)).view(n, k)
+    weight, w = small_integers(n, k, generator)
     for m in ROWS:
         x = torch.randint(-4, 5, (m, k), generator=generator).to(BF16)
         dy = torch.randint(-4, 5, (m, n), generator=generator).to(BF16)
@@ -95,11 +93,7 @@ def test_x_may_be_a_view_and_begin_anywhere() -> None:
 
 def test_codes_and_maxima_may_begin_anywhere() -> None:
     weight = reference.quantize_4bit(normal(33, 192), double_quant=True)
-    parts = {}
-    for name, tensor in weight.tensors().items():
-        memory = torch.full((tensor.numel() + 3,), 77, dtype=tensor.dtype)
-        parts[name] = memory[1:-2].copy_(tensor.flatten()).view(tensor.shape)
-    odd, x, dy = weight.with_tensors(parts), normal(20, 192).to(BF16), normal(20, 33).to(BF16)
+    odd, x, dy = begun_anywhere(weight), normal(20, 192).to(BF16), normal(20, 33).to(BF16)
     assert torch.equal(cpu_linear.tiled_linear(x, odd), cpu_linear.tiled_linear(x, weight))
     assert torch.equal(cpu_linear.tiled_linear_backward(dy, odd), cpu_linear.tiled_linear_backward(dy, weight))
 

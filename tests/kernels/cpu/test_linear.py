@@ -7,12 +7,12 @@ import pytest
 import torch
 from draws import normal
 from error_bounds import assert_product_is_exact_enough, rows_for_enough
-from torch import Tensor
+from stored_weights import begun_anywhere, small_integers
 
 from lowrank.kernels.cpu import library
 from lowrank.kernels.cpu import linear as cpu_linear
 from lowrank.kernels.reference import weights as reference
-from lowrank.kernels.weights.quantized_weight import Blockwise4bit, QuantizedWeight
+from lowrank.kernels.weights.quantized_weight import QuantizedWeight
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVERY_DTYPE = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -86,10 +86,7 @@ def test_one_hot_rows_read_the_weight_back(m: int, n: int, k: int, format: str, 
 @pytest.mark.parametrize(("n", "k"), [(16, 64), (5, 77), (3, 129), (34, 1088)], ids=["even", "odd", "odd-rows", "wide"])
 def test_small_integers_are_multiplied_exactly(n: int, k: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(3)
-    integers = torch.randint(0, 16, (n * k + n * k % 2,), generator=generator)
-    powers = 2.0 ** torch.randint(-2, 3, (-(-n * k // 64),), generator=generator)
-    weight = Blockwise4bit((integers[::2] << 4 | integers[1::2]).to(torch.uint8), powers, "nf4", 64, (n, k))
-    w = ((integers[: n * k] - 8) * powers.double().repeat_interleave(64)[: n * k]).view(n, k)
+    weight, w = small_integers(n, k, generator)
     for m in (1, 2, 5, 8, 17):
         x = torch.randint(-4, 5, (m, k), generator=generator).to(dtype)
         dy = torch.randint(-4, 5, (m, n), generator=generator).to(dtype)
@@ -115,12 +112,7 @@ def test_x_may_be_a_view_and_have_any_leading_shape(format: str) -> None:
 @EVERY_FORMAT
 def test_stored_tensors_may_begin_anywhere(format: str) -> None:
     weight = quantized(6, 352, format, 32, double_quant=True)
-
-    def moved(tensor: Tensor) -> Tensor:
-        memory = torch.full((tensor.numel() + 3,), 77, dtype=tensor.dtype)
-        return memory[1:-2].copy_(tensor.flatten()).view(tensor.shape)
-
-    odd = weight.with_tensors({name: moved(tensor) for name, tensor in weight.tensors().items()})
+    odd = begun_anywhere(weight)
     x, dy = normal(3, 352), normal(3, 6)
     assert torch.equal(cpu_linear.linear(x, odd), cpu_linear.linear(x, weight))
     assert torch.equal(cpu_linear.linear(x[:1], odd), cpu_linear.linear(x[:1], weight))
