@@ -156,7 +156,8 @@ class ContinuousBatch:
 
     rows          texts that are read or written at once, 1 to MOST_ROWS
     cache_bytes   of keys and values of these: each takes those of its prompt and of all that it may write. What does
-                  not fit waits, in the order in which it came
+                  not fit waits, in the order in which it came. Not counted: a prompt that `prefixes` reads is there
+                  twice until it is read, and what they keep
     drafts        True for drafts of a text from itself while it is the only one; a `Lookup` is for texts one after
                   another, and so for one row
     prefixes      reads prompts, in parts: what they begin with alike once. Without it a prompt is one part
