@@ -309,7 +309,7 @@ class Broken:
     def __init__(self) -> None:
         self.taken = 0
 
-    def allows(self, token: int) -> bool:
+    def is_allowed(self, token: int) -> bool:
         if self.taken == 2:
             raise LookupError("third token")
         return True
