@@ -5,6 +5,7 @@ merge_loss       what a merge into 4 bits costs hats that were trained for it, a
 head_loss        what an output head in 8 or 4 bits costs
 cache_loss       what keys and values in 8 or 4 bits cost
 unseen_loss      what these three share: documents that the embedded base has not seen, and a paired difference on them
+influence        predictions of influence, held against runs without documents: influence_runs; influence_page
 real             a model that somebody else trained, hats on it over several seeds
 reproduce        the write-up in one command
 writeup_claims   its claims, computed
