@@ -12,6 +12,7 @@ from ptx.program import Program
 BASE = 1 << 40
 WIDTHS = {"pred": 1} | {f"{letter}{bits}": bits for letter in "busf" for bits in (8, 16, 32, 64)} | {"bf16": 16}
 KERNEL = """
+.extern .shared .align 16 .b8 global_smem[];
 .visible .entry kernel(
 	.param .u64 .ptr .global .align 1 kernel_param_0
 )

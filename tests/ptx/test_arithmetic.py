@@ -32,6 +32,8 @@ NAN = float("nan")
         ("not.b32 %d, %a;", "u32", ([0],), [2**32 - 1]),
         ("bfe.u32 %d, %a, 4, 8;", "u32", ([0xABCD],), [0xBC]),
         ("bfe.s32 %d, %a, 4, 4;", "s32", ([0xF0, 0x70],), [-1, 7]),
+        ("bfi.b32 %d, %a, %b, 8, 4;", "u32", ([0xAB], [0x12345678]), [0x12345B78]),
+        ("cvta.to.global.u64 %d, %a;", "u64", ([1 << 40],), [1 << 40]),
         # Bytes 4 and up are those of the second operand; a nibble with its top bit gives eight times the byte's sign.
         ("prmt.b32 %d, %a, %b, 0x7410;", "u32", ([0x33221100], [0x77665544]), [0x77441100]),
         # From the lowest nibble up: the sign of byte 0, that of byte 7, byte 0 twice.
@@ -140,6 +142,18 @@ def test_registers_are_taken_apart_and_put_together(run) -> None:
     result = run("mov.b32 {%h1, %h2}, 0x12345678; mov.b32 %r1, {%h2, %h1}; mov.b64 %q1, {%r1, 7};")
     assert result.register("%r1", np.uint32)[0] == 0x56781234
     assert result.register("%q1", np.uint64)[0] == 7 << 32 | 0x56781234
+
+
+def test_a_warp_may_exchange_registers_by_itself(run) -> None:
+    result = run(
+        """
+        mov.b32 %r1, 0; shr.u32 %r2, %r90, 5; setp.eq.u32 %p1, %r2, 1;
+        @%p1 bra $out; shfl.sync.bfly.b32 %r1, %r90, 1, 31, -1; $out:
+        """,
+        threads=64,
+    )
+    lane = np.arange(64)
+    assert (result.register("%r1", np.int32) == np.where(lane < 32, lane ^ 1, 0)).all()
 
 
 def test_shuffles(run) -> None:

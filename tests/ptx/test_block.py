@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from ptx.block import Unsupported
+from ptx.block import Block, Unsupported
+from ptx.memory import GlobalMemory
 from ptx.program import Program
 
 
@@ -24,9 +25,43 @@ def test_a_loop_ends_when_its_condition_does(run):
     assert (result.register("%r1", np.int32) == 12).all()
 
 
-def test_threads_that_part_ways_are_refused(run):
-    with pytest.raises(Unsupported, match=r"kernel: threads part ways: @%p1 bra \$out"):
-        run("setp.eq.u32 %p1, %r90, 0; @%p1 bra $out; mov.b32 %r1, 1; $out:")
+def test_threads_that_part_ways_meet_again_behind_the_branch(run):
+    result = run("setp.eq.u32 %p1, %r90, 5; mov.b32 %r1, 0; @%p1 bra $out; mov.b32 %r1, 1; $out: add.s32 %r1, %r1, 2;")
+    assert result.register("%r1", np.int32).tolist() == [3] * 5 + [2] + [3] * 26
+
+
+def test_each_thread_leaves_a_loop_at_its_own_turn(run):
+    result = run(
+        "mov.b32 %r1, 0; $again: add.s32 %r1, %r1, 1; setp.le.u32 %p1, %r1, %r90; @%p1 bra $again; bar.sync 0;"
+    )
+    assert result.register("%r1", np.int32).tolist() == list(range(1, 33))
+
+
+def test_a_thread_that_returns_early_is_not_waited_for(run):
+    result = run("mov.b32 %r1, 0; setp.eq.u32 %p1, %r90, 5; @%p1 ret; bar.sync 0; mov.b32 %r1, 1;")
+    assert result.register("%r1", np.int32).tolist() == [1] * 5 + [0] + [1] * 26
+
+
+def test_a_barrier_that_some_threads_pass_by_is_refused(run):
+    with pytest.raises(Unsupported, match="passed a barrier that others wait at"):
+        run("setp.eq.u32 %p1, %r90, 0; @%p1 bra $out; bar.sync 0; $out: mov.b32 %r1, 1;")
+
+
+def test_shared_memory_begins_where_a_launch_says():
+    code = """
+        .extern .shared .align 16 .b8 room[];
+        .visible .entry kernel() .maxntid 32, 1, 1 .minnctapersm 2
+        {
+            .reg .b32 %r<9>; .reg .b64 %q<9>;
+            mov.u32 %r0, %tid.x; mov.u32 %r1, room; mov.u64 %q1, room; shl.b32 %r2, %r0, 2; add.s32 %r2, %r1, %r2;
+            st.shared.b32 [%r2], %r0; bar.sync 0; ld.shared.b32 %r3, [room+12];
+            ret;
+        }
+    """
+    block = Block(Program(code), GlobalMemory(), [], shared=128, shared_start=1024)
+    block.run()
+    found = {name: set(block.registers[name].tolist()) for name in ("%r1", "%q1", "%r3")}
+    assert found == {"%r1": {1024}, "%q1": {1024}, "%r3": {3}}
 
 
 def test_an_unknown_instruction_is_named(run):

@@ -54,6 +54,12 @@ def joined(low: Array, high: Array) -> Array:
     return both
 
 
+def is_of_whole_warps(mask: Mask) -> bool:
+    """True if of each warp all threads are in the mask, or none."""
+    warps = mask.reshape(-1, 32)
+    return bool((warps.all(axis=1) == warps.any(axis=1)).all())
+
+
 def to_odd_float32(values: Array) -> Array:
     """float64 -> float32 rounded to odd: a later rounding to fewer bits is then the rounding of the float64."""
     near = values.astype(np.float32)
@@ -267,6 +273,21 @@ def _extract(instruction: Instruction) -> Step:
     return run
 
 
+def _insert(instruction: Instruction) -> Step:
+    """bfi: the low `length` bits of the first number, put into the second from `start` on"""
+    type, (target, source, into, start, length) = _type(instruction), instruction.operands
+    bits = int(type[1:])
+
+    def run(block: Block, mask: Mask) -> None:
+        value, base = (block.get(o, f"u{bits}").astype(np.uint64) for o in (source, into))
+        begin, count = (block.get(o, "u32").astype(np.uint64) & np.uint64(0xFF) for o in (start, length))
+        assert (begin + count <= bits).all(), instruction.text
+        field = (np.uint64(1) << count) - np.uint64(1) << begin
+        block.put(target, (base & ~field | value << begin & field).astype(f"u{bits // 8}"), mask)
+
+    return run
+
+
 def _permute(instruction: Instruction) -> Step:
     """prmt.b32: each nibble of the selector takes one of the eight bytes of b:a, or with its top bit the byte's sign"""
     assert instruction.parts[1] == "b32", instruction.text
@@ -363,7 +384,7 @@ def _shuffle(instruction: Instruction) -> Step:
     source, by, clamp, members = operands[1:]
 
     def run(block: Block, mask: Mask) -> None:
-        assert mask.all() and (block.get(members, "u32") == 0xFFFFFFFF).all(), instruction.text
+        assert is_of_whole_warps(mask) and (block.get(members, "u32")[mask] == 0xFFFFFFFF).all(), instruction.text
         lane, distance, c = (
             block.threads & 31,
             block.get(by, "u32").astype(np.int64),
@@ -398,7 +419,7 @@ def _reduce(instruction: Instruction) -> Step:
     reduce = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or}[name]
 
     def run(block: Block, mask: Mask) -> None:
-        assert mask.all() and (block.get(members, "u32") == 0xFFFFFFFF).all(), instruction.text
+        assert is_of_whole_warps(mask) and (block.get(members, "u32")[mask] == 0xFFFFFFFF).all(), instruction.text
         warps = block.get(source, type).reshape(-1, 32)
         block.put(target, np.repeat(reduce.reduce(warps, axis=1), 32).astype(warps.dtype), mask)
 
@@ -443,12 +464,13 @@ def _extreme(keeping: Callable[..., Array], spreading: Callable[..., Array]) -> 
 
 
 INSTRUCTIONS: dict[str, Callable[[Instruction], Step]] = {
-    "mov": _move, "cvt": _convert, "selp": _select, "setp": _compare,
+    "mov": _move, "cvta": _move, "cvt": _convert, "selp": _select, "setp": _compare,
     "add": _of(lambda a, b: a + b), "sub": _of(lambda a, b: a - b), "neg": _of(lambda a: -a), "abs": _of(_absolute),
     "mul": _multiply, "mad": _multiply, "fma": _fma, "div": _of(_divide), "rem": _of(_remainder),
     "min": _extreme(_minimum, np.minimum), "max": _extreme(_maximum, np.maximum),
     "and": _of(np.bitwise_and), "or": _of(np.bitwise_or), "xor": _of(np.bitwise_xor), "not": _of(np.invert),
-    "shl": _shift(True), "shr": _shift(False), "shf": _funnel, "bfe": _extract, "prmt": _permute, "lop3": _truth_table,
+    "shl": _shift(True), "shr": _shift(False), "shf": _funnel, "bfe": _extract, "bfi": _insert,
+    "prmt": _permute, "lop3": _truth_table,
     "sqrt": _of(_in_double(np.sqrt)), "rsqrt": _of(_in_double(lambda x: 1 / np.sqrt(x))),
     "rcp": _of(_in_double(lambda x: 1 / x)), "ex2": _of(_in_double(np.exp2)), "lg2": _of(_in_double(np.log2)),
     "sin": _of(_in_double(np.sin)), "cos": _of(_in_double(np.cos)), "tanh": _of(_in_double(np.tanh)),

@@ -1,6 +1,7 @@
-"""One block of threads, in step: registers, guards, branches that all threads take alike, barriers.
+"""One block of threads, in step: registers, guards, branches, barriers.
 
 Each instruction is turned into a Python function once a program; a register is a numpy array, an element a thread.
+Where threads part ways, those that are least far in the program go first, so they meet again behind a branch or a loop.
 """
 
 import re
@@ -45,8 +46,10 @@ class Block:
         grid: tuple[int, int, int] = (1, 1, 1),
         place: tuple[int, int, int] = (0, 0, 0),
         shared: int = 0,
+        shared_start: int = 0,
     ) -> None:
-        self.program, self.memory, self.shared = program, memory, SharedMemory(shared)
+        self.program, self.memory, self.shared = program, memory, SharedMemory(shared_start + shared)
+        self.shared_start = shared_start  # where the block's shared memory begins; a GPU may keep what is before it
         self.threads = np.arange(program.threads)
         self.parameters = {f"{program.name}_param_{i}": value for i, value in enumerate(arguments)}
         self._places = {name: 16 * place for place, name in enumerate(self.parameters)}  # an address of each
@@ -67,30 +70,34 @@ class Block:
 
     def run(self) -> None:
         """All instructions, to the end. Raises MemoryError for a fault or a race, and Unsupported."""
-        code, at, everyone = _compiled(self.program), 0, np.ones(self.program.threads, bool)
+        code, everyone = _compiled(self.program), np.ones(self.program.threads, bool)
+        waiting = {0: everyone}  # which threads are where
         with np.errstate(all="ignore"):
             for _ in range(MOST_STEPS):
-                if at == len(code):
+                if not waiting:
                     return
+                at = min(waiting)
+                here = waiting.pop(at)
+                if at == len(code):
+                    continue
                 instruction, run = code[at]
-                self.counts[instruction.parts[0]] += 1
-                mask = everyone
+                opcode = instruction.parts[0]
+                self.counts[opcode] += 1
+                mask = here
                 if instruction.guard:
-                    mask = self.registers[instruction.guard] ^ instruction.is_negated
-                if instruction.parts[0] in ("bra", "ret"):
-                    if mask.any() and not mask.all():
-                        raise Unsupported(f"{self.program.name}: threads part ways: {instruction.text}")
-                    if mask.all():
-                        at = (
-                            len(code) if instruction.parts[0] == "ret" else self.program.labels[instruction.operands[0]]
-                        )
-                        continue
+                    mask = here & (self.registers[instruction.guard] ^ instruction.is_negated)
+                if opcode in ("bra", "ret"):
+                    to = len(code) if opcode == "ret" else self.program.labels[instruction.operands[0]]
+                    _arrive(waiting, to, mask)
+                    here = here & ~mask
                 elif mask.any():
                     try:
+                        if opcode in ("bar", "barrier") and any(len(code) > other for other in waiting):
+                            raise Unsupported("some threads of the block have passed a barrier that others wait at")
                         run(self, mask)
                     except MemoryError as error:
                         raise MemoryError(f"{self.program.name}: {instruction.text}: {error}") from error
-                at += 1
+                _arrive(waiting, at + 1, here)
         raise AssertionError(f"{self.program.name} did not end within {MOST_STEPS} instructions")
 
     # Operands -----------------------------------------------------------------------------------------------------
@@ -105,7 +112,7 @@ class Block:
             return np.full(len(self.threads), UNWRITTEN & ((1 << width) - 1), RAW[max(width, 8)]).astype(RAW[bits])
         if operand in self._special:
             return self._special[operand].astype(RAW[bits])
-        number = self._places[operand] if operand in self._places else _constant(operand)
+        number = self._places[operand] if operand in self._places else self._constant(operand)
         return np.full(len(self.threads), number & ((1 << bits) - 1), RAW[bits])
 
     def get(self, operand: str, type: str) -> Array:
@@ -139,10 +146,21 @@ class Block:
         match = _ADDRESS.fullmatch(operand)
         assert match, operand
         offset = int(match[2], 0) if match[2] else 0
-        if match[1] == "global_smem":
-            return np.full(len(self.threads), offset, np.int64)
+        if match[1] == self.program.dynamic_shared:
+            return np.full(len(self.threads), self.shared_start + offset, np.int64)
         width = self.program.width(match[1])
         return self.raw(match[1], width).astype(np.int64) + offset
+
+    def _constant(self, operand: str) -> int:
+        """A whole number, the bits of a float (0f3F800000), or shared memory with an offset."""
+        if operand[:2] in ("0f", "0F", "0d", "0D"):
+            return int(operand[2:], 16)
+        name, _, offset = operand.partition("+")
+        if self.program.dynamic_shared and name == self.program.dynamic_shared:
+            return self.shared_start + int(offset or "0", 0)
+        if not _NUMBER.fullmatch(operand):
+            raise Unsupported(f"operand {operand!r}")
+        return int(operand.rstrip("U"), 0)
 
     def parameter(self, operand: str) -> int:
         """By its name, or by the address of one that all threads have in a register."""
@@ -155,15 +173,10 @@ class Block:
         return self.parameters[f"{self.program.name}_param_{place[0] // 16}"]
 
 
-def _constant(operand: str) -> int:
-    """A whole number, the bits of a float (0f3F800000), or global_smem with an offset."""
-    if operand[:2] in ("0f", "0F", "0d", "0D"):
-        return int(operand[2:], 16)
-    if operand.startswith("global_smem"):
-        return int(operand.partition("+")[2] or "0", 0)
-    if not _NUMBER.fullmatch(operand):
-        raise Unsupported(f"operand {operand!r}")
-    return int(operand.rstrip("U"), 0)
+def _arrive(waiting: dict[int, Mask], at: int, threads: Mask) -> None:
+    """Adds threads to those that are at a place."""
+    if threads.any():
+        waiting[at] = waiting[at] | threads if at in waiting else threads
 
 
 Step = Callable[[Block, Mask], None]

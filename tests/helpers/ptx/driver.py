@@ -117,27 +117,43 @@ def _run(
         _programs[id(kernel)] = (Program(kernel.asm["ptx"]), kernel)  # the kernel is kept, so that its id stays its own
     program = _programs[id(kernel)][0]
     bound = dict(zip(kernel.src.fn.arg_names, arguments, strict=True))
-    names = [name for name, kind in kernel.src.signature.items() if kind != "constexpr"]
+    given = {name: bound[name] for name, kind in kernel.src.signature.items() if kind != "constexpr"}
+    places = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
+    places = places if arrange is None else arrange(places)
+    wanted = [place for place in places if is_run is None or is_run(*place)]
+    run_program(program, kernel.name, given, grid, wanted, kernel.metadata.shared)
+
+
+def run_program(
+    program: Program,
+    name: str,
+    given: dict[str, Any],
+    grid: tuple[int, int, int],
+    places: list[Place],
+    shared: int,
+    shared_start: int = 0,
+) -> None:
+    """Runs the programs at `places` of a grid, with these arguments by name, and counts.
+
+    shared, shared_start  bytes of shared memory, and where it begins
+    """
     memory = GlobalMemory()
     values = []
-    for name in names:
-        value = bound[name]
+    for argument, value in given.items():
         if isinstance(value, Tensor):
-            memory.add(value.untyped_storage().data_ptr(), _bytes(value), name)
+            memory.add(value.untyped_storage().data_ptr(), _bytes(value), argument)
             values.append(value.data_ptr())
         elif isinstance(value, float):
             values.append(int(np.float32(value).view(np.uint32)))
         else:
             values.append(int(value))
     values += [0] * (len(program.parameters) - len(values))  # scratch that these kernels do not have
-    places = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
-    for place in places if arrange is None else arrange(places):
-        if is_run is None or is_run(*place):
-            block = Block(program, memory, values, grid, place, kernel.metadata.shared)
-            block.run()
-            COUNTS.instructions.update(block.counts)
+    for place in places:
+        block = Block(program, memory, values, grid, place, shared, shared_start)
+        block.run()
+        COUNTS.instructions.update(block.counts)
     COUNTS.bytes.update(memory.counts)
-    COUNTS.traffic[kernel.name] += memory.traffic()
+    COUNTS.traffic[name] += memory.traffic()
 
 
 def _bytes(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

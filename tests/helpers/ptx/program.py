@@ -10,7 +10,8 @@ from typing import Any
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _LINE_DIRECTIVE = re.compile(r"^\s*\.(loc|file)\b[^\n]*$", re.MULTILINE)
 _LABEL = re.compile(r"\s*(\$[\w$]+|[A-Za-z_][\w$]*):")
-_GUARD = re.compile(r"@(!?)(%\w+)\s+")
+_GUARD = re.compile(r"@(!?)(%?\w+)\s+")
+_SHARED = re.compile(r"\.extern\s+\.shared\s+\.align\s+\d+\s+\.b8\s+(\w+)\[")
 _WIDTH = re.compile(r"[a-z]+(\d+)")
 
 
@@ -36,6 +37,7 @@ class Program:
     instructions: list[Instruction] = field(init=False, default_factory=list)
     labels: dict[str, int] = field(init=False, default_factory=dict)
     steps: list[Any] = field(init=False, default_factory=list)  # functions of the instructions, once a block has run
+    dynamic_shared: str = field(init=False)  # the name of the shared memory whose size a launch gives, "" without
     _families: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,6 +51,9 @@ class Program:
             f"{self.name}: blocks of one dimension are expected"
         )
         self.threads = int(shape[1])
+        shared = _SHARED.findall(text[: entry.start()])
+        assert len(shared) < 2, f"{self.name}: several arrays of shared memory"
+        self.dynamic_shared = shared[0] if shared else ""
         self._read(text, entry.end())
 
     def _read(self, text: str, at: int) -> None:

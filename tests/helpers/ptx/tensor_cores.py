@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptx.arithmetic import halves, widen
+from ptx.arithmetic import halves, is_of_whole_warps, widen
 from ptx.program import registers
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _mma(instruction: Instruction) -> Step:
     to, a, b, c = (registers(operand) for operand in instruction.operands)
 
     def run(block: Block, mask: Mask) -> None:
-        assert mask.all(), instruction.text
+        assert is_of_whole_warps(mask), instruction.text
         lane, warp = block.threads & 31, block.threads >> 5
         g, t = lane >> 2, lane & 3
         warps = len(block.threads) // 32
