@@ -17,9 +17,9 @@ import torch
 import triton
 from torch import Tensor
 
-from ..weights.quantized_weight import Repacked4bit
+from ..weights.quantized_weight import Repacked4bit, check_operand
 from .gemm_kernels import fused_linear_backward_kernel, fused_linear_kernel
-from .launch import check_operand, launch
+from .launch import launch
 
 DTYPES = (torch.bfloat16, torch.float16)  # in float32 the matrix units have no IEEE product
 

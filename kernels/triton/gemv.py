@@ -17,9 +17,9 @@ import torch
 import triton
 from torch import Tensor
 
-from ..weights.quantized_weight import KERNEL_DTYPES, Repacked4bit
+from ..weights.quantized_weight import KERNEL_DTYPES, Repacked4bit, check_operand
 from .gemv_kernels import decode_linear_backward_kernel, decode_linear_kernel
-from .launch import GROUP_WORDS, check_operand, launch
+from .launch import GROUP_WORDS, launch
 
 PROGRAMS = 1056  # eight for each multiprocessor of an H200: fewer leave some idle, more only add parts
 STAGES = 3

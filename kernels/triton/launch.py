@@ -3,7 +3,6 @@
 M rows of x, N out_features, K in_features.
 """
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ..weights.codebooks import dynamic8
 from ..weights.prmt_table import can_use_prmt, ordered_levels, register_table
-from ..weights.quantized_weight import FourBit, NestedAbsmax, Repacked4bit, check_stored
+from ..weights.quantized_weight import FourBit, NestedAbsmax, Repacked4bit
 from .gemv_kernels import add_parts_kernel
 
 GROUP_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # the 8-bit maxima of a group, as one number
@@ -23,19 +22,6 @@ PARTS_TILE = 256
 def can_use_assembly(dtype: torch.dtype, device: torch.device) -> bool:
     """True if a kernel on this device looks levels of this dtype up by PRMT."""
     return can_use_prmt(dtype, device)
-
-
-def check_operand(
-    name: str, x: Tensor, weight: Repacked4bit, features: str, last: int, dtypes: Sequence[torch.dtype]
-) -> None:
-    """Raises ValueError for an x of another dtype, width or device, and for a weight whose tensors do not fit it."""
-    if x.dtype not in dtypes:
-        raise ValueError(f"{name} must be of {', '.join(map(str, dtypes))}, got {x.dtype}")
-    if x.dim() == 0 or x.shape[-1] != last:
-        raise ValueError(f"{name} must end in {features} {last}, got shape {tuple(x.shape)}")
-    if x.device != weight.codes.device:
-        raise ValueError(f"{name} must be on the device of the weight, {weight.codes.device}, got {x.device}")
-    check_stored(weight)
 
 
 def launch(

@@ -4,7 +4,7 @@ N out_features, K in_features. A weight [N, K] is flattened row by row before it
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple, Self
@@ -248,6 +248,19 @@ def check_stored(weight: QuantizedWeight) -> None:
         expected = (k // weight.blocksize // weight.group, n, weight.group, weight.blocksize // 2)
         if tuple(weight.codes.shape) != expected:
             raise ValueError(f"codes must be {expected} for W {(n, k)}, got shape {tuple(weight.codes.shape)}")
+
+
+def check_operand(
+    name: str, x: Tensor, weight: Repacked4bit, features: str, last: int, dtypes: Sequence[torch.dtype]
+) -> None:
+    """Raises ValueError for an x of another dtype, width or device, and for a weight whose tensors do not fit it."""
+    if x.dtype not in dtypes:
+        raise ValueError(f"{name} must be of {', '.join(map(str, dtypes))}, got {x.dtype}")
+    if x.dim() == 0 or x.shape[-1] != last:
+        raise ValueError(f"{name} must end in {features} {last}, got shape {tuple(x.shape)}")
+    if x.device != weight.codes.device:
+        raise ValueError(f"{name} must be on the device of the weight, {weight.codes.device}, got {x.device}")
+    check_stored(weight)
 
 
 def stored_bytes(weight: QuantizedWeight) -> int:
