@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -53,13 +54,11 @@ def on(weight: QuantizedWeight, device: str) -> QuantizedWeight:
     return weight.with_tensors({name: tensor.to(device) for name, tensor in weight.tensors().items()})
 
 
-def product(name: str, rows_of_x: int) -> Callable[[str], Results]:
-    """A product with a repacked weight, by the function of that name."""
+def product(module: str, name: str, rows_of_x: int) -> Callable[[str], Results]:
+    """A product with a repacked weight, by the function of that name in a module of the kernels."""
 
     def run(device: str) -> Results:
-        from lowrank.kernels.triton import gemm, gemv
-
-        function = getattr(gemv if name.startswith("decode") else gemm, name)
+        function = getattr(import_module(f"lowrank.kernels.{module}"), name)
         stored = weights.quantize_4bit(draw(N, K), "nf4", 64, True)
         is_forward = name.endswith("linear")
         x = draw(rows_of_x, K if is_forward else N).to(DTYPE)
@@ -196,11 +195,12 @@ def decode_step(rank: int) -> Callable[[str], Results]:
 CHECKS: dict[str, Callable[[str], Results]] = {
     "decode step": decode_step(0),
     "decode step in a hat": decode_step(8),
-    "decode_linear, 1 row": product("decode_linear", 1),
-    "decode_linear, 20 rows": product("decode_linear", 20),
-    "decode_dx, 1 row": product("decode_linear_backward", 1),
-    "fused_linear, 130 rows": product("fused_linear", 130),
-    "fused_dx, 130 rows": product("fused_linear_backward", 130),
+    "table of pairs, 1 row": product("cuda.gemv", "decode_linear", 1),
+    "decode_linear, 1 row": product("triton.gemv", "decode_linear", 1),
+    "decode_linear, 20 rows": product("triton.gemv", "decode_linear", 20),
+    "decode_dx, 1 row": product("triton.gemv", "decode_linear_backward", 1),
+    "fused_linear, 130 rows": product("triton.gemm", "fused_linear", 130),
+    "fused_dx, 130 rows": product("triton.gemm", "fused_linear_backward", 130),
     "quantize and dequantize": storage,
     "decode_attention": one_query,
     "rms_norm": norms,

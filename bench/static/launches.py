@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lowrank.kernels.cuda import gemv as pairs
 from lowrank.kernels.dispatch import run as products
 from lowrank.kernels.operators.register import BODIES
 from lowrank.kernels.triton import launch as repacked_launch
@@ -114,6 +115,13 @@ def recorded() -> Iterator[list[Launch]]:
         tensors = {id(tensor): tensor for tensor in (*args, *kwargs.values()) if isinstance(tensor, Tensor)}
         launches.append(Launch(function.fn.__name__, sum(tensor.nbytes for tensor in tensors.values())))
 
+    def compiled(device: torch.device, constants: Any, shared: int) -> Any:
+        def call(grid: Any, block: Any, given: list[Any], shared: int) -> None:
+            tensors = {id(tensor): tensor for tensor in given if isinstance(tensor, Tensor)}
+            launches.append(Launch(pairs.KERNEL, sum(tensor.nbytes for tensor in tensors.values())))
+
+        return call
+
     def attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
         y: Tensor = _Attention.apply(launches, q, k, v, is_causal)  # type: ignore[no-untyped-call]
         return y
@@ -124,6 +132,9 @@ def recorded() -> Iterator[list[Launch]]:
         mock.patch.object(Tensor, "is_cuda", property(lambda tensor: tensor.is_meta), create=True),
         mock.patch.object(products, "product_case", as_on_a_gpu),
         mock.patch.object(repacked_launch, "constants", _constants),
+        mock.patch.object(pairs, "tables", _tables),
+        mock.patch.object(pairs, "kernel", compiled),
+        mock.patch.object(pairs, "programs", lambda n, shared, device: 1),
         mock.patch.object(torch.cuda, "device_of", lambda tensor: nullcontext()),
         mock.patch.object(torch, "autocast", lambda *given, **options: nullcontext()),  # meta tensors have none
         _Recorder(launches),
@@ -136,3 +147,8 @@ def _constants(format: str, dtype: torch.dtype, device: torch.device) -> tuple[T
     kinds = ((16, dtype), (10, torch.int32), (256, torch.float32))
     levels, table, nested = (torch.empty(size, dtype=kind, device="meta") for size, kind in kinds)
     return levels, table, nested
+
+
+def _tables(format: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tensors of the shapes of `cuda.gemv.tables`."""
+    return torch.empty(256, dtype=torch.int32, device="meta"), torch.empty(256, device="meta")

@@ -18,6 +18,7 @@ import torch
 
 from ..cpu import library
 from ..cpu.crossover import first_rows
+from ..cuda import gemv, nvrtc
 from ..weights.quantized_weight import KERNEL_DTYPES, Blockwise4bit, QuantizedWeight, Repacked4bit, RowwiseInt8
 from ..weights.repack import not_repackable_reason
 from .crossover import crossover, is_here
@@ -64,6 +65,16 @@ DEVICES: dict[Rule, str] = {
 def dtype_reason(case: Case) -> str:
     names = ", ".join(short(dtype) for dtype in KERNEL_DTYPES)
     return "" if case.dtype in KERNEL_DTYPES else f"the kernels take {names}, this is {short(case.dtype)}"
+
+
+def no_pair_table_reason(case: Case) -> str:
+    most = gemv.MOST_SHARED
+    if is_here(case.device):
+        if reason := nvrtc.unavailable_reason():
+            return reason
+        properties = torch.cuda.get_device_properties(case.device)
+        most = min(most, getattr(properties, "shared_memory_per_block_optin", most))  # not in torch's types
+    return gemv.unsupported_reason(case.m, case.n, case.k, case.dtype, most)
 
 
 def no_weights_reason(case: Case) -> str:
@@ -183,6 +194,7 @@ class Kernel:
 
 QUANTIZE, DEQUANTIZE, FORWARD, BACKWARD = OPS = ("quantize", "dequantize", "linear forward", "linear dX")
 
+PAIRS = "table of pairs"
 DECODE, FUSED, SCRATCH, PLAIN = "Triton decode", "Triton fused", "scratch + GEMM", "plain torch"
 C_GEMV, C_AMX, C_DOTS, C_DEQUANT_GEMM = "C", "C, matrix unit", "C, bfloat16 dot products", "C panels + GEMM"
 FLOAT_PANELS = "C, float32 panels"
@@ -190,6 +202,7 @@ FLOAT_PANELS = "C, float32 panels"
 NO_KERNEL = "no kernel is written for it"
 ONE_READ = "W is read once"
 ONE_LAUNCH = "nested maxima are resolved in the one launch"
+IN_PAIRS = "W is read in 4 bits, a byte of which is the address of two levels"
 FROM_4_BITS = "W is read in 4 bits and never written: its bytes are the limit"
 DECODED_ONCE = "W is read in 4 bits and becomes a matrix in registers, once for 128 rows"
 ROWS = "the codes go to the matrix units as they are"
@@ -202,6 +215,7 @@ IN_REGISTERS = "codes are looked up in registers, W is read once and written now
 A_PANEL = "W is dequantized a panel at a time, into the cache, for the vendor's GEMM"
 
 ON_GPU = (no_triton_reason, dtype_reason, no_weights_reason)
+VERY_FEW_ROWS = (*ON_GPU, no_rows_reason, no_pair_table_reason)
 FEW_ROWS = (*ON_GPU, no_rows_reason, above_scratch_crossover_reason, above_fused_crossover_reason)
 MIDDLE_ROWS = (*ON_GPU, no_rows_reason, not_16_bits_reason, above_scratch_crossover_reason)
 INT8_ROWS = (*ON_GPU, no_rows_reason, above_scratch_crossover_reason)
@@ -222,6 +236,7 @@ TABLE = (
     Kernel(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", Blockwise4bit, ONE_READ, ON_CPU),
     Kernel(DEQUANTIZE, C_GEMV, "cpu.linear.dequantize", RowwiseInt8, ONE_READ, ON_CPU),
     Kernel(DEQUANTIZE, PLAIN, "reference.weights.dequantize", None, NO_KERNEL),
+    Kernel(FORWARD, PAIRS, "cuda.gemv.decode_linear", Repacked4bit, IN_PAIRS, VERY_FEW_ROWS),
     Kernel(FORWARD, DECODE, "triton.gemv.decode_linear", Repacked4bit, FROM_4_BITS, FEW_ROWS),
     Kernel(FORWARD, FUSED, "triton.gemm.fused_linear", Repacked4bit, DECODED_ONCE, MIDDLE_ROWS),
     Kernel(FORWARD, "Triton int8", "triton.int8_linear.linear", RowwiseInt8, ROWS, INT8_ROWS),

@@ -65,11 +65,11 @@ def nothing_is_left_unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The table without what is for a CPU, and without the rule that keeps a CPU from Triton's kernels."""
+    """The table without what is for a CPU or in CUDA C, and without the rule that keeps a CPU from Triton's kernels."""
     table = [
         replace(path, rules=tuple(rule for rule in path.rules if rule is not dispatch.no_triton_reason))
         for path in dispatch.TABLE
-        if dispatch.no_c_library_reason not in path.rules
+        if dispatch.no_c_library_reason not in path.rules and path.name != dispatch.PAIRS
     ]
     monkeypatch.setattr(dispatch, "TABLE", table)
     for remembered in (dispatch.choose, dispatch.choice_reason):
