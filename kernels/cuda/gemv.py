@@ -101,7 +101,7 @@ def decode_linear(x: Tensor, weight: Repacked4bit) -> Tensor:
 
 
 def constants(rows: int, blocksize: int, nested_blocksize: int, is_bfloat16: bool) -> tuple[tuple[str, int], ...]:
-    """What the kernel is compiled with; nested_blocksize 0: the maxima are float32."""
+    """The macros of the kernel; nested_blocksize 0: the maxima are float32."""
     given = {"ROWS": rows, "BLOCKSIZE": blocksize, "NESTED_BLOCKSIZE": nested_blocksize, "IS_BFLOAT16": is_bfloat16}
     return tuple((name, int(value)) for name, value in given.items())
 

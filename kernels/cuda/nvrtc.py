@@ -53,7 +53,7 @@ def _compile(source: str, architecture: str, constants: dict[str, int], kind: st
 
 
 def _text(program: ctypes.c_void_p, kind: str) -> bytes:
-    """What the library has of a program: its ProgramLog, its PTX, its CUBIN."""
+    """A text that the library has of a program: its ProgramLog, its PTX, its CUBIN."""
     size = ctypes.c_size_t()
     _check(getattr(_loaded(), f"nvrtcGet{kind}Size")(program, ctypes.byref(size)))
     text = ctypes.create_string_buffer(size.value)
