@@ -136,6 +136,7 @@ def recorded() -> Iterator[list[Launch]]:
         mock.patch.object(pairs, "kernel", compiled),
         mock.patch.object(pairs, "programs", lambda n, shared, device: 1),
         mock.patch.object(torch.cuda, "device_of", lambda tensor: nullcontext()),
+        mock.patch.object(torch, "is_autocast_enabled", lambda *given: False),
         mock.patch.object(torch, "autocast", lambda *given, **options: nullcontext()),  # meta tensors have none
         _Recorder(launches),
     ):

@@ -68,13 +68,12 @@ def dtype_reason(case: Case) -> str:
 
 
 def no_pair_table_reason(case: Case) -> str:
-    most = gemv.MOST_SHARED
-    if is_here(case.device):
-        if reason := nvrtc.unavailable_reason():
-            return reason
-        properties = torch.cuda.get_device_properties(case.device)
-        most = min(most, getattr(properties, "shared_memory_per_block_optin", most))  # not in torch's types
-    return gemv.unsupported_reason(case.m, case.n, case.k, case.dtype, most)
+    of_any_gpu = gemv.unsupported_reason(case.m, case.n, case.k, case.dtype)
+    if of_any_gpu or not is_here(case.device):
+        return of_any_gpu
+    properties = torch.cuda.get_device_properties(case.device)
+    most = getattr(properties, "shared_memory_per_block_optin", gemv.MOST_SHARED)  # not in torch's types
+    return nvrtc.unavailable_reason() or gemv.unsupported_reason(case.m, case.n, case.k, case.dtype, most)
 
 
 def no_weights_reason(case: Case) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from lowrank.kernels.dispatch.crossover import Crossover
 from lowrank.kernels.dispatch.explain import LOOK_UP, Choice, explain, paths_in_use
 from lowrank.kernels.dispatch.table import BACKWARD, DEQUANTIZE, FORWARD, OPS, QUANTIZE, TABLE, Case
 from lowrank.kernels.reference import weights as reference
-from lowrank.kernels.weights.quantized_weight import KERNEL_DTYPES, Blockwise4bit
+from lowrank.kernels.weights.quantized_weight import KERNEL_DTYPES, Blockwise4bit, Repacked4bit
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine whose GPU nobody has measured: none")
 
@@ -143,11 +144,33 @@ def test_four_bits_on_a_gpu_are_repacked(m: int, forward: str, dx: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("compiler", "shared", "reason"),
+    [
+        ("", 101_376, ""),
+        ("no compiler", 101_376, "no compiler"),
+        ("", 49_152, "x [1, 11008] and the table take 64512 bytes of shared memory, the most is 49152"),
+    ],
+    ids=["both", "no compiler", "little shared memory"],
+)
+def test_the_table_of_pairs_needs_a_compiler_and_shared_memory(
+    compiler: str, shared: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    properties = SimpleNamespace(shared_memory_per_block_optin=shared)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(table.nvrtc, "unavailable_reason", lambda: compiler)
+    device = torch.device("cuda", 0)
+    case = Case(FORWARD, 1, 4096, 11008, torch.bfloat16, device, "nf4-dq", Repacked4bit)
+    assert table.no_pair_table_reason(case) == reason
+
+
 @NO_GPU
 def test_float32_is_not_fused_and_says_why() -> None:
     choices = {m: explained(m, dtype=torch.float32)[FORWARD] for m in (24, 25)}
     assert [choice.path for choice in choices.values()] == ["Triton decode", "scratch + GEMM"]
     assert choices[25].reason == (
+        "the table of pairs has levels of 16 bits, this is float32; "
         "M 25 is not below 25, from where the vendor's GEMM is as fast (derived for float32); "
         "the matrix units have no IEEE product in float32"
     )
@@ -181,10 +204,11 @@ def test_a_look_up_on_a_gpu_that_is_here_was_run(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA X")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    choice = explained(1, device="cuda:6")[LOOK_UP]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: None)
+    choice = explained(5, device="cuda:6")[LOOK_UP]
     assert (choice.path, choice.reason) == ("assembly, run on this GPU", "NVIDIA X")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert explained(1, device="cuda:6")[LOOK_UP].path == "gather"
+    assert explained(5, device="cuda:6")[LOOK_UP].path == "gather"
     crossover.crossover.cache_clear()
     table.choose.cache_clear()
     table.choice_reason.cache_clear()
