@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 NATIVE := $(wildcard kernels/cpu/src/*.[ch] kernels/cpu/src/*/*.[ch] kernels/cpu/src/*/*.inc)
 
 export PYTHONSAFEPATH = 1
+# Compiled modules are kept: a test run starts hundreds of processes that import the same ones.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test check test-machines test-emulated test-python fuzz sanitize lint types docs wheel bench-gpu base clean test-browser test-llamacpp real
 

@@ -93,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(_stored_bars(kernel_run.machine, args.device)))
     if args.go_on:
         cases = _not_done(args, cases, kernel_run)
+    if not args.json:
+        print(_expected(args, cases, providers, kernel_run.limits))
     return _run_shapes(args, cases, kernel_run)
 
 
@@ -115,11 +117,8 @@ def _explain(args: argparse.Namespace) -> int:
 def _show_plan(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequence[Provider]", limits: Limits) -> int:
     """Every case with the time that the limits allow it, and a guess at the whole."""
     from .plan import work
-    from .run import REPETITIONS
 
     itemsize = _dtype(args.dtype).itemsize
-    able = {op: sum(op in provider.ops for provider in providers) for op in OPS}
-    seconds = expected_seconds(cases, args.device, limits, able, REPETITIONS, itemsize)
     least = [(case, *work(case, case.n * case.k // 2, itemsize).bound(case.op, limits)) for case in cases]
     if args.json:
         for case, bound, ms in least:
@@ -128,10 +127,20 @@ def _show_plan(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequ
     print(_limits_line(limits, args.dtype))
     for case, bound, ms in least:
         print(f"{case.op:15} {case.shape:>18}   at least {ms:10.4f} ms, bound by {bound}")
-    names = ", ".join(provider.name for provider in providers)
-    print(f"{len(cases)} cases, {REPETITIONS} repetitions; {names}; expected {seconds / 60:.1f} minutes in all", end="")
-    print(f" of the {BUDGET_SECONDS / 60:.0f} that a full plan has on one H200" if args.device == "cuda" else "")
+    print(_expected(args, cases, providers, limits))
     return 0
+
+
+def _expected(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequence[Provider]", limits: Limits) -> str:
+    """How much there is to do, and a guess at how long it takes."""
+    from .run import REPETITIONS
+
+    able = {op: sum(op in provider.ops for provider in providers) for op in OPS}
+    seconds = expected_seconds(cases, args.device, limits, able, REPETITIONS, _dtype(args.dtype).itemsize)
+    names = ", ".join(provider.name for provider in providers)
+    expected = f"{len(cases)} cases, {REPETITIONS} repetitions; {names}; expected {seconds / 60:.1f} minutes in all"
+    budget = f" of the {BUDGET_SECONDS / 60:.0f} that a full plan has on one H200" if args.device == "cuda" else ""
+    return expected + budget
 
 
 def _run_shapes(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "KernelRun") -> int:
@@ -139,6 +148,8 @@ def _run_shapes(args: argparse.Namespace, cases: Sequence[Case], kernel_run: "Ke
     wrong, kept = 0, []
     for shape in dict.fromkeys((case.n, case.k) for case in cases):
         shaped = [case for case in cases if (case.n, case.k) == shape]
+        if not args.json:
+            print(f"{shape[0]}x{shape[1]}: {len(shaped)} cases, first against float64")
         wrong += _count_wrong(shaped, kernel_run)
         kept += _measure(args, shaped, kernel_run)
     if not args.json:

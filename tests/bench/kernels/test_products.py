@@ -74,7 +74,9 @@ def test_a_run_for_a_reader_says_the_same_in_lines(small, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "limits (measured): copy 10.0 GB/s read and written, read 12.5 GB/s, bf16 product 0.25 TFLOP/s"
     assert lines[2].startswith("no rows of this machine are stored (")
-    assert len(lines) == 9 and "3x64x128  dense" in lines[6] and " x ours [" in lines[6]
+    assert lines[3].startswith("4 cases, ") and lines[3].endswith(" minutes in all")
+    assert lines[4] == "64x128: 4 cases, first against float64"
+    assert len(lines) == 11 and "3x64x128  dense" in lines[8] and " x ours [" in lines[8]
 
 
 def test_a_run_begins_with_the_bars_of_the_machine_s_stored_rows(small, tmp_path, monkeypatch, capsys):
