@@ -21,5 +21,6 @@ forward         the logits behind prompts and behind each further token
 sampling        the choice of the next token
 logprobs        the probabilities of the tokens that were written
 drafts          tokens that the text suggests, several of which are verified in one pass
+meta_device     models of shapes alone
 static_decode   a decoding step of fixed shapes, which a GPU replays as a CUDA graph
 """

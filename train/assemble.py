@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from lowrank.adapters import add_adapter, layer_configs, lora_layer, lora_layers, use_adapter
@@ -20,6 +19,7 @@ from lowrank.layers.lora import AdapterConfig
 from lowrank.layers.quant_linear import QuantLinear
 from lowrank.model.config import ModelConfig
 from lowrank.model.llama import Llama
+from lowrank.model.meta_device import meta_device
 
 from .config import TrainConfig
 from .optim import AdamW
@@ -141,7 +141,7 @@ def only_adapter(
     source  of the base that it was trained on (`Llama.source`)
     layers  options, lora_A, lora_B, and the magnitude of a DoRA, by the path of each linear
     """
-    with torch.device("meta"):
+    with meta_device():
         model = Llama(config)
     model.source = source
     for path, (options, lora_A, lora_B, magnitude) in layers.items():

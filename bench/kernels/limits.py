@@ -9,6 +9,7 @@ from .plan import Limits
 
 GPU_BYTES, CPU_BYTES = 2 << 30, 256 << 20  # of the tensor that is copied: far more than any cache
 GPU_SIDE, CPU_SIDE = 8192, 2048  # of the square matrices that are multiplied
+LONG_ENOUGH = 2.0  # seconds of calls
 
 
 def measure_limits(device: torch.device, dtype: torch.dtype, cache_bytes: int) -> Limits:
@@ -39,7 +40,12 @@ def share_of_cores(repetitions: int = 3) -> float:
 
 
 def _least_ms(call: Call, device: torch.device, repetitions: int = 10) -> float:
-    """The shortest of some calls after a first one: a limit is what the machine can do, not what it mostly does."""
+    """The shortest of some calls after a first one: a limit is what the machine can do, not what it mostly does.
+
+    Fewer calls where the first is slow, as products of bfloat16 are on a processor that has none: LONG_ENOUGH in all.
+    """
+    started = time.perf_counter()
     call()
+    fitting = int(LONG_ENOUGH / (time.perf_counter() - started))
     stopwatch = event_stopwatch if device.type == "cuda" else wall_stopwatch
-    return min(interleave({"call": stopwatch(Rotation([call]))}, repetitions)["call"])
+    return min(interleave({"call": stopwatch(Rotation([call]))}, max(1, min(repetitions, fitting)))["call"])

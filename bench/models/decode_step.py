@@ -26,6 +26,7 @@ from lowrank.layers.lora import LoRALinear
 from lowrank.layers.quant_linear import QuantLinear
 from lowrank.model.config import PRESETS, ModelConfig
 from lowrank.model.llama import TORCH_OPS, KVCache, Llama
+from lowrank.model.meta_device import meta_device
 from lowrank.model.param_names import is_block_linear
 from lowrank.model.static_decode import DecodeStep
 
@@ -43,7 +44,7 @@ BARS = (600.0, 780.0)  # tokens a second of the 7B on one H200: held, and aimed 
 
 def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Llama:
     """Normal weights with deviation 0.02, norms of one; a linear at a time, quantized as it is made."""
-    with torch.device("meta"):
+    with meta_device():
         model = Llama(config, ops=CUDA_OPS if device.type == "cuda" else TORCH_OPS)
     if device.type == "cuda":
         model.fused_blocks = GpuBlocks()

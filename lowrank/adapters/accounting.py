@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
-import torch
 from torch import nn
 
 from ..checkpoints.safetensors_writer import plan_file
@@ -16,6 +15,7 @@ from ..kernels.weights.quantized_weight import DENSE_DTYPES, expected_bytes, par
 from ..layers.quant_linear import QuantLinear
 from ..model.config import PRESETS, ModelConfig
 from ..model.llama import Llama
+from ..model.meta_device import meta_device
 from ..model.param_names import LINEARS, is_block_linear
 from ..model.tensor_file import Layout
 from . import ATTENTION, resolve_targets
@@ -36,7 +36,7 @@ class Item:
 
 def model_parameters(config: ModelConfig) -> int:
     """All parameters of a model, counted on the model itself, built on the meta device."""
-    with torch.device("meta"):
+    with meta_device():
         return sum(parameter.numel() for parameter in Llama(config).parameters())
 
 

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ..kernels import ops
 from ..kernels.cpu import library
@@ -21,6 +20,7 @@ from ..layers.gpu_decode import GpuBlocks
 from ..layers.quant_linear import CastLinear, QuantHead, QuantLinear
 from ..model.checkpoint import Parameter, QuantizedParts, Stored
 from ..model.llama import TORCH_OPS, Llama, Ops
+from ..model.meta_device import meta_device
 from ..model.param_names import is_block_linear
 from ..model.tokenizer import Tokenizer
 from ..progress import ProgressBar
@@ -72,7 +72,7 @@ def load(
     if device.type == "cpu" and wanted.is_quantized and library.unavailable_reason():
         _warn_plain_torch()
     config = checkpoint.config if head is None else replace(checkpoint.config, tie_embeddings=False)
-    with torch.device("meta"), _Uninitialised():
+    with meta_device():
         model = Llama(config, ops=_operations(device, dtype))
     if model.norm.ops is CPU_OPS:
         model.fused_blocks = FusedBlocks()
@@ -198,15 +198,6 @@ def _spans(rows: Sequence[int]) -> str:
             spans.append([row, row])
     named = [str(first) if first == last else f"{first} to {last}" for first, last in spans]
     return f"row{'s' * (len(rows) > 1)} {', '.join(named)}"
-
-
-class _Uninitialised(TorchFunctionMode):
-    """Draws no initial weights: on the meta device that would do nothing, after a second or more of imports."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 import json
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ...text_table import table
 
 if TYPE_CHECKING:
+    import torch
+
     from ...train.config import TrainConfig
     from ...train.plan.plan import RunPlan
 
@@ -43,13 +46,21 @@ def limit_tflops(config: "TrainConfig") -> float:
     """
     import torch
 
-    from ...bench.kernels.limits import measure_product, share_of_cores
     from ...train.plan.memory import compute_dtype
 
     device = torch.device(config.base.device if torch.cuda.is_available() else "cpu")
+    return _limit_of(device, compute_dtype(config))
+
+
+@cache  # a machine's limit is measured once
+def _limit_of(device: "torch.device", dtype: "torch.dtype") -> float:
+    import torch
+
+    from ...bench.kernels.limits import measure_product, share_of_cores
+
     if device.type != "cpu":
-        return measure_product(device, compute_dtype(config))
-    limit = max(measure_product(device, dtype, 3) for dtype in {compute_dtype(config), torch.float32})
+        return measure_product(device, dtype)
+    limit = max(measure_product(device, choice, 3) for choice in {dtype, torch.float32})
     if (share := share_of_cores()) < LOADED:
         print(
             f"note: other work has a part of the cores (a product had {share:.0%} of them): the limit of this machine "
