@@ -8,7 +8,7 @@ export PYTHONSAFEPATH = 1
 # Compiled modules are kept: a test run starts hundreds of processes that import the same ones.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check test-machines test-emulated test-python fuzz sanitize lint types docs wheel bench-gpu base clean test-browser test-llamacpp real
+.PHONY: quickstart test check test-long test-machines test-emulated test-python fuzz sanitize lint types docs wheel bench-gpu base clean test-browser test-llamacpp real
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -17,9 +17,13 @@ quickstart: $(VENV)/installed
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadscope --durations=20
 
 test: $(VENV)/installed-test
-	$(PYTEST) $(PYTEST_FLAGS)
+	$(PYTEST) -m 'not long' $(PYTEST_FLAGS)
 
-# What needs no process of its own, with the best instruction set alone.
+# Whole workflows, runs of several processes, the peak memory of runs, GPU kernels interpreted and compiled.
+test-long: $(VENV)/installed-test
+	$(PYTEST) -m long $(PYTEST_FLAGS)
+
+# What takes less than a second and needs no process of its own.
 check: $(VENV)/installed-test
 	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)
 

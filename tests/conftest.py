@@ -3,6 +3,7 @@
 The repository root is kept off sys.path, so that only the installed package `lowrank` is under test.
 """
 
+import gc
 import lzma
 import os
 import signal
@@ -31,6 +32,19 @@ from lowrank.data.documents import kinds  # noqa: E402
 from lowrank.model.config import ModelConfig  # noqa: E402
 from lowrank.model.llama import TORCH_OPS, Llama, Ops  # noqa: E402
 from lowrank.model.tokenizer import Tokenizer  # noqa: E402
+
+
+def pytest_collection_finish() -> None:
+    """What ten thousand tests are made of stays: each pass of the garbage collector would walk through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long is slow, too."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="module", autouse=True)

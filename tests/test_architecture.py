@@ -95,6 +95,7 @@ def floor(name: str, floors: tuple[tuple[str, ...], ...]) -> tuple[int, str] | N
     return max(found, key=lambda entry: len(entry[1])) if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - DOORS))
 def test_imports_go_down_only(name: str) -> None:
     for floors in (FLOORS, KERNEL_FLOORS):
@@ -114,6 +115,7 @@ def folder(name: str) -> str:
     return name if parent in FILES_ONE_BY_ONE else parent
 
 
+@pytest.mark.slow
 def test_folders_import_each_other_in_no_circle() -> None:
     graph: dict[str, set[str]] = {}
     for name in MODULES.keys() - DOORS:

@@ -125,6 +125,7 @@ def test_the_pages_have_commands_and_the_collector_finds_them():
     assert len(ALL) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ALL, ids=str)
 def test_every_command_is_run_or_has_a_reason_and_a_parser_that_reads_it(command):
     assert command.text in RUN_TEXTS or command.reason, f"{command} is neither run nor listed"
@@ -161,7 +162,7 @@ def workplace(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:the warm-up takes")  # of a run that was made short
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_runs_from_top_to_bottom(page, workplace, monkeypatch, capsys):
@@ -225,6 +226,7 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.body[0].lineno, text
 
 
+@pytest.mark.slow
 def test_no_docstring_begins_as_half_a_sentence():
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"

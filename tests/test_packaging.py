@@ -30,6 +30,7 @@ def by_name(text):
     return [line.strip() for line in text.splitlines() if BY_NAME.search(line)]
 
 
+@pytest.mark.slow
 def test_nothing_advises_to_install_the_package_by_name():
     """Another project has the name lowrank at PyPI, and lowrank-llama is not registered."""
     advice = {
@@ -84,6 +85,7 @@ def packaged(tmp_path_factory):
     return tree, out
 
 
+@pytest.mark.slow
 def test_every_file_of_the_tree_is_in_the_wheel_and_a_forgotten_one_is_seen(packaged):
     tree, out = packaged
     wanted = expected(tree)
@@ -129,11 +131,13 @@ def run(code, **environment):
     return done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="what is mapped is read from /proc")
 def test_one_openmp_runtime_is_mapped():
     assert len(run(LOAD)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_DEBUG is of the GNU C library")
 def test_the_openmp_calls_of_the_c_library_are_bound_to_the_runtime_that_torch_calls(tmp_path):
     run(LOAD, LD_DEBUG="bindings", LD_DEBUG_OUTPUT=str(tmp_path / "log"), LD_BIND_NOW="1")

@@ -29,6 +29,7 @@ def test_the_interval_holds_the_ratio_narrows_with_repetitions_and_is_the_same_e
     assert paired_ratio([1.0] * 25, noise[:25]) == few
 
 
+@pytest.mark.slow
 def test_every_provider_runs_once_a_repetition_and_each_begins_in_turn() -> None:
     order = []
 
@@ -40,6 +41,7 @@ def test_every_provider_runs_once_a_repetition_and_each_begins_in_turn() -> None
     assert samples == {name: [1.0] * 3 for name in "abc"}
 
 
+@pytest.mark.slow
 def test_readings_are_asked_for_when_everything_has_been_started() -> None:
     started = []
 
@@ -50,6 +52,7 @@ def test_readings_are_asked_for_when_everything_has_been_started() -> None:
     assert interleave({"a": stopwatch}, 4) == {"a": [4.0] * 4}
 
 
+@pytest.mark.slow
 def test_the_garbage_collector_rests_and_comes_back_after_an_error() -> None:
     def stopwatch():
         assert not gc.isenabled()

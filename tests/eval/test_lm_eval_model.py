@@ -111,6 +111,7 @@ def test_sampling_is_done_where_a_task_asks_for_it(harness) -> None:
     assert text == expected
 
 
+@pytest.mark.slow
 def test_what_is_not_known_or_does_not_fit_is_told(harness) -> None:
     with pytest.raises(ValueError, match="no such option here: num_beams"):
         harness.generate_until(requests("generate_until", ("a", {"num_beams": 4})), True)
@@ -146,6 +147,7 @@ def task_folder(tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the harness's own libraries
 def test_whole_tasks_of_every_kind_run_on_it_from_local_files(harness, task_folder) -> None:
     tasks = TaskManager(include_path=str(task_folder), include_defaults=False)

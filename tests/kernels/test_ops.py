@@ -16,6 +16,7 @@ EVERY_SHAPE = pytest.mark.parametrize(("m", "n", "k"), SHAPES, ids=[f"M{m}-N{n}-
 EVERY_FORMAT = pytest.mark.parametrize("format", QUANTIZED_NAMES)
 
 
+@pytest.mark.slow
 @EVERY_DTYPE
 @EVERY_SHAPE
 @EVERY_FORMAT

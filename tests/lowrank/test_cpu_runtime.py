@@ -87,7 +87,7 @@ print(json.dumps(resident))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_over_sixty_steps_of_as_many_lengths(golden: Path, tmp_path: Path) -> None:
     done = run_python("-c", STEPS, golden / "meta-tiny-mha", tmp_path, env=bare(OMP_NUM_THREADS="1"))
     resident = json.loads(done.stdout)

@@ -46,6 +46,7 @@ CALLS: dict[str, tuple[Any, list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_it_is_what_the_command_line_gives(
     name: str, hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -63,6 +64,7 @@ def test_it_is_what_the_command_line_gives(
     assert len(lines) > 4 and max(map(len, lines)) <= 80
 
 
+@pytest.mark.slow
 def test_levels_need_no_weights() -> None:
     xray = lowrank.inspect.levels()
     w = torch.randn(512, 1024, generator=torch.Generator().manual_seed(0))

@@ -35,6 +35,7 @@ def test_a_seed_decides_the_text(make_llama: Callable[..., Llama]) -> None:
 SAMPLED = {"temperature": 1.0, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "repetition_penalty": 1.2, "seed": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed_shapes", [False, True], ids=["ordinary", "fixed"])
 @pytest.mark.parametrize("options", [{}, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
@@ -286,6 +287,7 @@ def test_a_stream_returns_the_whole_and_how_it_ended(make_llama: Callable[..., L
     assert told[2].end == "stop"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(9))
 def test_a_stream_never_shows_a_stop_string_nor_its_beginning(place: int, make_llama: Callable[..., Llama]) -> None:
     whole = generate(make_llama(), Letters(), "ABC", max_new_tokens=20)[0]

@@ -182,6 +182,7 @@ def by_definition(logits: Tensor, options: Sampling, place: float) -> int:
     return kept[-1][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.0, 0.5, 6.0])
 @pytest.mark.parametrize(
     "options",

@@ -32,6 +32,7 @@ def tokens_of(model: Llama, fixed_shapes: bool | None, **options: float) -> list
     return list(generate_tokens(model, PROMPTS, fixed_shapes=fixed_shapes, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefill", [1, 4, 6])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1], ids=["mha", "gqa", "mqa"])
 def test_its_logits_are_those_of_the_ordinary_step(

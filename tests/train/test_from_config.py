@@ -25,6 +25,7 @@ def config(data: Path, out: Path) -> TrainConfig:
     )
 
 
+@pytest.mark.slow
 def test_a_mixture_is_learned_from_like_documents(tmp_path: Path) -> None:
     write_rows(tmp_path / "mixture.jsonl", ROWS)
     write_jsonl(tmp_path / "documents.jsonl", make_documents(2, seed=1, split="train"))
@@ -34,6 +35,7 @@ def test_a_mixture_is_learned_from_like_documents(tmp_path: Path) -> None:
         assert provenance["data"]["entries"] == entries
 
 
+@pytest.mark.slow
 def test_a_hat_records_everything_it_came_from(tmp_path: Path, embedded) -> None:
     write_rows(tmp_path / "data.jsonl", ROWS)
     run = config(tmp_path / "data.jsonl", tmp_path / "out")

@@ -49,6 +49,7 @@ def trained(out: Path, base: Path, examples: list[Example], **options: object) -
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4], ids=["every-step", "every-4"])
 @pytest.mark.parametrize("name", ["meta-tiny-mha", "hf-tiny-qlora/base"])
 @pytest.mark.parametrize("is_quantized", [False, True], ids=["dense", "stored-in-4-bit"])
@@ -81,6 +82,7 @@ def test_the_merged_bytes_are_those_that_were_trained(
             merge_folder(base, tmp_path / "run" / "hat", tmp_path / "other", Q)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4])
 def test_a_run_that_is_resumed_comes_to_the_same_bits(
     golden: Path, examples: list[Example], tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch

@@ -36,6 +36,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_held_out_loss_and_samples_are_recorded(out: Path) -> None:
     rows, held_out = read_rows(out / "train.jsonl"), read_rows(out / "held_out.jsonl")
     steps = len(rows)
@@ -101,6 +102,7 @@ class Recorder(ModuleType):
         self.calls.append(("finish", None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_tracker_gets_the_config_and_every_step(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = Recorder(name)

@@ -160,6 +160,7 @@ def test_the_rate_of_each_step(arguments: dict, rates: list[float]) -> None:
     assert ours == pytest.approx(rates, abs=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head_loss", [full_logits_loss, linear_cross_entropy])
 def test_twenty_qlora_steps_of_peft_and_bitsandbytes(
     head_loss: HeadLoss, golden: Path, hf_folder: Path, tmp_path: Path

@@ -72,6 +72,7 @@ def config(golden: Path, out: Path, **tables: dict[str, Any]) -> TrainConfig:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["base", "hat"])
 def test_loss_rewards_and_gradients_are_those_of_trl(golden: Path, start: str) -> None:
     stored = load_file(golden / "dpo.safetensors")
@@ -133,6 +134,7 @@ def test_the_chosen_answer_s_own_loss_is_added_in_nats_a_token(base: Base, pairs
     assert weighted.measured == plain.measured
 
 
+@pytest.mark.slow
 def test_a_run_begins_at_log_2_and_prefers_what_is_chosen(
     base: Base, pairs: list[PreferencePair], golden: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_run_begins_at_log_2_and_prefers_what_is_chosen(
     assert "pairs with a margin above 0" in page and f"{last['reward_margin']:.3f}" in page
 
 
+@pytest.mark.slow
 def test_a_hat_that_a_run_starts_from_is_its_reference_and_stays_what_it_was(
     base: Base, pairs: list[PreferencePair], golden: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +172,7 @@ def test_a_hat_that_a_run_starts_from_is_its_reference_and_stays_what_it_was(
         assert value.shape == learned[tensor_key(layer, matrix)].shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_hat", [False, True], ids=["base", "hat"])
 @pytest.mark.parametrize("stopped_in", [2, 5])
 def test_a_run_that_was_stopped_inside_a_step_resumes_to_the_same_bits(
@@ -215,6 +219,7 @@ def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
+@pytest.mark.slow
 def test_batches_of_a_step_give_the_loss_and_gradient_of_one_large_batch(
     base: Base, pairs: list[PreferencePair], golden: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +254,7 @@ def test_the_plan_counts_both_answers_and_the_reference(
     assert plan.peak_bytes == separate.peak_bytes
 
 
+@pytest.mark.slow
 def test_documents_are_preferred_to_their_spoiled_ones(tokenizer: Any, golden: Path, tmp_path: Path) -> None:
     data = read_run_data(TrainConfig.from_dict({"preference": {"loss": "dpo"}, "data": {"max_tokens": 512}}), tokenizer)
     assert len(data.examples) == 370 and data.origin["rejected"] == "spoiled figures"
@@ -257,6 +263,7 @@ def test_documents_are_preferred_to_their_spoiled_ones(tokenizer: Any, golden: P
     assert torch.equal(tokens[0, : asked // 2], tokens[1, : asked // 2]) and not torch.equal(tokens[0], tokens[1])
 
 
+@pytest.mark.slow
 def test_the_recipe_goes_on_from_a_hat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = lowrank.load("embedded", "nf4-dq")
     lowrank.add_adapter(model, "hat", rank=2)

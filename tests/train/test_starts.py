@@ -50,6 +50,7 @@ def hat(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @STARTS
 def test_a_run_that_was_stopped_resumes_to_the_same_bits_and_any_checkpoint_is_a_hat(
     start: str, base: Base, examples: list[Example], golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +78,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits_and_any_checkpoint_is_a
     assert newest.keys() == one.keys() and all(torch.equal(one[key], newest[key]) for key in one)
 
 
+@pytest.mark.slow
 @STARTS
 def test_the_hat_that_is_saved_is_the_model_that_was_trained(
     start: str, base: Base, examples: list[Example], golden: Path, tmp_path: Path

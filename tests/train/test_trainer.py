@@ -76,6 +76,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step):
     monkeypatch.setattr(trainer, "finish", interrupted)
 
 
+@pytest.mark.slow
 @BATCHING
 def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path: Path, data) -> None:
     first = trainer.train(base(), examples, config(tmp_path / "a", data), progress=False)
@@ -86,6 +87,7 @@ def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path: Path, data)
     assert_same_hat(hat(tmp_path / "a"), hat(tmp_path / "b"))
 
 
+@pytest.mark.slow
 @BATCHING
 @pytest.mark.parametrize("stopped_in", [2, 5, 6])
 def test_a_run_that_was_stopped_resumes_to_the_same_bits(
@@ -107,6 +109,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(
     assert without_seconds(map(json.loads, lines)) == without_seconds(whole)
 
 
+@pytest.mark.slow
 def test_accumulating_gives_the_loss_and_gradient_of_one_large_batch(base, examples, tmp_path: Path) -> None:
     settings = {"adapter": {"rank": 4}, "optimizer": {"lr": 1e-3}}
     rows = []
@@ -120,6 +123,7 @@ def test_accumulating_gives_the_loss_and_gradient_of_one_large_batch(base, examp
             assert ours["supervised_tokens"] == theirs["supervised_tokens"]
 
 
+@pytest.mark.slow
 def test_packing_gives_the_loss_and_gradient_of_rows_of_their_own(base, examples, tmp_path: Path) -> None:
     """One step an epoch holds every example either way; without dropout the whole runs agree to rounding."""
     runs = []
@@ -135,6 +139,7 @@ def test_packing_gives_the_loss_and_gradient_of_rows_of_their_own(base, examples
         assert packed["positions"] < own["positions"]
 
 
+@pytest.mark.slow
 @BATCHING
 def test_the_log_counts_tokens_and_computed_positions(base, examples, tmp_path: Path, data) -> None:
     rows = trainer.train(base(), examples, config(tmp_path, data), progress=False)
@@ -142,6 +147,7 @@ def test_the_log_counts_tokens_and_computed_positions(base, examples, tmp_path: 
     assert all(row["positions"] >= row["tokens"] > row["supervised_tokens"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing(base, examples, tmp_path: Path) -> None:
     plain = trainer.train(base(), examples, config(tmp_path / "a"), progress=False)
     lean = trainer.train(base(), examples, config(tmp_path / "b", recompute="full"), progress=False)
@@ -156,6 +162,7 @@ def test_every_layer_has_learned_after_one_step(base, examples, tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_the_base_is_not_written_to(base, examples, tmp_path: Path) -> None:
     model = base()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -166,6 +173,7 @@ def test_the_base_is_not_written_to(base, examples, tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_there_is_not_overwritten_unasked(base, examples, tmp_path: Path) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     kept = newest(tmp_path).read_bytes()
@@ -181,6 +189,7 @@ def test_nothing_to_resume_is_told(base, examples, tmp_path: Path) -> None:
         trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -197,6 +206,7 @@ def test_a_checkpoint_of_another_run_is_refused(base, examples, tmp_path: Path, 
         trainer.train(base(), examples, config(tmp_path, **changed), resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_data_or_another_base_is_refused(base, examples, golden: Path, tmp_path: Path) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     with pytest.raises(ValueError, match=r"data\.sha256"):
@@ -206,6 +216,7 @@ def test_a_checkpoint_of_other_data_or_another_base_is_refused(base, examples, g
         trainer.train(other, examples, config(tmp_path), resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_with_the_one_before_it(base, examples, tmp_path: Path) -> None:
     trainer.train(base(), examples, config(tmp_path), progress=False)
     path = newest(tmp_path)
@@ -216,6 +227,7 @@ def test_a_damaged_checkpoint_is_told_with_the_one_before_it(base, examples, tmp
     assert len(trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)) == 9
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_by_other_paths_says_so_in_a_line(
     base, examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +288,7 @@ def test_a_gradient_that_is_not_finite_names_its_layer(base, examples, tmp_path:
         run.step(*next(run.schedule.from_step(0)), watch)
 
 
+@pytest.mark.slow
 def test_a_dora_is_trained_resumed_and_saved_as_peft_has_it(
     base, examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

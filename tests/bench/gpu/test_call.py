@@ -76,7 +76,7 @@ def test_folders_are_given_as_absolute_paths() -> None:
         assert ("--out" in command) == stage.writes and "--dry-run" not in command
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_stage_prints_its_plan_without_a_gpu(tmp_path: Path) -> None:
     command = ("-m", "lowrank.bench.gpu.call", "--dry-run", "--out", tmp_path, "--state", tmp_path / "state.json")
     said = run_python(*command, env=environment(), cwd=tmp_path).stdout

@@ -69,6 +69,7 @@ def _absent(name):
     raise ImportError(f"no {name}")
 
 
+@pytest.mark.long
 def test_a_run_has_a_row_for_every_operation_and_provider(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_run_has_a_row_for_every_operation_and_provider(
     assert all(row["ms"] > 0 and row["bytes"] > 0 and set(row) >= {"limits", "commit", "date"} for row in found)
 
 
+@pytest.mark.long
 def test_a_peer_that_fails_is_left_out_and_ours_that_is_wrong_is_not_timed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "LoadMeter", QuietMachine)
 
 
+@pytest.mark.slow
 def test_every_row_of_a_run_is_printed_and_added_to_every_file(small, tmp_path, capsys):
     name = machine.file_name(machine.name(torch.device("cpu")))
     assert main(["--json", "--out", str(tmp_path / "folder"), "--out", str(tmp_path / "rows.jsonl")]) == 0
@@ -69,6 +70,7 @@ def test_every_row_of_a_run_is_printed_and_added_to_every_file(small, tmp_path, 
         assert set(row) >= {"versions", "commit", "source", "date", "machine", "limits", "clocks", "load", "format"}
 
 
+@pytest.mark.slow
 def test_a_run_for_a_reader_says_the_same_in_lines(small, capsys):
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -79,6 +81,7 @@ def test_a_run_for_a_reader_says_the_same_in_lines(small, capsys):
     assert len(lines) == 11 and "3x64x128  dense" in lines[8] and " x ours [" in lines[8]
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_bars_of_the_machine_s_stored_rows(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(products, "RESULTS", tmp_path)
     name = machine.file_name(machine.name(torch.device("cpu")))
@@ -93,6 +96,7 @@ def test_a_run_begins_with_the_bars_of_the_machine_s_stored_rows(small, tmp_path
     assert begin.splitlines()[1] == "  held    quantize against bitsandbytes, slowest: 25.000, at least 20"
 
 
+@pytest.mark.slow
 def test_rows_of_a_busy_machine_are_marked_and_no_file_has_them(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(machine, "LoadMeter", BusyMachine)
     assert main(["--out", str(tmp_path)]) == 0
@@ -101,6 +105,7 @@ def test_rows_of_a_busy_machine_are_marked_and_no_file_has_them(small, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_limits_of_a_busy_machine_spoil_the_rows_as_well(small, monkeypatch):
     meters = iter([BusyMachine(), *[QuietMachine()] * 4])
     monkeypatch.setattr(machine, "LoadMeter", lambda: next(meters))
@@ -110,6 +115,7 @@ def test_limits_of_a_busy_machine_spoil_the_rows_as_well(small, monkeypatch):
     assert [row["load"]["others"] for row in measured] == [0.0] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "timed"), [("dense", ["ours"]), ("ours", [])])
 def test_what_is_wrong_is_not_timed_and_fails_the_exit_status(provider, timed, small, tmp_path, monkeypatch, capsys):
     def check(given, held, case, inputs):
@@ -126,6 +132,7 @@ def test_what_is_wrong_is_not_timed_and_fails_the_exit_status(provider, timed, s
     assert [row["provider"] for row in written if row["op"] == "forward"] == ["ours", "dense"]
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on_where_the_first_ended(small, tmp_path, monkeypatch, capsys):
     out = ["--out", str(tmp_path / "rows.jsonl"), "--go-on"]
     monkeypatch.setattr(products, "plan", lambda device, shapes: CASES[:2])
@@ -141,6 +148,7 @@ def test_a_second_call_goes_on_where_the_first_ended(small, tmp_path, monkeypatc
     assert len(rows.read(tmp_path / "rows.jsonl")) == 6 + 4
 
 
+@pytest.mark.slow
 def test_a_peer_that_refuses_a_case_is_named_and_left_out_of_it_alone(small, monkeypatch, capsys):
     right = kernel_run.check
 

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_each_side_writes_what_exact_logits_allow(folder: Path) -> None:
     """Every token of either is the likeliest behind its own text, up to what bfloat16 blurs."""
@@ -59,6 +60,7 @@ def _short_of_the_likeliest(model, prompt, written) -> float:
     return (logits.amax(1) - chosen).max().item()
 
 
+@pytest.mark.slow
 def test_a_row_says_where_it_comes_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")
     out = tmp_path / "rows.jsonl"
@@ -72,6 +74,7 @@ def test_a_row_says_where_it_comes_from(tmp_path: Path, capsys: pytest.CaptureFi
     assert "ours" in shown and "against" not in shown  # no bar without the peer
 
 
+@pytest.mark.long
 def test_the_peer_is_measured_against_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("transformers", "peft", "bitsandbytes"):
         pytest.importorskip(package)

@@ -8,6 +8,8 @@ import pytest
 
 from lowrank.bench.models import llamacpp
 
+pytestmark = pytest.mark.long
+
 # Quantizes by copying, and writes the number of the adapter's file for every token.
 STAND_IN = """
 import json, shutil, sys
@@ -35,7 +37,6 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return runner
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # transformers', and of a base without a tokenizer
 def test_every_side_has_a_row_with_its_bits_and_bytes(stand_in: Path, tmp_path: Path) -> None:
     for package in ("transformers", "gguf"):

@@ -14,6 +14,8 @@ from lowrank.cli.bench import load as verb
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.model.config import PRESETS
 
+pytestmark = pytest.mark.long
+
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()

@@ -11,6 +11,8 @@ from lowrank.bench.models.sweep import ADAPTERS, bars
 from lowrank.bench.models.sweep_workers import ALONE, TOGETHER, alone, together
 from lowrank.cli import main
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_the_first_losses_are_the_base_s_on_both_sides(tmp_path: Path) -> None:
@@ -24,7 +26,6 @@ def test_the_first_losses_are_the_base_s_on_both_sides(tmp_path: Path) -> None:
     assert step(second) != ours
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_a_row_a_side_and_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")

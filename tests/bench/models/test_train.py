@@ -26,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_both_sides_learn_the_same(folder: Path) -> None:
     pytest.importorskip("peft")
@@ -40,6 +41,7 @@ def test_both_sides_learn_the_same(folder: Path) -> None:
     assert ours[0] != ours[-1]
 
 
+@pytest.mark.slow
 def test_a_row_says_where_it_comes_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")
     out = tmp_path / "rows.jsonl"

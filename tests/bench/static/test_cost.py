@@ -28,7 +28,7 @@ def test_the_decode_loop_keeps_its_goals_on_hopper() -> None:
         assert row.alu <= 2.8 and row.slots <= 4.0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("which", [("--changed",), ("--only", "decode_linear M8 bf16 nf4-dq", "--targets", "sm_90")])
 def test_no_kernel_costs_more_than_the_table_says(which, tmp_path: Path) -> None:
     """The table's costs are reproduced for the kernels that have changed since, and one more."""

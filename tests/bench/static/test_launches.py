@@ -10,6 +10,7 @@ from lowrank.model.config import PRESETS
 from lowrank.train.optim import AdamW, clip_gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "most"), [(0, 200), (8, 240), (64, 240)], ids=["bare", "hat", "wide hat"])
 def test_a_token_of_7b_takes_few_launches(rank: int, most: int) -> None:
     launches = decode_launches(meta_model(PRESETS["7b"], rank))

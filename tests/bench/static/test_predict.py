@@ -42,6 +42,7 @@ def test_a_training_step_is_counted_layer_by_layer() -> None:
     assert {launch.name for launch in update} >= {"squares_kernel", "scale_kernel", "adamw_kernel"}
 
 
+@pytest.mark.slow
 def test_the_command_names_range_and_waste(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--predict", "h200"]) == 0
     said = capsys.readouterr().out

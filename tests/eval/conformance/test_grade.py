@@ -53,6 +53,7 @@ def test_the_pieces_together_are_nf4(kit: Path, tmp_path: Path) -> None:
     assert verdict.broken == () and all(finding.state == KEPT for finding in verdict.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_killed_and_its_rule_is_named(name: str, kit: Path, grader: Path, tmp_path: Path) -> None:
     rule, mutant = MUTANTS[name]
@@ -122,6 +123,7 @@ def test_an_answer_of_another_size_and_a_call_that_is_refused_are_breaks(
     assert "levels: w is of another size" in done.stdout and "midpoints: codes is refused" in done.stdout
 
 
+@pytest.mark.slow
 def test_one_wrong_number_is_found_in_every_check(kit: Path, grader: Path, tmp_path: Path) -> None:
     """Each output of ours with its last byte changed, one at a time."""
     whole = answer(implementation("reference"), tmp_path / "answers")

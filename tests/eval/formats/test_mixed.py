@@ -63,6 +63,7 @@ def test_a_budget_below_the_smallest_plan_is_told() -> None:
         solve(drawn(3), 3.9)
 
 
+@pytest.mark.slow
 def test_the_curve_falls_from_the_fewest_bits_to_the_most(found: dict[str, Sensitivity]) -> None:
     points = curve(found)
     assert set(points[0].formats.values()) == {"nf4-dq"} and set(points[-1].formats.values()) == {"int8"}
@@ -72,6 +73,7 @@ def test_the_curve_falls_from_the_fewest_bits_to_the_most(found: dict[str, Sensi
     assert gains[0] > 2 * gains[-1]  # what helps most comes first
 
 
+@pytest.mark.slow
 def test_a_sensitivity_is_half_the_mean_square_gradient_times_the_square_of_the_error(
     embedded: Path, examples: list[Example], found: dict[str, Sensitivity]
 ) -> None:
@@ -90,6 +92,7 @@ def test_a_sensitivity_is_half_the_mean_square_gradient_times_the_square_of_the_
     assert all(one.cost["int8"] < one.cost["nf4-dq"] / 20 for one in found.values())
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_plan_loads_with_each_format_where_it_belongs(
     embedded: Path, examples: list[Example], found: dict[str, Sensitivity], tmp_path: Path
 ) -> None:
@@ -107,6 +110,7 @@ def test_a_folder_of_a_plan_loads_with_each_format_where_it_belongs(
     assert abs(losses["mixed"] - losses["full"]) < abs(losses["four"] - losses["full"])
 
 
+@pytest.mark.slow
 def test_the_study_has_the_loss_of_stored_nf4_and_leaves_the_model_as_it_was(
     embedded: Path, examples: list[Example]
 ) -> None:
@@ -123,6 +127,7 @@ def test_the_study_has_the_loss_of_stored_nf4_and_leaves_the_model_as_it_was(
     assert "cost, nats a token" in study.table() and len(study.to_json()["formats"]) == 3
 
 
+@pytest.mark.slow
 def test_the_verbs_write_a_plan_and_quantize_by_it(embedded: Path, tmp_path: Path, capsys) -> None:
     plan = tmp_path / "plan.json"
     assert main(["inspect", "mixed", "embedded", "--bits", "5", "--n", "3", "--out", str(plan)]) == 0

@@ -70,6 +70,7 @@ def test_a_loss_that_is_not_finite_has_no_value_and_spoils_nothing_else(
         assert (row["loss"], row["bits_per_byte"], row["ended"]) == (None, None, 1)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_all_references_and_items_keep_their_order_whatever_the_batch(
     embedded: Path, tokenizer
 ) -> None:
@@ -93,6 +94,7 @@ def hat(embedded: Path, tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded: Path, hat) -> None:
     found = run(embedded, {"new": hat}, ["nf4-dq", "fp32"], ENTRIES[:2], template="fingpt")
     cells = {cell.column: cell for cell in found}
@@ -104,6 +106,7 @@ def test_every_hat_meets_every_precision_and_a_new_hat_changes_nothing(embedded:
     assert cells[Column(None, "fp32")].scores["loss"] != cells[Column(None, "nf4-dq")].scores["loss"]
 
 
+@pytest.mark.slow
 def test_hats_are_measured_with_the_template_they_were_trained_with(
     embedded: Path, hat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +127,7 @@ def test_a_hat_with_another_template_is_refused(embedded: Path, hat) -> None:
         run(embedded, {"new": hat}, entries=ENTRIES[:1], template="alpaca")
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_goes_on_at_its_batch_and_a_finished_one_loads_nothing(
     embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +151,7 @@ def test_an_interrupted_grid_goes_on_at_its_batch_and_a_finished_one_loads_nothi
     assert again.scores == pytest.approx(whole.scores, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_grounded_is_a_column_beside_the_free_one_and_its_figures_are_right(
     embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +167,7 @@ def test_grounded_is_a_column_beside_the_free_one_and_its_figures_are_right(
     assert {one.question for one in compare([free, grounded])} == {"grounding"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["data", "template", "batch", "weights", "hat"])
 def test_what_is_kept_is_taken_for_the_same_cell_only(
     embedded: Path, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change

@@ -122,6 +122,7 @@ def test_every_picture_has_words(page) -> None:
     assert all('role="img"' in chart and "<title>" in chart and "<desc>" in chart for chart in charts)
 
 
+@pytest.mark.slow
 def test_a_hostile_name_is_shown_and_nothing_else() -> None:
     page = render_grid(report_of(hat=HOSTILE))
     assert "<script" not in page and "<img" not in page

@@ -25,6 +25,7 @@ def looked_at(embedded: Path, embedded_hat, random_hat):
     return inspect_adapter(embedded_hat, embedded, other=other, intruders=IntruderSearch(4, 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_every_figure_is_that_of_the_layer_which_wears_the_hat(golden: Path, random_hat, base) -> None:
     folder = random_hat(golden / base)
@@ -79,6 +80,7 @@ def test_without_a_base_there_is_the_spectrum_and_nothing_else(embedded_hat) -> 
     assert all(len(linear.spectrum.singular_values) == 4 for linear in found.linears)
 
 
+@pytest.mark.slow
 def test_a_second_hat_is_compared_where_both_cover_a_linear(looked_at) -> None:
     covered = {linear.path: linear.angles is not None for linear in looked_at.linears}
     assert {path.rpartition(".")[2] for path, there in covered.items() if there} == {"wq"}
@@ -90,6 +92,7 @@ def test_a_hat_beside_itself_is_the_same_hat(embedded: Path, embedded_hat) -> No
         assert linear.angles.cosine == pytest.approx(1) and max(linear.angles.out_degrees) < 0.05
 
 
+@pytest.mark.slow
 def test_intruders_are_those_of_the_svd(embedded: Path, embedded_hat) -> None:
     ways = [inspect_adapter(embedded_hat, embedded, intruders=IntruderSearch(6, 0.6, exact)) for exact in (False, True)]
     for fast, exact in zip(*(way.linears for way in ways), strict=True):

@@ -28,6 +28,7 @@ def make_delta(n, k, size, rank=4, seed=1):
     return factor(pair._replace(lora_B=b * size / float(factor(pair).sigma[0])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.05, 0.6, 3.0])
 @pytest.mark.parametrize("decay", [0, 0.5, 1.0])
 @pytest.mark.parametrize(("n", "k"), [(160, 160), (160, 240), (240, 160)], ids=lambda size: str(size))

@@ -48,6 +48,7 @@ def hook_value(base, path, row, token, weights, hat=None, force=False):
     return float(seen[0][0, token, row])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "path", "worn"),
     [
@@ -77,6 +78,7 @@ def test_a_base_in_hugging_faces_layout_is_looked_at_in_its_own_order(hf_embedde
     assert "channel 21 (half layout)" in found.where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", FORMATS)
 def test_the_block_is_what_is_stored(embedded: Path, weights) -> None:
     found = inspect_linear(embedded, "layers.2.attention.wk", row=9, block=1, text="x", weights=weights)

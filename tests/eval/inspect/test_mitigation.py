@@ -47,6 +47,7 @@ def weight_of(base: Path, path: str) -> Tensor:
     return frozen_weight(load(base, "fp32").get_submodule(path)).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exact", [True, False])
 def test_every_intruder_is_scaled_and_nothing_else(exact: bool, base: Path, hat: Path, tmp_path: Path) -> None:
     done = mitigate_intruders(hat, base, tmp_path / "out", keep=0.25, search=IntruderSearch(exact=exact))
@@ -128,6 +129,7 @@ def test_a_number_out_of_range_is_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_forgetting_is_the_difference_of_losses_with_its_interval(embedded: Path, tmp_path: Path) -> None:
     make_hat(embedded, tmp_path / "hat", alpha=40)
     tokenizer = load_tokenizer(embedded)

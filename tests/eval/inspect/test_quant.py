@@ -35,6 +35,7 @@ def snr(w, error):
     return 10 * math.log10(float(w.double().square().sum() / error.double().square().sum()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_errors_entropy_and_bits_of_every_tensor(looked_at, weights, format) -> None:
     assert len(looked_at.tensors) == 7 * 2
@@ -103,6 +104,7 @@ def test_codes_of_an_odd_number_of_weights() -> None:
         assert len(counts) == codes and counts.sum() == 15
 
 
+@pytest.mark.slow
 def test_some_layers_alone(golden: Path) -> None:
     found = inspect_quant(golden / "meta-tiny-mha", ("nf4",), layers=[1])
     assert {tensor.name.split(".")[1] for tensor in found.tensors} == {"1"}
@@ -118,6 +120,7 @@ def test_mistakes_are_told(golden: Path, embedded: Path, tmp_path: Path) -> None
         inspect_quant(embedded, ("nf4", "nf5"))
 
 
+@pytest.mark.slow
 def test_a_tensor_of_zeros_has_no_error_and_no_ratio(tmp_path: Path, golden: Path) -> None:
     base = shutil.copytree(golden / "meta-tiny-mha", tmp_path / "base")
     tensors = torch.load(base / "consolidated.00.pth", weights_only=True)

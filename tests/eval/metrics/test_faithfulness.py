@@ -67,6 +67,7 @@ def swap(text: str, one: tuple[int, int], other: tuple[int, int]) -> str:
     return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", NAMES)
 def test_gold_scores_one(split: str) -> None:
     for entry in make_documents(300, seed=13, split=split):
@@ -78,6 +79,7 @@ def test_gold_scores_one(split: str) -> None:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_every_wording_scores_one(style: str) -> None:
     for entry in make_documents(10, seed=13, split="corpus"):
@@ -99,6 +101,7 @@ def test_figures_point_into_the_text() -> None:
     assert figures[-1].value == Decimal("-0.16")
 
 
+@pytest.mark.slow
 def test_any_two_figures_exchanged_keep_precision_and_lose_binding() -> None:
     for entry in make_documents(40, seed=17, split="test"):
         figures = check(entry, entry.output).figures
@@ -110,6 +113,7 @@ def test_any_two_figures_exchanged_keep_precision_and_lose_binding() -> None:
                 assert result.binding <= 1.0 - 2 / len(figures) + 1e-9, f"{entry.id} {one.text} {other.text}"
 
 
+@pytest.mark.slow
 def test_a_changed_digit_is_wrong_99_times_of_100() -> None:
     rng, tried, missed = random.Random(0), 0, 0
     for entry in make_documents(200, seed=19, split="validation"):
@@ -123,6 +127,7 @@ def test_a_changed_digit_is_wrong_99_times_of_100() -> None:
     assert missed <= 0.01 * tried
 
 
+@pytest.mark.slow
 def test_a_random_figure_is_wrong_99_times_of_100() -> None:
     rng, types = random.Random(0), ("usd", "usd_m", "pct", "rate", "bps", "ratio", "count")
     tried, missed = 0, 0

@@ -52,6 +52,7 @@ def test_a_text_that_fits_is_predicted_in_one_window(model, tokenizer) -> None:
     assert found.bits_per_byte == pytest.approx(found.nats / math.log(2) / found.bytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "stride"), [(16, 8), (16, 15), (16, 1), (33, 7), (2, 1)])
 def test_every_token_is_predicted_once_from_the_window_before_it(model, tokenizer, window, stride) -> None:
     ids = tokenizer.encode(TEXT[:120], bos=True, eos=False)

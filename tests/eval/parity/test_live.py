@@ -70,6 +70,7 @@ def failed(figures: list[Figure]) -> list[str]:
 # What agrees
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "nf4", "nf4-dq", "fp4", "fp4-dq", "int8"])
 @pytest.mark.parametrize("base", BASES)
 def test_every_figure_keeps_its_bound(bases: dict[str, Path], base: str, weights: str) -> None:
@@ -80,6 +81,7 @@ def test_every_figure_keeps_its_bound(bases: dict[str, Path], base: str, weights
     assert [figure.what for figure in figures] == [*codes, *nested, *EVERY_MODEL]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["nf4", "nf4-dq", "fp4", "int8"])
 @pytest.mark.parametrize("base", ["hf-gqa", "meta-gqa"])
 def test_a_folder_that_we_quantized(bases: dict[str, Path], base: str, weights: str, tmp_path: Path) -> None:
@@ -90,6 +92,7 @@ def test_a_folder_that_we_quantized(bases: dict[str, Path], base: str, weights: 
     assert any(figure.what == "weights: codes" for figure in figures) == base.startswith("hf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 @pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
 def test_a_folder_that_bitsandbytes_quantized(bases: dict[str, Path], kind: str, nested: bool, tmp_path: Path) -> None:
@@ -105,10 +108,12 @@ def test_a_folder_that_bitsandbytes_quantized(bases: dict[str, Path], kind: str,
     assert [figure.error for figure in figures if figure.what.startswith("weights")] == [0.0] * (2 + nested)
 
 
+@pytest.mark.slow
 def test_weights_that_went_through_a_format(bases: dict[str, Path]) -> None:
     assert failed(live_parity(bases["meta-gqa"], "dequant:nf4-dq")) == []
 
 
+@pytest.mark.slow
 def test_the_embedded_base_whose_logits_are_large(embedded: Path) -> None:
     """The bound of its logits is larger in proportion."""
     figures = {figure.what: figure for figure in live_parity(embedded, "fp32")}
@@ -152,6 +157,7 @@ def peft_hat(bases: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # between peft and transformers
 @pytest.mark.parametrize("options", HATS.values(), ids=HATS)
 @pytest.mark.parametrize(("base", "weights"), [("hf-gqa", "nf4-dq"), ("meta-gqa", "fp32")])
@@ -177,6 +183,7 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Llama], obje
     return after
 
 
+@pytest.mark.slow
 def test_the_first_layer_that_departs_is_named(bases: dict[str, Path], damaged) -> None:
     damaged(lambda model: setattr(model.layers[1].ffn_norm, "eps", 1e-2))
     figures = {figure.what: figure for figure in live_parity(bases["meta-gqa"], "fp32")}
@@ -194,6 +201,7 @@ def test_rows_in_the_wrong_layout_depart_at_once(bases: dict[str, Path], damaged
     assert figures["base: hidden states"].where == "layer 0 is the first to depart"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weights", "buffer"), [("nf4", "codes"), ("int8", "codes"), ("nf4-dq", "absmax")])
 def test_one_wrong_code_is_noticed(bases: dict[str, Path], damaged, weights: str, buffer: str) -> None:
     def change(model: Llama) -> None:
@@ -242,6 +250,7 @@ def test_an_error_that_is_no_number_does_not_pass(bases: dict[str, Path], damage
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_json(bases: dict[str, Path], capsys, damaged) -> None:
     assert main(["parity", "--live", str(bases["hf-gqa"]), "--weights", "nf4"]) == 0
     lines = capsys.readouterr().out.splitlines()

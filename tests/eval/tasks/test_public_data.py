@@ -16,12 +16,14 @@ def test_they_are_read_from_the_sets_as_they_are_upstream(raw) -> None:
     assert len({row.input for row in question_rows(raw, [])}) == len(question_rows(raw, []))
 
 
+@pytest.mark.slow
 def test_a_folder_that_data_mixture_wrote_has_the_same_rows(raw, tmp_path: Path) -> None:
     build_mixture(tmp_path / "mixture", local_files(raw), total=60)
     assert sentiment_rows(tmp_path / "mixture") == sentiment_rows(raw)
     assert ner_rows(tmp_path / "mixture") == ner_rows(raw)
 
 
+@pytest.mark.slow
 def test_a_question_that_was_trained_on_is_not_asked(raw, tmp_path: Path) -> None:
     build_mixture(tmp_path / "mixture", local_files(raw), total=60)
     trained = [row for row in read_rows(tmp_path / "mixture/train.jsonl") if row.source == "fiqa_qa"]

@@ -186,6 +186,7 @@ def test_pages_of_2_mb_are_asked_for_under_neighbours(monkeypatch: pytest.Monkey
     assert asked[1:] == [(first + 8 * mb, 8 * mb)]
 
 
+@pytest.mark.slow
 @COMPILED
 @pytest.mark.skipif(platform.system() != "Linux" or platform.libc_ver()[0] != "glibc", reason="it is a wish to glibc")
 def test_what_is_freed_stays_until_it_is_to_be_given_back() -> None:

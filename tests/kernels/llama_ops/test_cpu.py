@@ -31,6 +31,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "PIECE_OF_LOGITS", 33)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (5, 6), (2, 3, 6)], ids=str)
 def test_gradients_of_the_norms_by_finite_differences(shape: tuple[int, ...]) -> None:
     x, residual, weight = learned(normal(*shape), normal(*shape, seed=1), normal(shape[-1], seed=2))

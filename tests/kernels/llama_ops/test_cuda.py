@@ -30,6 +30,7 @@ def learned(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.requires_grad_() for tensor in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 3, 6)], ids=str)
 def test_gradients_of_the_norms_by_finite_differences(shape: tuple[int, ...]) -> None:
     x, residual, weight = learned(normal(*shape), normal(*shape, seed=1), normal(shape[-1], seed=2))
@@ -38,6 +39,7 @@ def test_gradients_of_the_norms_by_finite_differences(shape: tuple[int, ...]) ->
     assert torch.autograd.gradcheck(lambda x, r: add_rms_norm(x, r, weight.detach(), 1e-2), (x, residual))
 
 
+@pytest.mark.slow
 @LAYOUTS
 def test_gradient_of_rope_by_finite_differences_and_the_inverse_of_it(layout: str) -> None:
     cos, sin = angles(2, 3, 6)
@@ -103,6 +105,7 @@ def test_the_model_rounds_before_the_weight_as_meta_does_and_the_kernels_round_o
     assert rms_norm(x, weight, eps).item() == 0.75 + 2**-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queries", [1, 3])
 @pytest.mark.parametrize("shared_mask", [True, False])
 def test_attention_of_grouped_heads_and_a_mask_is_that_of_the_model(queries: int, shared_mask: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from child_process import environment, run_python
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 CHECKS = Path(__file__).with_name("cuda_checks.py")
 KERNELS = pytest.mark.parametrize("kernels", ["rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention"])

@@ -37,6 +37,7 @@ def full_logits_loss(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(wide, targets, ignore_index=-100, reduction="sum")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1, 3, 7])
 def test_gradients_by_finite_differences(m: int) -> None:
     x, weight, targets = inputs(m, 5, 11, torch.float64)
@@ -110,6 +111,7 @@ def test_a_chunk_has_whole_tiles_of_rows() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("flags", [(True, False), (True, True), (False, True), (False, False)], ids=str)
 def test_torch_is_told_the_truth_about_the_op(flags: tuple[bool, bool], dtype: torch.dtype) -> None:

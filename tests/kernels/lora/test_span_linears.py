@@ -64,6 +64,7 @@ def test_each_span_is_a_batch_of_its_own(quantized: bool, drop: float, ranks: Ra
         torch.testing.assert_close(one.grad, other.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [DIFFERENT, ALIKE], ids=["different", "alike"])
 def test_gradients_by_finite_differences(ranks: Ranks) -> None:
     made = plans(ranks_of=ranks)

@@ -67,6 +67,7 @@ def test_dequantization_of_bitsandbytes_own_nested_codes(case: str, vectors: dic
     assert same_bytes(dequantize_4bit(weight), vectors[f"{case}.nf4.b64.dq.dequant"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [1, 30, 200], ids="2^{}".format)
 def test_the_mean_of_the_maxima_is_that_of_exact_numbers_in_any_order_and_by_any_number_of_threads(
     spread: int, threads: Any

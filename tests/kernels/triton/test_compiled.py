@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from child_process import environment, run_python
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100], ids=["sm_80", "sm_90", "sm_100"])

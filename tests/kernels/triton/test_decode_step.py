@@ -10,7 +10,7 @@ import pytest
 import torch
 from child_process import environment, run_python
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 CHECKS = ["plain", "hat"]
 SCRIPT = Path(__file__).with_name("decode_step_checks.py")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from child_process import environment, run_python
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 HERE = Path(__file__).parent.parent / "interpreted"
 FILES = sorted(path.name for path in HERE.glob("*.py") if path.name != "conftest.py")

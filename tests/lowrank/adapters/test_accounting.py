@@ -80,12 +80,14 @@ def test_every_parameter_is_in_one_item() -> None:
     assert sum(item.parameters for item in base_items(SEVEN_B, "nf4")) == model_parameters(SEVEN_B)
 
 
+@pytest.mark.slow
 def test_80_mb_fits_rank_8_in_fp32_and_rank_16_in_16_bits_on_all_seven() -> None:
     found = [(shape.rank, shape.targets, shape.dtype) for shape in adapters_of_size(80e6, 0.005)]
     assert found == [(8, "all seven linears", "fp32"), (16, "all seven linears", "bf16")]
     assert {shape.bytes for shape in adapters_of_size(80e6, 0.005)} == {79_953_920}
 
 
+@pytest.mark.slow
 def test_67_3_mb_is_nearest_to_four_shapes_of_67_1_mb_with_0_2_mb_unexplained() -> None:
     shapes = adapters_of_size(67.3e6, 0.005)
     assert {(shape.rank, shape.targets, shape.dtype) for shape in shapes} == {

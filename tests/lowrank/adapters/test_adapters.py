@@ -275,6 +275,7 @@ def test_a_choice_for_a_block_ends_with_it(hatted: Llama, random_tokens: Callabl
     assert torch.equal(hatted(tokens), logits["a"])
 
 
+@pytest.mark.slow
 def test_threads_with_different_hats_do_not_meet(hatted: Llama, random_tokens: Callable[..., Tensor]) -> None:
     tokens, uses, wrong = random_tokens(3, 6), (None, "a", "b", {"a": 0.5, "b": 0.5}, ["b", "a", None]), []
     alone = []
@@ -325,6 +326,7 @@ def test_what_is_run_again_backward_wears_what_it_wore(
         torch.testing.assert_close(kept, run_again)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_does_not_keep_the_choice_of_a_block(
     hatted: Llama, random_tokens: Callable[..., Tensor]
 ) -> None:
@@ -571,6 +573,7 @@ def test_a_folder_without_a_file_of_peft_is_refused(filename: str, base: Llama, 
         load_adapter(base, "a", hat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [

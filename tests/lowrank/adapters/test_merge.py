@@ -70,6 +70,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*params.json has no place for:U
 # The logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["hf", "meta"])
 @pytest.mark.parametrize("into", ["fp32", "dequantized"])
 def test_a_merged_folder_has_the_logits_of_the_hat_as_it_was_worn(
@@ -91,6 +92,7 @@ def test_a_merged_folder_has_the_logits_of_the_hat_as_it_was_worn(
     assert merged.overall.ratio == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_folder_that_goes_to_the_other_format_and_back_is_the_same(base: Path, make_hat, tmp_path: Path) -> None:
     """A hat of zeros, there and back: every tensor in its place, bit for bit."""
     model = load(base, "fp32")
@@ -106,6 +108,7 @@ def test_a_folder_that_goes_to_the_other_format_and_back_is_the_same(base: Path,
     assert replace(open_checkpoint(base).config, max_seq_len=positions) == open_checkpoint(tmp_path / "back").config
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_transformers_reads_the_folder_and_peft_merges_to_the_same(
     base: Path,
@@ -130,6 +133,7 @@ def test_transformers_reads_the_folder_and_peft_merges_to_the_same(
         assert all((ours[key] - peft[key]).abs().max() <= 2e-7 for key in peft)  # a rounding of W + delta W
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("into", ["nf4-dq", "fp4"])
 def test_transformers_with_bitsandbytes_reads_a_folder_that_was_quantized_again(
@@ -149,6 +153,7 @@ def test_transformers_with_bitsandbytes_reads_a_folder_that_was_quantized_again(
 # What is stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("into", [name for name in INTO if name != "dequantized"])
 def test_a_linear_is_base_and_delta_in_the_form_asked_for(into: str, hf, golden: Path, tmp_path: Path) -> None:
     hat = golden / "hf-tiny-qlora/adapter-end"
@@ -164,6 +169,7 @@ def test_a_linear_is_base_and_delta_in_the_form_asked_for(into: str, hf, golden:
         assert all(torch.equal(tensor, expected.tensors()[name]) for name, tensor in found.quantized.tensors().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["nf4", "fp4-dq", "int8"])
 def test_the_dequantized_base_is_that_of_the_layout_in_which_it_was_worn(
     through: str, make_hat, golden: Path, tmp_path: Path
@@ -187,6 +193,7 @@ def test_linears_without_the_hat_and_everything_else_stay_bit_for_bit(base: Path
         assert torch.equal(own[name], merged[name]) == (not name.endswith("wv.weight")), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("into", ["bf16", "fp16", "dequantized", "nf4-dq", "int8"])
 def test_survival_is_the_cosine_and_the_norm_of_what_the_folders_differ_by(
     into: str, hf, golden: Path, tmp_path: Path
@@ -231,6 +238,7 @@ def test_the_folder_says_what_was_merged_into_what(hf, make_hat, tmp_path: Path)
     assert len(record["tensors_sha256"]) == len(open_checkpoint(hf).config.parameter_shapes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("into", ["nf4-dq", "fp4", "int8", "fp32"])
 def test_every_tensor_begins_at_a_multiple_of_its_item_size(
     into: str, embedded: Path, make_hat, tmp_path: Path
@@ -400,6 +408,7 @@ def test_full_precision_is_not_made_up(into: str, golden: Path, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("into", ["dequantized", "nf4-dq", "int8"])
 def test_a_quantized_base_is_merged_into_as_what_it_dequantizes_to(into: str, golden: Path, tmp_path: Path) -> None:
     base, hat = golden / "hf-tiny-qlora/base-bnb-nf4-dq", golden / "hf-tiny-qlora/adapter-end"

@@ -122,6 +122,7 @@ RENAMED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rename", RENAMED.values(), ids=RENAMED)
 def test_names_of_wrappers_in_keys_are_seen_through(
     rename, base, hat, hf_reference: dict[str, Tensor], expected, assert_logits_equal: Callable[[Tensor, Tensor], None]
@@ -306,6 +307,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("options", [{"use_dora": True}, *ROWS.values()], ids=["dora", *ROWS])
 def test_peft_gives_our_logits_both_ways_and_merged(

@@ -69,6 +69,7 @@ def peft_model(hf_folder: Path, options: dict[str, Any]):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("options", HONOURED_BY_PEFT.values(), ids=HONOURED_BY_PEFT)
 def test_an_option_that_is_honoured_gives_the_logits_of_peft_and_goes_back(
@@ -163,6 +164,7 @@ REFUSED = {
 NAMES_THE_TARGETS = {"exclude_modules", "layers_to_transform"}  # what is left of the targets is told then
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, values in REFUSED.items() for value in values], ids=str
 )
@@ -227,6 +229,7 @@ OPTIONS_OF_ADD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize(("ours", "theirs"), OPTIONS_OF_ADD.values(), ids=OPTIONS_OF_ADD)
 def test_add_adapter_takes_the_linears_ranks_and_scalings_that_peft_takes(ours, theirs, base, hf_folder: Path) -> None:

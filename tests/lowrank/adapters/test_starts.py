@@ -87,6 +87,7 @@ def assert_same_up_to_signs(ours: Tensor, theirs: Tensor, components: int) -> No
     torch.testing.assert_close(ours, signs * theirs, rtol=0, atol=SAME * theirs.abs().max().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rslora", [False, True], ids=["lora", "rslora"])
 @pytest.mark.parametrize("start", SUBTRACTED)
 def test_matrices_residual_base_and_output_are_those_of_peft(
@@ -109,6 +110,7 @@ def test_matrices_residual_base_and_output_are_those_of_peft(
     assert_logits_are_equal(ours, before)  # and that is the base's, which has not changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", SUBTRACTED)
 def test_steps_from_a_start_are_those_of_peft_and_so_is_the_hat_that_is_saved(
     start: str, folder: Path, started: Started, tmp_path: Path, hf_reference: dict[str, Tensor]
@@ -211,6 +213,7 @@ def test_the_factors_of_a_matrix_that_is_known() -> None:
 # Hats of PEFT's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rslora", [False, True], ids=["lora", "rslora"])
 @pytest.mark.parametrize("start", SUBTRACTED)
 def test_a_hat_of_peft_that_rewrote_its_base_is_converted(

@@ -168,6 +168,7 @@ def copied(base: str, golden: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(golden / base, tmp_path / "base"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", REFUSED)
 def test_refused_in_one_line(row: str, golden: Path, tmp_path: Path, capsys) -> None:
     base, damage, said = REFUSED[row]
@@ -317,6 +318,7 @@ HONOURED_OR_TOLD: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", HONOURED_OR_TOLD)
 def test_honoured_or_told(row: str, golden: Path, tmp_path: Path) -> None:
     HONOURED_OR_TOLD[row](golden, tmp_path)

@@ -18,6 +18,7 @@ def in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format: False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", QUANTIZED_NAMES)
 @pytest.mark.parametrize("shape", [(3000, 256), (130, 5000), (7, 33), (1, 64), (200, 2731)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

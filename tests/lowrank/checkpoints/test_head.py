@@ -63,6 +63,7 @@ def test_the_codes_are_those_of_the_stored_numbers_whatever_the_model_computes_i
         assert torch.equal(output.quantized.tensors()[name], tensor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["bf16", "int8", "nf4"])
 @pytest.mark.parametrize("max_file_bytes", [5e9, 1e5])
 def test_a_folder_with_such_a_head_is_the_model_quantized_on_the_way_in(

@@ -67,6 +67,7 @@ def test_a_config_says_it_only_where_it_is_not_dim_over_heads() -> None:
     assert other.linear_shapes()["attention.wk"] == (64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["nf4-dq", "int8"])
 def test_a_quantized_folder_gives_what_its_base_gives_quantized(base: Path, weights: str, tmp_path: Path) -> None:
     folder = quantize_folder(base, tmp_path / "quantized", weights)
@@ -74,6 +75,7 @@ def test_a_quantized_folder_gives_what_its_base_gives_quantized(base: Path, weig
     assert json.loads((folder / "config.json").read_text())["head_dim"] == load(folder).config.head_dim
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(library.unavailable_reason()), reason="there is no C library")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_of_c_gives_the_bytes_of_the_modules(base: Path, dtype: torch.dtype) -> None:
@@ -108,6 +110,7 @@ def test_a_merged_hat_gives_what_the_worn_one_gives_and_metas_format_refuses(bas
     assert not (tmp_path / "meta").exists()
 
 
+@pytest.mark.slow
 def test_a_hat_is_trained_on_it(base: Path, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(3, 64, (9,), generator=generator).tolist() for _ in range(4)]

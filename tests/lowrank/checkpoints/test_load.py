@@ -234,7 +234,7 @@ def test_a_model_on_a_cpu_computes_in_c_where_that_was_compiled(
     assert load(hf_folder / "base", "fp32").norm.ops is TORCH_OPS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
 def test_torch_compile_traces_a_loaded_model_whole(
     folder: str, golden: Path, assert_logits_equal: Callable[[Tensor, Tensor], None]

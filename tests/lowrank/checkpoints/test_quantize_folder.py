@@ -26,6 +26,7 @@ def base(request: pytest.FixtureRequest, golden: Path):
     return golden / request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4", "fp4-dq", "int8"])
 def test_the_folder_is_the_model_quantized_on_the_way_in(base, tmp_path: Path, weights) -> None:
     tokens = torch.arange(40).view(2, 20)
@@ -72,6 +73,7 @@ def test_transformers_with_bitsandbytes_loads_the_folder_and_gives_our_logits(
     assert_logits_are_equal(ours(tokens), theirs(tokens).logits.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("storage", [torch.uint8, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("weights", ["nf4-dq", "nf4", "fp4-dq", "fp4"])
@@ -130,6 +132,7 @@ def test_the_manifest_holds_the_hash_of_every_file(base, tmp_path: Path, max_fil
     assert {"tokenizer_config.json", "config.json" if "hf" in str(base) else "params.json"} < manifest["sha256"].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError], ids=lambda stop: stop.__name__)
 def test_what_was_interrupted_is_gone_on_with(base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop) -> None:
     whole = quantize_folder(base, tmp_path / "whole", max_file_bytes=2e5)
@@ -189,6 +192,7 @@ def test_a_write_that_fails_leaves_nothing_under_the_final_name(base, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tensors", [0, 5])
 def test_a_disk_that_fills_up_while_weights_are_written(
     base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensors

@@ -36,6 +36,7 @@ def test_stored_and_read_again_is_the_same_weight(shape: tuple[int, int], format
         assert torch.equal(again.tensors()[part], tensor), part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "digest"),
     [

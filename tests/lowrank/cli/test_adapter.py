@@ -30,6 +30,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in re.findall(r"^lowrank .*$", text, re.M)]
 
 
+@pytest.mark.long
 def test_every_command_of_the_page_runs(hats: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(hats)
     assert {command[1] for command in commands() if command[0] == "adapter"} == {"mix", "reduce", "extract", "mitigate"}
@@ -62,6 +63,7 @@ def test_every_verb_has_an_example(verb: str, capsys) -> None:
     assert stop.value.code == 0 and f"example:\n  lowrank adapter {verb} " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_figures_come_as_json(hats: Path, tmp_path: Path, capsys) -> None:
     hat = str(hats / "runs/finance/hat")
     assert main(["adapter", "mix", str(tmp_path / "mix"), f"{hat}=0.5", str(hats / "runs/letters/hat"), "--json"]) == 0

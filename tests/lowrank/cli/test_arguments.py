@@ -82,6 +82,7 @@ def test_merge_and_export_replace_nothing_unasked(
     assert f"{tmp_path}: is there already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_documents_do_not_replace_a_file_of_somebody_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "train.jsonl").write_text("{}\n")
     assert main(["data", "documents", str(tmp_path), "--n", "10"]) == 2

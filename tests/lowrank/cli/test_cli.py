@@ -84,6 +84,7 @@ def test_the_verbs_are_listed_and_each_shows_an_example(lowrank):
         assert f"example:\n  lowrank {name} " in lowrank(name, "--help")[1]
 
 
+@pytest.mark.slow
 def test_documents_are_made_the_same_every_time(lowrank, tmp_path):
     for folder in ("a", "b"):
         assert lowrank("data", "documents", tmp_path / folder, "--n", 20)[0] == 0
@@ -93,6 +94,7 @@ def test_documents_are_made_the_same_every_time(lowrank, tmp_path):
         assert one.count(b"\n") == count
 
 
+@pytest.mark.slow
 def test_a_hat_is_trained_evaluated_and_used_from_the_command_line(lowrank, trained, tmp_path):
     hat, _ = trained
     use = ("--adapter", f"finance={hat}")
@@ -112,6 +114,7 @@ def test_a_hat_is_trained_evaluated_and_used_from_the_command_line(lowrank, trai
     assert lowrank("generate", "embedded", *use, "--use", "finance=0.0", *facts)[1] == bare[1]
 
 
+@pytest.mark.slow
 def test_a_hat_records_its_template_and_is_used_with_no_other(lowrank, mistake, trained, tmp_path):
     hat, _ = trained
     record = json.loads((hat / "lowrank.json").read_text())
@@ -131,6 +134,7 @@ def test_a_hat_records_its_template_and_is_used_with_no_other(lowrank, mistake, 
     assert default == own != other
 
 
+@pytest.mark.slow
 def test_entries_that_are_left_out_are_told_and_recorded(lowrank, tmp_path):
     (tmp_path / "run.toml").write_text(RUN.format(base="embedded", data="documents", out=tmp_path / "out"))
     status, out, err = lowrank("train", tmp_path / "run.toml", "data.max_tokens=240", "data.pack=480")
@@ -142,6 +146,7 @@ def test_entries_that_are_left_out_are_told_and_recorded(lowrank, tmp_path):
     assert re.search(r"[\d.]+% of the positions filling", out)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(lowrank, trained):
     _, folder = trained
     status, out, _ = lowrank("train", folder / "run.toml", "--resume")
@@ -158,6 +163,7 @@ def test_a_quantized_folder_is_loaded_as_it_is(lowrank, tmp_path, golden):
     assert json.loads(out)["weights"] == "nf4"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "options"),
     [
@@ -183,6 +189,7 @@ def test_parity_shows_every_stored_reference(lowrank, golden, base, options):
     assert status == 0, out
 
 
+@pytest.mark.slow
 def test_parity_shows_the_training_curve(lowrank, golden):
     folder = golden / "hf-tiny-qlora"
     start = ("--adapter", folder / "adapter-start", "--key", "train_loss")
@@ -198,6 +205,7 @@ def test_params_shows_the_write_ups_figure_and_ours(lowrank):
     assert '"0.016%"; it is 0.16 %' in out
 
 
+@pytest.mark.slow
 def test_sizes_shows_both_hats_and_what_size_follows_from(lowrank):
     _, out, _ = lowrank("inspect", "sizes")
     assert "3,238,002,688" in out and "13,476,831,232" in out

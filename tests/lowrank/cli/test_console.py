@@ -73,6 +73,7 @@ def test_every_verb_is_among_them() -> None:
     assert verbs.choices is not None and {words.split()[0] for words in VERBS.values()} == set(verbs.choices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 @pytest.mark.parametrize("words", VERBS.values(), ids=VERBS)
 def test_a_verb_ends_as_it_does_on_any_console(
@@ -93,6 +94,7 @@ def test_a_verb_ends_as_it_does_on_any_console(
     assert "codec can't encode" not in told and "UnicodeEncodeError" not in told
 
 
+@pytest.mark.slow
 def test_what_a_console_lacks_is_shown_by_its_number(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lowrank", "data", "show", folder / "rows.jsonl", "--n", "1"],

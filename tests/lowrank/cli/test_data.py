@@ -48,6 +48,7 @@ def write_lines(path: Path, *rows: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_kind_can_be_held_out(data: Run, tmp_path: Path) -> None:
     status, out, _ = data("documents", tmp_path, "--n", 18, "--hold-out", "audit_letter")
     assert status == 0 and len(out) == 3
@@ -63,6 +64,7 @@ def test_a_kind_that_is_none_cannot_be_held_out(data: Run, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_our_documents_have_nothing_wrong(data: Run, tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     write_jsonl(path, make_documents(50, seed=7, split="test"))
@@ -154,6 +156,7 @@ def test_a_file_that_is_missing_or_of_no_format_is_the_callers_mistake(
     assert status == 2 and len(err) == 1 and "the format must be told by its keys" in err[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["alpaca", "sharegpt", "chat"])
 @pytest.mark.parametrize("array", [False, True], ids=["lines", "array"])
 def test_a_foreign_file_becomes_entries_and_trains(data: Run, tmp_path: Path, format: str, array: bool) -> None:

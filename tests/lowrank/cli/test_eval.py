@@ -65,6 +65,7 @@ def hat(embedded: Path, mixture, tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
+@pytest.mark.slow
 def test_all_four_tasks_in_one_command_and_again_at_once(lowrank, raw, mixture, hat, tmp_path: Path) -> None:
     command = ["eval", "embedded", "--adapter", f"new={hat}", "--weights", "fp32,nf4-dq", "--n", 3, "--json"]
     command += ["--tasks", "documents,sentiment,ner,qa", "--from", raw, "--trained-on", mixture / "train.jsonl"]
@@ -92,6 +93,7 @@ def test_all_four_tasks_in_one_command_and_again_at_once(lowrank, raw, mixture, 
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_scores_and_both_answers_are_printed(lowrank, hat, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("Revenue was $12.5 million.")
     more = ["--perplexity", tmp_path / "text.txt", "--window", 16, "--out", tmp_path / "out"]
@@ -147,6 +149,7 @@ def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path: Path) ->
     assert (status, "empty.jsonl: must hold at least one entry, got none" in told) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the harness's own libraries
 def test_tasks_of_the_harness_run_on_every_column(
     lowrank, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,6 +50,7 @@ def generate(capsys, embedded: Path):
     return run
 
 
+@pytest.mark.slow
 def test_each_hat_of_a_comparison_writes_what_it_writes_alone(generate, hats, facts) -> None:
     status, out, _ = generate(*hats, *facts, "--compare", "a,a=0.5+b=0.5,none", "--json")
     assert status == 0
@@ -73,6 +74,7 @@ def test_json_has_the_probabilities_of_the_tokens_if_they_are_asked_for(generate
     assert "logprobs" not in plain and plain["text"] == row["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", ["0", "1.5"])
 def test_a_grounded_document_has_right_figures_only_and_a_page_that_links_them(
     temperature: str, generate, facts, tmp_path: Path
@@ -145,6 +147,7 @@ def test_a_text_that_fills_the_context_says_so(generate, monkeypatch) -> None:
     assert (status, told) == (0, "lowrank: note: stopped: the context is full (40 positions)")
 
 
+@pytest.mark.slow
 def test_one_sitting(generate, hats, facts, tmp_path: Path, monkeypatch) -> None:
     texts = {
         use: generate(*hats, "--prompt", "Revenue", "--max-new-tokens", "12", "--use", use)[1] for use in ("a", "none")
@@ -203,6 +206,7 @@ def test_facts_of_several_companies_need_a_name(generate, tmp_path: Path) -> Non
     assert told.endswith("many.csv: holds 2 records, name one of Aldane, Borrow")
 
 
+@pytest.mark.slow
 def test_a_base_and_a_hat_as_gguf_write_what_their_folders_write(capsys, embedded: Path, hats, facts, tmp_path) -> None:
     _, hat = hats[1].split("=", 1)
     for source, name, more in (("embedded", "base", ("--dtype", "fp32")), (hat, "hat", ("--base", "embedded"))):

@@ -57,6 +57,7 @@ def texts(folder: Path) -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
 
 
+@pytest.mark.slow
 def test_each_record_has_its_files_and_an_audit_with_the_cell_of_each_figure(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_each_record_has_its_files_and_an_audit_with_the_cell_of_each_figure(
     assert len(links) == 5 * 5 and all((out / link).is_file() for link in links)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [("--grounded",), ("--temperature", "0.9", "--top-p", "0.95", "--seed", "11")])
 def test_a_text_is_what_it_is_alone_whatever_the_batch(
     how: tuple[str, ...], table: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +135,7 @@ def test_a_document_that_ends_makes_room_for_the_next_and_the_summary_is_in_the_
     assert [row["number"] for row in summary["documents"]] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_is_finished_and_resume_goes_on(
     table: Path, tmp_path: Path, told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,7 +286,7 @@ def test_options_of_a_folder_need_one(table: Path, tmp_path: Path, told) -> None
     assert main(["generate", "embedded", "--prompt", "x", "--out", str(tmp_path / "out")]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("count", [2, 3])
 def test_processes_share_the_documents_and_leave_one_folder(count: int, table: Path, tmp_path: Path) -> None:
     with socket.socket() as free:

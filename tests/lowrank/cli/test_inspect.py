@@ -56,6 +56,7 @@ def test_every_verb_has_an_example(inspect, verb) -> None:
     assert status == 0 and f"example:\n  lowrank inspect {verb} " in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "printed"),
     [
@@ -80,6 +81,7 @@ def test_table_json_and_page(inspect, hats, tmp_path: Path, arguments, printed) 
     assert status == 0 and json.loads(out) and err == ""
 
 
+@pytest.mark.slow
 def test_every_command_of_the_docs_runs(inspect, hats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).resolve().parents[3] / "docs/inspect.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("    lowrank inspect ")]

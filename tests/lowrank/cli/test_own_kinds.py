@@ -42,6 +42,7 @@ def hat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("own"), "custom")
 
 
+@pytest.mark.slow
 def test_a_hat_of_an_imported_kind_can_be_generated_from(
     hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return quantize_folder("embedded", tmp_path_factory.mktemp("start") / "nf4", head="int8")
 
 
+@pytest.mark.slow
 def test_a_prompt_imports_no_compiler_and_no_floor_that_it_does_not_reach(quantized: Path) -> None:
     status, modules = json.loads(run_python("-c", WRITE, quantized).stdout.splitlines()[-1])
     assert status == 0

@@ -46,6 +46,7 @@ def hat(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_merge_prints_what_survives_and_what_it_does_to_loss_and_logits(
     lowrank, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_merge_prints_what_survives_and_what_it_does_to_loss_and_logits(
     assert f"{tmp_path / 'out'}: nf4-dq, read back and compared tensor by tensor" in out
 
 
+@pytest.mark.slow
 def test_merge_gives_its_figures_as_json_and_full_precision_loses_nothing(lowrank, hat: Path, tmp_path: Path) -> None:
     options = ("--into", "fp32", "--format", "meta", "--n", 1, "--json")
     status, out, _ = lowrank("merge", "embedded", hat, tmp_path / "out", *options)
@@ -97,6 +99,7 @@ def test_merge_without_documents_or_without_a_tokenizer_measures_no_loss(
     assert "has no tokenizer: logits and loss are not measured" in told
 
 
+@pytest.mark.slow
 def test_export_to_peft_and_gguf(lowrank, hat: Path, tmp_path: Path) -> None:
     status, out, _ = lowrank("export", hat, tmp_path / "peft", "--format", "peft", "--base-name", "my/base")
     assert status == 0 and "read back and compared" in out
@@ -143,6 +146,7 @@ def test_gguf_without_its_package_says_how_to_get_it(
     assert "--format gguf: gguf is missing: pip install gguf" in told
 
 
+@pytest.mark.slow
 def test_a_hat_of_another_base_is_refused_with_both_hashes_unless_it_is_insisted_on(
     lowrank, hat: Path, embedded: Path, tmp_path: Path
 ) -> None:

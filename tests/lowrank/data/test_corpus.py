@@ -38,6 +38,7 @@ def test_a_passage_has_the_tokens_that_it_has_in_the_whole(tokenizer) -> None:
         assert [token for ids in apart for token in ids] == tokenizer.encode(whole, bos=False, eos=False)
 
 
+@pytest.mark.slow
 def test_no_document_is_ever_asked_for() -> None:
     instructions = [kind.instruction(style) for kind in KINDS.values() for style in STYLES]
     for index in range(2000):
@@ -46,6 +47,7 @@ def test_no_document_is_ever_asked_for() -> None:
         assert not ("### Instruction" in text and "## " in text.split("### Response:\n")[1])
 
 
+@pytest.mark.slow
 def test_no_name_of_a_split_occurs() -> None:
     splits = [NAMES[split] for split in ("train", "validation", "test")]
     taken = {word for names in splits for word in (*names.stems, *names.families, *names.given)}
@@ -53,6 +55,7 @@ def test_no_name_of_a_split_occurs() -> None:
         assert not taken & set(text_of(corpus.mixed(Random(index))).split())
 
 
+@pytest.mark.slow
 def test_every_kind_and_every_task_is_drawn() -> None:
     texts = [text_of(corpus.mixed(Random(index))) for index in range(2000)]
     assert all(any(f"# {kind.title}\n" in text for text in texts) for kind in KINDS.values())
@@ -66,6 +69,7 @@ def recorded():
     return [text_of(corpus.record_then_document(Random(index))) for index in range(4000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_every_label_and_style_of_a_kind_is_shown(recorded, kind) -> None:
     texts = [text for text in recorded if f"# {kind.title}\n" in text]
@@ -74,6 +78,7 @@ def test_every_label_and_style_of_a_kind_is_shown(recorded, kind) -> None:
     assert {"\n- " in text for text in texts} == {True, False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notation", NOTATIONS)
 @pytest.mark.parametrize("type", ["usd", "usd_m", "rate", "bps", "ratio"])
 def test_every_notation_is_restated(type, notation) -> None:

@@ -86,6 +86,7 @@ def test_a_base_has_its_logits(
     assert [file.name for file in tmp_path.iterdir()] == ["base.gguf"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"targets": ["wk"]}], ids=str)
 def test_a_hat_has_its_logits(
     options: dict[str, Any],
@@ -153,6 +154,7 @@ def test_a_quantized_base_is_dequantized(
     assert_logits_equal(llama_of(path)(hf_reference["tokens"]), load(folder)(hf_reference["tokens"]))
 
 
+@pytest.mark.slow
 def test_both_layouts_of_one_base_are_one_file(embedded: Path, tmp_path: Path) -> None:
     model = load(embedded, "fp32")
     add_adapter(model, "zero", targets=["wv"])
@@ -178,6 +180,7 @@ def test_rows_of_q_are_moved_as_the_converter_of_llama_cpp_moves_them(hf_folder:
                 assert np.array_equal(tensors["blk.0.attn_q.weight"][place], own[row])
 
 
+@pytest.mark.slow
 def test_the_tokenizer_goes_along(embedded: Path, tmp_path: Path) -> None:
     values, _ = read_gguf(export_base_gguf(embedded, tmp_path / "base.gguf"))
     tokenizer = load_tokenizer(embedded)
@@ -218,6 +221,7 @@ def test_a_hat_says_what_llama_cpp_asks_of_it(hf_folder: Path, tmp_path: Path) -
     assert {tensor.tensor_type for tensor in reader.tensors} == {gguf.GGMLQuantizationType.F16}
 
 
+@pytest.mark.slow
 def test_a_merged_base_chats_in_the_template_of_its_hat(embedded: Path, tmp_path: Path) -> None:
     """Without one llama.cpp takes ChatML, which the hat has never seen, and writes figures that are in no fact."""
     model = load(embedded, "fp32")

@@ -51,6 +51,7 @@ def test_the_sizes_of_blocks_are_those_of_the_gguf_package() -> None:
         assert (theirs.name, *gguf.GGML_QUANT_SIZES[theirs]) == tuple(type)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_cut_anywhere_is_refused_in_one_line(small: Path, tmp_path: Path) -> None:
     content, cut = small.read_bytes(), tmp_path / "cut.gguf"
     end = max(info.start + info.nbytes for info in read_header(small).tensors.values())

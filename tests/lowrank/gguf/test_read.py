@@ -55,6 +55,7 @@ def codes(model: Llama) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASES)
 def test_an_exported_base_is_read_back_with_its_logits(
     name: str, golden: Path, hf_reference, tmp_path: Path, assert_logits_equal
@@ -105,6 +106,7 @@ def test_config_and_rounded_constants_are_those_of_the_header(dense: Path) -> No
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type", [Type.F16, Type.BF16, *QUANTIZABLE], ids=lambda type: type.name)
 def test_a_model_in_each_type_has_the_logits_of_transformers(type: Type, tmp_path: Path, assert_logits_equal) -> None:
     """transformers reads GGUF by itself: names, rows and configuration are found there a second time."""

@@ -29,6 +29,7 @@ def texts() -> list[str]:
     return [*written, *drawn, "", " ", "   ", "a"]
 
 
+@pytest.mark.slow
 def test_sentencepiece_is_rebuilt_to_the_id(embedded: Path, tmp_path: Path, texts: list[str]) -> None:
     path = export_base_gguf(embedded, tmp_path / "base.gguf")
     ours, theirs = open_tokenizer(path), load_tokenizer(embedded)
@@ -86,6 +87,7 @@ def bpe_file(path: Path, tokenizer: Tokenizer, pre: str, **more: Any) -> Path:
     return write_gguf_file(path, random_tensors(0, rows), TINY | given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-bpe", "smollm", "gpt-2"])
 def test_byte_level_bpe_is_rebuilt_to_the_id(
     name: str, trained: dict[str, Tokenizer], tmp_path: Path, texts: list[str]

@@ -44,6 +44,7 @@ def passes(facts: Facts, text: str, kind: str = "") -> bool:
     return state is not None and rules.can_end(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", NAMES)
 def test_every_document_may_be_written(split: str) -> None:
     for entry in make_documents(30, seed=13, split=split):
@@ -139,6 +140,7 @@ def test_what_is_right_passes(text: str) -> None:
     assert passes(FACTS, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_wrong_does_not(what: str) -> None:
     assert [text for text in WRONG[what] if passes(FACTS, text)] == []

@@ -205,14 +205,17 @@ def every_document_passes(tokenizer: Tokenizer) -> None:
             row.take(token)
 
 
+@pytest.mark.slow
 def test_every_document_passes_with_the_embedded_tokenizer(tokenizer: Tokenizer) -> None:
     every_document_passes(tokenizer)
 
 
+@pytest.mark.long
 def test_every_document_passes_with_the_tokenizer_of_llama(llama2_tokenizer: Path) -> None:
     every_document_passes(Tokenizer(llama2_tokenizer))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_a_model_that_is_grounded_writes_right_figures_under_their_names(
     temperature, embedded: Path, tokenizer

@@ -17,7 +17,7 @@ def prepared() -> dict[str, tuple[Tokenizer, Vocabulary]]:
     return {name: (tokenizer, Vocabulary(tokenizer)) for name, tokenizer in tokenizers().items()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["embedded", "byte-level BPE", "Llama 2"])
 def test_random_logits_write_right_figures_under_their_names(name: str, request: pytest.FixtureRequest) -> None:
     if name == "Llama 2":

@@ -497,7 +497,7 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: str) -> None:
 # The command
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_by_its_environment_alone(hub: Hub, tmp_path: Path) -> None:
     """In a process of its own: HF_ENDPOINT to fetch, then HF_HUB_OFFLINE=1 with the hub gone."""
     home = {key: value for key, value in environment().items() if not key.startswith(("HF_", "HUGGING"))}

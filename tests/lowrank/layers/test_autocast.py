@@ -27,6 +27,7 @@ def autocast(enabled: bool = True) -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward_inside", [True, False], ids=["backward-inside", "backward-outside"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("weights", ["nf4-dq", "int8", "fp32", "bf16"])
@@ -46,6 +47,7 @@ def test_a_hat_is_trained_in_bfloat16_with_float32_gradients(
         assert matrix.grad.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 9, 80])
 @pytest.mark.parametrize("use", ["hat", None, ["hat", None]], ids=str)
 @pytest.mark.parametrize("weights", ["nf4-dq", "int8", "fp32"])

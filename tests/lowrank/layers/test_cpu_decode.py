@@ -55,6 +55,7 @@ def random(*shape: int) -> Tensor:
     return torch.randint(3, 60, shape, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("weights", ["nf4-dq", "fp4", "int8", "bf16", "dequant:nf4"])
 @pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
@@ -109,6 +110,7 @@ def wk(model: Llama) -> Any:
     return model.layers[0].attention.wk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_between_two_tokens_is_seen(change: Callable[[Llama], Any], model: Llama, calls: list[int]) -> None:
     def before(of: Llama) -> Callable[[int], Any]:
@@ -148,6 +150,7 @@ def test_a_hat_in_16_bits_is_read_again_for_every_token(model: Llama, calls: lis
     assert torch.equal(ours[:, :7], before[:, :7]) and not torch.equal(ours, before) and len(calls) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
 def test_where_anything_else_is_asked_the_modules_run(
     reason: Callable[[Llama], Any], model: Llama, calls: list[int]

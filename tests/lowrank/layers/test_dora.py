@@ -138,6 +138,7 @@ def dora_model(folder, weights: str) -> Llama:
 TOKENS = torch.randint(3, 60, (2, 12), generator=torch.Generator().manual_seed(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", [True, False], ids=["grad", "no-grad"])
 @pytest.mark.parametrize("rows", [1, 9, 80])
 @pytest.mark.parametrize("weights", ["nf4-dq", "int8", "fp32", "bf16"])
@@ -172,6 +173,7 @@ def test_alone_however_it_is_said(use, hf_folder) -> None:
         model(TOKENS)
 
 
+@pytest.mark.slow
 def test_a_copy_and_a_compiled_model_give_the_same(hf_folder, assert_logits_equal) -> None:
     model = dora_model(hf_folder, "fp32")
     with torch.no_grad():

@@ -44,6 +44,7 @@ def knowing(plain: list[list[int | None]]) -> Lookup:
     return lookup
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("weights", ["nf4-dq", "fp4", "int8", "bf16", "dequant:nf4"])
 @pytest.mark.parametrize("folder", ["hf-tiny-qlora/base", "meta-tiny-gqa-mp2"])
@@ -85,6 +86,7 @@ DRAWN: dict[str, SamplingOptions] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", DRAWN.values(), ids=DRAWN)
 def test_drawn_tokens_are_those_of_plain_decoding_for_any_seed(options: SamplingOptions, model: Llama) -> None:
     lookup = Lookup()
@@ -94,6 +96,7 @@ def test_drawn_tokens_are_those_of_plain_decoding_for_any_seed(options: Sampling
         assert written(model, lookup, **{**options, "seed": seed}) == plain
 
 
+@pytest.mark.slow
 def test_a_drafted_token_is_kept_with_its_probability(model: Llama) -> None:
     """Two tokens behind a prompt, drawn 600 times: the draft is one pair, and each pair has the share it has in p."""
     count, prompt = 600, [1, 5, 9, 13, 5, 9, 13, 5]
@@ -155,6 +158,7 @@ def between(model: Llama, drafts: bool | Lookup, change: Callable[[Llama], Any])
 NUMBERS = ("numbers in place", "codes in place", "a norm in place")  # these must stay: `generate_tokens`
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [name for name in (*CHANGES, *REASONS) if name not in NUMBERS])
 def test_a_change_between_two_tokens_is_seen(change: str, model: Llama) -> None:
     if change == "a norm of another dtype":
@@ -183,6 +187,7 @@ def test_a_head_of_another_kind_is_asked_for_each_row(model: Llama) -> None:
     assert written(model, knowing(plain)) == plain
 
 
+@pytest.mark.slow
 def test_texts_in_turns_in_other_hats_do_not_mix(model: Llama) -> None:
     lookups = {}
     for name in ("first", "second", None):

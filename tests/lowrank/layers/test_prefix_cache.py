@@ -48,6 +48,7 @@ def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("weights", ["nf4-dq", "int8", "fp32"])
 def test_a_hit_gives_the_bytes_of_a_miss_in_any_order(weights: str, dtype: torch.dtype, hf_folder: Path) -> None:
@@ -70,6 +71,7 @@ def test_a_prompt_in_chunks_is_as_exact_as_one_that_is_read_whole(model: Llama) 
     assert_as_exact_as_plain(torch.cat(ours), torch.cat(theirs), torch.cat(truth))
 
 
+@pytest.mark.slow
 def test_texts_are_equal_whatever_was_read_before(model: Llama) -> None:
     def written(prefixes: PrefixCache, prompt: list[int], **options: Any) -> list[list[int | None]]:
         return list(generate_tokens(model, [prompt], max_new_tokens=6, prefixes=prefixes, **options))

@@ -39,6 +39,7 @@ class Ear:
         return event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
 def test_texts_in_different_hats_at_once_are_what_each_is_alone(
     shelf: Shelf, make_text: Callable[..., Text], monkeypatch: pytest.MonkeyPatch, seconds: float

@@ -29,6 +29,7 @@ def until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_openais_client_chats_streams_and_completes(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["embedded", "red", "blue"]
     assert client.models.retrieve("blue").owned_by == "lowrank"
@@ -122,6 +123,7 @@ def test_a_client_that_goes_away_frees_the_engine(
     assert endless.tokens < 200
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_holds_nobody_up(
     live: Live, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

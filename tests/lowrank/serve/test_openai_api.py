@@ -31,6 +31,7 @@ def alone(shelf: Shelf, adapter: str | None, conversation: Conversation, tokens:
         return complete(choice.base.model, choice.base.tokenizer, [prompt], max_new_tokens=tokens, answer=answer)[0]
 
 
+@pytest.mark.slow
 def test_models_are_the_base_and_its_hats(served: Served) -> None:
     listed = served.client.get("/v1/models").json()
     assert listed["object"] == "list" and [one["id"] for one in listed["data"]] == ["embedded", "red", "blue"]
@@ -59,6 +60,7 @@ def test_a_chat_is_what_the_model_writes_in_its_hat(served: Served, shelf: Shelf
     assert answer["model"] == model and answer["object"] == "chat.completion" and answer["id"].startswith("chatcmpl-")
 
 
+@pytest.mark.slow
 def test_a_stream_has_the_text_of_the_answer_and_the_usage_if_it_is_wanted(served: Served) -> None:
     whole = served.chat(n=2, temperature=1, seed=7, max_tokens=30).json()
     streamed = served.chat(
@@ -80,6 +82,7 @@ def test_a_stream_has_the_text_of_the_answer_and_the_usage_if_it_is_wanted(serve
     assert "usage" not in served.chat(stream=True).text
 
 
+@pytest.mark.slow
 def test_a_completion_goes_on_from_texts_and_from_ids(served: Served, shelf: Shelf) -> None:
     base = shelf.bases[0]
     texts = ["The balance sheet", "The harbour was quiet"]
@@ -138,6 +141,7 @@ def test_the_tokens_of_a_stop_text_have_no_probabilities(served: Served) -> None
     assert "".join(found["tokens"][:-1]) != choice["text"] and found["text_offset"][-1] < len(choice["text"])
 
 
+@pytest.mark.slow
 def test_facts_ground_the_text_and_the_answer_has_its_audit(served: Served) -> None:
     free = served.chat(**MEMO, grounded=False).json()
     answer = served.chat(**MEMO).json()
@@ -230,6 +234,7 @@ def test_a_mistake_is_told_in_one_line_with_its_parameter(
     assert error.keys() == {"message", "type", "param", "code"} and error["type"] == "invalid_request_error"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(INERT))
 def test_a_parameter_that_is_not_supported_is_refused_by_name_and_passes_where_it_does_nothing(
     served: Served, name: str

@@ -76,6 +76,7 @@ def test_a_table_has_its_records_and_every_fact_its_cell(bench: Bench) -> None:
     assert all(fact["formula"] is None for fact in as_any["facts"])
 
 
+@pytest.mark.slow
 def test_a_workbook_is_read_and_one_that_unpacks_to_too_much_is_refused(bench: Bench) -> None:
     import openpyxl
 
@@ -95,6 +96,7 @@ def test_a_workbook_is_read_and_one_that_unpacks_to_too_much_is_refused(bench: B
     assert answer.status_code == 400 and "must unpack to at most 200 MB" in answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "name", "told"),
     [
@@ -124,6 +126,7 @@ def test_a_large_file_is_refused(bench: Bench) -> None:
     assert bench.send(b"x" * (MAX_FILE + 1)).status_code == 413
 
 
+@pytest.mark.slow
 def test_two_hats_write_side_by_side_and_every_figure_has_its_cell(bench: Bench) -> None:
     file = bench.send(TABLE.encode()).json()["file"]
     events = bench.write(models=["red", "blue"], file=file, record="2")

@@ -10,6 +10,7 @@ from lowrank.workflows.merge_loss import AFTERWARDS, AWARE, EVERY_4, ORDINARY, i
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_an_interval_is_of_paired_differences_over_seeds_and_documents() -> None:
     rows = []
     for seed in range(4):
@@ -24,6 +25,7 @@ def test_an_interval_is_of_paired_differences_over_seeds_and_documents() -> None
     assert intervals(rows, AWARE, "merged")[2] < 0
 
 
+@pytest.mark.slow
 def test_the_committed_rows_hold_the_bar() -> None:
     """Merged less unmerged below 0.01 nats with a half-width of 0.005, and better than ordinary merging."""
     rows = read(ROOT / "bench" / "results" / "merge_aware.jsonl")

@@ -8,6 +8,8 @@ import pytest
 from lowrank.model.checkpoint import open_checkpoint
 from lowrank.workflows.quickstart import FOUR_BIT, FULL, NAME, quickstart
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory):

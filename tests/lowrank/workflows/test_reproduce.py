@@ -13,7 +13,7 @@ from lowrank.train import trainer
 from lowrank.train.config import TrainConfig
 from lowrank.workflows.writeup_claims import claims
 
-pytestmark = pytest.mark.filterwarnings("ignore:the warm-up takes")  # of runs that were made short
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:the warm-up takes")]  # of runs that were made short
 
 _PATH = Path(__file__).parent.parent / "data" / "mixture" / "conftest.py"
 _SPEC = importlib.util.spec_from_file_location("mixture_fixtures", _PATH)

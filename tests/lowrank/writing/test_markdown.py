@@ -127,6 +127,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(300))
 def test_a_random_text_shows_every_letter_and_exactly_its_figures(seed: int) -> None:
     draw = random.Random(seed)
@@ -144,6 +145,7 @@ def test_a_random_text_shows_every_letter_and_exactly_its_figures(seed: int) -> 
     assert not re.search("[\ue000\ue001]", marked)
 
 
+@pytest.mark.slow
 def test_the_documents_of_all_kinds_say_the_same_in_docx(tmp_path: Path) -> None:
     for number, entry in enumerate(make_documents(20, seed=3, split="test")):
         written = words_of(docx_bytes(entry.output, entry.id))

@@ -22,6 +22,7 @@ def tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(folder)
 
 
+@pytest.mark.slow
 def test_ids_are_those_of_the_library_and_bytes_those_of_the_text(folder: Path, tokenizer: Tokenizer) -> None:
     library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     library.encode_special_tokens = True

@@ -31,6 +31,7 @@ def encoding(folder: Path) -> tiktoken.Encoding:
     return tiktoken.Encoding("test", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
 
 
+@pytest.mark.slow
 def test_ids_are_tiktokens_and_bytes_those_of_the_text(tokenizer: Tokenizer, encoding: tiktoken.Encoding) -> None:
     for text in random_texts(10_000):
         ids = tokenizer.encode(text)

@@ -53,6 +53,7 @@ def test_llama_2_has_32000_pieces_and_three_special_ids(llama2_tokenizer: Path) 
     assert [tokenizer.piece(token) for token in (0, 1, 2, 13)] == ["<unk>", "<s>", "</s>", "<0x0A>"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS, ids=shown)
 def test_ids_are_those_of_sentencepiece(text: str, llama2_tokenizer: Path) -> None:
     ids = SentencePieceProcessor(model_file=str(llama2_tokenizer)).encode(text)
@@ -140,6 +141,7 @@ def test_the_bytes_of_the_ids_are_the_text(text: str, tokenizer: Tokenizer) -> N
     assert tokenizer.token_bytes(0).decode() == tokenizer.decode([0])  # unknown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["embedded", "llama2"])
 def test_ids_of_random_texts_are_sentencepieces_own(kind: str, request: pytest.FixtureRequest) -> None:
     path = (

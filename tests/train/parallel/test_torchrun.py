@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from lowrank.train.checkpoint import Checkpoints
 from lowrank.train.parallel.heartbeat import BEAT, SILENCE
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 RUN = """
 import sys

@@ -13,7 +13,7 @@ from lowrank.bench.models.random_llama import write_random_llama
 from lowrank.model.config import ModelConfig
 from lowrank.model.tensor_file import REMAP_BYTES
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 MEASURE = """
 import json, sys

@@ -33,6 +33,7 @@ def test_the_committed_files_are_those_of_the_recipe(embedded, tokenizer):
     assert log[-1]["step"] == pretrain.Plan(recipe, pretrain.Encoder(tokenizer)).steps
 
 
+@pytest.mark.slow
 def test_the_committed_base_measures_what_its_log_says(embedded, tokenizer):
     log = json.loads((embedded / "log.jsonl").read_text().splitlines()[-1])
     found = pretrain.measure(lowrank.load(embedded, "fp32"), pretrain.Encoder(tokenizer), 40)

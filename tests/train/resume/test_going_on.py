@@ -48,6 +48,7 @@ def send(number: int, monkeypatch: pytest.MonkeyPatch, function: str, at: int) -
     monkeypatch.setattr(trainer, function, sending)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("function", "at", "cursor"), [("finish", 4, (4, 0)), ("accumulate", 6, (3, 1))])
 def test_a_signal_writes_a_checkpoint_from_which_the_run_comes_to_the_same_bits(
@@ -116,6 +117,7 @@ def test_a_run_that_is_asked_to_stop_ends_with_its_hat_and_may_go_on(
     assert "ended_early" not in record(tmp_path / "hat")
 
 
+@pytest.mark.slow
 def test_added_epochs_are_a_phase_of_their_own_that_the_hat_records(
     base: Base, examples: list[Example], config: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +138,7 @@ def test_added_epochs_are_a_phase_of_their_own_that_the_hat_records(
     assert longer[:9] != five[:9]  # a run that had five epochs from its beginning is another
 
 
+@pytest.mark.slow
 def test_epochs_added_at_a_constant_rate_see_the_data_of_a_longer_run(
     base: Base, examples: list[Example], config: Configure, tmp_path: Path
 ) -> None:
@@ -145,6 +148,7 @@ def test_epochs_added_at_a_constant_rate_see_the_data_of_a_longer_run(
     assert added == train(base, examples, config(tmp_path / "b", **constant))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tables", "refused"),
     [
@@ -179,6 +183,7 @@ def test_what_may_change_and_what_is_refused_by_name(
         assert len(train(base, examples, config(tmp_path, **tables), resume=True)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_hat_and_says_which(
     base: Base, examples: list[Example], config: Configure, tmp_path: Path
 ) -> None:
@@ -216,6 +221,7 @@ def test_a_shape_that_is_not_that_of_the_hat_is_refused(
         TrainConfig.from_dict({"adapter": {"from": str(tmp_path / "nowhere")}})
 
 
+@pytest.mark.slow
 def test_any_checkpoint_gives_its_hat(base: Base, examples: list[Example], config: Configure, tmp_path: Path) -> None:
     train(base, examples, config(tmp_path / "run", run={"checkpoint_every": 4, "keep": 9}))
     assert save_checkpoint_adapter(tmp_path / "run", tmp_path / "newest") == 9
@@ -241,6 +247,7 @@ class Losses(HeldOut):
 LOSSES: Iterator[float] = iter(())
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_the_held_out_loss_gets_no_better(
     base: Base, examples: list[Example], config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +265,7 @@ def test_a_run_ends_when_the_held_out_loss_gets_no_better(
     assert more[4]["held_out_loss"] == 1.0 and record(tmp_path / "hat-best")["steps"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"", "is empty"), (b"garbage", "not a whole checkpoint"), (None, "not a checkpoint of a run")],

@@ -66,6 +66,7 @@ def without_seconds(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [
@@ -100,6 +101,7 @@ def test_each_hat_is_that_of_its_own_run(recipe: Path, tmp_path: Path, words: tu
         assert apart <= 1e-3 * moved
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_goes_on_to_the_same_bits(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_bits(
     assert (tmp_path / "out" / "sweep.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_hat_that_diverges_ends_alone(recipe: Path) -> None:
     sweep, data = read(recipe, "optimizer.lr=1e-3,1e30", "optimizer.max_skipped=0", "optimizer.clip=0")
     trained = run.train_together(sweep, data, progress=False)
@@ -167,6 +170,7 @@ def test_the_plan_counts_the_base_once_and_every_hat(recipe: Path) -> None:
     assert wider.peak_bytes > plans[0].peak_bytes
 
 
+@pytest.mark.slow
 def test_the_command_line_plans_refuses_what_does_not_fit_and_tells(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

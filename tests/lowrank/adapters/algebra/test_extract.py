@@ -23,6 +23,7 @@ def base(hf_folder: Path) -> Path:
     return hf_folder / "base"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["hf", "meta"])
 @pytest.mark.parametrize("sketch", [False, True])
 def test_the_hat_that_was_merged_comes_back(

@@ -37,6 +37,7 @@ def digest(model: Llama) -> str:
     return total.hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "nf4-dq", "int8"])
 @pytest.mark.parametrize("into", ["fp32", "bf16", "nf4-dq"])
 def test_unmerged_the_base_has_its_bytes_and_its_logits(
@@ -99,6 +100,7 @@ def test_a_hat_on_top_is_to_be_dropped_before_the_base_comes_back(base: Path, tm
         merged.unmerge()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("use", "into", "said"),
     [

@@ -72,6 +72,7 @@ def options_of(method: str) -> dict[str, Any]:
     return {"density": 0.3} if Combination.is_pruned(method) else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_mix_is_that_of_peft(method: str, base: Path, hats: list[Path], tmp_path: Path) -> None:
     how = Combination(method, seed=SEED, **options_of(method))
@@ -87,6 +88,7 @@ def test_a_mix_is_that_of_peft(method: str, base: Path, hats: list[Path], tmp_pa
             assert torch.equal(ours[path].lora_A, lora_A) and torch.equal(ours[path].lora_B, lora_B)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"rank": 2}, {"rank": 9}, {"clamp": 0.9}, {"majority": "frequency"}], ids=str)
 def test_the_options_of_a_mix_are_those_of_peft(
     options: dict[str, Any], base: Path, hats: list[Path], tmp_path: Path
@@ -155,6 +157,7 @@ def test_the_told_error_is_the_distance_from_the_weighted_sum(hats: list[Path], 
         assert linear.off == pytest.approx(float(off.norm()), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_best_product_of_a_rank_is_nearer_than_any_other_method(hats: list[Path], tmp_path: Path) -> None:
     errors = {}
     for method in METHODS:

@@ -16,6 +16,7 @@ def with_leverage(**changes: str) -> Entry:
     return replace(ENTRY, facts={**ENTRY.facts, "leverage": replace(LEVERAGE, **changes)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", NAMES)
 def test_our_entries_agree_with_themselves(split: str) -> None:
     assert [note for entry in make_documents(100, seed=9, split=split) for note in findings(entry)] == []

@@ -26,6 +26,7 @@ def test_a_kind_that_is_none_cannot_be_held_out() -> None:
         document_splits(1, seed=0, hold_out="poem")
 
 
+@pytest.mark.slow
 def test_a_run_without_arguments_has_the_bytes_that_it_had_when_it_was_stored(
     tmp_path: Path, golden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

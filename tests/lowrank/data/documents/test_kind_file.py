@@ -330,6 +330,7 @@ FAULTS: dict[str, tuple[Callable[[], str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "message"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_of_a_file_is_refused_in_one_line_with_its_place(
     tmp_path: Path, text: Callable[[], str], message: str

@@ -48,6 +48,7 @@ def test_a_value_is_typed_by_its_printed_form(text: str, type: str, value: str) 
     assert is_print_right(fact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_our_own_records_are_read_back(split: str) -> None:
     for entry in make_documents(100, seed=3, split=split):

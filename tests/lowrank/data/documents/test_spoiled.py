@@ -17,6 +17,7 @@ def entries(request: pytest.FixtureRequest) -> list[Entry]:
     return make_documents(40, seed=7, split=request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_check_finds_what_is_spoiled(entries: list[Entry], way: str) -> None:
     texts = [(entry, spoil(entry, way, seed=0)) for entry in entries]

@@ -179,6 +179,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_the_bound_sees_an_example_that_looks_at_its_neighbour(
     mutation, model, examples, monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,7 @@ ANSWERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["", "Answer in one sentence."], ids=["no-system", "system"])
 @pytest.mark.parametrize("answer", ANSWERS, ids=ascii)
 def test_the_ids_of_a_finished_turn_are_metas(answer, system, llama2_tokenizer: Path) -> None:
@@ -139,6 +140,7 @@ def test_the_ids_of_a_finished_turn_are_metas(answer, system, llama2_tokenizer: 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["", " be brief ", "</s>", "日本語 🏦"], ids=ascii)
 @pytest.mark.parametrize("user", [answer for answer in ANSWERS if answer != "12"], ids=ascii)
 def test_the_ids_of_a_question_are_metas(user, system, llama2_tokenizer: Path) -> None:

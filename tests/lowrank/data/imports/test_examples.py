@@ -25,6 +25,7 @@ def train_refusal(path: Path, case: Case, tokenizer: Tokenizer) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_check_refuses_exactly_what_train_refuses(
     name: str, tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

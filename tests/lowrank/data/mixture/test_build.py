@@ -42,6 +42,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_every_rule_drops_what_the_fixtures_hold_for_it(manifest, expected_counts) -> None:
     for name, data in manifest["data_sets"].items():
         dropped = {rule: count for rule, count in data["dropped"].items() if count}
@@ -85,6 +86,7 @@ def test_a_second_run_gives_the_same_bytes_under_another_hash_seed(out: Path, ra
     assert sorted(tree(out)) == FILES
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_rows(out: Path, raw: Path, tmp_path: Path) -> None:
     build_mixture(tmp_path / "out", local_files(raw), seed=8, total=TOTAL)
     ours, theirs = ({row.id for row in read_rows(folder / "train.jsonl")} for folder in (out, tmp_path / "out"))
@@ -109,6 +111,7 @@ def test_manifest_and_card_are_the_golden_ones(out: Path, manifest, golden: Path
         assert (tmp_path / name).read_bytes() == (golden / "mixture" / name).read_bytes(), tmp_path / name
 
 
+@pytest.mark.slow
 def test_counts_are_printed_as_json(raw: Path, tmp_path: Path, manifest, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["data", "mixture", str(tmp_path / "out"), "--from", str(raw), "--total", str(TOTAL), "--json"]
     assert main(command) == 0
@@ -118,6 +121,7 @@ def test_counts_are_printed_as_json(raw: Path, tmp_path: Path, manifest, capsys:
 # What goes wrong
 
 
+@pytest.mark.slow
 def test_a_leak_that_the_rules_let_through_stops_the_build(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +131,7 @@ def test_a_leak_that_the_rules_let_through_stops_the_build(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_check_reads_what_is_on_disk(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = build.write_rows
 
@@ -139,6 +144,7 @@ def test_the_check_reads_what_is_on_disk(raw: Path, tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -169,6 +175,7 @@ def test_a_folder_that_holds_something_else_is_not_replaced(raw: Path, tmp_path:
     assert (tmp_path / "thesis.tex").read_text() == "chapter 1"
 
 
+@pytest.mark.slow
 def test_a_mixture_of_before_is_replaced(raw: Path, tmp_path: Path) -> None:
     for total in (30, 20):
         build_mixture(tmp_path / "out", local_files(raw), total=total)

@@ -47,6 +47,7 @@ def test_tweets_have_no_passages(row) -> None:
     assert Guard(HeldOutTexts([], [long])).same_passage([row(1, "fiqa_sa", long, "neutral", TWEET)]) == set()
 
 
+@pytest.mark.slow
 def test_our_own_test_documents_are_held_out_with_their_records(row) -> None:
     guard = Guard(HeldOutTexts.of([]))
     first, last = (make_documents(200, seed=7, split="test")[i] for i in (0, 199))
