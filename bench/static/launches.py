@@ -115,7 +115,7 @@ def recorded() -> Iterator[list[Launch]]:
         tensors = {id(tensor): tensor for tensor in (*args, *kwargs.values()) if isinstance(tensor, Tensor)}
         launches.append(Launch(function.fn.__name__, sum(tensor.nbytes for tensor in tensors.values())))
 
-    def compiled(device: torch.device, constants: Any, shared: int) -> Any:
+    def compiled(device: torch.device, constants: Any) -> Any:
         def call(grid: Any, block: Any, given: list[Any], shared: int) -> None:
             tensors = {id(tensor): tensor for tensor in given if isinstance(tensor, Tensor)}
             launches.append(Launch(pairs.KERNEL, sum(tensor.nbytes for tensor in tensors.values())))

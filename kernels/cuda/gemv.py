@@ -90,7 +90,7 @@ def decode_linear(x: Tensor, weight: Repacked4bit) -> Tensor:
     shared = shared_bytes(len(rows), k)
     is_bfloat16 = x.dtype == torch.bfloat16
     with torch.cuda.device_of(y):
-        run = kernel(x.device, constants(len(rows), weight.blocksize, nested_blocksize, is_bfloat16), shared)
+        run = kernel(x.device, constants(len(rows), weight.blocksize, nested_blocksize, is_bfloat16))
         run(
             (programs(n, shared, x.device), 1, 1),
             (THREADS, 1, 1),
@@ -107,14 +107,15 @@ def constants(rows: int, blocksize: int, nested_blocksize: int, is_bfloat16: boo
 
 
 @cache
-def kernel(device: torch.device, constants: tuple[tuple[str, int], ...], shared: int) -> Callable[..., None]:
+def kernel(device: torch.device, constants: tuple[tuple[str, int], ...]) -> Callable[..., None]:
     """The compiled kernel on a device: called with grid, block, arguments, and bytes of shared memory."""
     from torch.cuda._utils import _cuda_load_module
 
     major, minor = torch.cuda.get_device_capability(device)
     code = nvrtc.to_machine_code(SOURCE.read_text(encoding="utf-8"), 10 * major + minor, dict(constants))
     loaded: Any = _cuda_load_module(code, [KERNEL])
-    loaded[KERNEL].set_shared_memory_config(shared)
+    most = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", MOST_SHARED)
+    loaded[KERNEL].set_shared_memory_config(min(MOST_SHARED, most))
     run: Callable[..., None] = loaded[KERNEL]
     return run
 

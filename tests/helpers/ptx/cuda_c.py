@@ -24,12 +24,11 @@ def install(capability: int) -> None:
     most, start = SHARED_MOST[capability // 10], SHARED_START[capability // 10]
 
     @cache
-    def kernel(device: torch.device, constants: tuple[tuple[str, int], ...], shared: int) -> Callable[..., None]:
-        assert shared <= most, f"{shared} bytes of shared memory"
+    def kernel(device: torch.device, constants: tuple[tuple[str, int], ...]) -> Callable[..., None]:
         program = Program(nvrtc.to_ptx(gemv.SOURCE.read_text(encoding="utf-8"), capability, dict(constants)))
 
         def launch(grid: tuple[int, int, int], block: tuple[int, int, int], given: list[Any], shared: int) -> None:
-            assert block == (program.threads, 1, 1)
+            assert block == (program.threads, 1, 1) and shared <= most
             COUNTS.launches[program.name] += 1
             places = [(x, 0, 0) for x in range(grid[0])]
             by_place = {f"argument {place}": value for place, value in enumerate(given)}

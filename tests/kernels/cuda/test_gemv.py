@@ -1,5 +1,7 @@
 """y = x W^T by a table of pairs of levels: exact where it can be, float64's error elsewhere, and what it reads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +13,14 @@ from ptx.driver import COUNTS
 from ptx.memory import SharedMemory
 from torch import Tensor
 
+from lowrank.kernels.cuda import gemv
 from lowrank.kernels.cuda.gemv import KERNEL, TABLE_BYTES, decode_linear
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.weights.codebooks import dynamic8, nf4
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax
 from lowrank.kernels.weights.repack import repack
 
-pytestmark = pytest.mark.usefixtures("emulated")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 MINUS_ONE, ZERO, ONE = 0, 7, 15  # codes of NF4's levels that are whole numbers
 
@@ -102,6 +105,22 @@ def test_levels_of_the_maxima_may_be_those_of_a_file() -> None:
     x = drawn(-3, 4, 1, 256).bfloat16()
     exact = x.double() @ reference.dequantize_4bit(other).double().T
     assert torch.equal(decode_linear(x, repack(other)), exact.bfloat16())
+
+
+def test_a_launch_is_made_on_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    launched: list[list[torch.device]] = []
+
+    @contextmanager
+    def device_of(tensor: Tensor) -> Iterator[None]:
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(gemv, "kernel", lambda *given: lambda *given: launched.append([*current]))
+    decode_linear(torch.zeros(1, 256).bfloat16(), repack(exact_weight(torch.full((16, 256), ONE), 64, True)))
+    assert launched == [[torch.device("cpu")]]
 
 
 @pytest.mark.parametrize(
