@@ -8,7 +8,7 @@ export PYTHONSAFEPATH = 1
 # Compiled modules are kept: a test run starts hundreds of processes that import the same ones.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check test-long test-machines test-emulated test-python fuzz sanitize lint types docs wheel bench-gpu base clean test-browser test-llamacpp real
+.PHONY: quickstart test check test-long test-machines test-emulated test-python fuzz static-cost sanitize lint types docs wheel bench-gpu base clean test-browser test-llamacpp real
 
 quickstart: $(VENV)/installed
 	$(BIN)/lowrank quickstart --out runs/quickstart
@@ -61,6 +61,10 @@ test-machines: $(VENV)/installed-test
 EMULATED ?= ci
 test-emulated: $(VENV)/installed-test
 	$(BIN)/python tests/emulated.py $(EMULATED)
+
+# The static costs of the kernels that have changed, put into bench/results/static_cost.json: see bench/static/cost.py.
+static-cost: $(VENV)/installed-test
+	$(BIN)/python -m lowrank.bench.static.cost --changed --write
 
 # Grounded decoding under random logits, on every tokenizer at hand; Llama 2's is named by LOWRANK_LLAMA2_TOKENIZER.
 FUZZ ?= 10000

@@ -5,7 +5,9 @@ Here those of quantized weights; `llama_op_cases` has those of Llama's other ope
 
 from dataclasses import replace
 
-from .case import NVIDIA, Argument, Case
+from lowrank.kernels.cuda import gemv
+
+from .case import ALL_NVIDIA, NVIDIA, Argument, Case
 from .decode_step_cases import STEP_CASES
 from .llama_op_cases import FUSED_CASES
 
@@ -21,6 +23,22 @@ def decode_linear(m: int, dtype: str = "bf16", nested: bool = True, blocksize: i
     case = _from_4_bits("decode_linear", "triton.gemv_kernels:decode_linear_kernel", tile, dtype, nested, blocksize)
     of_a_group: dict[str, Argument] = {"absmax_ptr": "*i32" if blocksize == 64 else "*i16"} if nested else {}
     return replace(case, arguments={**case.arguments, **of_a_group}, elements=256 * block_n)
+
+
+def decode_pairs(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64) -> Case:
+    """By a table of pairs, in CUDA C: a warp takes 16 rows and 256 weights at a time. K is 4096."""
+    constants = gemv.constants(m, blocksize, 256 if nested else 0, dtype == "bf16")
+    about = f"M{m} {dtype} {'nf4-dq' if nested else 'nf4'}" + (" blocks of 128" if blocksize == 128 else "")
+    return Case(
+        name=f"decode_pairs {about}",
+        kernel="kernels.cuda.gemv:decode_pairs_kernel",
+        arguments=dict(constants),
+        elements=gemv.TILE * gemv.GROUP * gemv.THREADS // 32,
+        bytes=(4 + (8 / blocksize + 32 / (256 * blocksize) if nested else 32 / blocksize)) / 8,
+        flops=16,
+        targets=ALL_NVIDIA,
+        options={"shared": gemv.shared_bytes(m, 4096)},
+    )
 
 
 def decode_linear_backward(
@@ -177,8 +195,14 @@ def int8_product(dtype: str, forward: bool) -> Case:
 
 
 CASES = (
-    decode_linear(8),
-    decode_linear(8, nested=False),
+    decode_pairs(1),
+    decode_pairs(1, nested=False),
+    decode_pairs(1, "fp16"),
+    decode_pairs(1, blocksize=128),
+    decode_pairs(2),
+    decode_pairs(4),
+    replace(decode_linear(8), targets=ALL_NVIDIA),
+    replace(decode_linear(8, nested=False), targets=ALL_NVIDIA),
     decode_linear(8, "fp16"),
     decode_linear(8, blocksize=128),
     decode_linear(16),

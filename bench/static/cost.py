@@ -6,11 +6,12 @@ Per element (a weight, for most kernels) and lane of a warp: issue slots, instru
 cores, and loads, in the innermost loop, or in the whole kernel where it has none. From these, how long an H200 takes at
 least for a matrix of 11008 x 4096, and which of its limits says so. What no disassembly shows is left out: latencies,
 bank conflicts, the beginning and the end of a kernel. The table is kept in `results/static_cost.json`; a new kernel is
-an entry of `static_cases`, then --write. Beside its rows the table keeps a hash of each kernel: --changed passes over
+an entry of `cases`, then --write. Beside its rows the table keeps a hash of each kernel: --changed passes over
 those that are still what they were.
 """
 
 import argparse
+import ast
 import hashlib
 import importlib
 import json
@@ -18,25 +19,33 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import triton
+from triton import JITFunction
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
+from triton.language import constexpr
+
+from lowrank.kernels.cuda import gemv as pairs
+from lowrank.kernels.cuda import nvrtc
 
 from .case import Case
 from .cases import CASES
 
 TARGETS = {
-    "sm_80": GPUTarget("cuda", 80, 32),
-    "sm_90": GPUTarget("cuda", 90, 32),
-    "sm_100": GPUTarget("cuda", 100, 32),
+    **{f"sm_{capability}": GPUTarget("cuda", capability, 32) for capability in (80, 89, 90, 100, 120)},
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-RESULTS = Path(__file__).parent.parent / "results" / "static_cost.json"
+# The oldest Triton that the package takes has a table of its own, of the kernels that a token takes.
+OLDEST_TRITON = "3.6"
+IS_OLDEST = triton.__version__.startswith(f"{OLDEST_TRITON}.")
+FOLDER = Path(__file__).parent.parent / "results"
+OF_OLDEST = FOLDER / f"static_cost_triton_{OLDEST_TRITON}.json"
+RESULTS = OF_OLDEST if IS_OLDEST else FOLDER / "static_cost.json"
 
 # H200: measured rates of memory and tensor cores, and of each of 132 multiprocessors at 1.755 GHz the lanes a cycle.
 BYTES_PER_SECOND = 4.3e12
@@ -76,25 +85,27 @@ COLUMNS = [field.name for field in fields(Cost)]
 
 def cost(case: Case, target: str) -> Cost:
     """Compiles one kernel for one target and counts."""
-    kernel = compiled(case, TARGETS[target])
+    if is_cuda_c(case):
+        text, shared, threads = disassembly(machine_code(case, TARGETS[target])), case.options["shared"], pairs.THREADS
+    else:
+        kernel = compiled(case, TARGETS[target])
+        is_cuda = TARGETS[target].backend == "cuda"
+        text = disassembly(kernel.asm["cubin"]) if is_cuda else kernel.asm["amdgcn"]
+        shared, threads = kernel.metadata.shared, kernel.metadata.num_warps * TARGETS[target].warp_size
     if TARGETS[target].backend == "cuda":
-        text = disassembly(kernel.asm["cubin"])
         registers, spilled = attribute(text, "REGCOUNT"), attribute(text, "FRAME_SIZE")
         loop = inner_loop(sass(text))
     else:
-        text = kernel.asm["amdgcn"]
         registers, spilled = metadata(text, "vgpr_count"), 4 * metadata(text, "vgpr_spill_count")
         loop = inner_loop(gcn(text))
-    lanes = kernel.metadata.num_warps * TARGETS[target].warp_size
     counts = {
         "slots": len(loop),
         "alu": sum(is_alu(name) for name in loop),
         "tensor": sum(TENSOR.fullmatch(name) is not None for name in loop),
         "loads": sum(LOAD.fullmatch(name) is not None for name in loop),
     }
-    rates = {name: round(count * lanes / case.elements, 3) for name, count in counts.items()}
+    rates = {name: round(count * threads / case.elements, 3) for name, count in counts.items()}
     microseconds, bound = roofline(case, rates) if target == "sm_90" else (None, None)
-    shared = kernel.metadata.shared
     return Cost(case.name, target, registers, spilled, shared, **rates, microseconds=microseconds, bound=bound)
 
 
@@ -106,10 +117,38 @@ def roofline(case: Case, rates: dict[str, float]) -> tuple[float, str]:
     return round(seconds[bound] * ELEMENTS * 1e6, 2), bound
 
 
+def is_cuda_c(case: Case) -> bool:
+    """True for a kernel in CUDA C, whose compiler is NVRTC."""
+    return case.kernel.startswith("kernels.cuda.")
+
+
+def machine_code(case: Case, target: GPUTarget) -> bytes:
+    """The cubin of a kernel in CUDA C."""
+    constants = {name: int(value) for name, value in case.arguments.items() if value is not None}
+    return nvrtc.to_machine_code(pairs.SOURCE.read_text(encoding="utf-8"), target.arch, constants)
+
+
 def source(case: Case) -> str:
     """A hash of all that a compiler gets: the kernel with what it calls, and the case. The versions are `versions`."""
-    what = f"{_function(case).cache_key} {case}"
+    text = pairs.SOURCE.read_text(encoding="utf-8") if is_cuda_c(case) else "\n".join(_texts(_function(case), set()))
+    what = f"{text} {case}"
     return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _texts(function: JITFunction[Any], seen: set[str]) -> Iterator[str]:
+    """The syntax of a kernel and of all of ours that it calls, without comments and docstrings, and its constants."""
+    tree = function.parse()
+    (definition,) = tree.body
+    if ast.get_docstring(definition) is not None:
+        del definition.body[0]
+    yield ast.unparse(tree)
+    for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - seen):
+        value = function.fn.__globals__.get(name)
+        seen.add(name)
+        if isinstance(value, JITFunction):
+            yield from _texts(value, seen)
+        elif isinstance(value, constexpr):
+            yield f"{name} = {value.value}"
 
 
 def _function(case: Case) -> Any:
@@ -185,7 +224,10 @@ def gcn(text: str) -> Iterable[Line]:
 
 
 def inner_loop(lines: Iterable[Line]) -> list[str]:
-    """The instructions of the loop that holds most, loops around other loops aside; all, where nothing jumps back."""
+    """The instructions of the loop that holds most; all, where nothing jumps back.
+
+    A loop that is more than half another one is aside: that one counts.
+    """
     labels: dict[str, int] = {}
     names: list[str] = []
     loops: list[tuple[int, int]] = []
@@ -196,7 +238,13 @@ def inner_loop(lines: Iterable[Line]) -> list[str]:
         names.append(name)
         if jump in labels and names[labels[jump]] != name:  # a kernel ends with a jump to itself
             loops.append((labels[jump], len(names)))
-    return max((names[start:end] for start, end in loops), key=len, default=names)
+
+    def is_around(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
+        is_inside = outer != inner and outer[0] <= inner[0] and inner[1] <= outer[1]
+        return is_inside and 2 * (inner[1] - inner[0]) > outer[1] - outer[0]  # not a few instructions that wait
+
+    innermost = [loop for loop in loops if not any(is_around(loop, other) for other in loops)]
+    return max((names[start:end] for start, end in innermost), key=len, default=names)
 
 
 def is_alu(name: str) -> bool:
@@ -214,12 +262,12 @@ def table(costs: list[Cost]) -> str:
 
 def versions() -> dict[str, str]:
     """The versions on which the counts depend. The assembler and the disassembler come with Triton."""
-    return {"triton": triton.__version__}
+    return {"triton": triton.__version__, "nvrtc": nvrtc.version()}
 
 
-def read() -> tuple[dict[str, str], list[Cost]]:
-    """The versions and the rows of the committed table."""
-    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+def read(file: Path = RESULTS) -> tuple[dict[str, str], list[Cost]]:
+    """The versions and the rows of a committed table."""
+    stored = json.loads(file.read_text(encoding="utf-8"))
     return stored["versions"], [Cost(**row) for row in stored["rows"]]
 
 

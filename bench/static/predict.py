@@ -25,7 +25,8 @@ from .launches import Launch, recorded
 from .meta_llama import META, decode_launches, meta_model
 
 RANK, WINDOW, BATCH = 8, 1024, (2, 2048)
-WEIGHT_KERNELS = ("decode_linear", "qkv", "gate_up", "residual")  # with a row for one token in the static table
+# With a row for one token in the static table.
+WEIGHT_KERNELS = ("decode_pairs", "decode_linear", "qkv", "gate_up", "residual")
 
 
 @dataclass(frozen=True)
