@@ -6,7 +6,7 @@
 // Lane 4 g + t of a warp. A tile is 16 rows of W, a group 256 weights of a row: 128 bytes, whose codes are of weights
 // k and k + BLOCKSIZE / 2. Warp w takes groups w, w + 8, w + 16 ... of a tile; the warps' sums are added at its end.
 
-constexpr int WARPS = 8, THREADS = 32 * WARPS, TILE = 16;
+constexpr int WARPS = 8, THREADS = 32 * WARPS, TILE = 16;  // a thread for each byte
 constexpr int BLOCKS = 256 / BLOCKSIZE;      // of a group
 constexpr int PASSES = (ROWS + 1) / 2;       // rows of x are multiplied two at a time
 constexpr unsigned TABLE_BYTES = 256 * 128;  // a pair of levels for each byte, in a copy for each of the 32 banks
@@ -85,11 +85,9 @@ __device__ __forceinline__ void load_maxima(Turn& turn, const void* maxima, cons
 __device__ __forceinline__ void fill(uint4* table, Rest& rest, const unsigned* pairs, const float* levels8,
                                      const unsigned short* x, int groups) {
     uint4* rows = (uint4*)(&rest + 1);
+    const unsigned pair = pairs[threadIdx.x];  // of a byte a thread, whose copies begin elsewhere than its neighbours'
 #pragma unroll
-    for (unsigned i = threadIdx.x; i < TABLE_BYTES / 16; i += THREADS) {
-        const unsigned pair = pairs[i / 8];
-        table[i] = make_uint4(pair, pair, pair, pair);
-    }
+    for (int i = 0; i < 8; i++) table[8 * threadIdx.x + (i + threadIdx.x) % 8] = make_uint4(pair, pair, pair, pair);
     if (NESTED_BLOCKSIZE) rest.levels8[threadIdx.x] = levels8[threadIdx.x];
     if (threadIdx.x < ZERO_WORDS) rest.zeros[threadIdx.x] = 0;
     for (int i = threadIdx.x; i < ROWS * groups * 32; i += THREADS) {
