@@ -48,7 +48,18 @@ def send(number: int, monkeypatch: pytest.MonkeyPatch, function: str, at: int) -
     monkeypatch.setattr(trainer, function, sending)
 
 
+@pytest.fixture
+def is_heard(number: signal.Signals) -> Iterator[None]:
+    """Under nohup a run ignores SIGHUP, as it was told to; here it must hear it."""
+    before = signal.getsignal(number)
+    if before == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("is_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("function", "at", "cursor"), [("finish", 4, (4, 0)), ("accumulate", 6, (3, 1))])
 def test_a_signal_writes_a_checkpoint_from_which_the_run_comes_to_the_same_bits(
