@@ -29,7 +29,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise ValueError(f"--host: {host!r}: {error.strerror}") from None
+        raise ValueError(f"host {host!r}: {error.strerror}") from None
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -37,7 +37,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound.listen()
     except OSError as error:
         bound.close()
-        raise ValueError(f"--host {host} --port {port}: {error.strerror}") from None
+        raise ValueError(f"host {host}, port {port}: {error.strerror}") from None
     return bound
 
 

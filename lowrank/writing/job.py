@@ -78,7 +78,7 @@ class Job:
             raise ValueError(f"{self.out}: holds another job: {reason}: name another folder")
         if not resume:
             done = f"{len(self.finished())} of {len(self.names)} documents are finished"
-            raise ValueError(f"{self.out}: holds this job, {done}: --resume goes on with it")
+            raise ValueError(f"{self.out}: holds this job, {done}: resume it, or name another folder")
 
     def other_job_reason(self) -> str | None:
         """The reason why the job in the folder is another one, the first thing that differs; None if it is this one."""

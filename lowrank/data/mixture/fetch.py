@@ -103,17 +103,17 @@ def _snapshot(data: DataSet, revision: str) -> Path:
     except RepositoryNotFoundError:
         raise OSError(f"{where}: not found, or private: check {HUB}/{data.repository}, {sign_in}") from None
     except RevisionNotFoundError:
-        hint = f"pick one at {HUB}/{data.repository}/commits/main and pass --revision {data.name}=COMMIT"
+        hint = f"give {data.name} one of {HUB}/{data.repository}/commits/main"
         raise OSError(f"{where}: no such revision: {hint}") from None
     except LocalEntryNotFoundError:
         elsewhere = _download(data, revision, Path("DIR", data.name))
         raise OSError(
             f"{where}: not in the cache, and the hub is out of reach: connect (and unset HF_HUB_OFFLINE), "
-            f"or elsewhere run `{elsewhere}` and pass --from DIR"
+            f"or elsewhere run `{elsewhere}` and give DIR in its place"
         ) from None
     except HfHubHTTPError as error:
         raise OSError(
-            f"{where}: the hub refused: {' '.join(str(error).split())}: {sign_in}, or pass --from DIR"
+            f"{where}: the hub refused: {' '.join(str(error).split())}: {sign_in}, or give a folder that has it"
         ) from None
 
 

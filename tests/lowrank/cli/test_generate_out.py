@@ -161,7 +161,7 @@ def test_a_full_disk_keeps_what_is_finished_and_resume_goes_on(
     status, said = told(table, "--out", out, *words)
     assert (status, said) == (
         2,
-        f"lowrank: {out}: holds this job, 2 of 5 documents are finished: --resume goes on with it",
+        f"lowrank: {out}: holds this job, 2 of 5 documents are finished: resume it, or name another folder",
     )
     assert told(table, "--out", out, *words, "--resume", "--batch", 1)[0] == 0
     assert texts(out) == texts(whole)

@@ -46,7 +46,7 @@ def test_a_port_that_is_in_use_and_a_short_token_are_told(
         taken.listen()
         port = taken.getsockname()[1]
         assert main(["serve", "embedded", "--port", str(port)]) == 2
-    assert f"--host 127.0.0.1 --port {port}: Address already in use" in capsys.readouterr().err
+    assert f"host 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
     monkeypatch.setenv("LOWRANK_SERVE_TOKEN", "short")
     assert main(["serve", "embedded", "--port", "0"]) == 2
     assert "the token must be 16 ASCII characters or more, got 5" in capsys.readouterr().err

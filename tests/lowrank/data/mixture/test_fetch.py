@@ -125,8 +125,11 @@ def test_offline_the_librarys_own_cache_is_enough(raw: Path, tmp_path: Path, mon
             errors.RepositoryNotFoundError("401", response=RESPONSE),
             "not found, or private: .*HF_TOKEN=....* and run this again",
         ),
-        (errors.RevisionNotFoundError("404", response=RESPONSE), "no such revision: .*--revision fingpt-ner=COMMIT"),
-        (errors.LocalEntryNotFoundError("offline"), "unset HF_HUB_OFFLINE.*hf download FinGPT/.*pass --from DIR"),
+        (
+            errors.RevisionNotFoundError("404", response=RESPONSE),
+            "no such revision: give fingpt-ner one of .*commits/main",
+        ),
+        (errors.LocalEntryNotFoundError("offline"), "unset HF_HUB_OFFLINE.*hf download FinGPT/.*give DIR in its place"),
         (errors.HfHubHTTPError("403\nForbidden", response=RESPONSE), "the hub refused: 403 Forbidden: sign in"),
     ],
     ids=["gated", "no-token", "no-revision", "offline", "refused"],
