@@ -1,7 +1,7 @@
 """The checks of GPU kernels on what Triton compiles, run by the emulator in tests/helpers/ptx: no GPU is needed.
 
     make test-emulated                  those that CI runs
-    make test-emulated EMULATED=all     every check, for sm_90 and sm_80; last results: docs/kernels-emulated.md
+    make test-emulated EMULATED=all     every check, for sm_90 and sm_80
 
 Two processes at a time, each check in one of its own: Triton reads its environment when a kernel is decorated.
 """
