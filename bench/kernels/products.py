@@ -132,7 +132,7 @@ def _show_plan(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequ
 
 
 def _expected(args: argparse.Namespace, cases: Sequence[Case], providers: "Sequence[Provider]", limits: Limits) -> str:
-    """How much there is to do, and a guess at how long it takes."""
+    """The count of cases, the providers, and a guess at the time that they take."""
     from .run import REPETITIONS
 
     able = {op: sum(op in provider.ops for provider in providers) for op in OPS}

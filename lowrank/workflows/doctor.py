@@ -30,6 +30,7 @@ REQUIRED = {
     "sentencepiece": "0.2",
     "huggingface-hub": "1",
     "tqdm": "4.66",
+    "pyyaml": "6",
 }
 # Instructions that make a difference to a product, as /proc/cpuinfo names them on x86-64 and on Arm.
 FLAGS = (
