@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .page import DARK, LIGHT, escape
 
 CHARACTER = 7.4  # width of a character in the 13 px text, about
-_LONGEST_LABEL = 16
+LONGEST_LABEL = 16
 
 STYLE = """
 figure { margin: 1.5rem 0; }
@@ -118,7 +118,7 @@ def legend(
         x += width
 
 
-def shorten(label: str, longest: int = _LONGEST_LABEL) -> str:
+def shorten(label: str, longest: int = LONGEST_LABEL) -> str:
     """The label, or its beginning and an ellipsis."""
     return label if len(label) <= longest else label[: longest - 1] + "…"
 

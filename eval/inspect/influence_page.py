@@ -9,6 +9,7 @@ from ..html.page import escape, render_page, table
 from ..html.panels import STYLE as PANEL_STYLE
 from ..html.panels import Bar, bar_panel
 from ..html.plots import STYLE, figure
+from ..html.svg import LONGEST_LABEL
 from .influence import DataXray, Document, Effect
 
 _STYLE = """
@@ -88,7 +89,7 @@ def _section(xray: DataXray, test: int) -> Iterator[str]:
     document, helped, hurt = xray.test[test], xray.helped(test), xray.hurt(test)
     yield f"<h2>{escape(document.id)}</h2>"
     bars = [
-        Bar(group, xray.train[one.place].id, abs(one.nats), f"{one.nats:+.3g}", group == "helped")
+        Bar(group, _tail(xray.train[one.place].id), abs(one.nats), f"{one.nats:+.3g}", group == "helped")
         for group, found in (("helped", helped), ("hurt", hurt))
         for one in found
     ]
@@ -101,6 +102,11 @@ def _section(xray: DataXray, test: int) -> Iterator[str]:
     texts = "".join(_text(f"{other.id}, {one.nats:+.3g} nats", other, number == 0) for number, (one, other) in
                     enumerate(others))  # fmt: skip
     yield f'<div class="beside"><div>{_text(document.id, document, True)}</div><div>{texts}</div></div>'
+
+
+def _tail(id: str) -> str:
+    """The end of an id, which tells it from its neighbours, as long as a panel has room."""
+    return id if len(id) <= LONGEST_LABEL else f"…{id[1 - LONGEST_LABEL :]}"
 
 
 def _text(heading: str, document: Document, is_open: bool) -> str:

@@ -1,5 +1,7 @@
 """The figures of influence and their page: what is shown of each side, in which order, and what is escaped."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from lowrank.eval.inspect.influence import DataXray, Document, Effect
@@ -38,6 +40,12 @@ def test_tables_and_sentences_tell_the_first_of_each_side() -> None:
     assert rows[1][2:4] == ["", ""] and own[0] == ["train-1", "0.4"]
     assert "cost 0.3 nats more in the mean, of 2 that its 5 tokens cost" in " ".join(findings(FOUND))
     assert "no test document would have been harder" in " ".join(findings(xray([[-1.0, 0.0, 0.0, 0.0]])))
+
+
+def test_a_bar_has_the_end_of_a_long_id() -> None:
+    found = xray([[0.1, -0.2, 0.3, 0.0]])
+    named = tuple(Document(f"covenant_certificate-{place:04}", 10, "") for place in range(4))
+    assert ">…ertificate-0002</text>" in render(replace(found, train=named))
 
 
 def test_the_page_sets_texts_side_by_side_and_escapes_them() -> None:
