@@ -7,9 +7,9 @@
     LDS            the same over halves of the documents: the sum of the predictions of those that a half leaves out,
                    with the nats after it (the linear datamodeling score, arXiv 2303.14186, after arXiv 2202.00622)
 
-Their means over test documents, with intervals over these. Beside the two methods of `train.influence`: random numbers,
-and how much alike two documents are by the base's mean hidden state, and by their words. Run again, it goes on where it
-was; FOLDER/influence.json and .html are of the runs that are there.
+Their means over test documents, with intervals over these, and wider ones over these and the runs. Beside the two
+methods of `train.influence`: random numbers, and how alike two documents are by the base's mean hidden state and by
+their words. Run again, it goes on where it was; FOLDER/influence.json and .html are of the runs that are there.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from ..checkpoints.load import load
 from ..data.encoding.batching import Example
 from ..eval.metrics.bootstrap import Interval
 from ..eval.metrics.metric import Array
-from ..eval.metrics.rank_correlation import mean_correlation, rank_correlation
+from ..eval.metrics.rank_correlation import interval_over_runs, mean_correlation, rank_correlation
 from ..model.loss import IGNORED
 from ..train.influence.effects import METHODS, effects, steps_taken
 from ..train.influence.gradients import Products
@@ -47,12 +47,16 @@ PARTS = ("between", "own")  # of `Products`
 class Score:
     """A way to predict, by its rank correlations: with runs without a document, and with runs on halves.
 
-    beside  the difference of its LDS from that of `HIDDEN`, None for `HIDDEN` itself
+    single, half            intervals over test documents
+    single_wide, half_wide  intervals over test documents and runs
+    beside                  the difference of its LDS from that of `HIDDEN`, None for `HIDDEN` itself
     """
 
     name: str
     single: Interval
     half: Interval
+    single_wide: Interval
+    half_wide: Interval
     beside: Interval | None
 
 
@@ -140,6 +144,8 @@ def score(
             name,
             mean_correlation(one),
             mean_correlation(half),
+            interval_over_runs(predictions[name][:, columns], actual),
+            interval_over_runs(predictions[name] @ left_out, of_halves),
             None if name == HIDDEN else mean_correlation(half, rhos[HIDDEN][1]),
         )
         for name, (one, half) in rhos.items()

@@ -18,13 +18,21 @@ if TYPE_CHECKING:
 def render(found: "Validation") -> str:
     """The page as text to be written in UTF-8; the same figures give the same bytes."""
     title = "Influence, held against runs without a document"
-    head = ["prediction", "without a document", "on halves", "halves, less hidden states"]
-    rows = [[escape(one.name), shown(one.single), shown(one.half), shown(one.beside)] for one in found.scores]
+    head = ["prediction", "without a document", "its runs drawn too", "on halves", "drawn too", "less hidden states"]
+    rows = [
+        [escape(one.name), *map(shown, (one.single, one.single_wide, one.half, one.half_wide, one.beside))]
+        for one in found.scores
+    ]
     body = [
         f"<h1>{title}</h1>",
         *(f'<p class="lead">{escape(sentence)}</p>' for sentence in findings(found)),
         grid(_panels(found)),
-        table("Mean rank correlations over test documents, with 95 % intervals over these.", head, rows, words=1),
+        table(
+            "Mean rank correlations over test documents, with 95 % intervals over these, and over these and the runs.",
+            head,
+            rows,
+            words=1,
+        ),
         figure(_scatter(found), "A dot for every training document and test document, of the better method, in nats."),
         "<h2>How</h2>",
         f"<p>{escape(_how(found))}</p>",
