@@ -40,6 +40,7 @@ MACHINES = {
 # and C programs that have their own flags.
 ELSEWHERE = (
     "kernels/cpu/test_sets.py",
+    "kernels/cuda",
     "kernels/operators/test_quantized.py",
     "kernels/llama_ops/test_cuda_triton.py",
     "kernels/test_on_a_gpu.py",
