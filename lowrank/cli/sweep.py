@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..text_table import table
 from .arguments import add_recipe_words, add_verb, recipe_words
-from .train.plan import resident_bytes
 
 if TYPE_CHECKING:
     from ..train.sweep.axes import Sweep
@@ -48,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from ..checkpoints.embedded import base_folder
     from ..checkpoints.load import load_tokenizer
     from ..train.data import read_run_data
+    from ..train.plan.flops import runtime_bytes
     from ..train.plan.plan import shape_of
     from ..train.resume.signals import RunStopped
     from ..train.sweep.axes import Sweep
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     data = read_run_data(sweep.config, load_tokenizer(base_folder(sweep.config.base.path)))
     for line in (*sweep.notes, *data.notes):
         print(f"lowrank: note: {line}", file=sys.stderr)
-    plan = make_plan(model, sweep.points, data.examples, at_once, resident_bytes())
+    plan = make_plan(model, sweep.points, data.examples, at_once, runtime_bytes(sweep.config.run.recompute))
     if args.plan:
         return _show(plan, args.json)
     print(_line(sweep, plan), file=sys.stderr)

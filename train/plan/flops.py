@@ -14,6 +14,7 @@ from lowrank.adapters.accounting import adapter_parameters, linear_parameters
 from lowrank.model.config import ModelConfig
 
 from ..config import TrainConfig
+from ..config_tables import Recompute
 
 
 def training_flops(model: ModelConfig, config: TrainConfig, positions: int, pairs: int, supervised: int) -> float:
@@ -45,6 +46,13 @@ def peak_bytes(device: torch.device) -> int:
 def resident_bytes() -> int:
     """The resident set of this process now, in bytes."""
     return _resident("VmRSS")
+
+
+def runtime_bytes(recompute: Recompute) -> int:
+    """The resident set of this process before a base is loaded, in bytes, with all that a run imports."""
+    if recompute == "full":
+        import torch._dynamo  # noqa: F401  (as the first call of torch.utils.checkpoint does)
+    return resident_bytes()
 
 
 def _resident(key: str) -> int:

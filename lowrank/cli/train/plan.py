@@ -23,12 +23,13 @@ def show(config: "TrainConfig", as_json: bool) -> int:
 
     from ...bench.kernels.plan import H200
     from ...train.data import encoded_or_none
+    from ...train.plan.flops import runtime_bytes
     from ...train.plan.plan import make_plan
 
     plan = make_plan(config, encoded_or_none(config))
     device = torch.device(config.base.device if torch.cuda.is_available() else "cpu")
     limits = {machine_name(device): limit_tflops(config)}
-    runtime = resident_bytes() if config.base.device == "cpu" else 0
+    runtime = runtime_bytes(config.run.recompute) if config.base.device == "cpu" else 0
     if device.type == "cpu" and config.base.device != "cpu":
         limits["an H200, assumed"] = H200.matmul_tflops
     if as_json:
@@ -78,13 +79,6 @@ def machine_name(device: "object") -> str:
 
     assert isinstance(device, torch.device)
     return name(device)
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process in bytes, measured after torch is in use and before a base is loaded."""
-    from ...train.plan.flops import resident_bytes as resident
-
-    return resident()
 
 
 def _text(config: "TrainConfig", plan: "RunPlan", runtime: int, limits: dict[str, float]) -> str:

@@ -25,7 +25,7 @@ from lowrank.bench.models.random_llama import write_random_llama
 from lowrank.data.encoding.batching import Example
 from lowrank.model.config import ModelConfig
 from lowrank.train.config import TrainConfig
-from lowrank.train.plan.flops import peak_bytes, resident_bytes
+from lowrank.train.plan.flops import peak_bytes, runtime_bytes
 from lowrank.train.trainer import train
 from lowrank.train.plan.plan import make_plan
 
@@ -42,7 +42,7 @@ config = TrainConfig.from_dict({
 plan = make_plan(config, examples)
 dtype = torch.bfloat16 if settings.get("base") else torch.float32
 measure_product(torch.device("cpu"), dtype, 1)  # as the command line does it: its libraries are then in memory
-runtime = resident_bytes()
+runtime = runtime_bytes(config.run.recompute)
 Path("/proc/self/clear_refs").write_text("5")
 train(lowrank.load(out / "base", dtype=dtype), examples, config, progress=False)
 print(json.dumps({
