@@ -56,7 +56,7 @@ class GrowingText:
             raise ValueError("stop: a text that ends a row must have a character")
         self.tokenizer = tokenizer
         self.constraint = constraint
-        self.drops_space = is_own and tokenizer.spaced
+        self.drops_space = is_own and tokenizer.has_dummy_prefix
         self.tokens: list[int] = []
         self.top, self.never = top, never
         self.logprobs: list[TokenLogprob] = []

@@ -47,7 +47,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int) -> N
             found[token] = _Piece(added.text, CONTROL if added.special else USER_DEFINED, ADDED_SCORE)
         writer.add_tokenizer_model("llama")
         writer.add_tokenizer_pre("default")
-        writer.add_add_space_prefix(tokenizer.spaced)
+        writer.add_add_space_prefix(tokenizer.has_dummy_prefix)
         # llama.cpp has the key and does not act on it for SentencePiece; what reads the file here does.
         writer.add_remove_extra_whitespaces(tokenizer.encode("a  a") == tokenizer.encode("a a"))
     else:
@@ -97,7 +97,7 @@ def _of_json(pieces: JsonPieces, tokenizer: Tokenizer) -> tuple[str, list[str], 
     """llama.cpp's name of the pre-tokenizer, the merges, and the pieces by id."""
     form = json.loads(pieces.library.to_str())
     model = form["model"]
-    if model["type"] != "BPE" or form["normalizer"] is not None or pieces.spaced:
+    if model["type"] != "BPE" or form["normalizer"] is not None or pieces.has_dummy_prefix:
         raise ValueError(
             f"{tokenizer.path}: is no byte-level BPE: llama.cpp takes SentencePiece out of a tokenizer.model only"
         )

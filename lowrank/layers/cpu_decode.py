@@ -78,7 +78,7 @@ class FusedBlocks:
 
         def is_current() -> bool:
             is_same = changes() == before and ends == (model.tok_embeddings, model.output)
-            return is_same and has_usual_ends(model) and is_decoding(one, cache) and snapshot.matches(model, one)
+            return is_same and has_usual_ends(model) and is_decoding(one, cache) and snapshot.is_current(model, one)
 
         return LogitsOfEach(logits_of_rows(model, hidden[0]), is_current)
 
@@ -97,7 +97,7 @@ class FusedBlocks:
     def _described(self, model: Llama, x: Tensor) -> Blocks | None:
         """The blocks as C takes them; None if one of their modules, or of their products with x, is not for it."""
         kept = self._kept
-        if kept is not None and kept[0].matches(model, x):
+        if kept is not None and kept[0].is_current(model, x):
             return kept[1]
         found = described(model, x)
         if found is not None:

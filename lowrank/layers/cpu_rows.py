@@ -98,7 +98,7 @@ class JoinedRows:
     def _worn(self, model: Llama, x: Tensor) -> _Worn | None:
         """The blocks as they are worn in this context; None if they are not for the library."""
         for worn in self._last:
-            if worn.snapshot.matches(model, x):
+            if worn.snapshot.is_current(model, x):
                 return worn
         blocks = described(model, x)
         return None if blocks is None else _Worn(model, x, blocks)

@@ -65,7 +65,7 @@ class ModelSnapshot:
             for kept, part in zip(self._read, (dictionary, key, dictionary.get(key)), strict=True):
                 kept.append(part)
 
-    def matches(self, model: Llama, x: Tensor) -> bool:
+    def is_current(self, model: Llama, x: Tensor) -> bool:
         """True if nothing has changed, for an x of the same shape and dtype."""
         return (
             self._model is model
@@ -82,7 +82,7 @@ class ModelSnapshot:
         seen = _looked_at.get()
         if seen is not None and any(known is self for known in seen) and self._changes == changes():
             return True
-        if not self._attributes_match():
+        if not self._has_same_attributes():
             return False
         self._remember()
         return True
@@ -94,6 +94,6 @@ class ModelSnapshot:
         if seen is not None:
             seen[:] = [*(known for known in seen if known is not self and known._changes == self._changes), self]
 
-    def _attributes_match(self) -> bool:
+    def _has_same_attributes(self) -> bool:
         dictionaries, keys, values = self._read
         return all(map(is_, map(dict.get, dictionaries, keys), values))

@@ -56,7 +56,7 @@ class JsonPieces:
             else:
                 self._bytes[token] = _from_letters(text) if is_byte_level else _from_sentencepiece(text)
         letter = tokenizer.encode("a", add_special_tokens=False).ids
-        self.spaced = b"".join(self._bytes[token] for token in letter) == b" a"
+        self.has_dummy_prefix = b"".join(self._bytes[token] for token in letter) == b" a"
         around = tokenizer.encode("a", add_special_tokens=True).ids
         starts = [place for place in range(len(around)) if around[place : place + len(letter)] == letter]
         if not starts or starts[0] > 1:

@@ -13,17 +13,17 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how a space is shown, as SentencePiece d
 class Pieces(Protocol):
     """A vocabulary.
 
-    size         ids are of 0 to size - 1
-    missing      ids among them that have no piece
-    controls     the control tokens by their text: they stand for no bytes, and no text is ever cut into them
-    spaced       True if the first token of a text brings a space that the text has not (SentencePiece's dummy prefix)
-    begin, end   the ids that the file itself names as begin and end of a text; None where it names none
+    size              ids are of 0 to size - 1
+    missing           ids among them that have no piece
+    controls          the control tokens by their text: they stand for no bytes, and no text is ever cut into them
+    has_dummy_prefix  True if the first token of a text brings a space that the text has not, as SentencePiece's does
+    begin, end        the ids that the file itself names as begin and end of a text; None where it names none
     """
 
     size: int
     missing: frozenset[int]
     controls: dict[str, int]
-    spaced: bool
+    has_dummy_prefix: bool
     begin: int | None
     end: int | None
 
@@ -43,7 +43,7 @@ class Pieces(Protocol):
 def joined(pieces: Pieces, ids: Sequence[int]) -> str:
     """The text of the bytes of ids, without the space that the first token of a text brings along."""
     written = b"".join(map(pieces.token_bytes, ids))
-    if pieces.spaced:
+    if pieces.has_dummy_prefix:
         written = written.removeprefix(b" ")
     return written.decode("utf-8", "replace")
 

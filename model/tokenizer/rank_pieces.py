@@ -61,7 +61,7 @@ class RankPieces:
         reserved = iter(range(_SPECIALS))
         self._names = [name or f"<|reserved_special_token_{next(reserved)}|>" for name in names.values()]
         self.controls = {name: self._own + place for place, name in enumerate(self._names)}
-        self.spaced = False
+        self.has_dummy_prefix = False
         self.begin: int | None = self.controls["<|begin_of_text|>"]
         self.end: int | None = self.controls["<|end_of_text|>"]
         self.more_ends = self.controls["<|eom_id|>"], self.controls["<|eot_id|>"]

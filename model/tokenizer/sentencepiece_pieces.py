@@ -31,7 +31,7 @@ class SentencePiecePieces:
         self.begin = self._or_none(self.processor.bos_id())
         self.end = self._or_none(self.processor.eos_id())
         first = self.processor.EncodeAsIds("a")
-        self.spaced: bool = self.processor.IdToPiece(first[0]).startswith(SPACE)
+        self.has_dummy_prefix: bool = self.processor.IdToPiece(first[0]).startswith(SPACE)
         self._ordinary = {one.text: token for token, one in self.added.items() if not one.special and one.text}
         longest_first = sorted(self._ordinary, key=len, reverse=True)
         self._cut = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None

@@ -88,9 +88,9 @@ class Tokenizer:
         return self.eos_ids[0]
 
     @property
-    def spaced(self) -> bool:
+    def has_dummy_prefix(self) -> bool:
         """True if the first token of a text brings a space that the text has not, as SentencePiece's does."""
-        return self.pieces.spaced
+        return self.pieces.has_dummy_prefix
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Text to ids. Special tokens written out in the text ("<s>", "<|eot_id|>") are plain text.
@@ -154,7 +154,8 @@ class Tokenizer:
         """The bytes that a token adds to a text: b"" for a control token.
 
         With SentencePiece a word's space stands in front of it, and so in front of a text's first word, whose space the
-        text has not: with `spaced`, b" " + text = the bytes of encode(text). Raises ValueError for an id without piece.
+        text has not: with `has_dummy_prefix`, b" " + text = the bytes of encode(text).
+        Raises ValueError for an id without piece.
         """
         return self.pieces.token_bytes(self._checked(token))
 

@@ -7,7 +7,7 @@ class Letters:
     """A tokenizer whose ids 3 .. 63 are characters: enough to drive `generate`."""
 
     eos_ids = (EOS,)
-    spaced = False
+    has_dummy_prefix = False
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         return [1] * bos + [ord(letter) - 64 + 3 for letter in text] + [EOS] * eos

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import add_overwrite, add_verb, refuse_existing
+from .account import print_worked
 from .reduce import add_size
-from .told import print_worked
 
 
 def add(work: Any) -> None:

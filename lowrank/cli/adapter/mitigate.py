@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import add_force, add_overwrite, add_verb, refuse_existing
-from .told import print_worked
+from .account import print_worked
 
 if TYPE_CHECKING:
     from ...eval.inspect.forgetting import Forgetting

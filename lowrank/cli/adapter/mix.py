@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import add_force, add_overwrite, add_verb, refuse_existing
-from .told import print_worked
+from .account import print_worked
 
 METHODS_HELP = (
     "svd (default): the best product of a rank for the weighted sum; cat: the sum itself, ranks add up; linear, "

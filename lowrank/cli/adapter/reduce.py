@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import add_overwrite, add_verb, refuse_existing
-from .told import print_worked
+from .account import print_worked
 
 
 def add(work: Any) -> None:

@@ -142,9 +142,9 @@ def test_attributes_are_compared_once_where_nothing_changes_and_adapters_are_loo
     model: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[None] = []
-    attributes = ModelSnapshot._attributes_match
+    attributes = ModelSnapshot._has_same_attributes
     monkeypatch.setattr(
-        ModelSnapshot, "_attributes_match", lambda snapshot: (compared.append(None), attributes(snapshot))[1]
+        ModelSnapshot, "_has_same_attributes", lambda snapshot: (compared.append(None), attributes(snapshot))[1]
     )
 
     def texts(change: Callable[[], Any]) -> list[tuple[int, ...]]:

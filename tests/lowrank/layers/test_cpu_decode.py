@@ -224,10 +224,10 @@ def test_a_whole_text_compares_the_attributes_once_and_sees_another_hat(
     model: Llama, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[None] = []
-    attributes = model_snapshot.ModelSnapshot._attributes_match
+    attributes = model_snapshot.ModelSnapshot._has_same_attributes
     monkeypatch.setattr(
         model_snapshot.ModelSnapshot,
-        "_attributes_match",
+        "_has_same_attributes",
         lambda snapshot: (compared.append(None), attributes(snapshot))[1],
     )
 

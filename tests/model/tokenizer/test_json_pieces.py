@@ -58,7 +58,7 @@ def test_pieces_show_a_space_as_every_kind_does(tokenizer: Tokenizer) -> None:
 
 def test_a_sentencepiece_vocabulary_as_json_gives_sentencepieces_ids(tmp_path: Path, llama_json: Path) -> None:
     tokenizer = Tokenizer(llama_json)
-    assert (tokenizer.spaced, tokenizer.bos_id, tokenizer.eos_ids) == (True, 1, (2,))
+    assert (tokenizer.has_dummy_prefix, tokenizer.bos_id, tokenizer.eos_ids) == (True, 1, (2,))
     ids = tokenizer.encode("Net income: 🏦")
     assert tokenizer.decode(ids) == "Net income: 🏦"
     assert b"".join(map(tokenizer.token_bytes, ids)) == " Net income: 🏦".encode()

@@ -119,7 +119,7 @@ def test_of_two_tokenizers_in_a_folder_the_model_is_read(folder: Path, tmp_path:
     write_byte_level(tmp_path / "json")
     shutil.copy(tmp_path / "json/tokenizer.json", folder)
     tokenizer = Tokenizer(folder)
-    assert tokenizer.path == folder / "tokenizer.model" and tokenizer.spaced
+    assert tokenizer.path == folder / "tokenizer.model" and tokenizer.has_dummy_prefix
 
 
 def test_the_chat_template_is_that_of_its_own_file_or_of_the_config(folder: Path) -> None:
