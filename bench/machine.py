@@ -91,7 +91,8 @@ def name(device: torch.device) -> str:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo").read_text()
+    path = Path("/proc/cpuinfo")
+    cpuinfo = path.read_text() if path.exists() else ""
     family, model = _field(cpuinfo, "cpu family"), _field(cpuinfo, "model")
     about = [f"family {family}", f"model {model}"] if family and model else []
     about.append("plain torch" if library.unavailable_reason() else library.instruction_set())

@@ -35,7 +35,7 @@ from lowrank.model.tokenizer import Tokenizer  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
-    """What ten thousand tests are made of stays: each pass of the garbage collector would walk through all of it."""
+    """Keeps the collected tests from the garbage collector, each pass of which would walk through ten thousand."""
     gc.collect()
     gc.freeze()
 
@@ -46,7 +46,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is long is slow, too."""
+    """Marks long tests as slow, too."""
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker("slow")

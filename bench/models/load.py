@@ -8,8 +8,6 @@ process that loaded, and "ready" starts others.
 import argparse
 import json
 import os
-import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +21,6 @@ from typing import Any
 
 import torch
 
-from lowrank import __version__
 from lowrank.adapters import accounting, adapter_parameters, add_adapter, use_adapter
 from lowrank.checkpoints.embedded import EMBEDDED, base_folder
 from lowrank.checkpoints.load import load
@@ -34,6 +31,7 @@ from lowrank.model.generate import generate_tokens
 from lowrank.model.loss import next_token_loss
 from lowrank.train.optim import AdamW, clip_gradients
 
+from .. import machine
 from ..timing import summarize
 from .random_llama import write_random_llama
 from .resident import peak_resident_bytes
@@ -94,16 +92,11 @@ def needed_bytes(config: ModelConfig) -> int:
 
 def environment() -> Row:
     """The machine and what runs on it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
     return {
-        "machine": f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "lowrank": __version__},
+        "machine": machine.name(torch.device("cpu")),
+        "versions": machine.versions(["torch"]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit or None,
+        "commit": machine.commit(),
     }
 
 

@@ -12,6 +12,7 @@ from lowrank.layers.gpu_decode import GpuBlocks
 from lowrank.layers.quant_linear import CastLinear, QuantLinear
 from lowrank.model.config import ModelConfig
 from lowrank.model.llama import KVCache, Llama
+from lowrank.model.meta_device import meta_device
 from lowrank.model.param_names import is_block_linear
 from lowrank.model.static_decode import DecodeStep
 
@@ -33,7 +34,7 @@ def meta_weight(n: int, k: int) -> Repacked4bit:
 def meta_model(config: ModelConfig, rank: int = 0, trainable: bool = False, layers: int | None = None) -> Llama:
     """In bfloat16 and nf4-dq; rank: of an adapter on every linear of a block, 0 for none"""
     config = config if layers is None else replace(config, n_layers=layers)
-    with META:
+    with meta_device():
         model = Llama(config, ops=CUDA_OPS).bfloat16()
         for name, shape in config.parameter_shapes().items():
             if is_block_linear(name):

@@ -1,8 +1,6 @@
 """A model's blocks as the C library takes them for a token of a text, or a few, and when it may."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from ..kernels.cpu.decode_step import Blocks, Sizes
 from ..kernels.cpu.library import DTYPES
@@ -10,7 +8,7 @@ from ..kernels.dispatch import run
 from ..kernels.llama_ops.cpu import CPU_OPS
 from ..model.llama import KVCache, Llama, is_hooked
 from .adapter_rows import AdapterRows
-from .block_weights import block_weights, is_as_it_came, norm_weight
+from .block_weights import block_weights, is_as_it_came, is_plain_inference, norm_weight
 
 
 def described(model: Llama, x: Tensor) -> Blocks | None:
@@ -25,16 +23,8 @@ def described(model: Llama, x: Tensor) -> Blocks | None:
 
 
 def is_decoding(x: Tensor, cache: KVCache) -> bool:
-    """True if x is on a CPU, in a dtype that C takes; without gradients, compiler, autocast, hooks of every module."""
-    return (
-        x.is_cpu
-        and x.dtype in DTYPES
-        and x.dtype == cache.k.dtype
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
-        and not _has_any_global_hook()
-    )
+    """True if x is on a CPU, in a dtype that C takes, and nobody but the blocks has a part in it."""
+    return x.is_cpu and x.dtype in DTYPES and x.dtype == cache.k.dtype and is_plain_inference(x)
 
 
 def has_usual_ends(model: Llama) -> bool:

@@ -1,12 +1,11 @@
 """lowrank bench batch"""
 
 import argparse
-import os
 from typing import Any
 
 from ...text_table import table
 from ..arguments import add_verb
-from .sides import add_arguments, rows_of, tell_line
+from .sides import add_arguments, check_at_least, rows_of, tell_line, turns_and_threads
 
 
 def add(benches: Any) -> None:
@@ -27,11 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line for each number of texts."""
     from ...bench.models import batch_sizes
 
-    threads = len(os.sched_getaffinity(0)) if args.threads is None else args.threads
-    for name, value, least in (("--turns", args.turns, 1), ("--threads", threads, 1), ("--hats", args.hats, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    about = {"dtype": args.dtype, "hats": args.hats, "turns": args.turns, "threads": threads}
+    about = {"dtype": args.dtype, "hats": args.hats, **turns_and_threads(args)}
+    check_at_least(0, ("--hats", args.hats))
     rows = rows_of(args, lambda scratch: batch_sizes.run(args.shape, scratch, **about, tell=tell_line))
     if args.json:
         return 0

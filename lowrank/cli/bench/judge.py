@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ...text_table import table
 from ..arguments import add_verb, file_to_write
-from .sides import time_over_ours
+from .sides import check_at_least, tell_line, time_over_ours
 
 
 def add(benches: Any) -> None:
@@ -39,12 +38,11 @@ def run(args: argparse.Namespace) -> int:
     from ...bench.judge.judge import OURS, PLAIN, THEIRS, judge
     from ...bench.rows import append
 
-    for name, value, least in (("--threads", args.threads, 1), ("--repetitions", args.repetitions, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_at_least(1, ("--threads", args.threads))
+    check_at_least(0, ("--repetitions", args.repetitions))
     if not args.limit > 0:
         raise ValueError(f"--limit must be above 0, got {args.limit}")
-    options = {"threads": args.threads, "repetitions": args.repetitions, "limit": args.limit, "tell": _print_line}
+    options = {"threads": args.threads, "repetitions": args.repetitions, "limit": args.limit, "tell": tell_line}
     found = judge(args.submission, args.task, **options)
     if args.out and found.rows:
         append(args.out, found.rows)
@@ -64,7 +62,3 @@ def _cells(row: dict[str, Any], ours: str, plain: str) -> tuple[str, ...]:
     shape = f"{row['M']} x {row['N']} x {row['K']}"
     figures = f"{row['ms']:.3f}", f"{row['ms_spread']:.3f}"
     return shape, *figures, time_over_ours(row["over"][ours]), time_over_ours(row["over"][plain])
-
-
-def _print_line(line: str) -> None:
-    print(line, file=sys.stderr)

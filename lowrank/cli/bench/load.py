@@ -7,7 +7,7 @@ from typing import Any
 
 from ...text_table import table
 from ..arguments import add_verb, file_to_write
-from .sides import rows_of
+from .sides import check_at_least, rows_of
 
 
 def add(benches: Any) -> None:
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line a stage."""
     from ...bench.models.load import run as run_bench
 
-    if args.threads is not None and args.threads < 1:
-        raise ValueError(f"--threads must be at least 1, got {args.threads}")
+    if args.threads is not None:
+        check_at_least(1, ("--threads", args.threads))
     rows = rows_of(args, lambda scratch: run_bench(args.shape, scratch, threads=args.threads, tell=_print_row))
     if args.json:
         return 0

@@ -26,13 +26,23 @@ def add_arguments(parser: argparse.ArgumentParser, turn: str, peers: bool = True
 
 def measure(args: argparse.Namespace, bench: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The rows of a bench of two sides, written and printed as `rows_of` does."""
-    threads = len(os.sched_getaffinity(0)) if args.threads is None else args.threads
-    for name, value in (("--turns", args.turns), ("--threads", threads)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
     peers = {"peers": args.peers} if "peers" in args else {}
-    options = {**peers, "turns": args.turns, "threads": threads, "tell": tell_line}
+    options = {**peers, **turns_and_threads(args), "tell": tell_line}
     return rows_of(args, lambda scratch: bench(args.shape, scratch, **options))
+
+
+def turns_and_threads(args: argparse.Namespace) -> dict[str, int]:
+    """--turns and --threads, which are all cores if left out.  Raises ValueError for one that is out of range."""
+    threads = len(os.sched_getaffinity(0)) if args.threads is None else args.threads
+    check_at_least(1, ("--turns", args.turns), ("--threads", threads))
+    return {"turns": args.turns, "threads": threads}
+
+
+def check_at_least(least: int, *numbers: tuple[str, int]) -> None:
+    """Raises ValueError for the first of some options, (name, value), that is less."""
+    for name, value in numbers:
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def rows_of(args: argparse.Namespace, bench: Callable[[Path], list[dict[str, Any]]]) -> list[dict[str, Any]]:

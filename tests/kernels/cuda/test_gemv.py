@@ -139,7 +139,7 @@ def test_what_the_kernel_does_not_take_is_refused_in_one_line(x: Tensor, message
 
 
 def test_the_loads_of_a_warp_from_the_table_never_meet_in_a_bank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of threads of one warp that read a word each, no two read different words of one bank."""
+    """No two threads of a warp, which read a word each, read different words of one bank."""
     read, loads = SharedMemory.read, 0
 
     def counted(memory: SharedMemory, addresses, size, threads):

@@ -48,7 +48,7 @@ def add(parameters: dict[str, torch.nn.Parameter], change: torch.Tensor) -> None
 
 
 def test_a_gradient_is_the_limit_of_differences(model: Llama) -> None:
-    """Of a central difference the error falls with the square of its step: halved, it is a quarter."""
+    """The error of a central difference falls with the square of its step: halved, it is a quarter."""
     parameters = adapter_parameters(model, "hat")
     gradient = document_gradient(model, EXAMPLES[0], parameters)
     direction = torch.randn(len(gradient), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
