@@ -129,9 +129,11 @@ bench-gpu: types
 		$(if $(OUT),--out "$(OUT)") $(BENCH_FLAGS)
 
 # Type checkers cannot follow an editable install that maps folders to sub-packages: they get the package as links.
+# __pycache__ is left out: Python makes a folder of that name among the links, in whose place no link can be put.
 types:
 	mkdir -p build/types/lowrank
-	ln -sfn "$(CURDIR)"/lowrank/* "$(CURDIR)"/kernels "$(CURDIR)"/model "$(CURDIR)"/train "$(CURDIR)"/eval "$(CURDIR)"/bench build/types/lowrank/
+	find "$(CURDIR)"/lowrank -mindepth 1 -maxdepth 1 ! -name __pycache__ -exec ln -sfn {} build/types/lowrank/ ';'
+	ln -sfn "$(CURDIR)"/kernels "$(CURDIR)"/model "$(CURDIR)"/train "$(CURDIR)"/eval "$(CURDIR)"/bench build/types/lowrank/
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lowrank needs Python 3.11 or later: make PYTHON=python3.12")'

@@ -103,6 +103,33 @@ def test_nothing_is_in_the_wheel_that_the_tree_does_not_have(packaged):
     assert all((out / name).read_bytes() == files[name].read_bytes() for name in packed)
 
 
+def test_the_package_of_type_checkers_is_linked_again_after_python_has_imported_it(tmp_path):
+    # CI once stopped here: Python had made a __pycache__ among the links, and the sources had one to be linked to.
+    (tmp_path / "a tree" / "lowrank" / "data").mkdir(parents=True)
+    tree = tmp_path / "a tree"
+    shutil.copy(ROOT / "Makefile", tree)
+    (tree / "lowrank" / "__init__.py").touch()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    printed = []
+    for source in ("build/types", "", "build/types"):
+        subprocess.run(["make", "--silent", "types"], cwd=tree, check=True, capture_output=True, env=environment)
+        command = [sys.executable, "-P", "-S", "-c", "import lowrank; print(lowrank.__file__)"]
+        path = environment | {"PYTHONPATH": str(tree / source)}
+        printed.append(subprocess.run(command, env=path, check=True, capture_output=True, text=True).stdout.strip())
+    links = tree / "build" / "types" / "lowrank"
+    assert printed == [str(links / "__init__.py"), str(tree / "lowrank" / "__init__.py"), str(links / "__init__.py")]
+    assert (tree / "lowrank" / "__pycache__").is_dir() and not (links / "__pycache__").is_symlink()
+    assert {path.name for path in links.iterdir() if path.is_symlink()} == {
+        "__init__.py",
+        "data",
+        "kernels",
+        "model",
+        "train",
+        "eval",
+        "bench",
+    }
+
+
 def test_every_c_file_is_compiled_and_a_change_of_what_it_includes_compiles_it_again():
     extension = SETTINGS["ext-modules"][0]
     files = {str(path.relative_to(ROOT)) for folder in FOLDERS for path in written(ROOT / folder)}
