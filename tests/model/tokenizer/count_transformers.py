@@ -1,6 +1,6 @@
 """Counts the texts that transformers cuts otherwise than the library whose file it reads; no test, run by hand.
 
-    python tests/model/tokenizer/count_transformers.py truth DIR      # with our packages: files, texts and their ids
+    PYTHONPATH=tests/helpers python tests/model/tokenizer/count_transformers.py truth DIR      # files, texts, their ids
     PYTHONPATH=TARGET python tests/model/tokenizer/count_transformers.py count DIR
 
 TARGET is a folder of `pip install --target TARGET transformers==VERSION sentencepiece protobuf tiktoken`. The truth is
