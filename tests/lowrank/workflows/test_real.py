@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lowrank.workflows.real import LICENCE, MEASURES, MODEL, adapter_name, fetch, over_seeds, real
+from lowrank.workflows.real import LICENCE, MEASURES, MODEL, adapter_name, fetch, over_seeds, paired_losses, real
 
 
 def cell(adapter: str | None, loss: float, *, weights: str = "nf4-dq", grounded: bool = False) -> Any:
@@ -41,6 +41,19 @@ def test_precisions_and_ways_of_writing_are_rows_of_their_own() -> None:
         ("fp32", False),
         ("fp32", True),
     ]
+
+
+def test_losses_on_both_precisions_are_paired_by_hat() -> None:
+    cells = [cell(None, 2.0), cell(None, 1.5, weights="bf16")]
+    for seed, (four_bit, full) in enumerate(((1.0, 1.1), (1.3, 1.6))):
+        cells += [cell(f"{seed}-4bit", four_bit), cell(f"{seed}-4bit", full, weights="bf16")]
+        cells += [cell(f"{seed}-4bit", 9.0, grounded=True), cell(f"{seed}-4bit", 0.0, weights="bf16", grounded=True)]
+    cells += [cell("0-full", 1.0)]  # tested on one of them: no pair
+    found = paired_losses(cells)
+    assert found.keys() == {"none", "4bit"} and found["none"]["values"] == [-0.5]
+    assert found["4bit"]["values"] == pytest.approx([0.1, 0.3])
+    assert found["4bit"]["mean"] == pytest.approx(0.2)
+    assert found["4bit"]["half_width"] == pytest.approx(12.706 * 0.1)  # s = 0.1 sqrt(2), t of one degree
 
 
 def test_another_file_in_the_cache_is_refused(tmp_path: Path) -> None:
