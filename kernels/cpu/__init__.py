@@ -5,6 +5,7 @@ linear       quantize, dequantize and products, as `dispatch` calls them
 crossover    from how many rows on the next kernel is as fast, by processor
 attention    attention in C, and the reasons why a case is left to torch
 decode_step  one token a row through all blocks
+exact        functions with the same bits on every processor
 
 src/api.h            the functions of the C library, and how a weight is handed to them
 src/isa.c, isa.h     which instruction set is used, and the functions that each of them has
@@ -19,6 +20,7 @@ src/memory.c         2 MB pages for large weights; what is freed is kept
 src/attention_math.h what both kinds of causal attention compute alike
 src/simd/vector.inc  every kernel, once, over vectors of 4, 8 or 16 floats: compiled by avx512.c, avx2.c, neon.c and
                      portable.c; it includes weights.inc, products.inc, activations.inc and decode_attention.inc
+src/exact/           a training step with the same bits on every processor, once for each set: exact.h has the rules
 src/bf16/            dot products of bfloat16 pairs: products in gemv.c, gemm.c and gemm_backward.c, attention in
                      attention.c and attention_backward.c; src/amx/: the same by the matrix unit
 

@@ -230,6 +230,60 @@ API int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama
                            const cached_row *rows, const adapter_rows *spans, int64_t span_count, const float *cos,
                            const float *sin, const void *norm, const void *x, void *y, int threads);
 
+/* Training with the same bits on every processor, all in float32: exact/exact.h has the rules. No function keeps or
+   reads anything but its arguments, and numbers of a tensor are contiguous if nothing else is said. */
+
+/* element (i, j) is at[i * row + j * column] */
+typedef struct {
+    const float *at;
+    int64_t row, column;
+} exact_matrix;
+
+/* c[i][j] = sum_k a(i, k) b(k, j), i < m, j < n, k < terms, added to c[i][j] where `onto`; c_stride floats from one row
+   of c to the next. */
+API int lowrank_exact_product(const exact_matrix *a, const exact_matrix *b, int64_t m, int64_t n, int64_t terms,
+                              float *c, int64_t c_stride, int onto, int threads);
+
+/* y[i] = f(x[i]) */
+enum exact_function { EXACT_EXP, EXACT_LOG, EXACT_COS, EXACT_SIN };
+API int lowrank_exact_function(enum exact_function which, const float *x, int64_t count, float *y, int threads);
+
+/* *to = sum of x[i] y[i], or where y is NULL of x[i]: in double, by one thread. */
+API int lowrank_exact_sum(const float *x, const float *y, int64_t count, double *to, int threads);
+
+/* As the functions of these names above, without what they can leave out. */
+API int lowrank_exact_rms_norm(const float *x, const float *weight, int64_t rows, int64_t channels, float eps,
+                               float *rstd, float *y, int threads);
+API int lowrank_exact_rms_norm_backward(const float *dy, const float *x, const float *rstd, const float *weight,
+                                        int64_t rows, int64_t channels, float *dx, int threads);
+API int lowrank_exact_rope(const float *x, int64_t positions, int64_t heads, int64_t channels, int interleaved,
+                           int inverse, const float *cos, const float *sin, float *y, int threads);
+API int lowrank_exact_swiglu(const float *gate, const float *up, int64_t count, float *y, int threads);
+API int lowrank_exact_swiglu_backward(const float *dy, const float *gate, const float *up, int64_t count, float *dgate,
+                                      float *dup, int threads);
+API int lowrank_exact_cross_entropy(float *logits, int64_t rows, int64_t vocabulary, const int64_t *targets,
+                                    float *losses, int threads);
+
+/* `heads` a multiple of `kv_heads` */
+typedef struct {
+    int64_t batch, heads, kv_heads, length, channels;
+} exact_heads;
+
+/* y = softmax(q k^T / sqrt(channels)) v over keys starts[t] .. t of query t, starts [batch, length] or NULL for 0.
+   q, y, dq [batch, heads, length, channels]; k, v, dk, dv [batch, kv_heads, length, channels]. */
+API int lowrank_exact_attention(const exact_heads *sizes, const float *q, const float *k, const float *v,
+                                const int64_t *starts, float *y, int threads);
+API int lowrank_exact_attention_backward(const exact_heads *sizes, const float *dy, const float *q, const float *k,
+                                         const float *v, const int64_t *starts, float *dq, float *dk, float *dv,
+                                         int threads);
+
+/* m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  p = kept p - step m / (sqrt(v) / root + eps) */
+typedef struct {
+    float beta1, one_less_beta1, beta2, one_less_beta2, kept, step, root, eps;
+} exact_adamw;
+API int lowrank_exact_adamw(const exact_adamw *constants, const float *gradient, int64_t count, float *parameter,
+                            float *m, float *v, int threads);
+
 /* Asks for pages of 2 MB under `bytes` of memory that is filled already, where Linux has them. Changes no byte. */
 API void lowrank_prefer_huge_pages(void *p, int64_t bytes);
 
