@@ -23,7 +23,7 @@ test: $(VENV)/installed-test
 test-long: $(VENV)/installed-test
 	$(PYTEST) -m long $(PYTEST_FLAGS)
 
-# What takes less than a second and needs no process of its own.
+# What takes less than a second, needs no process of its own and imports no program that we are held to.
 check: $(VENV)/installed-test
 	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)
 

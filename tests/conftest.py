@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from error_bounds import assert_logits_are_equal
+from peers import Refusal
 from safetensors.torch import load, load_file
 from torch import Tensor
 
@@ -32,6 +33,12 @@ from lowrank.data.documents import kinds  # noqa: E402
 from lowrank.model.config import ModelConfig  # noqa: E402
 from lowrank.model.llama import TORCH_OPS, Llama, Ops  # noqa: E402
 from lowrank.model.tokenizer import Tokenizer  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps `make check` quick: what is held to another program is slow, for that program has to be imported."""
+    if config.option.markexpr == "not slow":
+        sys.meta_path.insert(0, Refusal())
 
 
 def pytest_collection_finish() -> None:

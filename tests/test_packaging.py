@@ -96,6 +96,7 @@ def test_every_file_of_the_tree_is_in_the_wheel_and_a_forgotten_one_is_seen(pack
     }
 
 
+@pytest.mark.slow
 def test_nothing_is_in_the_wheel_that_the_tree_does_not_have(packaged):
     tree, out = packaged
     packed, files = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}, expected(tree)

@@ -12,7 +12,7 @@ A block is of consecutive weights of W taken row by row.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -38,13 +38,16 @@ class SimulatedFormat:
     apply: Callable[[Tensor], Tensor]
 
 
-def by_levels(name: str, levels: Tensor, blocksize: int, nested: bool = False) -> SimulatedFormat:
-    """w = the nearest level to w / absmax, times absmax; levels float32, any order"""
+def by_levels(name: str, levels: Callable[[], Tensor], blocksize: int, nested: bool = False) -> SimulatedFormat:
+    """w = the nearest level to w / absmax, times absmax
+
+    levels    gives them, float32, in any order; asked at each use, for some take a second to be found
+    """
 
     def apply(w: Tensor) -> Tensor:
         blocks = _blocks(w, blocksize)
         absmax = blocks.abs().amax(dim=1)
-        ordered = levels.sort().values
+        ordered = levels().sort().values
         midpoints = (ordered[:-1] + ordered[1:]) / 2
         scaled = torch.where(absmax[:, None] > 0, blocks / absmax[:, None], 0.0)
         if nested:
@@ -138,15 +141,15 @@ def formats() -> dict[str, SimulatedFormat]:
     """Every format that is compared, by its name."""
     found = []
     for size in BLOCKSIZES:
-        found.append(by_levels(f"nf4 b{size}", codebooks.nf4(), size))
-        found.append(by_levels(f"nf4-dq b{size}", codebooks.nf4(), size, nested=True))
+        found.append(by_levels(f"nf4 b{size}", codebooks.nf4, size))
+        found.append(by_levels(f"nf4-dq b{size}", codebooks.nf4, size, nested=True))
     for size in (32, 64, 256, 1024, 4096):
-        found.append(by_levels(f"af4 b{size}", af4_levels(size), size))
-    found.append(by_levels("least squares b64", least_squares_levels(64), 64))
+        found.append(by_levels(f"af4 b{size}", partial(af4_levels, size), size))
+    found.append(by_levels("least squares b64", partial(least_squares_levels, 64), 64))
     found += [affine_int4(size) for size in (32, 64, 128)]
-    found.append(by_levels("fp4 b64", codebooks.fp4(), 64))
+    found.append(by_levels("fp4 b64", codebooks.fp4, 64))
     e2m1 = torch.tensor([sign * value / 6 for value in E2M1 for sign in (1, -1)])
-    found.append(by_levels("e2m1 b64", e2m1, 64))
+    found.append(by_levels("e2m1 b64", lambda: e2m1, 64))
     found += [iq4_nl(), mxfp4(), nvfp4()]
     return {format.name: format for format in found}
 

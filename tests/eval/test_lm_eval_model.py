@@ -1,33 +1,29 @@
 """lm-evaluation-harness on our models: the three things it asks, and whole tasks of all kinds from local files."""
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from peers import Peer
 
 import lowrank
 from lowrank.model.generate import generate
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its libraries warn of one another while they are imported
-    from lm_eval.api.instance import Instance
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.tasks import TaskManager
-
-    from lowrank.eval.lm_eval_model import HarnessModel
-
+pytestmark = pytest.mark.slow
+evaluator, instance, ours, tasks = map(
+    Peer, ("lm_eval.evaluator", "lm_eval.api.instance", "lowrank.eval.lm_eval_model", "lm_eval.tasks")
+)
 RECORD = "revenue: $12.5 million\ncash: $3.1 million\nRevenue was"
 
 
 @pytest.fixture(scope="module")
 def harness(embedded: Path, tokenizer):
-    return HarnessModel(lowrank.load(embedded, "fp32"), tokenizer, batch_size=3)
+    return ours.HarnessModel(lowrank.load(embedded, "fp32"), tokenizer, batch_size=3)
 
 
 def requests(kind, *arguments):
-    return [Instance(kind, {}, given, index) for index, given in enumerate(arguments)]
+    return [instance.Instance(kind, {}, given, index) for index, given in enumerate(arguments)]
 
 
 def scores(model, ids):
@@ -60,11 +56,12 @@ def test_a_continuation_behind_its_context(harness) -> None:
 def test_a_text_is_scored_whole_also_when_it_is_longer_than_the_context(embedded: Path, tokenizer) -> None:
     model = lowrank.load(embedded, "fp32")
     text = "Revenue was $12.5 million. Cash was $3.1 million. Debt was $8.8 million."
-    (whole,) = HarnessModel(model, tokenizer).loglikelihood_rolling(requests("rolling", (text,)), disable_tqdm=True)
+    asked = requests("rolling", (text,))
+    (whole,) = ours.HarnessModel(model, tokenizer).loglikelihood_rolling(asked, disable_tqdm=True)
     ids = tokenizer.encode(text, bos=True, eos=False)
     found = scores(model, ids)
     assert whole == pytest.approx(sum(found[i, ids[i + 1]].item() for i in range(len(ids) - 1)), abs=1e-3)
-    short = HarnessModel(model, tokenizer)
+    short = ours.HarnessModel(model, tokenizer)
     short.max_length = 8
     (cut,) = short.loglikelihood_rolling(requests("rolling", (text,)), disable_tqdm=True)
     expected, done = 0.0, 0
@@ -150,8 +147,8 @@ def task_folder(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the harness's own libraries
 def test_whole_tasks_of_every_kind_run_on_it_from_local_files(harness, task_folder) -> None:
-    tasks = TaskManager(include_path=str(task_folder), include_defaults=False)
-    found = simple_evaluate(harness, tasks=[*TASKS], task_manager=tasks, bootstrap_iters=10)["results"]
+    ours_alone = tasks.TaskManager(include_path=str(task_folder), include_defaults=False)
+    found = evaluator.simple_evaluate(harness, tasks=[*TASKS], task_manager=ours_alone, bootstrap_iters=10)["results"]
     assert found["toy_choice"]["acc,none"] == 1.0
     (nats,) = [sum(harness.loglikelihood_rolling(requests("r", *((row["text"],) for row in ROWS)), True))]
     count = sum(len(row["text"].encode()) for row in ROWS)

@@ -173,6 +173,7 @@ def test_a_key_of_config_that_changes_nothing_is_let_pass_without_a_word(key: st
         assert from_hf(HF | {key: value}) == from_hf(HF)
 
 
+@pytest.mark.slow
 def test_no_key_of_a_config_that_transformers_writes_is_warned_of() -> None:
     from transformers import LlamaConfig
 

@@ -84,6 +84,7 @@ def test_the_ends_of_the_draw_are_tokens_that_stay(place: float) -> None:
     assert token.tolist() == [2 if place == 0 else 1]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other program's own
 @pytest.mark.parametrize(
     "options",

@@ -28,6 +28,7 @@ def test_every_number_is_kept_as_the_nearest_level(signed: bool) -> None:
         torch.testing.assert_close((block - kept).abs(), nearest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signed", [True, False])
 def test_the_levels_are_bitsandbytes_and_no_code_of_its_is_nearer(signed: bool) -> None:
     functional = pytest.importorskip("bitsandbytes").functional

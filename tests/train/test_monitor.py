@@ -48,6 +48,7 @@ def test_held_out_loss_and_samples_are_recorded(out: Path) -> None:
     assert sample["prompt"].startswith("### Instruction:") and sample["reference"] and "text" in sample
 
 
+@pytest.mark.slow
 def test_the_best_hat_and_its_checkpoint_are_kept(out: Path) -> None:
     best = min(read_rows(out / "held_out.jsonl"), key=lambda row: row["loss"])
     record = json.loads((out / "hat-best" / "lowrank.json").read_text())
@@ -55,6 +56,7 @@ def test_the_best_hat_and_its_checkpoint_are_kept(out: Path) -> None:
     assert (out / "checkpoints" / f"step-{best['step']:08}.pt").is_file()
 
 
+@pytest.mark.slow
 def test_the_page_is_drawn_at_the_end_and_while_it_runs(out: Path, tmp_path: Path, capsys) -> None:
     assert main(["train", "--report", str(out)]) == 0
     page = (out / "report.html").read_text()
@@ -74,6 +76,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_rows_that_a_resumed_run_will_write_again_are_dropped(tmp_path: Path, out: Path) -> None:
     held = [{"step": step, "loss": 1.0, "samples": []} for step in (2, 4, 6)]
     (tmp_path / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held))

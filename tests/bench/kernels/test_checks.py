@@ -30,6 +30,7 @@ def test_ours_is_right(case, dtype) -> None:
     assert found.has_passed, str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.shape}")
 def test_the_peers_that_are_here_are_right(case) -> None:
     for provider in find(PEERS)[0][1:]:

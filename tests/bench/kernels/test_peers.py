@@ -50,6 +50,7 @@ def test_a_peer_that_nobody_knows_is_refused() -> None:
         find(["flute"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ours", "dense", "bitsandbytes", "bitsandbytes-dequantize"])
 def test_a_provider_holds_a_weight_in_the_bytes_of_its_format_and_multiplies_with_it(name) -> None:
     provider = next(provider for provider in find(PEERS)[0] if provider.name == name)
@@ -75,6 +76,7 @@ def test_a_peer_that_finds_no_gpu_names_itself(monkeypatch: pytest.MonkeyPatch) 
     assert absent == {"unsloth": "2026.1 is installed, but does not import: Unsloth cannot find any GPU"}
 
 
+@pytest.mark.slow
 def test_unsloth_goes_by_its_own_two_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a stand-in for its kernels: which one is called with what, not what they compute."""
     called = []

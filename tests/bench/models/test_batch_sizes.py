@@ -17,6 +17,7 @@ KEYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(library.unavailable_reason()), reason="the library was not built")
 @pytest.mark.parametrize("hats", [0, 3])
 def test_a_row_a_number_of_texts_all_of_which_are_in_one_call(

@@ -79,6 +79,7 @@ def test_ours_keep_every_rule(name: str, kit: Path, grader: Path, tmp_path: Path
     assert done.returncode == 0 and "checks that are answered hold" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # its own
 def test_bitsandbytes_breaks_what_the_page_says(kit: Path, tmp_path: Path) -> None:
     verdict = judged(kit, implementation("bitsandbytes"), tmp_path / "answers")

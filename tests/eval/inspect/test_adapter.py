@@ -147,6 +147,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_linear_and_fetches_nothing(looked_at) -> None:
     page = render(looked_at)
     tags = Tags(page)

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import peft
 import pytest
 import torch
-import transformers
+from peers import peft, transformers
 from random_hat import make_hat
 from torch import Tensor
 
@@ -64,6 +63,7 @@ def test_every_intruder_is_scaled_and_nothing_else(exact: bool, base: Path, hat:
         )
 
 
+@pytest.mark.slow
 def test_a_mitigated_hat_is_pefts_where_the_left_vectors_are_a_basis(base: Path, hat: Path, tmp_path: Path) -> None:
     mitigate_intruders(hat, base, tmp_path / "out", keep=0.75, search=EXACT, rank=4)
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)

@@ -52,6 +52,7 @@ def test_errors_entropy_and_bits_of_every_tensor(looked_at, weights, format) -> 
         assert found.entropy_bits == pytest.approx(float(torch.special.entr(share).sum()) / math.log(2))
 
 
+@pytest.mark.slow
 def test_heads_are_rows_of_wq_wk_wv_and_columns_of_wo(looked_at, weights, golden: Path) -> None:
     h = open_checkpoint(golden / "meta-tiny-gqa-mp2").config.head_dim
     for tensor in looked_at.tensors:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
-import transformers
+from peers import peft, transformers
 from safetensors.torch import save_file
 
 from lowrank.atomic_io import write_json
@@ -191,6 +190,7 @@ def test_the_first_layer_that_departs_is_named(bases: dict[str, Path], damaged) 
     assert not figures["base: logits"].has_passed and not figures["hat: gradients"].has_passed
 
 
+@pytest.mark.slow
 def test_rows_in_the_wrong_layout_depart_at_once(bases: dict[str, Path], damaged) -> None:
     def swap(model: Llama) -> None:
         for layer in model.layers:
@@ -215,6 +215,7 @@ def test_one_wrong_code_is_noticed(bases: dict[str, Path], damaged, weights: str
     assert next(figure.where for figure in figures if not figure.has_passed) == "layers.1.attention.wo"
 
 
+@pytest.mark.slow
 def test_a_scale_that_is_off_in_the_last_bit_is_noticed(bases: dict[str, Path], damaged) -> None:
     def change(model: Llama) -> None:
         scale = model.layers[0].feed_forward.w1.get_buffer("scale")
@@ -224,6 +225,7 @@ def test_a_scale_that_is_off_in_the_last_bit_is_noticed(bases: dict[str, Path], 
     assert failed(live_parity(bases["hf-mha"], "int8")) == ["weights: statistics"]
 
 
+@pytest.mark.slow
 def test_a_hat_with_another_scaling_is_noticed(bases: dict[str, Path], monkeypatch) -> None:
     def scaled(config: AdapterConfig) -> None:
         object.__setattr__(config, "scaling", 1.001 * config.alpha / config.rank)
@@ -234,6 +236,7 @@ def test_a_hat_with_another_scaling_is_noticed(bases: dict[str, Path], monkeypat
     assert not [what for what in found if what.startswith("base")]
 
 
+@pytest.mark.slow
 def test_an_error_that_is_no_number_does_not_pass(bases: dict[str, Path], damaged, capsys) -> None:
     damaged(lambda model: model.norm.weight.fill_(float("nan")))
     figures = {figure.what: figure for figure in live_parity(bases["hf-mha"], "fp32")}
@@ -264,6 +267,7 @@ def test_the_command_prints_a_table_and_json(bases: dict[str, Path], capsys, dam
     assert "OVER  layer 0 is the first to depart" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformers", "peft", "bitsandbytes"])
 def test_a_package_that_is_missing_is_named_with_how_to_get_it(bases, monkeypatch, capsys, name: str) -> None:
     monkeypatch.setitem(sys.modules, name, None)
@@ -271,6 +275,7 @@ def test_a_package_that_is_missing_is_named_with_how_to_get_it(bases, monkeypatc
     assert capsys.readouterr().err == f"lowrank: --live: {name} is missing: pip install {name}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -287,6 +292,7 @@ def test_what_does_not_go_together_is_told(bases, capsys, arguments: list[str], 
     assert capsys.readouterr().err == f"lowrank: {message}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # bitsandbytes' own
 def test_a_difference_in_four_bits_is_told_with_the_rules_that_each_side_breaks(
     bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

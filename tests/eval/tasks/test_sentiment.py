@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from peers import Peer
 
 from lowrank.data.mixture.layouts import THREE, TWEET
 from lowrank.data.mixture.rows import MixtureRow
@@ -11,6 +11,7 @@ from lowrank.eval.metrics.metric import stack
 from lowrank.eval.tasks.generate import Output
 from lowrank.eval.tasks.sentiment import UNPARSABLE, Sentiment, read_label
 
+scikit_learn = Peer("sklearn.metrics")
 GOLD = ["negative", "neutral", "neutral", "positive", "neutral", "positive"]
 SAID = ["negative", " Neutral.", "I cannot say", "the tweet is positive", "positive", "positive"]
 
@@ -44,16 +45,16 @@ def test_an_answer_is_one_of_the_words_and_nothing_else(text, label) -> None:
 
 def test_the_unparsable_count_as_wrong_and_by_themselves(scores) -> None:
     said = [read_label(text) for text in SAID]
-    assert scores["accuracy"] == pytest.approx(accuracy_score(GOLD, said)) == pytest.approx(3 / 6)
-    assert scores["weighted_f1"] == pytest.approx(f1_score(GOLD, said, labels=THREE, average="weighted"))
-    assert scores["macro_f1"] == pytest.approx(f1_score(GOLD, said, labels=THREE, average="macro"))
+    assert scores["accuracy"] == pytest.approx(scikit_learn.accuracy_score(GOLD, said)) == pytest.approx(3 / 6)
+    assert scores["weighted_f1"] == pytest.approx(scikit_learn.f1_score(GOLD, said, labels=THREE, average="weighted"))
+    assert scores["macro_f1"] == pytest.approx(scikit_learn.f1_score(GOLD, said, labels=THREE, average="macro"))
     assert scores["unparsable"] == pytest.approx(2 / 6)
 
 
 def test_fingpts_scoring_takes_whatever_it_cannot_read_for_neutral(scores) -> None:
     lenient = ["negative", "neutral", "neutral", "positive", "positive", "positive"]
-    assert scores["fingpt_accuracy"] == pytest.approx(accuracy_score(GOLD, lenient))
-    assert scores["fingpt_weighted_f1"] == pytest.approx(f1_score(GOLD, lenient, average="weighted"))
+    assert scores["fingpt_accuracy"] == pytest.approx(scikit_learn.accuracy_score(GOLD, lenient))
+    assert scores["fingpt_weighted_f1"] == pytest.approx(scikit_learn.f1_score(GOLD, lenient, average="weighted"))
     assert scores["fingpt_accuracy"] > scores["accuracy"]
 
 

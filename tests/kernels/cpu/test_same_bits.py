@@ -94,6 +94,7 @@ def wearing(block: BlockWeights, rank: int, seed: int) -> BlockWeights:
     return block._replace(linears=tuple(linears))
 
 
+@pytest.mark.slow
 @EVERY_DTYPE
 @pytest.mark.parametrize("shape", SHAPES)
 def test_rows_at_their_own_positions_in_their_own_adapters_have_the_bits_of_a_call_each(

@@ -168,6 +168,7 @@ def test_torch_is_told_the_truth_about_every_op(dtype: torch.dtype, strided: boo
         torch.library.opcheck(op, inputs)
 
 
+@pytest.mark.slow
 def test_torch_compile_takes_them_whole() -> None:
     x, weight = learned(normal(2, 3, 8, dtype=torch.float32), normal(8, dtype=torch.float32))
     cos, sin = angles(2, 3, 4, torch.float32)

@@ -119,6 +119,7 @@ def test_torch_is_told_the_truth_about_the_op(flags: tuple[bool, bool], dtype: t
     torch.library.opcheck(module._linear_cross_entropy, (x.detach(), weight.detach(), targets, *flags))
 
 
+@pytest.mark.slow
 def test_torch_compile_takes_it_whole() -> None:
     x, weight, targets = inputs(7, 4, 9, torch.float32)
     compiled = torch.compile(linear_cross_entropy, backend="aot_eager", fullgraph=True)

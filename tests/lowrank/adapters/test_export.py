@@ -31,6 +31,7 @@ def test_the_two_files_hold_the_hat_and_name_the_base(dtype: str, hf_folder: Pat
     assert json.loads((folder / CONFIG).read_text())["base_model_name_or_path"] == "meta-llama/Llama-2-7b-hf"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_a_hat_of_metas_layout_gives_its_logits_in_peft(
     hf_folder: Path,

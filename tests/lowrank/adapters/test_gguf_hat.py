@@ -38,6 +38,7 @@ def test_an_exported_hat_comes_back_to_the_bit(
     assert ours.record == theirs.record == read_record(path)
 
 
+@pytest.mark.slow
 def test_a_hat_out_of_a_file_is_worn_and_goes_on_to_peft(
     hf_folder: Path, hf_reference: dict[str, Tensor], tmp_path: Path
 ) -> None:

@@ -347,6 +347,7 @@ def test_a_hat_of_zeros_leaves_the_logits_of_the_base_as_it_is_stored(
     assert_logits_are_equal(load(merged.folder, "fp32")(tokens), active_adapters(mixed, hat_of_zeros, None, tokens))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_transformers_leaves_dense_what_was_left_dense(mixed, hat_of_zeros, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM

@@ -350,6 +350,7 @@ def test_peft_gives_our_logits_both_ways_and_merged(
     assert adapter_rows(base) == {} and torch.equal(base(tokens), bare)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 @pytest.mark.parametrize("weights", ["fp32", "nf4-dq"])
 def test_the_gradients_of_a_dora_are_those_of_peft(

@@ -206,6 +206,7 @@ def test_a_folder_of_peft_says_nothing_that_is_not_known(hf_folder: Path) -> Non
     assert read_json(hf_folder / "adapter-end" / "adapter_config.json").keys() <= known
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_every_field_of_peft_is_decided_on_and_stands_in_the_table() -> None:
     from peft import LoraConfig

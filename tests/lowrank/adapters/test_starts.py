@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
-import transformers
 from error_bounds import assert_logits_are_equal
-from peft.utils.loftq_utils import _low_rank_decomposition
+from peers import peft, transformers
 from torch import Tensor, nn
 
 from lowrank.adapters import adapter_parameters, add_adapter, layer_configs, lora_layers, use_adapter
@@ -43,7 +41,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*changes the base weights of the model:UserWarning"),
 ]
 
-Started = Callable[..., tuple[peft.PeftModel, dict[str, nn.Module]]]
+Started = Callable[..., tuple[Any, dict[str, nn.Module]]]
 
 
 def dense(folder: Path) -> Llama:
@@ -60,7 +58,7 @@ def folder(hf_folder: Path) -> Path:
 def started(folder: Path) -> Started:
     """PEFT's model of a start, and its linears by our paths."""
 
-    def make(start: str, **options: Any) -> tuple[peft.PeftModel, dict[str, nn.Module]]:
+    def make(start: str, **options: Any) -> tuple[Any, dict[str, nn.Module]]:
         base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         config = peft.LoraConfig(
             r=RANK, lora_alpha=ALPHA, target_modules="all-linear", init_lora_weights=start, **options
@@ -152,10 +150,13 @@ def test_steps_from_a_start_are_those_of_peft_and_so_is_the_hat_that_is_saved(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [float(RANK), ALPHA], ids=["scaling-1", "scaling-1.5"])
 def test_loftq_is_the_best_product_for_the_error_of_the_stored_weights(
     alpha: float, folder: Path, hf_reference: dict[str, Tensor]
 ) -> None:
+    from peft.utils.loftq_utils import _low_rank_decomposition
+
     model = load(folder, "nf4-dq")
     add_adapter(model, "hat", rank=RANK, alpha=alpha)
     originals = {one.name.removesuffix(".weight"): one.read() for one in open_base(folder).parameters()}
@@ -237,6 +238,7 @@ def test_a_hat_of_peft_that_rewrote_its_base_is_converted(
     assert_logits_are_equal(model(hf_reference["tokens"]).detach(), expected)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_converted_is_refused(folder: Path, started: Started, tmp_path: Path) -> None:
     theirs, _ = started("pissa")
     theirs.save_pretrained(tmp_path / "hat")

@@ -105,6 +105,7 @@ def test_a_folder_of_transformers_with_bitsandbytes_is_loaded_as_it_is(
                 assert torch.equal(layers[0][part], layers[1][part]), (name, part)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the other programs' own
 def test_transformers_with_bitsandbytes_loads_several_files(golden: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM

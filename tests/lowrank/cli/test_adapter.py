@@ -39,6 +39,7 @@ def test_every_command_of_the_page_runs(hats: Path, monkeypatch, capsys) -> None
         assert "read back and compared" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_runs(hats: Path, embedded: Path, monkeypatch) -> None:
     import lowrank
     from lowrank.adapters.files import load_adapter

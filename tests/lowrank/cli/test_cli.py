@@ -290,6 +290,7 @@ def test_a_folder_without_a_tokenizer(mistake, meta):
     assert "has no tokenizer: neither tokenizer.model nor tokenizer.json" in mistake("generate", meta, "--prompt", "x")
 
 
+@pytest.mark.slow
 def test_a_hat_for_another_base(mistake, trained, golden):
     hat, _ = trained
     reference = golden / "meta-tiny-mha/reference.safetensors"
@@ -308,6 +309,7 @@ def test_a_folder_with_other_files_is_not_replaced(mistake, meta):
     assert (meta / "keep.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_there_is_not_overwritten(mistake, trained):
     _, folder = trained
     assert "holds a run already" in mistake("train", folder / "run.toml")

@@ -2,21 +2,17 @@
 
 import importlib.util
 import json
-import warnings
 from functools import partial
 from pathlib import Path
 
 import pytest
+from peers import Peer
 
 import lowrank as package
 from lowrank.atomic_io import sha256_of
 from lowrank.cli import main
 from lowrank.data.documents.document import make_documents, write_jsonl
 from lowrank.eval.tasks.documents import Documents
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its libraries warn of one another while they are imported
-    from lm_eval.tasks import TaskManager
 
 _PATH = Path(__file__).parent.parent / "data" / "mixture" / "conftest.py"
 _SPEC = importlib.util.spec_from_file_location("mixture_fixtures", _PATH)
@@ -104,6 +100,7 @@ def test_the_scores_and_both_answers_are_printed(lowrank, hat, tmp_path: Path) -
     assert "Perplexity of" in (tmp_path / "out/grid.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_public_sets_have_to_be_named_and_training_files_too(lowrank, raw, mixture, hat) -> None:
     assert "--tasks ner needs --from DIR" in lowrank("eval", "embedded", "--tasks", "ner")[2]
     use = ("eval", "embedded", "--adapter", f"new={hat}", "--tasks", "qa", "--from", raw)
@@ -154,7 +151,8 @@ def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path: Path) ->
 def test_tasks_of_the_harness_run_on_every_column(
     lowrank, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))  # thousands of files
+    alone = partial(Peer("lm_eval.tasks").TaskManager, include_defaults=False)  # which are thousands of files
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", alone)
     rows = [{"q": "cash: $3.1 million\nCash was", "choices": [" $8.8 million.", " $3.1 million."], "gold": 1}] * 2
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {"data_files": {"test": str(tmp_path / "rows.jsonl")}, "cache_dir": str(tmp_path / "cache")}

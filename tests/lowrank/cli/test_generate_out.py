@@ -119,6 +119,7 @@ def test_a_text_is_what_it_is_alone_whatever_the_batch(
     assert capsys.readouterr().out.rstrip("\n") + "\n" == texts(tmp_path / "one")["bellmere-plc-5"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(library.unavailable_reason()), reason="the library was not built")
 def test_a_document_that_ends_makes_room_for_the_next_and_the_summary_is_in_the_order_of_the_table(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -70,6 +70,7 @@ def test_a_hat_of_an_imported_kind_can_be_generated_from(
     assert "--kind must be FILE.toml, or one of custom, earnings_summary, " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_kind_of_a_file_gives_its_names_and_is_stored_as_it_is(hat: Path, tmp_path: Path) -> None:
     file = tmp_path / "letter.toml"
     assert main(["data", "kind", "new", str(hat.parent.parent / "gpt.jsonl"), str(file)]) == 0

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import openai
 import pytest
+from peers import openai
 from served import TOKEN, WAIT, hat_folders
 
 from lowrank.cli import main

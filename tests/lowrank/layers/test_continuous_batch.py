@@ -82,6 +82,7 @@ def written(batch: ContinuousBatch, asked: list[Asked]) -> Iterator[tuple[int, C
         step += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefixes", [False, True], ids=["whole", "in-chunks"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_a_text_is_what_it_is_alone_whoever_comes_and_goes(
@@ -126,6 +127,7 @@ def several(count: int) -> list[Asked]:
     return [free(PROMPT[: 2 + n % 4], uses[n % 3], max_new_tokens=3 + 5 * n % 11, logprobs=1) for n in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 8, 9, 64])
 def test_a_step_is_one_call_for_all_texts_in_whatever_hats(rows: int, model: Llama, calls: list[int]) -> None:
     asked = several(rows)
@@ -181,6 +183,7 @@ ALONE: dict[str, tuple[Any, Callable[[Llama], Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", ALONE)
 def test_what_cannot_join_the_others_is_written_beside_them(why: str, model: Llama) -> None:
     use, change = ALONE[why]

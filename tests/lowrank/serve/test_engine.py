@@ -79,6 +79,7 @@ def test_texts_in_different_hats_at_once_are_what_each_is_alone(
     assert library.unavailable_reason() or max(together) == 4
 
 
+@pytest.mark.slow
 def test_a_prompt_that_goes_on_with_one_before_reads_the_rest_and_is_what_it_is_alone(
     engine: Engine, make_text: Callable[..., Text]
 ) -> None:

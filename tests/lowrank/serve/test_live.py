@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import openai
 import pytest
+from peers import openai
 from served import FACTS, TOKEN, WAIT, Endless, Live
 
 from lowrank.serve.engine import Engine, Text
 
 
 @pytest.fixture
-def client(live: Live) -> Iterator[openai.OpenAI]:
+def client(live: Live) -> Iterator[Any]:
     """OpenAI's own client, without its retries."""
     with openai.OpenAI(base_url=f"{live.address}/v1", api_key=TOKEN, max_retries=0, timeout=WAIT) as client:
         yield client
@@ -30,7 +30,7 @@ def until(is_true: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
-def test_openais_client_chats_streams_and_completes(client: openai.OpenAI) -> None:
+def test_openais_client_chats_streams_and_completes(client: Any) -> None:
     assert [model.id for model in client.models.list()] == ["embedded", "red", "blue"]
     assert client.models.retrieve("blue").owned_by == "lowrank"
     asked: dict[str, Any] = {"model": "red", "temperature": 0, "max_tokens": 30}
@@ -46,7 +46,8 @@ def test_openais_client_chats_streams_and_completes(client: openai.OpenAI) -> No
     assert completion.choices[0].text and completion.choices[0].finish_reason in ("stop", "length")
 
 
-def test_openais_client_writes_from_facts(client: openai.OpenAI) -> None:
+@pytest.mark.slow
+def test_openais_client_writes_from_facts(client: Any) -> None:
     more = {"facts": FACTS, "kind": "earnings_summary"}
     asked: dict[str, Any] = {"model": "red", "messages": [], "max_tokens": 60, "temperature": 0, "extra_body": more}
     answer = client.chat.completions.create(**asked)
@@ -56,7 +57,7 @@ def test_openais_client_writes_from_facts(client: openai.OpenAI) -> None:
     assert (last.model_extra or {})["lowrank"] == extra["lowrank"]
 
 
-def test_openais_client_knows_our_refusals(live: Live, client: openai.OpenAI) -> None:
+def test_openais_client_knows_our_refusals(live: Live, client: Any) -> None:
     messages: Any = [{"role": "user", "content": "Hello"}]
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(model="green", messages=messages)
@@ -68,7 +69,7 @@ def test_openais_client_knows_our_refusals(live: Live, client: openai.OpenAI) ->
 
 
 def test_a_full_queue_says_when_to_come_again(
-    live: Live, client: openai.OpenAI, make_text: Callable[..., Text], endless: Endless
+    live: Live, client: Any, make_text: Callable[..., Text], endless: Endless
 ) -> None:
     texts = [make_text(None, lambda event: None, constraint=endless) for _ in range(4)]
     live.engine.submit(texts)
@@ -81,7 +82,8 @@ def test_a_full_queue_says_when_to_come_again(
     assert client.completions.create(model="red", prompt="x", max_tokens=1).choices
 
 
-def test_clients_at_once_in_different_hats_get_what_each_gets_alone(live: Live, client: openai.OpenAI) -> None:
+@pytest.mark.slow
+def test_clients_at_once_in_different_hats_get_what_each_gets_alone(live: Live, client: Any) -> None:
     def ask(number: int) -> str:
         model, prompt = ("embedded", "red", "blue", "red")[number], ("The balance sheet", "Net income")[number % 2]
         asked: Any = {"model": model, "prompt": prompt, "max_tokens": 20, "temperature": 0.8, "seed": number}
@@ -124,9 +126,7 @@ def test_a_client_that_goes_away_frees_the_engine(
 
 
 @pytest.mark.slow
-def test_a_client_that_does_not_read_holds_nobody_up(
-    live: Live, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_does_not_read_holds_nobody_up(live: Live, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = [begin(live, stream=True) for _ in range(2)]  # nothing of the answers is read
     answer = client.completions.create(model="blue", prompt="The balance sheet", max_tokens=5)
     assert answer.choices

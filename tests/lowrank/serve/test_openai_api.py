@@ -173,6 +173,7 @@ def test_facts_are_a_text_or_an_object_whose_numbers_stay_as_they_are_written(se
     assert chosen["lowrank"]["audits"][0]["record"]["name"] == "A Ltd"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "param", "words"),
     [

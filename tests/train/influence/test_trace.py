@@ -49,6 +49,7 @@ def inspect(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     return inspected
 
 
+@pytest.mark.slow
 def test_the_page_has_what_is_printed(inspect: Callable[..., Run], files: Path, run: Path) -> None:
     page = files / "page.html"
     status, out, _ = inspect(run, "--test", files / "test.jsonl", "--html", page)
@@ -57,6 +58,7 @@ def test_the_page_has_what_is_printed(inspect: Callable[..., Run], files: Path, 
     assert text.count("<svg") == 1 and "Red, again." in text and "pruthi2020tracin" in text and "nan" not in text
 
 
+@pytest.mark.slow
 def test_python_has_the_figures_of_the_command_line(inspect: Callable[..., Run], files: Path, run: Path) -> None:
     arguments = ("--test", files / "test.jsonl", "--json", "--top", 1, "--method", "sgd")
     xray = lowrank.inspect.data(run, files / "test.jsonl", top=1, method="sgd")

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
-import transformers
+from peers import peft, transformers
 from random_hat import make_hat
 from torch import Tensor
 
@@ -110,6 +109,7 @@ def test_the_options_of_a_mix_are_those_of_peft(
         torch.testing.assert_close(pair.delta(), delta, rtol=0, atol=SAME * float(delta.abs().max()))
 
 
+@pytest.mark.slow
 def test_a_mix_of_all_ranks_is_worn_merged_and_exported_as_the_mix_in_memory(
     base: Path, hats: list[Path], hf_reference: dict[str, Tensor], tmp_path: Path, assert_logits_equal
 ) -> None:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import peft
 import pytest
 import torch
-import transformers
+from peers import peft, transformers
 from random_hat import make_hat
 
 from lowrank.adapters.algebra.factored import factor
@@ -27,6 +26,7 @@ def hat(hf_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "hat"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [{"rank": 3}, {"energy": 0.6}], ids=str)
 def test_a_reduced_hat_is_pefts_conversion(size: dict[str, float], hf_folder: Path, hat: Path, tmp_path: Path) -> None:
     reduce_rank(hat, tmp_path / "small", **size)

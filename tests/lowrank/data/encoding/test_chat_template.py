@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import transformers
+from peers import transformers
 from tiny_tokenizers import byte_level
 
 from lowrank.data.encoding import chat_process

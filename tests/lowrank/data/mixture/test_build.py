@@ -51,6 +51,7 @@ def test_every_rule_drops_what_the_fixtures_hold_for_it(manifest, expected_count
         assert list(data["dropped"]) == list(manifest["rules"])
 
 
+@pytest.mark.slow
 def test_the_set_has_its_fixed_counts(out: Path, manifest) -> None:
     rows = read_rows(out / "train.jsonl")
     assert Counter(row.source for row in rows) == {
