@@ -1,6 +1,7 @@
 """The 4-bit and 8-bit number formats, and every path that computes with them.
 
 ops        quantize, dequantize and linear, with gradients: the one door
+exact      what a training step multiplies and computes, with the same bits on every processor
 lora       the LoRA product: linears that share x, and what their adapters add
 llama_ops  the operations of Llama between its products, and the loss
 operators  `torch.ops.lowrank.*`, which torch.compile sees

@@ -394,7 +394,11 @@ def rope_angles(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]
 def rope_frequencies(config: ModelConfig, device: torch.device) -> Tensor:
     """f_i = theta^(-2i / h), i = 0 .. h/2 - 1, scaled as `RopeScaling` says; float32 [h/2]"""
     channel = torch.arange(0, config.head_dim, 2, device=device)
-    f = 1.0 / (config.rope_theta ** (channel.float() / config.head_dim))
+    return scaled_frequencies(1.0 / (config.rope_theta ** (channel.float() / config.head_dim)), config)
+
+
+def scaled_frequencies(f: Tensor, config: ModelConfig) -> Tensor:
+    """The frequencies [h/2] as the config's `RopeScaling` changes them."""
     scaling = config.rope_scaling
     if scaling is None:
         return f

@@ -4,14 +4,23 @@ B batch, T time, D model dim, V vocabulary, S supervised tokens.
 """
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .llama import Llama
-
 IGNORED = -100
+
+
+class HiddenStates(Protocol):
+    """A model as its loss sees it: `Llama`, or another that computes its hidden states."""
+
+    tok_embeddings: Any
+    output: Any
+
+    def hidden(self, tokens: Tensor, *, segments: Tensor | None = None) -> Tensor: ...
+
 
 # (hidden states [S, D], weight of the output head [V, D], targets [S]) -> the sum of their losses
 HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -24,7 +33,7 @@ def full_logits_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def next_token_loss(
-    model: Llama,
+    model: HiddenStates,
     tokens: Tensor,
     labels: Tensor,
     segments: Tensor | None = None,

@@ -39,6 +39,7 @@ MACHINES = {
 # What the processor does not change: kernels of GPUs, interpreted or compiled, what torch.compile makes of operators,
 # and C programs that have their own flags.
 ELSEWHERE = (
+    "kernels/cpu/test_exact_neon.py",
     "kernels/cpu/test_sets.py",
     "kernels/cuda",
     "kernels/operators/test_quantized.py",

@@ -36,6 +36,7 @@ FLOORS = (
 )
 KERNEL_FLOORS = (
     ("lowrank.kernels.ops",),
+    ("lowrank.kernels.exact",),
     ("lowrank.kernels.lora", "lowrank.kernels.llama_ops"),
     ("lowrank.kernels.operators",),
     ("lowrank.kernels.dispatch",),

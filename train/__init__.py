@@ -15,6 +15,7 @@ optim           AdamW, clipping, learning rate; adam_state stores its moments
 merge_aware     the rounded weights of a hat that is to be merged
 checkpoint      saves and restores a run, bit for bit
 monitor         progress of a run; trackers are TensorBoard and others, report draws the page
+exact/          a step with the same bits on every processor
 resume/         goes on: the folder's lock, what may change, signals, hats of checkpoints
 influence/      the influence of each document of a run on a test document
 sweep/          many hats at once on one base

@@ -13,6 +13,7 @@ from lowrank.adapters.files import load_adapter, save_adapter
 from lowrank.adapters.starts import LOFTQ, Factors, as_active, joined, start_adapter, start_name, start_parameters
 from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.open_base import open_base
+from lowrank.kernels.cpu.library import unavailable_reason
 from lowrank.kernels.dispatch.explain import paths_in_use
 from lowrank.layers.dropout_seed import BatchCounter, DropoutSeed
 from lowrank.layers.lora import AdapterConfig
@@ -22,6 +23,8 @@ from lowrank.model.llama import Llama
 from lowrank.model.meta_device import meta_device
 
 from .config import TrainConfig
+from .exact.llama import ExactNextToken
+from .exact.optim import ExactAdamW, ExactProcess
 from .optim import AdamW
 from .parallel.single import SingleProcess
 from .preference import DPOLoss
@@ -81,6 +84,8 @@ def _originals(model: Llama, config: TrainConfig) -> dict[str, Tensor]:
 def new_objective(config: TrainConfig) -> Objective:
     """The loss of a config, over the adapters that `new_adapter` puts on the base."""
     if not config.preference.loss:
+        if config.run.numerics == "exact":
+            return ExactNextToken(skips_unlearned=True)
         # A dropout draws its masks by the place in a batch: to keep the others' masks, every row is computed.
         return NextToken(skips_unlearned=not config.adapter.dropout)
     table = config.preference
@@ -151,11 +156,27 @@ def only_adapter(
 
 def new_optimizer(parameters: dict[str, nn.Parameter], config: TrainConfig, team: SingleProcess) -> AdamW:
     """AdamW as the config has it; with LoRA+ lora_B has a rate of its own."""
-    table = config.optimizer
+    table, kind = config.optimizer, ExactAdamW if config.run.numerics == "exact" else AdamW
     b1, b2 = table.betas
     rates = {name: table.lora_plus for name in parameters if name.endswith(".lora_B")}
     parts = {name: team.shard_of(parameter) for name, parameter in parameters.items()}
-    return AdamW(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts)
+    return kind(parameters, (b1, b2), weight_decay=table.weight_decay, states=table.states, rates=rates, parts=parts)
+
+
+def single_process(config: TrainConfig) -> SingleProcess:
+    """The process of a run that has no others."""
+    return ExactProcess() if config.run.numerics == "exact" else SingleProcess()
+
+
+def check_machine(config: TrainConfig) -> None:
+    """Raises ValueError for exact numerics where there is no C library."""
+    if config.run.numerics == "exact" and (reason := unavailable_reason()):
+        raise ValueError(f"run.numerics = 'exact' is computed by the C library: {reason}")
+
+
+def paths_of(model: Llama, config: TrainConfig) -> dict[str, str]:
+    """The paths of a run's products, by which its bits may differ: of exact ones there is one."""
+    return {"numerics": "exact"} if config.run.numerics == "exact" else products_of(model)
 
 
 def products_of(model: Llama) -> dict[str, str]:

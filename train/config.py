@@ -19,6 +19,7 @@ from .config_rules import (
     RULES,
     TRACKERS,
     check_merge_aware,
+    check_numerics,
     check_preference,
     check_sources,
     check_start,
@@ -127,6 +128,7 @@ class TrainConfig:
         check_start(self, where)
         check_preference(self, where)
         check_merge_aware(self, where)
+        check_numerics(self, where)
         check_sources(data, where)
         if self.watch.every and not self.watch.held_out and not data.validation:
             raise ValueError(

@@ -92,6 +92,29 @@ def check_merge_aware(config: Tables, where: str) -> None:
         raise ValueError(f"{where}: base.weights must be a 4- or 8-bit format {beside}, got {weights!r}")
 
 
+def check_numerics(config: Tables, where: str) -> None:
+    """Refuses what would not have the same bits on every processor."""
+    if config.run.numerics == "fast":
+        return
+    adapter, base, beside = config.adapter, config.base, "with run.numerics = 'exact'"
+    if base.device.partition(":")[0] != "cpu":
+        raise ValueError(f"{where}: base.device must be cpu {beside}, got {base.device!r}")
+    if base.dtype not in ("", "fp32"):
+        raise ValueError(f"{where}: base.dtype must be fp32 {beside}, got {base.dtype!r}")
+    for name, is_default, value in (
+        ("adapter.dropout", not adapter.dropout, adapter.dropout),
+        ("adapter.dora", not adapter.dora, adapter.dora),
+        ("adapter.start", adapter.start == DEFAULT_START, adapter.start),
+        ("adapter.merge_aware", not adapter.merge_aware, adapter.merge_aware),
+        ("preference.loss", not config.preference.loss, config.preference.loss),
+        ("run.parallel", config.run.parallel == "replicas", config.run.parallel),
+    ):
+        if not is_default:
+            raise ValueError(f"{where}: {name} must be left at its default {beside}, got {value!r}")
+    if config.run.recompute == "selective":
+        raise ValueError(f"{where}: run.recompute must be 'none' or 'full' {beside}, got 'selective'")
+
+
 def check_start(config: Tables, where: str) -> None:
     """Refuses what a start has no place for."""
     adapter, start = config.adapter, config.adapter.start

@@ -9,6 +9,7 @@ from .adam_state import StateKind
 from .optim import LRSchedule
 
 Recompute = Literal["none", "selective", "full"]
+Numerics = Literal["fast", "exact"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class RunConfig:
     epochs: 0.5 ends in the middle of the first. max_steps: the run ends after so many steps at the latest, 0 = off.
     checkpoint_every: in steps; checkpoint_minutes: also when so long has passed, after any batch (0 = off); the end is
     always kept. keep: of the newest checkpoints, the best beside them. recompute: what of the forward pass is computed
-    again backward. parallel: what several processes have of the model, a whole each or a part.
+    again backward. parallel: what several processes have of the model, a whole each or a part. numerics: "exact" has
+    the same bits on every processor (docs/exact.md).
     """
 
     out: str = "runs/hat"
@@ -139,6 +141,7 @@ class RunConfig:
     keep: int = 2
     recompute: Recompute = "none"
     parallel: Literal["replicas", "shards"] = "replicas"
+    numerics: Numerics = "fast"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lowrank.data.encoding.template import template_entry
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES
 from lowrank.model.tokenizer import Tokenizer
 
-from .assemble import check_originals
+from .assemble import check_machine, check_originals, single_process
 from .batch_schedule import BatchSchedule
 from .config import TrainConfig
 from .data import RunData, difference_notes, read_run_data
@@ -57,6 +57,7 @@ def train_from_config(
     """
     shape_of(config)
     check_originals(config)
+    check_machine(config)
     for name in config.watch.trackers:
         find_tracker(name)
     out = Path(config.run.out)
@@ -68,7 +69,9 @@ def train_from_config(
 def join(config: TrainConfig) -> SingleProcess:
     """The processes that torchrun has started, or this one alone.  Raises ValueError for more of them than rows."""
     if not is_one_of_several():
-        return SingleProcess()
+        return single_process(config)
+    if config.run.numerics == "exact":
+        raise ValueError("run.numerics = 'exact' is one process: the sums of several have no order of their own")
     from .parallel.torchrun import TorchrunGroup
 
     team = TorchrunGroup(config.run.parallel == "shards")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, localcontext
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -184,8 +185,21 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, schedule: LRS
     if schedule == "constant":
         return peak
     done = (step - warmup) / max(1, steps - 1 - warmup)
-    left = 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    left = 1 - done if schedule == "linear" else 0.5 * (1 + cosine(math.pi * done))
     return peak * (floor + (1 - floor) * left)
+
+
+def cosine(x: float) -> float:
+    """cos x = 1 - x^2 / 2! + x^4 / 4! - ..., 0 <= x <= 4, in 40 decimal digits and rounded once
+
+    A library's has another last bit on another processor, and the rate with it.
+    """
+    with localcontext(prec=40):
+        total, term, square = Decimal(1), Decimal(1), Decimal(x) ** 2
+        for i in range(2, 60, 2):
+            term *= -square / (i * (i - 1))
+            total += term
+        return float(total)
 
 
 def warmup_steps(steps: int, warmup: int, ratio: float) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lowrank.data.encoding.packing import Row, collate_rows
 from lowrank.kernels.llama_ops.linear_cross_entropy import linear_cross_entropy
 from lowrank.model.llama import Llama
-from lowrank.model.loss import IGNORED, next_token_loss
+from lowrank.model.loss import IGNORED, HeadLoss, HiddenStates, next_token_loss
 
 from .batch_schedule import StepBatches
 from .optim import AdamW, local
@@ -66,8 +66,12 @@ class NextToken:
 
     def __call__(self, model: Llama, rows: Sequence[Row]) -> BatchLoss:
         computed = [row for row in rows if row.supervised or not self.skips_unlearned]
-        nats, positions = batch_loss(model, computed)
+        nats, positions = self.batch_loss(model, computed)
         return BatchLoss(nats, positions, positions * max(map(len, computed), default=0))
+
+    def batch_loss(self, model: Llama, rows: list[Row]) -> tuple[Tensor, int]:
+        """Nats of the supervised tokens of a batch, and the positions computed for it."""
+        return batch_loss(model, rows)
 
 
 NEXT_TOKEN: Objective = NextToken()
@@ -128,7 +132,7 @@ def accumulate(
     under_way.seconds += time.perf_counter() - started
 
 
-def batch_loss(model: Llama, rows: list[Row]) -> tuple[Tensor, int]:
+def batch_loss(model: HiddenStates, rows: list[Row], head_loss: HeadLoss = linear_cross_entropy) -> tuple[Tensor, int]:
     """Nats of the supervised tokens of a batch, and the positions computed for it.
 
     A batch without rows is one token whose loss is an exact zero: processes that share a model run in step.
@@ -139,7 +143,7 @@ def batch_loss(model: Llama, rows: list[Row]) -> tuple[Tensor, int]:
     else:
         tokens, labels, segments = torch.zeros(1, 2, dtype=torch.int64), torch.full((1, 2), IGNORED), None
     segments = None if segments is None else segments.to(device)
-    nats, _ = next_token_loss(model, tokens.to(device), labels.to(device), segments, linear_cross_entropy)
+    nats, _ = next_token_loss(model, tokens.to(device), labels.to(device), segments, head_loss)
     return nats, tokens.numel() if rows else 0
 
 

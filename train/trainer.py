@@ -26,8 +26,9 @@ from .assemble import (
     new_optimizer,
     parameters_sha256,
     path_differences,
-    products_of,
+    paths_of,
     save_trained_adapter,
+    single_process,
 )
 from .batch_schedule import BatchSchedule, StepBatches
 from .checkpoint import Checkpoints, Cursor
@@ -71,7 +72,7 @@ def train(
     process that trains into it; FloatingPointError naming the layer where too many steps in a row were not finite;
     OSError for a full disk; RunStopped after a signal, with a checkpoint of that moment.
     """
-    team, out = team or SingleProcess(), Path(config.run.out)
+    team, out = team or single_process(config), Path(config.run.out)
     with nullcontext() if is_locked or not team.is_first else locked(out):
         resumed = is_going_on(out, resume, overwrite)
         run = Trainer(
@@ -116,13 +117,13 @@ class Trainer:
         self.model, self.config, self.held_out = model, config, held_out
         self.notes = notes or {}
         self.out = Path(config.run.out)
-        self.team = team or SingleProcess()
+        self.team = team or single_process(config)
         self.schedule = BatchSchedule.of(examples, config)
         self.phases = [Phase.of(config, 0, self.schedule.steps)]
         self.checkpoints = Checkpoints(self.out, config.run.keep, self.team)
         self.is_resumed = bool(resume)
         torch.manual_seed(config.run.seed)
-        self.paths = products_of(model)
+        self.paths = paths_of(model, config)
         self.identity = identity(model, examples, config)
         self.counter = new_adapter(model, config)
         self.objective = new_objective(config)

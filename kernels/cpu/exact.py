@@ -38,19 +38,20 @@ class AdamW(ctypes.Structure):
     )
 
 
-def product(a: Tensor, b: Tensor, onto: Tensor | None = None) -> Tensor:
-    """C = A B, or C = C + A B with the C in `onto`, which is written over;  A [M, K], B [K, N] in any strides -> [M, N]
+def product(a: Tensor, b: Tensor, out: Tensor | None = None, *, add: bool = False) -> Tensor:
+    """C = A B, or with `add` C = C + A B, in `out` where that is given;  A [M, K], B [K, N] in any strides -> [M, N]
 
-    K is summed in chunks of CHUNK terms, each added to C: the parts of a K that is cut at multiples of it give, one
-    `onto` the other, the bits of the whole.
+    K is summed in chunks of CHUNK terms, each added to C: the parts of a K that is cut at multiples of it, added one
+    after another, have the bits of the whole.
     """
     (m, terms), n = a.shape, b.shape[1]
-    c = torch.empty(m, n) if onto is None else onto
+    assert out is not None or not add
+    c = torch.empty(m, n) if out is None else out
     assert b.shape[0] == terms and c.shape == (m, n) and (n == 1 or c.stride(1) == 1)
     assert a.dtype == b.dtype == c.dtype == torch.float32 and a.is_cpu and b.is_cpu and c.is_cpu
     left, right = (ctypes.byref(Matrix(one.data_ptr(), *one.stride())) for one in (a, b))
     stride = c.stride(0) if m > 1 else n
-    call("exact_product", left, right, m, n, terms, c.data_ptr(), stride, onto is not None)
+    call("exact_product", left, right, m, n, terms, c.data_ptr(), stride, add)
     return c
 
 

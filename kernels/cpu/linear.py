@@ -178,6 +178,11 @@ def panel_linear_backward(dy: Tensor, weight: Blockwise4bit | RowwiseInt8) -> Te
     return dx.view(*dy.shape[:-1], k)
 
 
+def dequantize_rows(weight: Blockwise4bit | RowwiseInt8, first: int, out: Tensor) -> None:
+    """As many rows of W as `out` has, from row `first` on, in the dtype of `out`."""
+    _dequantize(weight, Submatrix(first, out.shape[0], 0, out.shape[1]), out)
+
+
 def _panels(length: int, across: int, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
     """(first, count) of each panel."""
     step = _step(across, dtype)

@@ -11,7 +11,7 @@ import lowrank
 from lowrank.adapters import adapter_parameters
 from lowrank.data.encoding.batching import Example
 from lowrank.model.loss import IGNORED
-from lowrank.train import trainer
+from lowrank.train import assemble, trainer
 from lowrank.train.checkpoint import FOLDER
 from lowrank.train.config import TrainConfig
 from lowrank.train.monitor import Watch
@@ -236,9 +236,9 @@ def test_a_run_that_goes_on_by_other_paths_says_so_in_a_line(
     trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)
     assert "paths" not in capsys.readouterr().out
     newest(tmp_path).unlink()
-    here = trainer.products_of(base())
+    here = assemble.products_of(base())
     assert any(name.startswith("linear dX") for name in here)
-    monkeypatch.setattr(trainer, "products_of", lambda model: {**here, "cpu": "another processor, avx9"})
+    monkeypatch.setattr(assemble, "products_of", lambda model: {**here, "cpu": "another processor, avx9"})
     trainer.train(base(), examples, config(tmp_path), resume=True, progress=False)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume: ")]
     assert line.endswith("another processor, avx9") and "was computed on other paths, so bits will differ: cpu:" in line

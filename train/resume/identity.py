@@ -21,6 +21,7 @@ from .phases import LENGTH, RATE
 MAY_CHANGE = (
     *("run.out", "run.checkpoint_every", "run.checkpoint_minutes", "run.keep", "run.parallel"),
     *("base.path", "base.shape", "adapter.name", "optimizer.max_skipped"),
+    "run.numerics",  # told as another path of computing is
     *("data.train", "data.entries", "data.tokens", "data.supervised", "data.estimated"),
 )
 MAY_CHANGE_TABLE = "watch"

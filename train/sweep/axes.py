@@ -106,6 +106,8 @@ def _check_shared(config: TrainConfig, where: str) -> None:
         raise ValueError(f"{where}: adapter.merge_aware must be empty in a sweep, got {config.adapter.merge_aware!r}")
     if config.adapter.start != DEFAULT:
         raise ValueError(f"{where}: adapter.start must be {DEFAULT!r} in a sweep, got {config.adapter.start!r}")
+    if config.run.numerics != "fast":
+        raise ValueError(f"{where}: run.numerics must be 'fast' in a sweep, got {config.run.numerics!r}")
     if config.run.parallel == "shards":
         raise ValueError(f"{where}: run.parallel must be 'replicas' in a sweep, which is one process")
 

@@ -65,9 +65,9 @@ def test_strides_and_cuts_change_no_bit(size: tuple[int, int, int]) -> None:
     a, b = normal(m, terms), normal(terms, n, seed=1)
     c = exact.product(a, b)
     assert torch.equal(exact.product(a.T.contiguous().T, b.T.contiguous().T), c)
-    cut, out = terms // 2 // exact.CHUNK * exact.CHUNK, torch.zeros(m, n + 3)[:, 1 : n + 1]
+    cut, out = terms // 2 // exact.CHUNK * exact.CHUNK, torch.full((m, n + 3), torch.nan)[:, 1 : n + 1]
     out = exact.product(a[:, :cut], b[:cut], out)
-    assert torch.equal(exact.product(a[:, cut:], b[cut:], out), c)
+    assert torch.equal(exact.product(a[:, cut:], b[cut:], out, add=True), c)
     assert torch.equal(torch.cat([exact.product(row[None], b) for row in a]), c)
 
 
@@ -76,7 +76,9 @@ def test_products_of_small_integers_are_what_they_are() -> None:
     for m, n, terms in SHAPES:
         a, b = ((normal(*shape, seed=seed) * 8).round() for seed, shape in enumerate([(m, terms), (terms, n)]))
         start = (normal(m, n, seed=2) * 8).round()
-        assert torch.equal(exact.product(a, b, start.clone()).double(), start.double() + a.double() @ b.double())
+        assert torch.equal(
+            exact.product(a, b, start.clone(), add=True).double(), start.double() + a.double() @ b.double()
+        )
     assert torch.equal(exact.product(torch.empty(3, 0), torch.empty(0, 4)), torch.zeros(3, 4))
 
 
