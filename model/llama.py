@@ -22,11 +22,14 @@ from .config import ModelConfig, RopeLayout
 
 
 class Ops(Protocol):
-    """The five operations that a faster implementation may replace; `TorchOps` is the truth."""
+    """The operations that a faster implementation may replace; `TorchOps` is the truth."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
+    def rms_norm_and_x(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]: ...
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]: ...
-    def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor: ...
+    def rope_pair(
+        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
+    ) -> tuple[Tensor, Tensor]: ...
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor: ...
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor: ...
 
@@ -42,6 +45,10 @@ class TorchOps:
         """
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(x) * weight
+
+    def rms_norm_and_x(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """(rms_norm(x), x): what a block norms, and what it goes on with"""
+        return self.rms_norm(x, weight, eps), x
 
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """h = x + residual;  (rms_norm(h), h): what a block norms, and what it goes on with"""
@@ -60,6 +67,12 @@ class TorchOps:
             a, b = x.float().chunk(2, dim=-1)
             turned = torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
         return turned.type_as(x)
+
+    def rope_pair(
+        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
+    ) -> tuple[Tensor, Tensor]:
+        """(rope(q), rope(k));  q [B, T, H, h], k [B, T, G, h]"""
+        return self.rope(q, cos, sin, layout), self.rope(k, cos, sin, layout)
 
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
         """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
@@ -196,12 +209,21 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.ops.rms_norm(x, self.weight, self.eps)
 
+    def norm_and_keep(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(y, x), in whose gradient a faster implementation adds what comes by x alone: hooks see no module then"""
+        if self._is_seen():
+            return self(x), x
+        return self.ops.rms_norm_and_x(x, self.weight, self.eps)
+
     def add_and_norm(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """h = x + residual;  (y of h, h), which a faster implementation does in one pass: hooks see no module then"""
-        if not torch.compiler.is_compiling() and (is_hooked(self) or _has_any_global_hook()):
+        if self._is_seen():
             h = x + residual
             return self(h), h
         return self.ops.add_rms_norm(x, residual, self.weight, self.eps)
+
+    def _is_seen(self) -> bool:
+        return not torch.compiler.is_compiling() and (is_hooked(self) or _has_any_global_hook())
 
 
 def is_hooked(module: nn.Module) -> bool:
@@ -228,9 +250,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
         heads = (*x.shape[:-1], -1, self.head_dim)
         q, k, v = fused_projections(x, (self.wq, self.wk, self.wv))
-        q = self.ops.rope(q.view(heads), *rotation, self.rope_layout).transpose(1, 2)
-        k = self.ops.rope(k.view(heads), *rotation, self.rope_layout).transpose(1, 2)
-        v = v.view(heads).transpose(1, 2)
+        q, k = self.ops.rope_pair(q.view(heads), k.view(heads), *rotation, self.rope_layout)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.view(heads).transpose(1, 2)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)
         y = self.ops.attention(q, k, v, mask)
@@ -273,7 +294,8 @@ class TransformerBlock(nn.Module):
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps, ops)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
-        attended = self.attention(self.attention_norm(x), rotation, mask, cache)
+        normed, x = self.attention_norm.norm_and_keep(x)
+        attended = self.attention(normed, rotation, mask, cache)
         normed, x = self.ffn_norm.add_and_norm(attended, x)
         y: Tensor = x + self.feed_forward(normed)
         return y

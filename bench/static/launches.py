@@ -21,7 +21,7 @@ from lowrank.kernels.triton import launch as repacked_launch
 
 # Of torch's operators, those that launch nothing.
 WITHOUT_LAUNCH = {
-    *("view", "_unsafe_view", "reshape", "_reshape_alias", "t", "transpose", "permute", "expand", "slice", "select"),
+    *("view", "_unsafe_view", "reshape", "_reshape_alias", "t", "numpy_T", "transpose", "permute", "expand", "slice", "select"),
     *(
         "unsqueeze",
         "squeeze",
@@ -86,7 +86,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, launches: list[Launch], q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> Tensor:
         flops = 4 * q.numel() * k.shape[-2] // (2 if is_causal else 1)
         moved = q.nbytes + k.nbytes + v.nbytes + q.nbytes
-        ctx.launches, ctx.shapes = launches, (q.shape, k.shape)
+        ctx.launches, ctx.inputs = launches, (q, k, v)
         ctx.cost = moved, flops
         launches.append(Launch("attention", moved, flops))
         return torch.empty_like(q)
@@ -96,8 +96,7 @@ class _Attention(torch.autograd.Function):
         moved, flops = ctx.cost
         ctx.launches += [Launch("attention_backward", moved // 3, 0)] * 2
         ctx.launches.append(Launch("attention_backward", 2 * moved, flops * 5 // 2))
-        dq, dk, dv = (torch.empty(shape, dtype=dys[0].dtype, device="meta") for shape in (*ctx.shapes, ctx.shapes[1]))
-        return None, dq, dk, dv, None
+        return None, *map(torch.empty_like, ctx.inputs), None  # of the strides of q, k, v, as flash attention has them
 
 
 @contextmanager

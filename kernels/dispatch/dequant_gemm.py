@@ -1,25 +1,30 @@
 """Products with many rows: W is dequantized once into scratch, and the product is the vendor's.
 
     y  = x W^T                                     dX = dY W
-    y  = [x | U] [W | lora_B]^T                    dX = [dY | V] [W ; lora_A]
-    U  = scaling * x lora_A^T                      V  = scaling * dY lora_B
+    y  = [x | U] [W | s B]^T                       dX = [dY | V] [W ; A]
+    U  = x A^T                                     V  = dY (s B)
 
-The two products of an adapter ride in the one with W: y and dX are written once, summed in float32, and not read again
-to be added to. For that x and dY are copied once, to stand beside U and V. W is dequantized again backward. The
-gradients are put together in `kernels.lora.lora_linear`.
+The products of adapters ride in those with W: y and dX are written once, summed in float32, and not read again to be
+added to. For that x and dY are copied once, to stand beside U and V; of linears that share x there is one copy of it,
+one product with all A, and one dX. W is dequantized again backward. `reference.riding_adapters` has the matrices;
+Triton writes them in a launch each where the weights are repacked, plain torch piece by piece elsewhere.
 
-x [*, K], y [*, N], W [N, K], lora_A [r, K], lora_B [N, r], U and V [M, r].
+x [*, K], y [*, N], W [N, K], A [r, K], B [N, r], U and V [M, r].
 """
 
-import math
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
 
+import torch
 from torch import Tensor
 
+from ..reference import riding_adapters as reference
+from ..reference.riding_adapters import sizes_of
+from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import QuantizedWeight
 from . import scratch
 from .run import dequantize
-
-RANK_STEP = 8  # the adapter's columns are filled up to 16 bytes with zeros: the matrix units want rows of whole ones
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
@@ -34,36 +39,61 @@ def linear_backward(dy: Tensor, weight: QuantizedWeight) -> Tensor:
         return dy @ dequantize(weight, dy.dtype, out=w)
 
 
-def linear_with_adapter(x: Tensor, weight: QuantizedWeight, u: Tensor, lora_B: Tensor) -> Tensor:
-    """y = x W^T + U lora_B^T;  x [M, K], U [M, r] with the scaling in it, lora_B [N, r] -> [M, N]"""
-    n, k = weight.shape
-    left = _beside(x, u)
-    with scratch.borrow((n, left.shape[1]), x.dtype, x.device) as right:
-        dequantize(weight, x.dtype, out=right[:, :k])
-        _fill(right[:, k:], lora_B)
-        return left @ right.T
+def linears_with_adapters(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[list[Tensor], Tensor]:
+    """y_i = x W_i^T + s U_i B_i^T of every linear, and U of all of them side by side, [M, R];  x [M, K] -> [M, N_i]"""
+    sizes = sizes_of(plan)
+    outputs = sum(sizes.outputs)
+    with scratch.borrow(sizes.shape, x.dtype, x.device) as z:
+        _write(z, plan)
+        left, u = _path(x).beside([x], z[outputs:, : sizes.inputs].T, _rank_mask(plan))
+        ys, row = [], 0
+        for n in sizes.outputs:
+            ys.append(left @ z[row : row + n].T)
+            row += n
+    return ys, u
 
 
-def linear_with_adapter_backward(dy: Tensor, weight: QuantizedWeight, v: Tensor, lora_A: Tensor) -> Tensor:
-    """dX = dY W + V lora_A;  dY [M, N], V [M, r] with the scaling in it, lora_A [r, K] -> [M, K]"""
-    n, k = weight.shape
-    left = _beside(dy, v)
-    with scratch.borrow((left.shape[1], k), dy.dtype, dy.device) as right:
-        dequantize(weight, dy.dtype, out=right[:n])
-        _fill(right[n:].T, lora_A.T)
-        return left @ right
+def linears_with_adapters_backward(dys: Sequence[Tensor], plan: Sequence[LinearWithAdapter]) -> tuple[Tensor, Tensor]:
+    """dX = sum over i of dY_i W_i + V_i A_i, and V of all linears side by side, [M, R];  dys [M, N_i] -> [M, K]"""
+    sizes = sizes_of(plan)
+    outputs = sum(sizes.outputs)
+    with scratch.borrow(sizes.shape, dys[0].dtype, dys[0].device) as z:
+        _write(z, plan)
+        left, v = _path(dys[0]).beside(dys, z[:outputs, sizes.inputs :], _rank_mask(plan))
+        return left @ z[:, : sizes.inputs], v
 
 
-def _beside(wide: Tensor, narrow: Tensor) -> Tensor:
-    """[wide | narrow | zeros], up to a multiple of RANK_STEP behind `wide`."""
-    columns = math.ceil(narrow.shape[1] / RANK_STEP) * RANK_STEP
-    both = wide.new_empty(wide.shape[0], wide.shape[1] + columns)
-    both[:, : wide.shape[1]] = wide
-    _fill(both[:, wide.shape[1] :], narrow)
-    return both
+def matrix_gradients(
+    x: Tensor, dys: Sequence[Tensor], u: Tensor, v: Tensor, plan: Sequence[LinearWithAdapter]
+) -> list[Tensor | None]:
+    """dA_i = V_i^T x and dB_i = s dY_i^T U_i of each linear in turn, in their dtypes;  u, v as the products give them"""
+    gradients: list[Tensor | None] = _path(x).matrix_gradients(x, dys, u, v, plan)
+    return gradients
 
 
-def _fill(place: Tensor, narrow: Tensor) -> None:
-    """[narrow | zeros], in the dtype of `place`."""
-    place[:, : narrow.shape[1]] = narrow
-    place[:, narrow.shape[1] :] = 0
+def _write(z: Tensor, plan: Sequence[LinearWithAdapter]) -> None:
+    """Z of a plan: W, A and s B."""
+    path = _path(z)
+    if path is not reference and path.can_write(plan):
+        path.write_block_matrix(z, plan)
+        return
+    row = 0
+    for part in plan:
+        assert not isinstance(part.weight, Tensor)
+        dequantize(part.weight, z.dtype, out=z[row : row + part.weight.shape[0], : part.weight.shape[1]])
+        row += part.weight.shape[0]
+    reference.write_matrices(z, plan)
+
+
+def _rank_mask(plan: Sequence[LinearWithAdapter]) -> Tensor | None:
+    """The masks of all linears side by side, [B, sum of r_i]; None where no row of the batch has an adapter of its own"""
+    masks = [part.rank_mask for part in plan if part.rank_mask is not None]
+    if not masks:
+        return None
+    assert len(masks) == sum(part.lora_A is not None for part in plan), "all linears of a call have one selection"
+    return torch.cat(masks, dim=1)
+
+
+def _path(x: Tensor) -> ModuleType:
+    """Triton's launches on a GPU, plain torch elsewhere: both have the same functions."""
+    return import_module("..triton.riding_adapters", __package__) if x.is_cuda else reference

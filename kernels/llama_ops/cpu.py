@@ -46,6 +46,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return y
 
 
+def rms_norm_and_x(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(rms_norm(x), x)"""
+    return rms_norm(x, weight, eps), x
+
+
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """h = x + residual;  (rms_norm(h), h)"""
     if torch.compiler.is_compiling():
@@ -140,6 +145,13 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "ha
         return _turned(x, cos, sin, layout, inverse=False)
     y: Tensor = _Rope.apply(x, cos, sin, layout)  # type: ignore[no-untyped-call]
     return y
+
+
+def rope_pair(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "half"]
+) -> tuple[Tensor, Tensor]:
+    """(rope(q), rope(k));  q [B, T, H, h], k [B, T, G, h]"""
+    return rope(q, cos, sin, layout), rope(k, cos, sin, layout)
 
 
 class _Rope(torch.autograd.Function):
@@ -260,11 +272,13 @@ def cross_entropy_(logits: Tensor, targets: Tensor, with_gradient: bool) -> Tens
 
 
 class CpuOps:
-    """The five operations under the names that Llama calls."""
+    """The operations under the names that Llama calls."""
 
     rms_norm = staticmethod(rms_norm)
+    rms_norm_and_x = staticmethod(rms_norm_and_x)
     add_rms_norm = staticmethod(add_rms_norm)
     rope = staticmethod(rope)
+    rope_pair = staticmethod(rope_pair)
     swiglu = staticmethod(swiglu)
     attention = staticmethod(attention)
 

@@ -1,7 +1,7 @@
 """The operations of Llama between its matrix products, each as one operator of torch with its gradient.
 
-    rms_norm, add_rms_norm, rope, swiglu     on a CUDA device Triton, elsewhere `reference.llama_ops`
-    attention                                torch's own scaled dot product; for one query Triton
+    rms_norm, add_rms_norm, rope, rope_pair, swiglu     on a CUDA device Triton, elsewhere `reference.llama_ops`
+    attention                                           torch's own scaled dot product; for one query Triton
 
 `CUDA_OPS` holds them as `Llama(config, ops=...)` takes them. As operators with fakes they are single nodes to
 torch.compile, and on a GPU one launch each, which CUDA graphs can hold.
@@ -9,7 +9,7 @@ torch.compile, and on a GPU one launch each, which CUDA graphs can hold.
 B batch, T time, H query heads, G key/value heads, h head dim, D model dim, F ffn hidden, S positions that are seen.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,31 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return y
 
 
+def rms_norm_and_x(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(rms_norm(x), x): what reaches x by its other way is added in the norm's own gradient, not by autograd"""
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
+        return rms_norm(x, weight, eps), x
+    _check_norm(x, weight)
+    y, same = _NormAndX.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    return y, same
+
+
+class _NormAndX(torch.autograd.Function):
+    """dx = dx of the norm + what reaches x beside it"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        y, rstd = llama_ops.rms_norm(x, weight, eps)
+        ctx.save_for_backward(x, rstd, weight)
+        return y, x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor | None, dx: Tensor | None) -> tuple[Tensor | None, ...]:
+        return *llama_ops.norm_gradients(dy, dx, ctx.saved_tensors, ctx.needs_input_grad[1]), None
+
+
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """h = x + residual;  (rms_norm(h), h), in one pass
 
@@ -48,6 +73,22 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "ha
     x [B, T, H, h]; cos, sin float32 [B, T, 1, h/2]. The pairs are (2i, 2i+1), or (i, i + h/2).
     Raises ValueError for another shape or dtype.
     """
+    _check_turned(x, cos, sin, layout)
+    y: Tensor = llama_ops.rope(x, cos, sin, layout == "interleaved", False)
+    return y
+
+
+def rope_pair(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "half"]
+) -> tuple[Tensor, Tensor]:
+    """(rope(q), rope(k)) in one launch;  q [B, T, H, h], k [B, T, G, h].  Raises ValueError as `rope` does."""
+    for x in (q, k):
+        _check_turned(x, cos, sin, layout)
+    turned_q, turned_k = llama_ops.rope_pair(q, k, cos, sin, layout == "interleaved", False)
+    return turned_q, turned_k
+
+
+def _check_turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> None:
     _check_dtype(x, "x")
     angles = (*x.shape[:-2], 1, x.shape[-1] // 2)
     if x.shape[-1] % 2 or cos.shape != angles or sin.shape != angles:
@@ -56,8 +97,6 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "ha
         raise ValueError(f"layout must be interleaved or half, got {layout!r}")
     if not {cos.dtype, sin.dtype} <= {torch.float32, wide_dtype(x)}:
         raise ValueError(f"cos and sin must be float32 for x in {x.dtype}, got {cos.dtype}, {sin.dtype}")
-    y: Tensor = llama_ops.rope(x, cos, sin, layout == "interleaved", False)
-    return y
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
@@ -89,11 +128,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class CudaOps:
-    """The five operations under the names that Llama calls."""
+    """The operations under the names that Llama calls."""
 
     rms_norm = staticmethod(rms_norm)
+    rms_norm_and_x = staticmethod(rms_norm_and_x)
     add_rms_norm = staticmethod(add_rms_norm)
     rope = staticmethod(rope)
+    rope_pair = staticmethod(rope_pair)
     swiglu = staticmethod(swiglu)
     attention = staticmethod(attention)
 

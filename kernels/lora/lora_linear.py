@@ -12,7 +12,7 @@ of all different mixes, in which U_i and V_i are zero where a row does not use a
 What computes it follows from the path that `dispatch.table` has for the product with W:
 
     C                 without gradients: all linears of the plan in one call of the library, summed in float32
-    scratch + GEMM    on a GPU: the adapter's products ride in the one with W (`dispatch.dequant_gemm`), unless it drops
+    scratch + GEMM    on a GPU: the adapters' products ride in those with W (`dispatch.dequant_gemm`), unless one drops
     any other         the adapter's products are added to the one with W
 
 Kept for the backward pass are x, as the reference that its other users hold too, and U_i [M, r]. The masks are drawn
@@ -32,6 +32,7 @@ from ..cpu.linear import linears as c_linears
 from ..dispatch import dequant_gemm, run
 from ..dispatch.table import SCRATCH
 from ..reference.llama_ops import wide_dtype
+from ..reference.riding_adapters import MOST_LINEARS
 from ..weights.linear_with_adapter import LinearWithAdapter
 from ..weights.quantized_weight import QuantizedWeight
 from .dropout import apply_dropout, dropout
@@ -105,7 +106,8 @@ class _LoRALinears(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, plan: tuple[LinearWithAdapter, ...], *matrices: Tensor | None) -> Any:
         ys, inner = _forward(x, plan, x.dtype)
         ctx.plan = [part._replace(lora_A=None, lora_B=None) for part in plan]
-        ctx.save_for_backward(x.reshape(-1, x.shape[-1]), *inner, *matrices)
+        ctx.rides = isinstance(inner, Tensor)
+        ctx.save_for_backward(x.reshape(-1, x.shape[-1]), *([inner] if isinstance(inner, Tensor) else inner), *matrices)
         return ys
 
     @staticmethod
@@ -118,31 +120,78 @@ class _LoRALinears(torch.autograd.Function):
     def gradients(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
         """In the dtypes of x and of the matrices, in a region of torch.autocast too."""
         rows, *saved = ctx.saved_tensors
-        count = len(ctx.plan)
+        count = 1 if ctx.rides else len(ctx.plan)
         inner, lora_As, lora_Bs = saved[:count], saved[count::2], saved[count + 1 :: 2]
         x_wanted, _, *wanted = ctx.needs_input_grad
         d_rows = [dy.reshape(rows.shape[0], -1) for dy in dys]
         parts = [part._replace(lora_A=a, lora_B=b) for part, a, b in zip(ctx.plan, lora_As, lora_Bs, strict=True)]
-        vs = [inner_gradient(dy, part) for dy, part in zip(d_rows, parts, strict=True)]
-        gradients = matrix_gradients(rows, d_rows, inner, vs, parts, wanted)
-        dx = _input_gradient(d_rows, vs, parts).view(*dys[0].shape[:-1], -1) if x_wanted else None
-        return dx, None, *gradients
+        dx: Tensor | None = None
+        if ctx.rides and x_wanted:
+            dx, v = dequant_gemm.linears_with_adapters_backward(d_rows, parts)
+            gradients = _ridden_gradients(rows, d_rows, inner[0], v, parts, wanted)
+        else:  # where dX is not wanted no W is, and the matrices are multiplied without it
+            inner = _split_ranks(inner[0], parts) if ctx.rides else inner
+            vs = [inner_gradient(dy, part) for dy, part in zip(d_rows, parts, strict=True)]
+            gradients = matrix_gradients(rows, d_rows, inner, vs, parts, wanted)
+            dx = _input_gradient(d_rows, vs, parts) if x_wanted else None
+        return None if dx is None else dx.view(*dys[0].shape[:-1], -1), None, *gradients
 
 
 def _forward(
     x: Tensor, plan: Sequence[LinearWithAdapter], dtype: torch.dtype
-) -> tuple[tuple[Tensor, ...], list[Tensor | None]]:
-    """y_i [*, N_i], and U_i [M, r], the adapters' products in `dtype`: torch's in 16 bits are slow for one row."""
+) -> tuple[tuple[Tensor, ...], Tensor | list[Tensor | None]]:
+    """y_i [*, N_i], and U_i [M, r], the adapters' products in `dtype`: torch's in 16 bits are slow for one row.
+
+    U is one tensor of all linears where they ride in the product with W (`reference.riding_adapters`).
+    """
     rows = x.reshape(-1, x.shape[-1])
+    if _rides(rows, plan):
+        products, u = dequant_gemm.linears_with_adapters(rows, plan)
+        return tuple([y.view(*x.shape[:-1], -1) for y in products]), u
     inner = inner_products(rows.to(dtype), plan)
     ys = []
-    for part, u in zip(plan, inner, strict=True):
-        if u is None or part.lora_B is None:
+    for part, u_of_it in zip(plan, inner, strict=True):
+        if u_of_it is None or part.lora_B is None:
             y = product_with(rows, part.weight)
         else:
-            y = _product_with_adapter(rows, part, u, part.lora_B)
+            y = _product_with_adapter(rows, part, u_of_it, part.lora_B)
         ys.append(y.view(*x.shape[:-1], -1))
     return tuple(ys), inner
+
+
+def _rides(rows: Tensor, plan: Sequence[LinearWithAdapter]) -> bool:
+    """True if the products with W of a plan take its adapters along.
+
+    With dropout they do not: dX of an adapter is masked, that of W is not.
+    """
+    if len(plan) > MOST_LINEARS or all(part.lora_A is None for part in plan):
+        return False
+    for part in plan:
+        if part.drop is not None or isinstance(part.weight, Tensor) or run.path(rows, part.weight).name != SCRATCH:
+            return False
+    return True
+
+
+def _split_ranks(inner: Tensor, plan: Sequence[LinearWithAdapter]) -> list[Tensor | None]:
+    """[M, R] of a plan whose adapters ride, as [M, r] of each linear, None without an adapter"""
+    ranks = [0 if part.lora_A is None else len(part.lora_A) for part in plan]
+    parts = inner.split([*ranks, inner.shape[1] - sum(ranks)], dim=1)
+    return [part if rank else None for part, rank in zip(parts, ranks, strict=False)]
+
+
+def _ridden_gradients(
+    rows: Tensor,
+    d_rows: Sequence[Tensor],
+    u: Tensor,
+    v: Tensor,
+    parts: Sequence[LinearWithAdapter],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """dA_i and dB_i of each linear in turn, in their dtypes; None for one that is not wanted;  u, v [M, R]"""
+    if not any(wanted):
+        return [None] * len(wanted)
+    gradients = dequant_gemm.matrix_gradients(rows, d_rows, u, v, parts)
+    return [gradient if is_wanted else None for gradient, is_wanted in zip(gradients, wanted, strict=True)]
 
 
 def inner_products(rows: Tensor, plan: Sequence[LinearWithAdapter]) -> list[Tensor | None]:
@@ -222,15 +271,12 @@ def _input_gradient(
     dx: Tensor | None = None
     added: list[tuple[Tensor, Tensor]] = []  # V_i and A_i without dropout, whose products are one
     for dy, v, part in zip(d_rows, vs, parts, strict=True):
-        lora_A = part.lora_A
-        if v is not None and lora_A is not None and (ridden := _weight_ridden(dy, part)) is not None:
-            product = dequant_gemm.linear_with_adapter_backward(dy, ridden, v, lora_A)  # which casts A as it is copied
-        else:
-            product = product_with_backward(dy, part.weight)
-            short = None if lora_A is None else lora_A.to(dy.dtype)
-            if v is not None and short is not None and part.drop is not None:
+        product = product_with_backward(dy, part.weight)
+        if v is not None and part.lora_A is not None:
+            short = part.lora_A.to(dy.dtype)
+            if part.drop is not None:
                 product.add_(apply_dropout(v @ short, *part.drop))
-            elif v is not None and short is not None:
+            else:
                 added.append((v, short))
         dx = product if dx is None else dx.add_(product)
     assert dx is not None
@@ -247,20 +293,8 @@ def side_by_side(vs: Sequence[Tensor]) -> Tensor:
     return vs[0] if len(vs) == 1 else torch.cat(list(vs), dim=1)
 
 
-def _weight_ridden(rows: Tensor, part: LinearWithAdapter) -> QuantizedWeight | None:
-    """W if its product takes the adapter along, else None. With dropout dX of the adapter is masked, that of W is not.
-
-    rows [M, K], or dY [M, N] in its place.
-    """
-    if part.drop is not None or isinstance(part.weight, Tensor) or run.path(rows, part.weight).name != SCRATCH:
-        return None
-    return part.weight
-
-
 def _product_with_adapter(rows: Tensor, part: LinearWithAdapter, u: Tensor, lora_B: Tensor) -> Tensor:
     """x W^T + s U B^T, B in the dtype of U;  [M, N]"""
-    if (ridden := _weight_ridden(rows, part)) is not None:
-        return dequant_gemm.linear_with_adapter(rows, ridden, part.scaling * u, lora_B)  # which casts B as it is copied
     y, lora_B = product_with(rows, part.weight), lora_B.to(u.dtype)
     if u.dtype == y.dtype:
         return y.addmm_(u, lora_B.T, alpha=part.scaling)

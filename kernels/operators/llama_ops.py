@@ -44,23 +44,33 @@ def rms_norm_backward(
 
 
 def _keep_norm(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)  # zeros for the statistic, which nothing uses, would be a launch
     ctx.save_for_backward(inputs[0], output[1], inputs[1])
 
 
-def _norm_gradient(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    with_dweight = ctx.needs_input_grad[1]
-    dx, dweight = rms_norm_backward(dy, None, *ctx.saved_tensors, with_dweight)
-    return dx, dweight if with_dweight else None, None
+def _norm_gradient(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    dx, dweight = norm_gradients(dy, None, ctx.saved_tensors, ctx.needs_input_grad[1])
+    return dx, dweight, None
 
 
 def _keep_sum(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1], output[2], inputs[2])
 
 
-def _sum_gradient(ctx: Any, dy: Tensor, dh: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    with_dweight = ctx.needs_input_grad[2]
-    dx, dweight = rms_norm_backward(dy, dh, *ctx.saved_tensors, with_dweight)
-    return dx, dx, dweight if with_dweight else None, None
+def _sum_gradient(ctx: Any, dy: Tensor | None, dh: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    dx, dweight = norm_gradients(dy, dh, ctx.saved_tensors, ctx.needs_input_grad[2])
+    return dx, dx, dweight, None
+
+
+def norm_gradients(
+    dy: Tensor | None, dh: Tensor | None, kept: tuple[Tensor, Tensor, Tensor], with_dweight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """(dx, dweight) of a norm of h, whose output and whose h reach a loss or do not;  kept: h, rstd, weight"""
+    if dy is None:
+        return dh, torch.zeros_like(kept[2]) if with_dweight else None
+    dx, dweight = rms_norm_backward(dy, dh, *kept, with_dweight)
+    return dx, dweight if with_dweight else None
 
 
 torch.library.register_autograd("lowrank::rms_norm", _norm_gradient, setup_context=_keep_norm)
@@ -87,6 +97,31 @@ def _turn_back(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("lowrank::rope", _turn_back, setup_context=_keep_angles)
+
+
+@operator("rope_pair", lambda q, k, *_: (_like(q), _like(k)))
+def rope_pair(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    q, k, cos, sin = q.contiguous(), k.contiguous(), cos.contiguous(), sin.contiguous()
+    if q.is_cuda:
+        from ..triton import rope as triton
+
+        return triton.rope_pair(q, k, cos, sin, interleaved, inverse)
+    return reference.rope(q, cos, sin, interleaved, inverse), reference.rope(k, cos, sin, interleaved, inverse)
+
+
+def _keep_angles_of_pair(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, _, cos, sin, ctx.interleaved, ctx.inverse = inputs
+    ctx.save_for_backward(cos, sin)
+
+
+def _turn_pair_back(ctx: Any, dq: Tensor, dk: Tensor) -> tuple[Tensor | None, ...]:
+    turned = rope_pair(dq, dk, *ctx.saved_tensors, ctx.interleaved, not ctx.inverse)
+    return *turned, None, None, None, None
+
+
+torch.library.register_autograd("lowrank::rope_pair", _turn_pair_back, setup_context=_keep_angles_of_pair)
 
 
 @operator("swiglu", lambda gate, up: _like(gate))

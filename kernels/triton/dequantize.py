@@ -82,7 +82,7 @@ def dequantize_4bit_kernel(
 
 
 @triton.jit
-def dequantize_repacked_kernel(
+def store_repacked_tile(
     out_ptr,
     codes_ptr,
     levels_ptr,
@@ -90,6 +90,8 @@ def dequantize_repacked_kernel(
     dynamic8_ptr,
     nested_absmax_ptr,
     offset_ptr,
+    tile,
+    group,
     N,
     groups,
     row_stride,
@@ -98,18 +100,17 @@ def dequantize_repacked_kernel(
     NESTED_BLOCKSIZE: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Program (i, g) writes the blocks of group g of tile i of the rows. NESTED_BLOCKSIZE 0: absmax is float32.
+    """Writes the blocks of a group of a tile of the rows. NESTED_BLOCKSIZE 0: absmax is float32.
 
     levels_ptr: float32 [16], by repacked code. The blocks of a tile lie one behind another, so its codes and maxima are
     a stretch of memory each; a row of it is GROUP blocks of W, written as halves of blocks.
     """
     half: tl.constexpr = BLOCKSIZE // 2
-    group = tl.program_id(1)
     place = tl.arange(0, BLOCK_N * GROUP)
-    n = tl.program_id(0) * BLOCK_N + place // GROUP
+    n = tile * BLOCK_N + place // GROUP
     block = group * GROUP + place % GROUP
     there = n < N
-    lies = (group.to(tl.int64) * N + tl.program_id(0) * BLOCK_N) * GROUP + place
+    lies = (group.to(tl.int64) * N + tile * BLOCK_N) * GROUP + place
     if NESTED_BLOCKSIZE == 0:
         absmax = tl.load(absmax_ptr + lies, mask=there, other=0.0)
     else:
@@ -127,6 +128,44 @@ def dequantize_repacked_kernel(
     tl.store(out + half, high.to(out_ptr.dtype.element_ty), mask=there[:, None])
 
 
+@triton.jit
+def dequantize_repacked_kernel(
+    out_ptr,
+    codes_ptr,
+    levels_ptr,
+    absmax_ptr,
+    dynamic8_ptr,
+    nested_absmax_ptr,
+    offset_ptr,
+    N,
+    groups,
+    row_stride,
+    BLOCKSIZE: tl.constexpr,
+    GROUP: tl.constexpr,
+    NESTED_BLOCKSIZE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Program (i, g) writes the blocks of group g of tile i of the rows."""
+    store_repacked_tile(
+        out_ptr,
+        codes_ptr,
+        levels_ptr,
+        absmax_ptr,
+        dynamic8_ptr,
+        nested_absmax_ptr,
+        offset_ptr,
+        tl.program_id(0),
+        tl.program_id(1),
+        N,
+        groups,
+        row_stride,
+        BLOCKSIZE,
+        GROUP,
+        NESTED_BLOCKSIZE,
+        BLOCK_N,
+    )
+
+
 def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
     """W [N, K] in `dtype`, on the device of the codes; written into `out` where that is given.
 
@@ -138,7 +177,7 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, o
     if count == 0:
         return out
     codebook = _on(CODEBOOKS[weight.format], out.device) if weight.levels is None else weight.levels
-    absmax, nested_blocksize = _statistics(weight)
+    absmax, nested_blocksize = statistics(weight)
     # The multiply-add of the nested maxima is kept as two roundings (`enable_fp_fusion`): fused, it would differ from
     # the reference in the last bit.
     with torch.cuda.device_of(out):  # Triton launches on the current device
@@ -163,8 +202,8 @@ def dequantize_4bit(weight: Blockwise4bit, dtype: torch.dtype = torch.float32, o
 def dequantize_repacked(weight: Repacked4bit, dtype: torch.dtype = torch.float32, out: Tensor | None = None) -> Tensor:
     """W [N, K] in `dtype` out of the layout of the decode kernels: `dequantize_4bit` of the weight as it was before."""
     out = _place(weight, dtype, out)
-    levels = _by_repacked_code(weight.format, out.device)
-    absmax, nested_blocksize = _statistics(weight)
+    levels = levels_of_repacked(weight.format, out.device)
+    absmax, nested_blocksize = statistics(weight)
     groups, n, group, _ = weight.codes.shape
     block_n = max(1, TILE // (group * weight.blocksize))
     with torch.cuda.device_of(out):
@@ -196,7 +235,7 @@ def _place(weight: Blockwise4bit | Repacked4bit, dtype: torch.dtype, out: Tensor
     return out
 
 
-def _statistics(weight: Blockwise4bit | Repacked4bit) -> tuple[tuple[Tensor, ...], int]:
+def statistics(weight: Blockwise4bit | Repacked4bit) -> tuple[tuple[Tensor, ...], int]:
     """absmax, dynamic8, nested_absmax and offset as the kernels take them, and the nested blocksize, 0 without."""
     if not isinstance(weight.absmax, NestedAbsmax):
         return (weight.absmax,) * 4, 0  # the last three are not read
@@ -217,7 +256,7 @@ def _check_out(out: Tensor, weight: Blockwise4bit | Repacked4bit, dtype: torch.d
 
 
 @cache
-def _by_repacked_code(format: FourBit, device: torch.device) -> Tensor:
+def levels_of_repacked(format: FourBit, device: torch.device) -> Tensor:
     """The levels, float32 [16], in the order of the codes of a repacked weight."""
     return CODEBOOKS[format]()[list(code_order(format))].to(device)
 

@@ -3,7 +3,8 @@
     (a, b) -> (a cos - b sin, a sin + b cos)                                                  (arXiv 2104.09864)
 
 The pairs are channels (2i, 2i+1), as Meta trains and stores, or (i, i + h/2), as Hugging Face stores. The gradient is
-the rotation back: the same kernel with -sin. Positions enter through cos and sin alone, so they may be any.
+the rotation back: the same kernel with -sin. Positions enter through cos and sin alone, so they may be any. Queries and
+keys of a token have the same angles, and are turned in one launch.
 
 T tokens, H heads, h head dim.
 """
@@ -18,20 +19,27 @@ TILE = 2048  # pairs a program, about
 
 @triton.jit
 def rope_kernel(
-    out_ptr,
-    x_ptr,
+    out0_ptr,
+    out1_ptr,
+    x0_ptr,
+    x1_ptr,
     cos_ptr,
     sin_ptr,
-    heads,
+    heads0,
+    heads1,
     PAIRS: tl.constexpr,
     INTERLEAVED: tl.constexpr,
     INVERSE: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,
     BLOCK_PAIRS: tl.constexpr,
 ):
-    """Program (t, j) turns BLOCK_HEADS heads of token t: its angles are read once for all of them."""
-    token = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1) * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)[:, None]
+    """Program (t, j) turns BLOCK_HEADS heads of token t, first those of x0, then those of x1: its angles are read once"""
+    token, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    tiles0 = tl.cdiv(heads0, BLOCK_HEADS)
+    out_ptr, x_ptr, heads = out0_ptr, x0_ptr, heads0
+    if tile >= tiles0:
+        out_ptr, x_ptr, heads, tile = out1_ptr, x1_ptr, heads1, tile - tiles0
+    head = tile * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)[:, None]
     pair = tl.arange(0, BLOCK_PAIRS)[None, :]
     cos = tl.load(cos_ptr + token * PAIRS + pair, mask=pair < PAIRS, other=0.0)
     sin = tl.load(sin_ptr + token * PAIRS + pair, mask=pair < PAIRS, other=0.0)
@@ -55,18 +63,37 @@ def rope_kernel(
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool) -> Tensor:
     """x turned, or turned back: [*, H, h] -> [*, H, h] in its dtype;  cos, sin float32 [*, 1, h/2]"""
+    return _turn(x, None, cos, sin, interleaved, inverse)[0]
+
+
+def rope_pair(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """q [*, H, h] and k [*, G, h] turned, or turned back, in one launch;  arguments as in `rope`"""
+    turned_q, turned_k = _turn(q, k, cos, sin, interleaved, inverse)
+    return turned_q, turned_k
+
+
+def _turn(
+    x: Tensor, other: Tensor | None, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool
+) -> tuple[Tensor, ...]:
     heads, pairs = x.shape[-2], x.shape[-1] // 2
-    out = torch.empty_like(x)
+    xs = (x,) if other is None else (x, other)
+    outs = tuple([torch.empty_like(one) for one in xs])
     block_pairs = triton.next_power_of_2(pairs)
     block_heads = min(triton.next_power_of_2(heads), max(1, TILE // block_pairs))
     if x.numel():
         with torch.cuda.device_of(x):  # Triton launches on the current device
-            rope_kernel[(cos.numel() // pairs, triton.cdiv(heads, block_heads))](
-                out,
+            tiles = sum(triton.cdiv(one.shape[-2], block_heads) for one in xs)
+            rope_kernel[(cos.numel() // pairs, tiles)](
+                outs[0],
+                outs[-1],
                 x,
+                xs[-1],
                 cos,
                 sin,
                 heads,
+                xs[-1].shape[-2],
                 PAIRS=pairs,
                 INTERLEAVED=interleaved,
                 INVERSE=inverse,
@@ -74,4 +101,4 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, inverse: bool) 
                 BLOCK_PAIRS=block_pairs,
                 enable_fp_fusion=True,
             )
-    return out
+    return outs

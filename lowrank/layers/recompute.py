@@ -33,13 +33,20 @@ class SelectiveOps:
         kept = x.detach()
         return self._remember(self._ops.rms_norm(x, weight, eps), lambda: self._ops.rms_norm(kept, weight, eps))
 
+    def rms_norm_and_x(self, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        y, x = self._ops.rms_norm_and_x(x, weight, eps)
+        kept = x.detach()
+        return self._remember(y, lambda: self._ops.rms_norm(kept, weight, eps)), x
+
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         y, h = self._ops.add_rms_norm(x, residual, weight, eps)
         kept = h.detach()
         return self._remember(y, lambda: self._ops.rms_norm(kept, weight, eps)), h
 
-    def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor:
-        return self._ops.rope(x, cos, sin, layout)
+    def rope_pair(
+        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
+    ) -> tuple[Tensor, Tensor]:
+        return self._ops.rope_pair(q, k, cos, sin, layout)
 
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
         kept = gate.detach(), up.detach()

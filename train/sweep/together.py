@@ -95,11 +95,14 @@ class AttentionApart:
         self._ops = ops
         self._shapes = [(*batch.tokens.shape, batch.mask) for batch in batches]
         self.rms_norm: Callable[..., Any] = ops.rms_norm
+        self.rms_norm_and_x: Callable[..., Any] = ops.rms_norm_and_x
         self.add_rms_norm: Callable[..., Any] = ops.add_rms_norm
         self.swiglu: Callable[..., Any] = ops.swiglu
 
-    def rope(self, x: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> Tensor:
-        return self._ops.rope(x, cos, sin, layout)
+    def rope_pair(
+        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
+    ) -> tuple[Tensor, Tensor]:
+        return self._ops.rope_pair(q, k, cos, sin, layout)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """q [1, H, P, h], k and v [1, G, P, h] -> [1, H, P, h]"""

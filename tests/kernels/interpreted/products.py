@@ -225,7 +225,7 @@ def test_the_weight_is_not_kept_for_the_backward_pass() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
         ops.linear(x, weight)
         ops.lora_linear(x, weight, A, B, 1.0)
-    assert sorted(tuple(tensor.shape) for tensor in kept) == [(2, 3), (2, 96), (3, 96), (48, 3)]
+    assert sorted(tuple(tensor.shape) for tensor in kept) == [(2, 8), (2, 96), (3, 96), (48, 3)]  # U is filled up
 
 
 def adapted(format: str = "nf4-dq", dropout: float = 0.0) -> LoRALinear:
@@ -243,7 +243,7 @@ def test_a_layer_takes_one_product_with_its_adapter_and_is_what_two_give(monkeyp
     assert layer.not_fused_reason(x) == ""
     y = layer(x)
     together = (y.detach(), *gradients(y, dy, *inputs))
-    monkeypatch.setattr(lora_linear, "_weight_ridden", lambda rows, part: None)
+    monkeypatch.setattr(lora_linear, "_rides", lambda rows, plan: False)
     y = layer(x)
     for one, other in zip(together, (y.detach(), *gradients(y, dy, *inputs)), strict=True):
         torch.testing.assert_close(one, other)
@@ -279,12 +279,12 @@ def test_a_mix_and_an_adapter_a_row_ride_too(active: Any, monkeypatch: pytest.Mo
     layer, x, dy = adapted(), normal(3, 2, 96, seed=3).requires_grad_(), normal(3, 2, 48, seed=4)
     layer.active = active
     inputs, results, ridden = (x, *layer.lora_A.values(), *layer.lora_B.values()), [], []
-    ride = dequant_gemm.linear_with_adapter
-    monkeypatch.setattr(dequant_gemm, "linear_with_adapter", lambda *given: (ridden.append(given), ride(*given))[1])
+    ride = dequant_gemm.linears_with_adapters
+    monkeypatch.setattr(dequant_gemm, "linears_with_adapters", lambda *given: (ridden.append(given), ride(*given))[1])
     for _ in range(2):
         y = layer(x)
         results.append((y.detach(), *gradients(y, dy, *inputs)))
-        monkeypatch.setattr(lora_linear, "_weight_ridden", lambda rows, part: None)
+        monkeypatch.setattr(lora_linear, "_rides", lambda rows, plan: False)
     assert len(ridden) == 1
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
