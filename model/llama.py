@@ -68,9 +68,7 @@ class TorchOps:
             turned = torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
         return turned.type_as(x)
 
-    def rope_pair(
-        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
-    ) -> tuple[Tensor, Tensor]:
+    def rope_pair(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> tuple[Tensor, Tensor]:
         """(rope(q), rope(k));  q [B, T, H, h], k [B, T, G, h]"""
         return self.rope(q, cos, sin, layout), self.rope(k, cos, sin, layout)
 

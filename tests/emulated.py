@@ -18,13 +18,16 @@ TESTS = Path(__file__).parent
 RUNNER = TESTS / "helpers" / "ptx" / "run_checks.py"
 PRODUCTS = TESTS / "kernels" / "triton" / "gemv_checks.py"
 STEP = TESTS / "kernels" / "triton" / "decode_step_checks.py"
+ADAPTERS = TESTS / "kernels" / "triton" / "riding_adapter_checks.py"
 LLAMA_OPS = TESTS / "kernels" / "llama_ops" / "cuda_checks.py"
 CHECKS = {
     **{name: (PRODUCTS, name) for name in ("inputs", "exact", "error")},
     **{f"step {name}": (STEP, name) for name in ("plain", "hat")},
+    **{f"adapters {name}": (ADAPTERS, name) for name in ("block_matrix", "beside", "gradients", "products")},
     **{name: (LLAMA_OPS, name) for name in ("rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention")},
 }
 IN_CI = [("inputs", 90), ("inputs", 80), ("swiglu", 90), ("decode_attention", 90), ("rope", 80)]
+IN_CI += [("adapters block_matrix", 90), ("adapters beside", 80), ("adapters gradients", 90)]
 ALL = [(check, capability) for capability in (90, 80) for check in CHECKS]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from lowrank.kernels.cuda import gemv
 
+from .adapter_cases import ADAPTER_CASES
 from .case import ALL_NVIDIA, NVIDIA, Argument, Case
 from .decode_step_cases import STEP_CASES
 from .llama_op_cases import FUSED_CASES
@@ -240,5 +241,6 @@ CASES = (
     int8_product("bf16", forward=True),
     int8_product("bf16", forward=False),
     *STEP_CASES,
+    *ADAPTER_CASES,
     *FUSED_CASES,
 )

@@ -21,7 +21,19 @@ from lowrank.kernels.triton import launch as repacked_launch
 
 # Of torch's operators, those that launch nothing.
 WITHOUT_LAUNCH = {
-    *("view", "_unsafe_view", "reshape", "_reshape_alias", "t", "numpy_T", "transpose", "permute", "expand", "slice", "select"),
+    *(
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "_reshape_alias",
+        "t",
+        "numpy_T",
+        "transpose",
+        "permute",
+        "expand",
+        "slice",
+        "select",
+    ),
     *(
         "unsqueeze",
         "squeeze",

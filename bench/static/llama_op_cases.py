@@ -35,8 +35,9 @@ def rms_norm_backward(residual: bool) -> Case:
 
 
 def rope(interleaved: bool) -> Case:
-    """32 heads of a token."""
-    pointers = {"out_ptr": "*bf16", "x_ptr": "*bf16", "cos_ptr": "*fp32", "sin_ptr": "*fp32", "heads": "i32"}
+    """32 heads of q, or of k, of a token."""
+    pointers = dict.fromkeys(("out0_ptr", "out1_ptr", "x0_ptr", "x1_ptr"), "*bf16")
+    pointers |= {"cos_ptr": "*fp32", "sin_ptr": "*fp32", "heads0": "i32", "heads1": "i32"}
     pairs = HEAD_DIM // 2
     constants: dict[str, Argument] = {"PAIRS": pairs, "INTERLEAVED": interleaved, "INVERSE": False}
     return Case(
@@ -45,7 +46,7 @@ def rope(interleaved: bool) -> Case:
         arguments={**pointers, **constants, "BLOCK_HEADS": HEADS, "BLOCK_PAIRS": pairs},
         elements=HEADS * HEAD_DIM,
         bytes=4.0,
-        aligned=("heads",),
+        aligned=("heads0", "heads1"),
         options=FUSION,
     )
 

@@ -140,19 +140,26 @@ def _instruction_shares(gpu: Gpu) -> dict[str, float]:
     return shares
 
 
-def training_launches(config: ModelConfig, rank: int, batch: tuple[int, int]) -> tuple[list[Launch], list[Launch]]:
-    """Those of forward and backward, and of clipping and update, in a hat on every linear."""
+def training_launches(
+    config: ModelConfig, rank: int, batch: tuple[int, int], recomputes_blocks: bool = False
+) -> tuple[list[Launch], list[Launch]]:
+    """Those of forward and backward, and of clipping and update, in a hat on every linear, after a first step
+
+    recomputes_blocks: `run.recompute = "full"`. In the first step tables are made that stay.
+    """
     model = meta_model(config, rank, trainable=True).train()
+    model.gradient_checkpointing = recomputes_blocks
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = AdamW(parameters)
     tokens = torch.zeros(batch, dtype=torch.int64, device=META)
-    with recorded() as launches:
-        hidden = model.hidden(tokens)
-        loss = linear_cross_entropy(hidden.flatten(0, 1), model.output.weight, tokens.flatten())
-        loss.backward()
-        before = len(launches)
-        clip_gradients(parameters.values(), 1.0)
-        optimizer.step(1e-4)
+    for _ in range(2):
+        with recorded() as launches:
+            hidden = model.hidden(tokens)
+            loss = linear_cross_entropy(hidden.flatten(0, 1), model.output.weight, tokens.flatten())
+            loss.backward()
+            before = len(launches)
+            clip_gradients(parameters.values(), 1.0)
+            optimizer.step(1e-4)
     return launches[:before], launches[before:]
 
 

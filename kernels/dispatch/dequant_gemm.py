@@ -40,7 +40,7 @@ def linear_backward(dy: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def linears_with_adapters(x: Tensor, plan: Sequence[LinearWithAdapter]) -> tuple[list[Tensor], Tensor]:
-    """y_i = x W_i^T + s U_i B_i^T of every linear, and U of all of them side by side, [M, R];  x [M, K] -> [M, N_i]"""
+    """y_i = x W_i^T + s U_i B_i^T [M, N_i] of every linear, and U of all of them side by side, [M, R];  x [M, K]"""
     sizes = sizes_of(plan)
     outputs = sum(sizes.outputs)
     with scratch.borrow(sizes.shape, x.dtype, x.device) as z:
@@ -66,7 +66,7 @@ def linears_with_adapters_backward(dys: Sequence[Tensor], plan: Sequence[LinearW
 def matrix_gradients(
     x: Tensor, dys: Sequence[Tensor], u: Tensor, v: Tensor, plan: Sequence[LinearWithAdapter]
 ) -> list[Tensor | None]:
-    """dA_i = V_i^T x and dB_i = s dY_i^T U_i of each linear in turn, in their dtypes;  u, v as the products give them"""
+    """dA_i = V_i^T x and dB_i = s dY_i^T U_i of each linear in turn, in their dtypes;  u, v [M, R]"""
     gradients: list[Tensor | None] = _path(x).matrix_gradients(x, dys, u, v, plan)
     return gradients
 
@@ -86,7 +86,7 @@ def _write(z: Tensor, plan: Sequence[LinearWithAdapter]) -> None:
 
 
 def _rank_mask(plan: Sequence[LinearWithAdapter]) -> Tensor | None:
-    """The masks of all linears side by side, [B, sum of r_i]; None where no row of the batch has an adapter of its own"""
+    """The masks of all linears side by side, [B, sum of r_i]; None where all rows of the batch use all ranks"""
     masks = [part.rank_mask for part in plan if part.rank_mask is not None]
     if not masks:
         return None

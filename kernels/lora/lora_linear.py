@@ -249,7 +249,7 @@ def d_lora_As(
 def matrix_gradients(
     rows: Tensor,
     d_rows: Sequence[Tensor],
-    inner: Sequence[Tensor],
+    inner: Sequence[Tensor | None],
     vs: Sequence[Tensor | None],
     parts: Sequence[LinearWithAdapter],
     wanted: Sequence[bool],
@@ -259,7 +259,7 @@ def matrix_gradients(
     d_as = d_lora_As(rows, vs, parts, wanted[::2])
     for dy, part, u, d_a, b_wanted in zip(d_rows, parts, inner, d_as, wanted[1::2], strict=True):
         gradients.append(d_a)
-        d_b = part.scaling * (dy.T @ u) if b_wanted else None
+        d_b = part.scaling * (dy.T @ u) if b_wanted and u is not None else None
         gradients.append(d_b if d_b is None or part.lora_B is None else d_b.to(part.lora_B.dtype))
     return gradients
 

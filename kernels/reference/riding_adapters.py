@@ -7,7 +7,7 @@ W is of all the linears, one below the other, [N, K], N = N_0 + N_1 + ..; A like
 [N, R]: linear i has rows in N_i and columns in r_i alone. So both passes read one matrix, of which - is never read.
 dA = V^T x and dB = s dY^T U need the same U and V.
 
-M rows of x, K in_features, N out_features and R ranks of all linears; R is filled up to a multiple of RANK_STEP by zeros.
+M rows of x, K in_features, N out_features and R ranks of all linears, filled up with zeros to a multiple of RANK_STEP.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""The adapters of up to three linears that share x, beside W, x and dY, in a launch each: see `reference.riding_adapters`.
+"""The adapters of up to three linears that share x, in a launch each beside W, x and dY.
 
-A launch for the whole matrix Z, one for [x | U] or [dY | V], one for all dA and dB: no cast, no copy and no product with
-A or B is a launch of its own. Sums are taken in a fixed order by one program each, so the same input gives the same bits.
+One launch for the matrix Z of `reference.riding_adapters`, one for [x | U] or [dY | V], one for all dA and dB: no cast,
+no copy and no product with A or B is a launch of its own. A sum is taken by one program in a fixed order, so the same
+input gives the same bits.
 """
 
 from collections.abc import Sequence
@@ -40,11 +41,12 @@ def write_block_matrix(z: Tensor, plan: Sequence[LinearWithAdapter]) -> None:
     sizes, weights = sizes_of(plan), [part.weight for part in plan]
     (first, *_) = weights
     assert isinstance(first, Repacked4bit)
+    unread = _first_matrix(plan)  # of one dtype with the others, as pointers between which a program chooses must be
     arguments: list[Any] = []
     for part in plan:
         assert isinstance(part.weight, Repacked4bit)
         (absmax, dynamic8, *nested), nested_blocksize = statistics(part.weight)
-        lora_A, lora_B = (z if m is None else m.contiguous() for m in (part.lora_A, part.lora_B))
+        lora_A, lora_B = (unread if m is None else m.to(unread.dtype).contiguous() for m in (part.lora_A, part.lora_B))
         rank = 0 if part.lora_A is None else len(part.lora_A)
         arguments += [part.weight.codes, absmax, *nested, lora_A, lora_B, part.weight.shape[0], rank, part.scaling]
     for _ in range(MOST_LINEARS - len(plan)):
@@ -110,9 +112,10 @@ def matrix_gradients(
     """dA_i and dB_i of each linear in turn, as `reference.riding_adapters.matrix_gradients`"""
     x, *dys = (part if part.stride(1) == 1 else part.contiguous() for part in (x, *dys))
     sizes, missing = sizes_of(plan), MOST_LINEARS - len(plan)
-    found: list[Tensor | None] = [None if m is None else torch.empty_like(m, memory_format=torch.contiguous_format)
-                                  for part in plan for m in (part.lora_A, part.lora_B)]  # fmt: skip
-    given = [x if gradient is None else gradient for gradient in found] + [x] * (2 * missing)
+    unread = _first_matrix(plan)
+    matrices = [matrix for part in plan for matrix in (part.lora_A, part.lora_B)]
+    found = [unread if m is None else torch.empty(m.shape, dtype=unread.dtype, device=x.device) for m in matrices]
+    given = found + [unread] * (2 * missing)
     tile = gradients_tile(sizes, x.dtype)
     tiles = sum(triton.cdiv(width, tile["BLOCK_C"]) for width in (sizes.inputs, *sizes.outputs))
     padded = [*dys, *[x] * missing]
@@ -137,7 +140,11 @@ def matrix_gradients(
             **tile,
             enable_fp_fusion=True,
         )
-    return found
+    return [None if m is None else gradient.to(m.dtype) for m, gradient in zip(matrices, found, strict=True)]
+
+
+def _first_matrix(plan: Sequence[LinearWithAdapter]) -> Tensor:
+    return next(part.lora_A for part in plan if part.lora_A is not None)
 
 
 def beside_tile(m: int, rank: int, dtype: torch.dtype) -> dict[str, int]:
@@ -151,4 +158,3 @@ def gradients_tile(sizes: Sizes, dtype: torch.dtype) -> dict[str, int]:
     """The constants of `matrix_gradients_kernel`."""
     block_r = min(128, max(16, triton.next_power_of_2(sizes.rank)))
     return {"BLOCK_M": 64 if dtype.itemsize == 2 else 32, "BLOCK_C": 64, "BLOCK_R": block_r, "STAGES": STAGES}
-

@@ -33,7 +33,7 @@ def rope_kernel(
     BLOCK_HEADS: tl.constexpr,
     BLOCK_PAIRS: tl.constexpr,
 ):
-    """Program (t, j) turns BLOCK_HEADS heads of token t, first those of x0, then those of x1: its angles are read once"""
+    """Program (t, j) turns BLOCK_HEADS heads of token t, x0 first: its angles are read once for all of them"""
     token, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
     tiles0 = tl.cdiv(heads0, BLOCK_HEADS)
     out_ptr, x_ptr, heads = out0_ptr, x0_ptr, heads0

@@ -43,9 +43,7 @@ class SelectiveOps:
         kept = h.detach()
         return self._remember(y, lambda: self._ops.rms_norm(kept, weight, eps)), h
 
-    def rope_pair(
-        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
-    ) -> tuple[Tensor, Tensor]:
+    def rope_pair(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> tuple[Tensor, Tensor]:
         return self._ops.rope_pair(q, k, cos, sin, layout)
 
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:

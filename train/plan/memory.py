@@ -23,6 +23,7 @@ from lowrank.checkpoints.load import DEFAULT_WEIGHTS, DEQUANT
 from lowrank.kernels.dispatch.explain import explain
 from lowrank.kernels.dispatch.table import BACKWARD, PLAIN, SCRATCH
 from lowrank.kernels.llama_ops.linear_cross_entropy import rows_of_a_chunk
+from lowrank.kernels.reference.riding_adapters import RANK_STEP
 from lowrank.kernels.weights.quantized_weight import DENSE_DTYPES, QUANTIZED_NAMES
 from lowrank.model.config import ModelConfig
 
@@ -135,10 +136,24 @@ def _loss(model: ModelConfig, batch: BatchShape, dtype: torch.dtype) -> int:
 
 
 def _backward(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> int:
-    """dX of the residual, of SwiGLU's output, gate and up; and a weight on its way to its product."""
+    """dX of the residual, of SwiGLU's output, gate and up; and weights on their way to a product, and what it reads."""
     size = compute_dtype(config).itemsize
     flowing = size * batch.tokens * (2 * model.dim + 3 * model.hidden_dim)
-    return flowing + _scratch(model, config)
+    if not _rides(model, config):
+        return flowing + _scratch(model, config)
+    # Gate and up together: Z of `kernels.reference.riding_adapters`, and [dY | V].
+    rank = math.ceil(2 * config.adapter.rank / RANK_STEP) * RANK_STEP
+    outputs = 2 * model.hidden_dim + rank
+    return flowing + size * (outputs * (model.dim + rank) + batch.tokens * outputs)
+
+
+def _rides(model: ModelConfig, config: TrainConfig) -> bool:
+    """True where the adapters of linears that share x ride in the products with W."""
+    weights, dtype = stored_weights(config), compute_dtype(config)
+    if weights not in QUANTIZED_NAMES or config.adapter.dropout or config.adapter.merge_aware:
+        return False
+    choices = explain(512, model.hidden_dim, model.dim, dtype=dtype, device=config.base.device, format=weights)
+    return next(choice.path for choice in choices if choice.op == BACKWARD) == SCRATCH
 
 
 def _scratch(model: ModelConfig, config: TrainConfig) -> int:

@@ -99,9 +99,7 @@ class AttentionApart:
         self.add_rms_norm: Callable[..., Any] = ops.add_rms_norm
         self.swiglu: Callable[..., Any] = ops.swiglu
 
-    def rope_pair(
-        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
-    ) -> tuple[Tensor, Tensor]:
+    def rope_pair(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> tuple[Tensor, Tensor]:
         return self._ops.rope_pair(q, k, cos, sin, layout)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

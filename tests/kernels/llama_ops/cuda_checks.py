@@ -82,6 +82,9 @@ def check_rope() -> None:
             arguments = (x, cos, sin, interleaved, inverse)
             plain, exact = fused_reference.rope(*arguments), fused_reference.rope(*double(*arguments))
             check((b, t, heads, h, dtype, interleaved), (rope.rope(*arguments),), (plain,), (exact,))
+            fewer, *rest = arguments  # keys have fewer heads than queries
+            pair = rope.rope_pair(x, fewer[:, :, : heads // 2 + 1].contiguous(), *rest)
+            check("pair", pair, (plain, plain[:, :, : heads // 2 + 1]), (exact, exact[:, :, : heads // 2 + 1]))
 
 
 def check_swiglu() -> None:

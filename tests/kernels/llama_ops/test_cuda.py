@@ -10,7 +10,16 @@ import torch
 from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 
-from lowrank.kernels.llama_ops.cuda import CUDA_OPS, add_rms_norm, attention, rms_norm, rope, swiglu
+from lowrank.kernels.llama_ops.cuda import (
+    CUDA_OPS,
+    add_rms_norm,
+    attention,
+    rms_norm,
+    rms_norm_and_x,
+    rope,
+    rope_pair,
+    swiglu,
+)
 from lowrank.kernels.operators import llama_ops
 from lowrank.model.llama import TORCH_OPS, Llama
 
@@ -35,6 +44,7 @@ def learned(*tensors: Tensor) -> tuple[Tensor, ...]:
 def test_gradients_of_the_norms_by_finite_differences(shape: tuple[int, ...]) -> None:
     x, residual, weight = learned(normal(*shape), normal(*shape, seed=1), normal(shape[-1], seed=2))
     assert torch.autograd.gradcheck(lambda x, w: rms_norm(x, w, 1e-2), (x, weight))
+    assert torch.autograd.gradcheck(lambda x, w: rms_norm_and_x(x, w, 1e-2), (x, weight))
     assert torch.autograd.gradcheck(lambda x, r, w: add_rms_norm(x, r, w, 1e-2), (x, residual, weight))
     assert torch.autograd.gradcheck(lambda x, r: add_rms_norm(x, r, weight.detach(), 1e-2), (x, residual))
 
@@ -47,6 +57,8 @@ def test_gradient_of_rope_by_finite_differences_and_the_inverse_of_it(layout: st
     assert torch.autograd.gradcheck(lambda x: rope(x, cos, sin, layout), (x,))
     (back,) = torch.autograd.grad(rope(x, cos, sin, layout), x, rope(x, cos, sin, layout).detach())
     torch.testing.assert_close(back, x.detach())
+    (k,) = learned(normal(2, 3, 2, 6, seed=1))
+    assert torch.autograd.gradcheck(lambda x, k: rope_pair(x, k, cos, sin, layout), (x, k))
 
 
 def test_gradients_of_swiglu_by_finite_differences() -> None:
@@ -65,6 +77,16 @@ def test_the_sum_of_add_rms_norm_may_be_used_alone_or_with_the_norm() -> None:
         torch.testing.assert_close(torch.autograd.grad(total(add_rms_norm), x), plain)
 
 
+def test_x_of_a_norm_may_be_used_alone_or_with_it() -> None:
+    x, weight = learned(normal(3, 6), normal(6, seed=2))
+    for a, b in ((0, 1), (1, 0), (2, 3)):
+        gradients = []
+        for y, h in (rms_norm_and_x(x, weight, 1e-5), (rms_norm(x, weight, 1e-5), x)):
+            gradients.append(torch.autograd.grad((a * y.sin() + b * h.cos()).sum(), (x, weight), allow_unused=True))
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, torch.zeros_like(one) if other is None else other)
+
+
 @DTYPES
 @LAYOUTS
 def test_they_are_the_equations_of_the_model(layout: str, dtype: torch.dtype) -> None:
@@ -75,7 +97,9 @@ def test_they_are_the_equations_of_the_model(layout: str, dtype: torch.dtype) ->
     calls = [
         lambda ops: ops.rms_norm(x, weight, 1e-5),
         lambda ops: ops.add_rms_norm(x, residual, weight, 1e-5),
+        lambda ops: ops.rms_norm_and_x(x, weight, 1e-5),
         lambda ops: ops.rope(heads, *angles(2, 5, 4, torch.float32), layout),
+        lambda ops: ops.rope_pair(heads, heads[:, :, :1], *angles(2, 5, 4, torch.float32), layout),
         lambda ops: ops.swiglu(x, residual),
         lambda ops: ops.attention(*(heads.transpose(1, 2),) * 3, None),
     ]
@@ -160,6 +184,7 @@ def test_torch_is_told_the_truth_about_every_op(dtype: torch.dtype, strided: boo
         (llama_ops.rms_norm_backward, (x.detach(), None, y.detach(), rstd, weight.detach(), False)),
         (llama_ops.rms_norm_backward, (x.detach(), y.detach(), y.detach(), rstd, weight.detach(), True)),
         (llama_ops.rope, (heads, *angles(2, 3, 4, torch.float32), True, False)),
+        (llama_ops.rope_pair, (heads, make(2, 3, 1, 4), *angles(2, 3, 4, torch.float32), True, False)),
         (llama_ops.decode_attention, (heads.detach()[:, :, :1], *(heads.detach(),) * 2, torch.ones(2, 1, 1, 2) > 0)),
         (llama_ops.swiglu, (x, y)),
         (llama_ops.swiglu_backward, (x.detach(), y.detach(), x.detach())),

@@ -38,6 +38,7 @@ def build(kernel, num_warps, types, **constants):
 
 wide = dict.fromkeys(("rstd_ptr", "dweight_ptr", "cos_ptr", "sin_ptr", "loss_ptr"), "*fp32") | {"target_ptr": "*i64"}
 wide |= dict.fromkeys(("sum_ptr", "total_ptr", "largest_ptr"), "*fp32") | {"mask_ptr": "*i1"}
+wide |= dict.fromkeys(("heads0", "heads1"), "i32")
 wide |= dict.fromkeys(("rows", "rows_per_program", "count", "S", "heads", "group", "tiles", "splits"), "i32")
 wide |= dict.fromkeys(("stride_batch", "stride_head", "stride_mask"), "i32") | {"eps": "fp32", "scale": "fp32"}
 for dtype, flags in {"bf16": (False, True), "fp16": (True,), "fp32": (True,)}.items():

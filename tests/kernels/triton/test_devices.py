@@ -24,6 +24,7 @@ from lowrank.kernels.triton import (
     int8_linear,
     launch,
     quantize,
+    riding_adapters,
     rms_norm,
     rope,
     swiglu,
@@ -33,11 +34,12 @@ from lowrank.kernels.weights.repack import repack
 
 MODULES = (
     adamw, cross_entropy, decode_attention, decode_step, dequantize,
-    gemm, gemv, int8_linear, launch, quantize, rms_norm, rope, swiglu,
+    gemm, gemv, int8_linear, launch, quantize, riding_adapters, rms_norm, rope, swiglu,
 )  # fmt: skip
 ROWS, WEIGHT = normal(3, 64), reference.quantize_4bit(normal(8, 64), "nf4", 64, True)
 ANGLES = torch.ones(1, 2, 1, 32)
 SQUARE = LinearWithAdapter(repack(reference.quantize_4bit(normal(64, 64), "nf4", 64, True)))
+ADAPTED = SQUARE._replace(lora_A=normal(8, 64), lora_B=normal(64, 8))
 POSITION, HALF = torch.zeros(1, dtype=torch.int64), torch.ones(1, 1, 1, 16)
 CACHE = CacheWindow(torch.zeros(1, 1, 2, 4, 32), torch.zeros(1, 1, 2, 4, 32), 4, POSITION, POSITION)
 CODES = torch.zeros(3, 64, dtype=torch.uint8)
@@ -62,6 +64,11 @@ LAUNCHES: dict[str, Callable[[], Any]] = {
         StepSizes(2, 2, 32, 1e-5, True),
     ),
     "norm": lambda: adamw.norm([ROWS]),
+    "adapters' matrices": lambda: riding_adapters.write_block_matrix(normal(72, 72), [ADAPTED]),
+    "adapters' inputs": lambda: riding_adapters.beside([ROWS], normal(64, 8), None),
+    "adapters' gradients": lambda: riding_adapters.matrix_gradients(
+        ROWS, [ROWS], normal(3, 8), normal(3, 8), [ADAPTED]
+    ),
     "cross_entropy": lambda: cross_entropy.cross_entropy_(ROWS.clone(), torch.zeros(3, dtype=torch.int64), True),
     "decode_attention": lambda: decode_attention.decode_attention(
         normal(1, 2, 1, 64), normal(1, 2, 5, 64), normal(1, 2, 5, 64), torch.ones(1, 1, 1, 5, dtype=torch.bool)
@@ -77,6 +84,7 @@ LAUNCHES: dict[str, Callable[[], Any]] = {
     "rms_norm": lambda: rms_norm.rms_norm(ROWS, None, torch.ones(64), 1e-5),
     "rms_norm_backward": lambda: rms_norm.rms_norm_backward(ROWS, None, ROWS, torch.ones(3), torch.ones(64), True),
     "rope": lambda: rope.rope(normal(1, 2, 1, 64), ANGLES, ANGLES, True, False),
+    "rope_pair": lambda: rope.rope_pair(normal(1, 2, 1, 64), normal(1, 2, 1, 64), ANGLES, ANGLES, True, False),
     "swiglu": lambda: swiglu.swiglu(ROWS, ROWS),
     "swiglu_backward": lambda: swiglu.swiglu_backward(ROWS, ROWS, ROWS),
 }
