@@ -16,7 +16,7 @@ from .cpu import library as binding
 from .dispatch import run
 from .dispatch.explain import Choice as Choice
 from .dispatch.explain import explain as explain
-from .dispatch.table import C_GEMV, SCRATCH, choice_reason, choose, is_repacked
+from .dispatch.table import PLAIN, SCRATCH, choice_reason, choose, is_repacked
 from .lora.lora_linear import autocast_input, lora_linears
 from .operators import quantized as operators
 from .weights.linear_with_adapter import LinearWithAdapter
@@ -55,9 +55,9 @@ def check_weight(w: object, name: str) -> None:
         raise ValueError(f"{name} must be dense and hold a number, got {w.layout} {tuple(w.shape)}")
 
 
-def can_quantize_in_place(w: Tensor, format: str) -> bool:
-    """True if `quantize` reads W a block at a time and makes no float32 copies of it, as plain torch does."""
-    return choose(run.quantize_case(w, format)).name == C_GEMV
+def can_quantize_in_place(w: Tensor, format: str, device: torch.device) -> bool:
+    """True if `quantize` on a device reads W a block at a time; plain torch makes float32 copies of all of it."""
+    return choose(run.quantize_case(w, format)._replace(device=device)).name != PLAIN
 
 
 def to_fast_layout(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeight:

@@ -4,6 +4,7 @@ config          the shape of a model; the presets
 config_json     the shape of a model, read from `params.json` or `config.json`
 hf_keys         the keys of `config.json`: read, fixed, harmless
 llama           the model
+packed_texts    several texts in one row, none of which sees another
 loss            the loss of next-token prediction
 checkpoint      parameters from Meta's shards, Hugging Face's and bitsandbytes' files, one at a time
 weight_files    which files of a folder are its model

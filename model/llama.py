@@ -19,6 +19,9 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 
 from .config import ModelConfig, RopeLayout
+from .packed_texts import PackedTexts, attention_mask, segment_starts
+
+Mask = Tensor | PackedTexts | None  # bool [B or 1, 1, T, S], or what stands for one: see `attention_mask`
 
 
 class Ops(Protocol):
@@ -31,7 +34,7 @@ class Ops(Protocol):
         self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout
     ) -> tuple[Tensor, Tensor]: ...
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor: ...
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor: ...
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor: ...
 
 
 class TorchOps:
@@ -76,11 +79,12 @@ class TorchOps:
         """silu(gate) * up    (arXiv 2002.05202);  [*, F] each"""
         return F.silu(gate) * up
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None: see `attention_mask`
 
         q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
         """
+        mask = mask.mask if isinstance(mask, PackedTexts) else mask
         groups = q.shape[1] // k.shape[1]
         if groups > 1:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
@@ -151,7 +155,7 @@ class FusedBlocks(Protocol):
         model: "Llama",
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask,
         cache: Cache | None,
     ) -> Tensor | None: ...
 
@@ -245,7 +249,7 @@ class Attention(nn.Module):
         self.layer = layer
         self.ops = ops
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None) -> Tensor:
         heads = (*x.shape[:-1], -1, self.head_dim)
         q, k, v = fused_projections(x, (self.wq, self.wk, self.wv))
         q, k = self.ops.rope_pair(q.view(heads), k.view(heads), *rotation, self.rope_layout)
@@ -291,7 +295,7 @@ class TransformerBlock(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps, ops)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps, ops)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None) -> Tensor:
         normed, x = self.attention_norm.norm_and_keep(x)
         attended = self.attention(normed, rotation, mask, cache)
         normed, x = self.ffn_norm.add_and_norm(attended, x)
@@ -362,7 +366,11 @@ class Llama(nn.Module):
         if segments is not None:
             first = segment_starts(segments)
         rotation = self._rotation(tokens, start, first, cache)
-        mask = attention_mask(start, length, first, tokens.device)
+        mask: Mask
+        if segments is not None and first is not None and not torch.compiler.is_compiling():
+            mask = PackedTexts(first)
+        else:
+            mask = attention_mask(start, length, first, tokens.device)
         hidden = self.blocks(tokens, rotation, mask, cache)
         if cache is not None:
             cache.length = start + length
@@ -382,9 +390,7 @@ class Llama(nn.Module):
             positions = (positions - first).clamp(min=0)
         return rope_angles(positions, self.config)
 
-    def blocks(
-        self, tokens: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
-    ) -> Tensor:
+    def blocks(self, tokens: Tensor, rotation: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None) -> Tensor:
         """`hidden`, with the rotations of the tokens and the mask given: embedding, blocks, final norm"""
         x: Tensor = self.tok_embeddings(tokens)
         if self.fused_blocks is not None and (normed := self.fused_blocks(self, x, rotation, mask, cache)) is not None:
@@ -430,29 +436,3 @@ def scaled_frequencies(f: Tensor, config: ModelConfig) -> Tensor:
     between = (1 - share) * f / scaling.factor + share * f
     far = torch.where(wave > length / low, f / scaling.factor, between)
     return torch.where(wave < length / high, f, far)
-
-
-def segment_starts(segments: Tensor) -> Tensor:
-    """start[t] = the last s <= t where s = 0 or segments[s] != segments[s - 1];  int64 [B, T] -> int64 [B, T]"""
-    begins = torch.ones_like(segments, dtype=torch.bool)
-    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    place = torch.arange(segments.shape[1], device=segments.device)
-    return (place * begins).cummax(dim=1).values
-
-
-def attention_mask(start: int, length: int, first: Tensor | None, device: torch.device) -> Tensor | None:
-    """True where a query may look: at itself, and at earlier tokens from `first` on; [B or 1, 1, T, S], S = start + T
-
-    first int64 [B, 1 or T]: the first real token of a row, or the first of the query's own segment. With segments
-    this is the causal mask cut into blocks on the diagonal. A filler token, which stands before the first real one,
-    sees itself, so that no row is empty. None stands for the plain causal mask over T = S, and for one token, T = 1,
-    that sees all S.
-    """
-    if first is None and (start == 0 or length == 1):
-        return None
-    query = torch.arange(start, start + length, device=device)[:, None]
-    key = torch.arange(start + length, device=device)[None, :]
-    mask = (key <= query)[None, None]
-    if first is not None:
-        mask = (mask & (key >= first[:, :, None])[:, None]) | (key == query)
-    return mask

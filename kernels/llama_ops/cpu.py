@@ -31,6 +31,7 @@ from ..cpu import library
 from ..reference import llama_ops as fused_reference
 from ..reference.llama_ops import IGNORED, wide_dtype
 from . import cuda
+from .packed_attention import Packed
 
 PIECE = 1 << 17  # numbers of a piece: half a megabyte in float32
 PIECE_OF_LOGITS = 1 << 19
@@ -232,11 +233,12 @@ def _gated(gate: Tensor, up: Tensor) -> Tensor:
     return y
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Packed | None) -> Tensor:
     """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one, or for T = 1 none
 
     q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
     """
+    mask = mask if mask is None or isinstance(mask, Tensor) else mask.mask
     if q.shape[2] == 1 and not in_c.decode_unsupported_reason(q, k, v):
         return in_c.decode_attention(q, k, v, mask)
     return cuda.attention(q, k, v, mask) if in_c.unsupported_reason(q, k, mask) else in_c.attention(q, k, v)

@@ -1,7 +1,8 @@
 """The operations of Llama between its matrix products, each as one operator of torch with its gradient.
 
     rms_norm, add_rms_norm, rope, rope_pair, swiglu     on a CUDA device Triton, elsewhere `reference.llama_ops`
-    attention                                           torch's own scaled dot product; for one query Triton
+    attention                                           torch's own scaled dot product; for one query Triton; for texts
+                                                        of different lengths in a row torch's flash attention
 
 `CUDA_OPS` holds them as `Llama(config, ops=...)` takes them. As operators with fakes they are single nodes to
 torch.compile, and on a GPU one launch each, which CUDA graphs can hold.
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from ..operators import llama_ops
 from ..reference.llama_ops import wide_dtype
+from . import packed_attention
+from .packed_attention import Packed
 
 CUDA_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -107,12 +110,17 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return y
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Packed | None) -> Tensor:
     """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one, or for T = 1 none
 
     q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
-    One query without a gradient, which is a step of decoding, has a kernel of its own.
+    One query without a gradient, which is a step of decoding, has a kernel of its own; so have texts of different
+    lengths in a row (`packed_attention`), where the GPU's takes q.
     """
+    if mask is not None and not isinstance(mask, Tensor):
+        if not packed_attention.unsupported_reason(q):
+            return packed_attention.packed_attention(q, k, v, mask.bounds)
+        mask = mask.mask
     # From `groups` on as the `TorchOps` of `model.llama`: neither folder imports the other; a test holds both equal.
     if q.shape[2] == 1 and not torch.is_grad_enabled():
         if mask is None:

@@ -15,8 +15,9 @@ from ..kernels import ops
 from ..kernels.reference import weights as reference
 from ..kernels.weights.quantized_weight import BLOCKSIZE, Blockwise4bit, QuantizedWeight
 
-# Weights of a chunk: on a CPU its temporaries stay in the cache, which is faster than all of W at once.
-CHUNK = 1 << 18
+# Weights of a chunk in plain torch: on a CPU its temporaries stay in the cache, which is faster than all of W at once;
+# on a GPU each of its operations is a launch. A kernel makes no temporaries, and takes all of W.
+CHUNK, CHUNK_ON_A_GPU = 1 << 18, 1 << 24
 WORKERS = 16  # each needs some 25 bytes for every weight of its chunk
 
 
@@ -26,11 +27,12 @@ def quantize_chunks(w: Tensor, format: str, device: torch.device, where: str) ->
     w [N, K], on the CPU or in a memory map. Blocks lie within a chunk; double quantization takes the
     maxima of all of them.  Raises ValueError naming `where` for NaN or infinity.
     """
-    if device.type == "cpu" and ops.can_quantize_in_place(w, format):
-        return ops.quantize(w, format, name=where)
+    if ops.can_quantize_in_place(w, format, device):
+        return ops.quantize(w.to(device), format, name=where)
     single, _, nested = format.partition("-")
     period = BLOCKSIZE // math.gcd(BLOCKSIZE, w.shape[1])  # rows that are a whole number of blocks
-    rows = period * max(1, CHUNK // (period * w.shape[1]))
+    chunk = CHUNK if device.type == "cpu" else CHUNK_ON_A_GPU
+    rows = period * max(1, chunk // (period * w.shape[1]))
 
     def quantize(number: int, chunk: Tensor) -> QuantizedWeight:
         name = where if number == 0 else f"{where} from row {number * rows} on"

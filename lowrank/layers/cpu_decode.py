@@ -19,7 +19,7 @@ from typing import Self
 from torch import Tensor
 
 from ..kernels.cpu.decode_step import SAME_BITS_UP_TO, Blocks, cached_rows
-from ..model.llama import Cache, KVCache, Llama, LogitsOfEach, NextToken
+from ..model.llama import Cache, KVCache, Llama, LogitsOfEach, Mask, NextToken
 from .adapter_selection import changes
 from .cpu_blocks import described, has_usual_ends, is_decoding, sizes_of
 from .cpu_rows import JoinedRows
@@ -43,7 +43,7 @@ class FusedBlocks:
         return unchanged()
 
     def __call__(
-        self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+        self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None
     ) -> Tensor | None:
         """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run."""
         if type(cache) is not KVCache or x.shape[1] != 1 or not is_decoding(x, cache):
@@ -52,6 +52,7 @@ class FusedBlocks:
         if blocks is None:
             return None
         cos, sin = (angles.contiguous() for angles in rotation)
+        assert mask is None or isinstance(mask, Tensor), "packed rows go with no cache"
         seen = None if mask is None else mask.expand(len(x), -1, -1, -1).contiguous()
         past = cached_rows(cache.k, cache.v, cache.length, seen)
         return blocks.run(x.contiguous(), past, sizes_of(model, x), cos, sin)

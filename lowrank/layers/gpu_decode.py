@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..kernels.llama_ops.cuda import CUDA_OPS
 from ..kernels.reference.decode_step import CacheWindow, StepSizes
-from ..model.llama import Cache, KVCache, Llama, LogitsOfEach, NextToken
+from ..model.llama import Cache, KVCache, Llama, LogitsOfEach, Mask, NextToken
 from ..model.static_decode import FixedCache
 from .block_weights import block_weights, is_plain_inference
 
@@ -42,7 +42,7 @@ class GpuBlocks:
         return [None] * len(texts)
 
     def __call__(
-        self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+        self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None
     ) -> Tensor | None:
         """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run."""
         if type(cache) is not FixedCache or type(cache.cache) is not KVCache or not _is_decoding(x, cache):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..model.config import RopeLayout
-from ..model.llama import Ops
+from ..model.llama import Mask, Ops
 
 Again = Callable[[], Tensor]
 
@@ -50,7 +50,7 @@ class SelectiveOps:
         kept = gate.detach(), up.detach()
         return self._remember(self._ops.swiglu(gate, up), lambda: self._ops.swiglu(*kept))
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         return self._ops.attention(q, k, v, mask)
 
     def _remember(self, y: Tensor, again: Again) -> Tensor:

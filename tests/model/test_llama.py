@@ -11,7 +11,8 @@ from torch import Tensor
 from lowrank.checkpoints.load import load
 from lowrank.kernels.llama_ops.cpu import CPU_OPS
 from lowrank.model.config import PRESETS, ModelConfig
-from lowrank.model.llama import TORCH_OPS, KVCache, Llama, Ops, attention_mask, rope_angles
+from lowrank.model.llama import TORCH_OPS, KVCache, Llama, Ops, rope_angles
+from lowrank.model.packed_texts import attention_mask
 
 OPS = pytest.mark.parametrize("ops", [TORCH_OPS, CPU_OPS], ids=["plain", "lean"])
 META = pytest.mark.parametrize("folder", ["meta-tiny-mha", "meta-tiny-gqa-mp2"])

@@ -111,7 +111,8 @@ def activations(model: ModelConfig, config: TrainConfig, batch: BatchShape) -> i
     size, of_a_layer = compute_dtype(config).itemsize, _kept_by_a_layer(model, config)
     if config.run.recompute == "full":
         return batch.tokens * (model.n_layers * size * model.dim + of_a_layer)
-    mask = batch.rows * batch.positions**2 * (1 + size) if config.data.pack else 0
+    is_masked = config.data.pack and (config.base.device == "cpu" or size > 2)  # else `packed_attention` needs no mask
+    mask = batch.rows * batch.positions**2 * (1 + size) if is_masked else 0
     return batch.tokens * model.n_layers * of_a_layer + mask
 
 

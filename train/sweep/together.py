@@ -21,8 +21,9 @@ from lowrank.kernels.llama_ops.linear_cross_entropy import linear_cross_entropy_
 from lowrank.layers.fused_projections import AdapterSpan
 from lowrank.layers.recompute import use_ops
 from lowrank.model.config import RopeLayout
-from lowrank.model.llama import Llama, Ops, attention_mask, rope_angles, segment_starts
+from lowrank.model.llama import Llama, Mask, Ops, rope_angles
 from lowrank.model.loss import IGNORED
+from lowrank.model.packed_texts import PackedTexts, segment_starts
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class AdapterBatch:
     tokens     int64 [b, T]
     targets    int64 [b, T], -100 where nothing is learned
     positions  int64 [b, T], of each token in its text
-    mask       bool [b, 1, T, T] of packed rows; None: causal
+    mask       of packed rows; None: causal
     """
 
     name: str
     tokens: Tensor
     targets: Tensor
     positions: Tensor
-    mask: Tensor | None
+    mask: Mask
 
     @classmethod
     def of(cls, name: str, rows: Sequence[Row], device: torch.device) -> "AdapterBatch":
@@ -52,7 +53,7 @@ class AdapterBatch:
             targets = targets.masked_fill(segments[:, 1:] != segments[:, :-1], IGNORED)
             first = segment_starts(segments[:, :-1])
             places = (places - first).clamp(min=0)
-            mask = attention_mask(0, tokens.shape[1], first.to(device), device)
+            mask = PackedTexts(first.to(device))
         return cls(name, tokens.to(device), targets.to(device), places.to(device), mask)
 
 
@@ -102,7 +103,7 @@ class AttentionApart:
     def rope_pair(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: RopeLayout) -> tuple[Tensor, Tensor]:
         return self._ops.rope_pair(q, k, cos, sin, layout)
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         """q [1, H, P, h], k and v [1, G, P, h] -> [1, H, P, h]"""
         assert mask is None
         sizes = [rows * length for rows, length, _ in self._shapes]

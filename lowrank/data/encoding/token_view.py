@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ...model.llama import segment_starts
 from ...model.loss import IGNORED
+from ...model.packed_texts import segment_starts
 from ...model.tokenizer import Tokenizer
 from .batching import Example, split_by_length
 from .packing import Row, collate_rows, filled, pack

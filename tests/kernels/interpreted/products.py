@@ -193,12 +193,16 @@ def test_an_adapter_in_the_product_is_as_exact_as_matmul(m: int, n: int, k: int,
         assert_sums_are_exact_enough(*part, terms)
 
 
+def take_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels take no float64: the products that an adapter rides in do, where the table is passed by."""
+    (riding,) = (path for path in table.TABLE if (path.op, path.name) == (table.FORWARD, table.SCRATCH))
+    monkeypatch.setattr(run, "path", lambda x, weight: riding)
+
+
 def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = reference.quantize_4bit(normal(7, 5))
     inputs = [part.double().requires_grad_() for part in (normal(2, 3, 5), normal(3, 5, seed=1), normal(7, 3, seed=2))]
-    # The kernels take no float64: the products that an adapter rides in do, where the table is passed by.
-    (riding,) = (path for path in table.TABLE if (path.op, path.name) == (table.FORWARD, table.SCRATCH))
-    monkeypatch.setattr(run, "path", lambda x, weight: riding)
+    take_scratch(monkeypatch)
 
     def product(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         return ops.lora_linear(x, weight, A, B, 2.0)
@@ -238,9 +242,11 @@ def adapted(format: str = "nf4-dq", dropout: float = 0.0) -> LoRALinear:
 
 
 def test_a_layer_takes_one_product_with_its_adapter_and_is_what_two_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x, dy = adapted(), normal(2, 3, 96, seed=3).requires_grad_(), normal(2, 3, 48, seed=4)
-    inputs = (x, layer.lora_A["hat"], layer.lora_B["hat"])
+    layer, x, dy = adapted(), normal(2, 3, 96, seed=3), normal(2, 3, 48, seed=4).double()
     assert layer.not_fused_reason(x) == ""
+    take_scratch(monkeypatch)
+    layer, x = layer.double(), x.double().requires_grad_()
+    inputs = (x, layer.lora_A["hat"], layer.lora_B["hat"])
     y = layer(x)
     together = (y.detach(), *gradients(y, dy, *inputs))
     monkeypatch.setattr(lora_linear, "_rides", lambda rows, plan: False)
@@ -276,8 +282,10 @@ MIX, ROWS = (("hat", 0.5), ("other", -2.0)), PerRow(((("hat", 0.5),), (), (("oth
 
 @pytest.mark.parametrize("active", [MIX, ROWS], ids=["mix", "rows"])
 def test_a_mix_and_an_adapter_a_row_ride_too(active: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x, dy = adapted(), normal(3, 2, 96, seed=3).requires_grad_(), normal(3, 2, 48, seed=4)
+    layer, x, dy = adapted().double(), normal(3, 2, 96, seed=3).double(), normal(3, 2, 48, seed=4).double()
+    x.requires_grad_()
     layer.active = active
+    take_scratch(monkeypatch)
     inputs, results, ridden = (x, *layer.lora_A.values(), *layer.lora_B.values()), [], []
     ride = dequant_gemm.linears_with_adapters
     monkeypatch.setattr(dequant_gemm, "linears_with_adapters", lambda *given: (ridden.append(given), ride(*given))[1])

@@ -9,13 +9,14 @@ from lowrank.checkpoints.chunked_quantize import CHUNK, quantize_chunks
 from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES
 
+can_quantize_in_place = ops.can_quantize_in_place  # before the fixture takes its place
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there is no C library, which needs no slabs."""
-    monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format: False)
+    monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format, device: False)
 
 
 @pytest.mark.slow
@@ -58,7 +59,7 @@ def test_the_place_of_a_weight_that_is_not_finite_is_told() -> None:
 
 
 def test_what_is_quantized_from_where_it_lies_needs_no_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format: True)
+    monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format, device: True)
     monkeypatch.setattr("lowrank.checkpoints.chunked_quantize._in_threads", None)  # would fail if it were called
     w = torch.randn(2000, 512)
     whole = ops.quantize(w, "nf4-dq")
@@ -66,3 +67,23 @@ def test_what_is_quantized_from_where_it_lies_needs_no_slabs(monkeypatch: pytest
     w[1030, 7] = torch.inf
     with pytest.raises(ValueError, match=r"^w: .* finite, got inf at \[1030, 7\]"):
         quantize_chunks(w, "nf4", CPU, "w")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("format", QUANTIZED_NAMES)
+def test_on_a_gpu_a_whole_weight_is_a_call_where_there_is_a_kernel(format: str, dtype: torch.dtype) -> None:
+    w = torch.zeros(4, 64, dtype=dtype)
+    assert can_quantize_in_place(w, format, torch.device("cuda")) == (format != "int8")
+
+
+def test_a_whole_weight_is_quantized_on_its_device_by_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, quantize = [], ops.quantize
+
+    def noted(w: torch.Tensor, format: str, *, name: str):
+        calls.append((w.device.type, tuple(w.shape), format, name))
+        return quantize(torch.ones(w.shape), format)
+
+    monkeypatch.setattr(ops, "can_quantize_in_place", lambda w, format, device: device.type == "meta")
+    monkeypatch.setattr(ops, "quantize", noted)
+    quantize_chunks(torch.ones(4096, 256), "nf4-dq", torch.device("meta"), "layers.0.wq")  # as 2^18 weights a call: 4
+    assert calls == [("meta", (4096, 256), "nf4-dq", "layers.0.wq")]

@@ -15,7 +15,7 @@ from torch import Tensor
 from lowrank.adapters import adapter_parameters, add_adapter, use_adapter
 from lowrank.data.encoding.batching import Example, collate
 from lowrank.data.encoding.packing import FILLING, Row, collate_rows, filled, pack, rows_of_one
-from lowrank.model import llama
+from lowrank.model import llama, packed_texts
 from lowrank.model.llama import Llama
 from lowrank.model.loss import IGNORED, next_token_loss
 
@@ -171,11 +171,11 @@ def one_block_too_long(segments):
     return STARTS(segments.clamp(min=1))
 
 
-MASK, STARTS = llama.attention_mask, llama.segment_starts
+MASK, STARTS = packed_texts.attention_mask, packed_texts.segment_starts
 MUTATIONS = {
-    "no mask": ("attention_mask", without_mask),
-    "two segments seen as one": ("segment_starts", one_block_too_long),
-    "segments not told apart": ("segment_starts", torch.zeros_like),
+    "no mask": (packed_texts, "attention_mask", without_mask),
+    "two segments seen as one": (llama, "segment_starts", one_block_too_long),
+    "segments not told apart": (llama, "segment_starts", torch.zeros_like),
 }
 
 
@@ -184,8 +184,8 @@ MUTATIONS = {
 def test_the_bound_sees_an_example_that_looks_at_its_neighbour(
     mutation, model, examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, replacement = MUTATIONS[mutation]
-    monkeypatch.setattr(llama, name, replacement)
+    module, name, replacement = MUTATIONS[mutation]
+    monkeypatch.setattr(module, name, replacement)
     error, bound = errors(model, examples)
     assert (error > 100 * bound).all()
 
@@ -215,12 +215,16 @@ def test_no_token_depends_on_another_segment(model, examples) -> None:
 
 def test_segment_starts_by_hand() -> None:
     segments = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 1, -1, -1, -1], [3, 3, 0, 0, 3, 3]])
-    assert llama.segment_starts(segments).tolist() == [[0, 0, 0, 3, 3, 5], [0, 1, 1, 3, 3, 3], [0, 0, 2, 2, 4, 4]]
+    assert packed_texts.segment_starts(segments).tolist() == [
+        [0, 0, 0, 3, 3, 5],
+        [0, 1, 1, 3, 3, 3],
+        [0, 0, 2, 2, 4, 4],
+    ]
 
 
 def test_the_block_diagonal_mask_by_hand() -> None:
-    starts = llama.segment_starts(torch.tensor([[0, 0, 1, 1, -1]]))
-    mask = llama.attention_mask(0, 5, starts, torch.device("cpu"))
+    starts = packed_texts.segment_starts(torch.tensor([[0, 0, 1, 1, -1]]))
+    mask = packed_texts.attention_mask(0, 5, starts, torch.device("cpu"))
     assert mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
