@@ -162,8 +162,8 @@ def test_gradient_checkpointing_keeps_the_segments(model, examples) -> None:
     assert torch.equal(loss_and_gradients(model, pack(examples, 24), 2), plain)
 
 
-def without_mask(start, length, first, device):
-    return MASK(start, length, None, device)
+def as_one_text(start, length, first, device):
+    return MASK(start, length, torch.zeros_like(first), device)
 
 
 def one_block_too_long(segments):
@@ -173,7 +173,7 @@ def one_block_too_long(segments):
 
 MASK, STARTS = packed_texts.attention_mask, packed_texts.segment_starts
 MUTATIONS = {
-    "no mask": (packed_texts, "attention_mask", without_mask),
+    "no mask": (packed_texts, "attention_mask", as_one_text),
     "two segments seen as one": (llama, "segment_starts", one_block_too_long),
     "segments not told apart": (llama, "segment_starts", torch.zeros_like),
 }
