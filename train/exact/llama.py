@@ -19,7 +19,8 @@ from lowrank.kernels.exact.linears import linears
 from lowrank.kernels.exact.llama_ops import attention, head_loss, rms_norm, rope, swiglu
 from lowrank.layers.fused_projections import lora_plan
 from lowrank.model.config import ModelConfig
-from lowrank.model.llama import Llama, TransformerBlock, scaled_frequencies, segment_starts
+from lowrank.model.llama import Llama, TransformerBlock, scaled_frequencies
+from lowrank.model.packed_texts import segment_starts
 
 from ..step import NextToken, batch_loss
 
