@@ -147,7 +147,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, starts: Tensor | None) -> Tensor:
 
 
 class AttentionGradients(NamedTuple):
-    """Of q [B, H, T, h], and of k and v [B, G, T, h]."""
+    """The gradients of q [B, H, T, h], and of k and v [B, G, T, h]."""
 
     dq: Tensor
     dk: Tensor

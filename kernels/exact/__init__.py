@@ -1,4 +1,4 @@
-"""What a step of training multiplies and computes, with the same bits on every processor, and its gradients.
+"""Products and operations of a training step with the same bits on every processor, and their gradients.
 
 linears    linears that share their input, each with an adapter or none
 llama_ops  norm, rotary positions, SwiGLU, attention, and the loss of the output head

@@ -1,4 +1,4 @@
-"""What Llama does between its products, with the same bits on every processor, and its gradients.
+"""Llama between its products, with the same bits on every processor, and the gradients.
 
 The equations are those of `model.llama.TorchOps`; weights of norms and of the output head have no gradient.
 M rows, D channels, V vocabulary; B batch, T time, H query heads, G key/value heads, h head dim.
