@@ -15,7 +15,7 @@ WIDEST = 256  # channels of a head
 
 
 class Packed(Protocol):
-    """What attention is told of the texts in a batch: see `model.packed_texts`."""
+    """The texts in a batch, as attention is told of them: see `model.packed_texts`."""
 
     @property
     def mask(self) -> Tensor: ...
