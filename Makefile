@@ -41,7 +41,8 @@ test-browser: $(VENV)/installed-test docs
 # The tests of the C library, of a build that finds what is read or written out of bounds, and what C leaves undefined.
 NATIVE_TESTS = tests/kernels/cpu/test_attention.py tests/kernels/cpu/test_decode_step.py \
 	tests/kernels/cpu/test_decode_attention.py tests/kernels/cpu/test_dots.py tests/kernels/cpu/test_quantize.py \
-	tests/kernels/cpu/test_linears.py tests/kernels/cpu/test_linear.py tests/kernels/cpu/test_amx.py tests/kernels/llama_ops/test_cpu.py
+	tests/kernels/cpu/test_linears.py tests/kernels/cpu/test_linear.py tests/kernels/cpu/test_amx.py \
+	tests/kernels/cpu/test_exact.py tests/kernels/llama_ops/test_cpu.py
 SANITIZERS = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 
 build/sanitized/native.so: $(NATIVE)
