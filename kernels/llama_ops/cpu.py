@@ -39,17 +39,17 @@ PIECE_OF_LOGITS = 1 << 19
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """y = x / sqrt(mean(x^2) + eps) * weight    (arXiv 1910.07467);  x [*, D], weight [D]"""
-    if torch.compiler.is_compiling():
-        return fused_reference.rms_norm(x, None, weight, eps)[0]
-    if not torch.is_grad_enabled() or not _has_gradient(x, weight):
-        return _rms_norm(x, None, weight, eps, with_rstd=False)[0]
-    y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
-    return y
+    return rms_norm_and_x(x, weight, eps)[0]
 
 
 def rms_norm_and_x(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """(rms_norm(x), x)"""
-    return rms_norm(x, weight, eps), x
+    if torch.compiler.is_compiling():
+        return fused_reference.rms_norm(x, None, weight, eps)[0], x
+    if not torch.is_grad_enabled() or not _has_gradient(x, weight):
+        return _rms_norm(x, None, weight, eps, with_rstd=False)[0], x
+    y: Tensor = _RMSNorm.apply(x, None, weight, eps)  # type: ignore[no-untyped-call]
+    return y, x
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -152,7 +152,10 @@ def rope_pair(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, layout: Literal["interleaved", "half"]
 ) -> tuple[Tensor, Tensor]:
     """(rope(q), rope(k));  q [B, T, H, h], k [B, T, G, h]"""
-    return rope(q, cos, sin, layout), rope(k, cos, sin, layout)
+    is_plain = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if not (is_plain and cos.dtype == sin.dtype == torch.float32 and _can_run_in_c(q, k)):
+        return rope(q, cos, sin, layout), rope(k, cos, sin, layout)
+    return _turned_in_c(q, cos, sin, layout, inverse=False), _turned_in_c(k, cos, sin, layout, inverse=False)
 
 
 class _Rope(torch.autograd.Function):
@@ -174,12 +177,7 @@ class _Rope(torch.autograd.Function):
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> Tensor:
     """In C where that was compiled and takes the dtype; else in torch."""
     if _can_run_in_c(x) and cos.dtype == sin.dtype == torch.float32:
-        x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
-        y, (*positions, heads, channels) = torch.empty_like(x), x.shape
-        sizes = math.prod(positions), heads, channels, layout == "interleaved", inverse
-        pointers = cos.data_ptr(), sin.data_ptr(), y.data_ptr()
-        library.call("rope", x.data_ptr(), library.DTYPES[x.dtype], *sizes, *pointers)
-        return y
+        return _turned_in_c(x, cos, sin, layout, inverse)
     wide, sin = wide_dtype(x), -sin if inverse else sin
     if layout == "interleaved":
         pairs = x.to(wide, copy=True, memory_format=torch.contiguous_format).unflatten(-1, (-1, 2))
@@ -189,6 +187,15 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> 
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     y[..., : a.shape[-1]] = (a * cos).addcmul_(b, sin, value=-1)
     y[..., a.shape[-1] :] = (a * sin).addcmul_(b, cos)
+    return y
+
+
+def _turned_in_c(x: Tensor, cos: Tensor, sin: Tensor, layout: str, inverse: bool) -> Tensor:
+    x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
+    y, (*positions, heads, channels) = torch.empty_like(x), x.shape
+    sizes = math.prod(positions), heads, channels, layout == "interleaved", inverse
+    pointers = cos.data_ptr(), sin.data_ptr(), y.data_ptr()
+    library.call("rope", x.data_ptr(), library.DTYPES[x.dtype], *sizes, *pointers)
     return y
 
 
