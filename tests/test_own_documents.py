@@ -57,7 +57,7 @@ def test_the_page_has_every_step() -> None:
     assert any(verb.startswith("train ") for verb in verbs) and any(verb.startswith("generate ") for verb in verbs)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:the warm-up takes")  # of a run that was made short
 def test_the_page_runs_from_a_table_and_sixty_letters_to_ten_docx_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

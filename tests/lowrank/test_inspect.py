@@ -46,7 +46,7 @@ CALLS: dict[str, tuple[Any, list[str]]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", CALLS)
 def test_it_is_what_the_command_line_gives(
     name: str, hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

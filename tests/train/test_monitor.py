@@ -105,7 +105,7 @@ class Recorder(ModuleType):
         self.calls.append(("finish", None))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_tracker_gets_the_config_and_every_step(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = Recorder(name)

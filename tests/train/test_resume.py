@@ -111,6 +111,7 @@ def losses(run: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
+@pytest.mark.long
 def test_twenty_kills_change_no_bit(golden: Path, tmp_path: Path) -> None:
     done = run_python("-c", KILL, golden / "meta-tiny-mha", tmp_path, 20, env=environment(OMP_NUM_THREADS="1"))
     told = json.loads(done.stdout)

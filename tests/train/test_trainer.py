@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_bits(base, examples, tmp_path: Path, data)
     assert_same_hat(hat(tmp_path / "a"), hat(tmp_path / "b"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @BATCHING
 @pytest.mark.parametrize("stopped_in", [2, 5, 6])
 def test_a_run_that_was_stopped_resumes_to_the_same_bits(

@@ -15,7 +15,7 @@ from lowrank.bench.gpu.smoke import Results, check
 FOR_A_GPU = ("table of pairs", "decode", "fused", "int8", "rms_norm")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_the_interpreter_can_do_holds(tmp_path: Path) -> None:
     names = [name for name in smoke.CHECKS if not name.startswith(FOR_A_GPU) or name == "decode_attention"]
     command = ("-m", "lowrank.bench.gpu.smoke", "--device", "cpu", "--processes", "1", "--only", "|".join(names))

@@ -67,7 +67,7 @@ def swap(text: str, one: tuple[int, int], other: tuple[int, int]) -> str:
     return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("split", NAMES)
 def test_gold_scores_one(split: str) -> None:
     for entry in make_documents(300, seed=13, split=split):

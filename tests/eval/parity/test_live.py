@@ -69,7 +69,7 @@ def failed(figures: list[Figure]) -> list[str]:
 # What agrees
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "nf4", "nf4-dq", "fp4", "fp4-dq", "int8"])
 @pytest.mark.parametrize("base", BASES)
 def test_every_figure_keeps_its_bound(bases: dict[str, Path], base: str, weights: str) -> None:
@@ -253,7 +253,7 @@ def test_an_error_that_is_no_number_does_not_pass(bases: dict[str, Path], damage
 # The command
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_prints_a_table_and_json(bases: dict[str, Path], capsys, damaged) -> None:
     assert main(["parity", "--live", str(bases["hf-gqa"]), "--weights", "nf4"]) == 0
     lines = capsys.readouterr().out.splitlines()

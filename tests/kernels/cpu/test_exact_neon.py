@@ -133,6 +133,7 @@ def a_step(model: Any) -> None:
         optimizer.step(1e-2)
 
 
+@pytest.mark.long
 def test_neon_makes_the_calls_of_a_step_to_the_same_bits(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

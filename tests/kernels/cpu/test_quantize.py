@@ -139,7 +139,7 @@ def floats() -> Tensor:
     return torch.cat([every, wide, -wide])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize("columns", [32, 33], ids=["whole-blocks", "cut-blocks"])
 def test_float32_is_rounded_as_torch_rounds_it(columns: int, dtype: torch.dtype) -> None:

@@ -30,11 +30,13 @@ def compared(*command: str | Path) -> list[str]:
     return run(*command).stdout.split()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
 def test_the_sets_of_this_processor_agree(tmp_path: Path) -> None:
     assert compared(build("gcc", tmp_path / "compare_sets"))[-1] == "portable"
 
 
+@pytest.mark.long
 def test_neon_agrees_under_emulation(tmp_path: Path) -> None:
     missing = [tool for tool in (CROSS, EMULATOR) if shutil.which(tool) is None]
     if missing and not os.environ.get("LOWRANK_NEON_REQUIRED"):

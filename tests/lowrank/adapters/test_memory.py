@@ -65,6 +65,7 @@ def make_base(folder: Path, dim: int, vocab_size: int, multiple_of: int) -> Path
     return folder
 
 
+@pytest.mark.long
 def test_at_most_two_of_the_largest_tensors_are_held(golden: Path, tmp_path: Path) -> None:
     bases = [golden / "meta-tiny-gqa-mp2"]  # first, for whatever is imported and cached
     bases += [make_base(tmp_path / name, *shape) for name, shape in SHAPES.items()]

@@ -64,7 +64,7 @@ def test_every_verb_has_an_example(verb: str, capsys) -> None:
     assert stop.value.code == 0 and f"example:\n  lowrank adapter {verb} " in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_figures_come_as_json(hats: Path, tmp_path: Path, capsys) -> None:
     hat = str(hats / "runs/finance/hat")
     assert main(["adapter", "mix", str(tmp_path / "mix"), f"{hat}=0.5", str(hats / "runs/letters/hat"), "--json"]) == 0

@@ -94,7 +94,7 @@ def test_documents_are_made_the_same_every_time(lowrank, tmp_path):
         assert one.count(b"\n") == count
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hat_is_trained_evaluated_and_used_from_the_command_line(lowrank, trained, tmp_path):
     hat, _ = trained
     use = ("--adapter", f"finance={hat}")
@@ -327,7 +327,7 @@ def test_debug_shows_where_an_error_arose(tmp_path):
         main(["train", str(tmp_path / "run.toml"), "--debug"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_leaves_the_last_checkpoint_whole(tmp_path):
     (tmp_path / "run.toml").write_text(RUN.format(base="embedded", data="documents", out=tmp_path / "out"))
     command = [sys.executable, "-m", "lowrank", "train", tmp_path / "run.toml"]

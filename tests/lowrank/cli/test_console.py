@@ -73,7 +73,7 @@ def test_every_verb_is_among_them() -> None:
     assert verbs.choices is not None and {words.split()[0] for words in VERBS.values()} == set(verbs.choices)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 @pytest.mark.parametrize("words", VERBS.values(), ids=VERBS)
 def test_a_verb_ends_as_it_does_on_any_console(

@@ -97,7 +97,7 @@ def test_each_record_has_its_files_and_an_audit_with_the_cell_of_each_figure(
     assert len(links) == 5 * 5 and all((out / link).is_file() for link in links)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", [("--grounded",), ("--temperature", "0.9", "--top-p", "0.95", "--seed", "11")])
 def test_a_text_is_what_it_is_alone_whatever_the_batch(
     how: tuple[str, ...], table: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch

@@ -64,7 +64,7 @@ def test_a_hat_that_fits_two_bases_goes_by_both_names(hat_folders: list[tuple[st
     assert shelf.choice("red@two").base is shelf.bases[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
 def test_a_sitting_from_start_to_interrupt(hat_folders: list[tuple[str, Path]], ends: signal.Signals) -> None:
     name, folder = hat_folders[0]

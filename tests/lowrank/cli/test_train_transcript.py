@@ -29,7 +29,7 @@ def record(hat: Path) -> dict[str, object]:
     return json.loads((hat / "lowrank.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_transcript_of_the_page(tmp_path: Path) -> None:
     recipe, commands = transcript()
     (tmp_path / "notes.toml").write_text(recipe)

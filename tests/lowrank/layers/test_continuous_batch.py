@@ -82,7 +82,7 @@ def written(batch: ContinuousBatch, asked: list[Asked]) -> Iterator[tuple[int, C
         step += 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("prefixes", [False, True], ids=["whole", "in-chunks"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_a_text_is_what_it_is_alone_whoever_comes_and_goes(

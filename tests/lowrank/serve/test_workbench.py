@@ -96,7 +96,7 @@ def test_a_workbook_is_read_and_one_that_unpacks_to_too_much_is_refused(bench: B
     assert answer.status_code == 400 and "must unpack to at most 200 MB" in answer.json()["error"]["message"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("content", "name", "told"),
     [

@@ -51,7 +51,7 @@ def test_the_checkpoints_are_those_that_a_run_is_advised_to_keep() -> None:
     assert advised(13) == [4, 8, 12, 13] and advised(52) == [13, 26, 39, 52] and advised(2) == [1, 2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_path_goes_on_where_it_was(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", make_documents(20, seed=7, split="train"))
     task = Task(tmp_path / "out", train=str(tmp_path / "train.jsonl"), tests=2, halves=1)

@@ -127,7 +127,7 @@ PIECES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(300))
 def test_a_random_text_shows_every_letter_and_exactly_its_figures(seed: int) -> None:
     draw = random.Random(seed)

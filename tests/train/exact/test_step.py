@@ -56,6 +56,7 @@ def loss_and_gradients(model: Llama, objective: NextToken, rows: Sequence[Row]) 
     return nats.detach(), torch.cat([gradient.flatten() for gradient in found if gradient is not None])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", ["nf4-dq", "fp4", "int8", "fp32", "bf16"])
 @pytest.mark.parametrize("base", BASES)
 def test_loss_and_gradients_are_as_near_to_float64_as_those_of_the_ordinary_step(

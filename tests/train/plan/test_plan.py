@@ -106,7 +106,7 @@ def test_70b_on_8_64_and_512_processes_by_hand() -> None:
     assert [round(rank.bytes / 1e9, 1) for rank in ranks.values()] == [25.8, 8.8, 4.1, 3.5]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["documents-7b", "qlora-paper-70b"])
 def test_a_plan_needs_no_weights(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

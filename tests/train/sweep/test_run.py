@@ -101,7 +101,7 @@ def test_each_hat_is_that_of_its_own_run(recipe: Path, tmp_path: Path, words: tu
         assert apart <= 1e-3 * moved
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_that_is_stopped_goes_on_to_the_same_bits(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

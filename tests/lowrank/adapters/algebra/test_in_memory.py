@@ -37,7 +37,7 @@ def digest(model: Llama) -> str:
     return total.hexdigest()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "nf4-dq", "int8"])
 @pytest.mark.parametrize("into", ["fp32", "bf16", "nf4-dq"])
 def test_unmerged_the_base_has_its_bytes_and_its_logits(

@@ -173,6 +173,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_text_becomes_a_special_token(style: str, text: str, made: Callable[..., Tokenizer]) -> None:
