@@ -250,7 +250,7 @@ def _report(model: Path, cells: Sequence[Cell], seeds: int, epochs: int, dtype: 
         "Loss on full precision less loss on 4 bit, nats a token, paired by hat",
         ("hat trained on", "hats", "full precision less 4 bit"),
         [[TRAINED_ON[kind], str(len(row["values"])), _shown(row)] for kind, row in paired_losses(cells).items()],
-        "Above 0 4 bit is the better of the two for the hat; without a hat it is what 4 bit costs.",
+        "Above 0, 4 bit is the better of the two for the hat; without a hat it is what 4 bit costs.",
     )
     return GridReport.of(_about(seeds, epochs, dtype), cells, title=TITLE, lead=[lead, paired])
 
