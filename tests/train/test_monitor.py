@@ -36,7 +36,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_held_out_loss_and_samples_are_recorded(out: Path) -> None:
     rows, held_out = read_rows(out / "train.jsonl"), read_rows(out / "held_out.jsonl")
     steps = len(rows)

@@ -113,7 +113,7 @@ def test_any_two_figures_exchanged_keep_precision_and_lose_binding() -> None:
                 assert result.binding <= 1.0 - 2 / len(figures) + 1e-9, f"{entry.id} {one.text} {other.text}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_changed_digit_is_wrong_99_times_of_100() -> None:
     rng, tried, missed = random.Random(0), 0, 0
     for entry in make_documents(200, seed=19, split="validation"):

@@ -165,7 +165,7 @@ def test_a_llama_of_fused_ops_is_as_exact_as_the_plain_one(
     assert_llama_is_as_exact(make_llama, random_tokens(2, 9), "cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dtype", "strided"),
     [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],

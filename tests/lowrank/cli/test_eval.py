@@ -61,7 +61,7 @@ def hat(embedded: Path, mixture, tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_four_tasks_in_one_command_and_again_at_once(lowrank, raw, mixture, hat, tmp_path: Path) -> None:
     command = ["eval", "embedded", "--adapter", f"new={hat}", "--weights", "fp32,nf4-dq", "--n", 3, "--json"]
     command += ["--tasks", "documents,sentiment,ner,qa", "--from", raw, "--trained-on", mixture / "train.jsonl"]

@@ -56,7 +56,7 @@ def test_every_verb_has_an_example(inspect, verb) -> None:
     assert status == 0 and f"example:\n  lowrank inspect {verb} " in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "printed"),
     [

@@ -44,7 +44,7 @@ def passes(facts: Facts, text: str, kind: str = "") -> bool:
     return state is not None and rules.can_end(state)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("split", NAMES)
 def test_every_document_may_be_written(split: str) -> None:
     for entry in make_documents(30, seed=13, split=split):

@@ -20,7 +20,7 @@ def drafted(name: str, split: str) -> tuple[Draft, Kind]:
     return draft, kind_of_text(draft.text, name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("name", KINDS)
 def test_sixty_documents_give_back_their_kind(name: str, split: str) -> None:
