@@ -25,6 +25,7 @@ from torch import Tensor
 from ..reference.decode_step import CacheWindow, StepSizes
 from ..weights.linear_with_adapter import BlockWeights, LinearWithAdapter
 from ..weights.quantized_weight import NestedAbsmax, Repacked4bit
+from ..weights.repack import launch_kind
 from . import gemv, launch
 from .decode_attention import BLOCK_S, WARPS
 from .decode_attention import PROGRAMS as ATTENTION_PROGRAMS
@@ -44,7 +45,7 @@ def unsupported_reason(x: Tensor, blocks: Sequence[BlockWeights], sizes: StepSiz
     if not 0 < x.shape[0] <= ROWS:
         return f"there must be 1 to {ROWS} rows, there are {x.shape[0]}"
     parts = [part for block in blocks for part in block.linears]
-    kinds = {_kind(part.weight) for part in parts}
+    kinds = {launch_kind(part.weight) for part in parts}
     if len(kinds) != 1 or None in kinds:
         return "the linears must all be repacked 4-bit weights of one format, blocksize and kind of maxima"
     if any(part.drop is not None or part.rank_mask is not None or part.gain is not None for part in parts):
@@ -56,15 +57,6 @@ def unsupported_reason(x: Tensor, blocks: Sequence[BlockWeights], sizes: StepSiz
         if part.weight.shape[0] % tile:
             return f"rows of a weight must be a multiple of {tile}, got {part.weight.shape[0]}"
     return "" if sizes.head_dim % 2 == 0 else f"head dim must be even, is {sizes.head_dim}"
-
-
-def _kind(weight: object) -> object:
-    if not isinstance(weight, Repacked4bit):
-        return None
-    nested = weight.absmax if isinstance(weight.absmax, NestedAbsmax) else None
-    if nested is not None and nested.levels is not None:
-        return None
-    return weight.format, weight.blocksize, nested and nested.nested_blocksize
 
 
 def decode_blocks(

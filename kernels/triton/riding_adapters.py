@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..reference.riding_adapters import MOST_LINEARS, Sizes, sizes_of
 from ..weights.linear_with_adapter import LinearWithAdapter
-from ..weights.quantized_weight import NestedAbsmax, Repacked4bit
+from ..weights.quantized_weight import Repacked4bit
+from ..weights.repack import launch_kind
 from .dequantize import TILE, levels_of_repacked, statistics
 from .riding_adapter_kernels import beside_kernel, block_matrix_kernel, matrix_gradients_kernel
 
@@ -22,18 +23,11 @@ STAGES = 3
 
 
 def can_write(plan: Sequence[LinearWithAdapter]) -> bool:
-    """True if `write_block_matrix` takes the weights of a plan: repacked, all of one format and blocksize."""
-    kinds = {_kind(part.weight) for part in plan}
-    return len(plan) <= MOST_LINEARS and len(kinds) == 1 and None not in kinds
-
-
-def _kind(weight: object) -> object:
-    if not isinstance(weight, Repacked4bit):
-        return None
-    nested = weight.absmax if isinstance(weight.absmax, NestedAbsmax) else None
-    if nested is not None and nested.levels is not None:
-        return None
-    return weight.format, weight.blocksize, weight.group, nested and nested.nested_blocksize
+    """True if `write_block_matrix` takes the weights of a plan: repacked, all of one format, blocksize and group."""
+    kinds = {launch_kind(part.weight) for part in plan}
+    if len(plan) > MOST_LINEARS or len(kinds) != 1 or None in kinds:
+        return False
+    return len({part.weight.group for part in plan if isinstance(part.weight, Repacked4bit)}) == 1
 
 
 def write_block_matrix(z: Tensor, plan: Sequence[LinearWithAdapter]) -> None:

@@ -34,6 +34,19 @@ def not_repackable_reason(shape: tuple[int, ...], blocksize: int) -> str:
     return ""
 
 
+def launch_kind(weight: object) -> tuple[object, ...] | None:
+    """Format, blocksize, and that of nested maxima or None: repacked weights that one launch reads share them
+
+    None for a weight that such a launch does not read: not repacked, or with levels of its own for its maxima.
+    """
+    if not isinstance(weight, Repacked4bit):
+        return None
+    nested = weight.absmax if isinstance(weight.absmax, NestedAbsmax) else None
+    if nested is not None and nested.levels is not None:
+        return None
+    return weight.format, weight.blocksize, nested and nested.nested_blocksize
+
+
 def repack(weight: Blockwise4bit) -> Repacked4bit:
     """The weight in the order of the decode kernels, on its own device; `unpack` is the inverse.
 

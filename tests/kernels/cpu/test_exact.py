@@ -217,7 +217,7 @@ def everything() -> Iterator[Tensor]:
 
 
 def test_every_set_and_number_of_threads_has_the_same_bits(threads: Any) -> None:
-    """Of this processor: AVX-512 is compared where there is one, NEON under emulation elsewhere."""
+    """The sets of this processor: AVX-512 is compared where there is one, NEON under emulation elsewhere."""
     choose, before = library.library().lowrank_choose, library.instruction_set()
     found = {}
     for name in library.usable_sets():

@@ -25,7 +25,7 @@ def heads(dtype: torch.dtype = torch.float64, device: str = "cpu", channels: int
 
 
 def text_by_text(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int) -> Tensor:
-    """What flash attention computes, of [B T, H, h], a text after another."""
+    """Attention as the flash operator has it, of [B T, H, h], a text after another."""
     outputs = []
     for begin, end in zip(bounds.tolist(), bounds.tolist()[1:], strict=False):
         assert end - begin <= longest
