@@ -23,7 +23,8 @@ test: $(VENV)/installed-test
 test-long: $(VENV)/installed-test
 	$(PYTEST) -m long $(PYTEST_FLAGS)
 
-# What takes less than a second, needs no process of its own and imports no program that we are held to.
+# What takes less than 0.4 seconds, needs no process of its own and imports no program that we are held to; of the cases
+# of a test, four.
 check: $(VENV)/installed-test
 	$(PYTEST) -m 'not slow' $(PYTEST_FLAGS)
 

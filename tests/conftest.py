@@ -34,6 +34,8 @@ from lowrank.model.config import ModelConfig  # noqa: E402
 from lowrank.model.llama import TORCH_OPS, Llama, Ops  # noqa: E402
 from lowrank.model.tokenizer import Tokenizer  # noqa: E402
 
+CASES_IN_CHECK = 4
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keeps `make check` quick: what is held to another program is slow, for that program has to be imported."""
@@ -53,10 +55,17 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks long tests as slow, too."""
+    """Marks long tests as slow, too, and all but `CASES_IN_CHECK` cases of a test, which are spread over them."""
+    cases: dict[str, list[pytest.Item]] = {}
     for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
         if item.get_closest_marker("long"):
             item.add_marker("slow")
+    for of_a_test in cases.values():
+        kept = {number * (len(of_a_test) - 1) // (CASES_IN_CHECK - 1) for number in range(CASES_IN_CHECK)}
+        for number, item in enumerate(of_a_test):
+            if number not in kept:
+                item.add_marker("slow")
 
 
 @pytest.fixture(scope="module", autouse=True)

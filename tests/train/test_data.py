@@ -130,6 +130,7 @@ def test_a_plan_counts_what_a_run_would_learn(files: Path) -> None:
     assert encoded_or_none(config({"train": ["good.jsonl", "missing.jsonl"]})) is None
 
 
+@pytest.mark.slow
 def test_a_run_on_a_table_with_a_split_measures_what_it_held_out(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

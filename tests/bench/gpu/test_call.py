@@ -39,6 +39,7 @@ def test_a_failure_does_not_stop_the_others_and_fails_the_exit_status(stages: Pa
     assert capsys.readouterr().out.splitlines()[-1] == "one: done; two: wrong; three: stopped; four: done"
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on_with_what_was_stopped(stages: Path, tmp_path: Path, monkeypatch) -> None:
     run(tmp_path)
     stages.unlink()

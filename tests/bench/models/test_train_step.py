@@ -9,6 +9,7 @@ from lowrank.bench.models import train_step
 from lowrank.bench.models.train_step import main
 
 
+@pytest.mark.slow
 def test_a_row_a_batch(tmp_path: Path) -> None:
     assert main(["--steps", "2", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.iterdir()

@@ -57,6 +57,7 @@ def test_no_maximum_is_waited_for_before_the_first_weights_are_asked_for(target:
     assert wide == 4
 
 
+@pytest.mark.slow
 def test_the_table_was_made_of_the_kernels_as_they_are() -> None:
     assert [case.name for case in changed(CASES)] == [], "make static-cost puts them into the table"
 
@@ -73,6 +74,7 @@ def test_the_table_is_reproduced_for_a_kernel_in_triton(tmp_path: Path) -> None:
     run_python("-m", "lowrank.bench.static.cost", "--check", *which, env=environment(TRITON_CACHE_DIR=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_a_kernel_that_is_not_what_the_table_was_made_of_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     stale = changed(CASES)
     known = [case for case in CASES if case not in stale]

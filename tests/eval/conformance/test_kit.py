@@ -101,6 +101,7 @@ def test_back_ends_differ_where_their_nested_codes_are_told_apart() -> None:
     assert float(offset) == case.inputs["w"].amax(dim=1).double().mean()  # without a rounding
 
 
+@pytest.mark.slow
 def test_the_verb_writes_grades_and_runs(kit: Path, tmp_path: Path, capsys) -> None:
     assert main(["conformance", "kit", str(tmp_path / "kit")]) == 0
     assert (tmp_path / "kit/cases.txt").read_bytes() == (kit / "cases.txt").read_bytes()

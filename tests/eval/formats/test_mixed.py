@@ -139,6 +139,7 @@ def test_the_verbs_write_a_plan_and_quantize_by_it(embedded: Path, tmp_path: Pat
     assert "mxfp4 b32" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

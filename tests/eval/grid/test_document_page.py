@@ -218,5 +218,6 @@ def test_an_empty_report_is_a_page() -> None:
     assert not {"h2", "table", "svg", "ul"} & set(page.tags())
 
 
+@pytest.mark.slow
 def test_the_same_report_gives_the_same_page() -> None:
     assert render(full_report()) == render(full_report())

@@ -229,6 +229,7 @@ def test_what_makes_no_sense_is_refused(embedded: Path, options, expected) -> No
         run(embedded, **options)
 
 
+@pytest.mark.slow
 def test_a_hat_of_another_base_that_was_once_insisted_on_is_refused_again(
     embedded: Path, hat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_quantized_folder_shows_what_it_has(embedded: Path, tmp_path: Path) ->
     assert "-" in render(found)
 
 
+@pytest.mark.slow
 def test_the_block_is_its_share_of_the_sum(embedded: Path) -> None:
     parts = [
         inspect_linear(embedded, "layers.0.attention.wv", row=3, block=block, text="x").product for block in range(3)

@@ -81,6 +81,7 @@ def test_a_mitigated_hat_is_pefts_where_the_left_vectors_are_a_basis(base: Path,
     assert compared == 10
 
 
+@pytest.mark.slow
 def test_all_of_an_intruder_leaves_the_hat_as_it_was_and_none_of_it_leaves_fewer(
     base: Path, hat: Path, tmp_path: Path
 ) -> None:

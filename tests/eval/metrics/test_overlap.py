@@ -7,6 +7,7 @@ import pytest
 from lowrank.eval.metrics import overlap
 
 
+@pytest.mark.slow
 def test_a_text_overlaps_itself_wholly_and_another_not_at_all() -> None:
     text = "Revenue was $12.5 million in the third quarter."
     assert overlap.rouge(text, text) == dict.fromkeys(overlap.ROUGE, 1.0)

@@ -32,6 +32,7 @@ def by_position(model, ids, first=1):
     return [-scores[place - 1, ids[place]].item() for place in range(first, len(ids))]
 
 
+@pytest.mark.slow
 def test_the_completion_loss_does_not_depend_on_the_batches(model, examples) -> None:
     one_by_one = completion_loss(model, examples, batch_size=1)
     assert completion_loss(model, examples, batch_size=3) == pytest.approx(one_by_one, rel=1e-6)

@@ -62,6 +62,7 @@ def test_many_rows(m: int, format: str) -> None:
     assert_products_are_exact_enough(quantized(33, 192, format), m, torch.bfloat16)
 
 
+@pytest.mark.slow
 def test_more_than_one_panel() -> None:
     for format in ("nf4", "int8"):
         for m in (3, 7):

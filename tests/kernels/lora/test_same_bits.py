@@ -52,6 +52,7 @@ def tokens(batch: int, length: int) -> Tensor:
     return torch.randint(3, 60, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @EVERY_DTYPE
 @EVERY_FORMAT
 def test_logits(weights: str, dtype: torch.dtype, hf_folder: Path) -> None:
@@ -70,6 +71,7 @@ def test_logits(weights: str, dtype: torch.dtype, hf_folder: Path) -> None:
             assert torch.equal(single, logits(use(shape[0]))), (way, shape, context)
 
 
+@pytest.mark.slow
 @EVERY_DTYPE
 @EVERY_FORMAT
 def test_gradients(weights: str, dtype: torch.dtype, hf_folder: Path) -> None:

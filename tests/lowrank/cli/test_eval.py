@@ -136,6 +136,7 @@ def test_a_mistake_is_told_in_one_line(lowrank, tmp_path: Path, arguments, expec
     assert len(told.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_documents_of_a_file_are_taken_as_they_stand(lowrank, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "mine.jsonl", make_documents(3, seed=11, split="test"))
     command = ("eval", "embedded", "--data", tmp_path / "mine.jsonl", "--n", 2, "--weights", "nf4-dq", "--json")

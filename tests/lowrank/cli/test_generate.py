@@ -184,6 +184,7 @@ def test_texts_stand_side_by_side_where_there_is_room() -> None:
     assert side_by_side(["a", "none"], ["one", "two"], width=40) == "--- a\none\n\n--- none\ntwo"
 
 
+@pytest.mark.slow
 def test_the_facts_that_were_read_and_the_figures_of_the_text_are_told(generate, facts, tmp_path: Path, capsys) -> None:
     (tmp_path / "facts.txt").write_text(FACTS + "no colon\nrevenue: $13 million\nfee: about €5 million\n")
     page = tmp_path / "page.html"

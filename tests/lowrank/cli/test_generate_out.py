@@ -187,6 +187,7 @@ def test_an_interrupt_is_told_with_what_is_finished(table: Path, tmp_path: Path,
     assert not list((tmp_path / "out").glob("bellmere*"))
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_in_use_or_anothers_is_refused_before_anything_is_written(
     table: Path, tmp_path: Path, told
 ) -> None:
@@ -262,6 +263,7 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_merged_cells_are_refused_with_their_place(tmp_path: Path, told) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()

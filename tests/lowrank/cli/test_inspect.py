@@ -104,6 +104,7 @@ def test_a_quantized_base_is_told(inspect, hats, quantized) -> None:
     assert "is stored as nf4-dq: W is what that says it is, and its error is not known" in err
 
 
+@pytest.mark.slow
 def test_params_and_sizes_from_a_config_alone(inspect, tmp_path: Path, golden: Path, embedded: Path) -> None:
     expected = json.loads(inspect("params", "--json")[1])
     llama = {"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-05, "vocab_size": 32000}

@@ -144,6 +144,7 @@ def test_eval_and_check_take_the_file_of_a_kind(hat: Path, tmp_path: Path, capsy
     assert "none.toml" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_hat_of_another_kind_is_refused_by_its_name(
     hat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_base_goes_by_its_folder_or_the_name_that_is_given() -> None:
     assert named_base("seven=models/llama-2-7b") == ("seven", "models/llama-2-7b")
 
 
+@pytest.mark.slow
 def test_a_hat_that_fits_two_bases_goes_by_both_names(hat_folders: list[tuple[str, Path]]) -> None:
     shelf = Shelf.load([("one", "embedded"), ("two", "embedded")], hat_folders[:1])
     assert list(shelf.choices) == ["one", "two", "red@one", "red@two"]

@@ -81,6 +81,7 @@ def test_merge_gives_its_figures_as_json_and_full_precision_loses_nothing(lowran
     assert figures["drift"]["logits"]["same_choice"] == 1
 
 
+@pytest.mark.slow
 def test_merge_measures_on_documents_of_ones_own(lowrank, hat: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text(json.dumps({"instruction": "Say it.", "input": "", "output": "It."}) + "\n")
     options = ("--into", "fp16", "--data", tmp_path / "mine.jsonl", "--json")

@@ -62,6 +62,7 @@ def test_a_file_that_is_cut_anywhere_is_refused_in_one_line(small: Path, tmp_pat
         one_line(error, cut)
 
 
+@pytest.mark.slow
 def test_a_file_with_any_byte_spoiled_is_read_or_refused_in_one_line(small: Path, tmp_path: Path) -> None:
     content, spoiled, random = small.read_bytes(), tmp_path / "spoiled.gguf", Random(0)
     refused = 0

@@ -105,6 +105,7 @@ def test_byte_level_bpe_is_rebuilt_to_the_id(
     assert ours.rows_without_piece(size + 2) == [size, size + 1]
 
 
+@pytest.mark.slow
 def test_the_files_of_a_folder_are_the_same_tokenizer(trained: dict[str, Tokenizer], tmp_path: Path, texts) -> None:
     template = "{{ bos_token }}{{ messages[0]['content'] }}"
     more = {"tokenizer.ggml.add_bos_token": True, "tokenizer.chat_template": template}

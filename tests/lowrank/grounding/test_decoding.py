@@ -237,6 +237,7 @@ def test_a_model_that_is_grounded_writes_right_figures_under_their_names(
     assert "".join(pieces) == texts[0]
 
 
+@pytest.mark.slow
 def test_what_is_allowed_depends_on_nothing_but_the_text(tokenizer: Tokenizer) -> None:
     """Masks that are kept are those that would be made anew."""
     vocabulary = Vocabulary(tokenizer)

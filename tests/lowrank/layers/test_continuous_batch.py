@@ -205,6 +205,7 @@ def test_hats_with_rows_of_their_own_of_the_embedding_and_head_stand_side_by_sid
     assert expected[0] != expected[2]
 
 
+@pytest.mark.slow
 def test_a_text_that_is_alone_is_drafted_until_another_comes(
     model: Llama, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

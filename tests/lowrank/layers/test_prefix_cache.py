@@ -61,6 +61,7 @@ def test_a_hit_gives_the_bytes_of_a_miss_in_any_order(weights: str, dtype: torch
         assert warm.tokens_taken > warm.tokens_read
 
 
+@pytest.mark.slow
 def test_a_prompt_in_chunks_is_as_exact_as_one_that_is_read_whole(model: Llama) -> None:
     wide, ours, theirs, truth = copy.deepcopy(model).double(), [], [], []
     for prompt in prompts():

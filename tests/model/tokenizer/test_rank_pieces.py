@@ -51,6 +51,7 @@ def test_the_special_tokens_are_llama_3s_in_their_places(tokenizer: Tokenizer) -
     assert max(tokenizer.encode("<|eot_id|>")) < ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a" * 60_000, " " * 60_000, "ab " * 200_000], ids=["letters", "spaces", "words"])
 def test_long_runs_come_back_though_tiktoken_could_not_take_them(text: str, tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -70,6 +70,7 @@ def test_multiplications_by_hand() -> None:
     assert training_flops(model, again, 10, 100, 0) == 10 * (6 * p + 8 * hat) + 100 * 8 * 4
 
 
+@pytest.mark.slow
 def test_shards_hold_a_part_each_and_pass_the_4_bit_weights() -> None:
     plan = make_plan(TrainConfig.read("qlora-paper-70b"), None)
     two = plan.ranks[0]

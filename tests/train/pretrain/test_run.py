@@ -85,6 +85,7 @@ def test_the_loss_is_the_weighted_mean(recipe):
     assert pretrain.weighted_loss(model, (tokens, weights)).item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(recipe, tmp_path, monkeypatch):
     pretrain.pretrain(recipe, tmp_path / "whole")
     calls, original = [], pretrain.weighted_loss

@@ -102,6 +102,7 @@ def test_a_second_signal_ends_at_once(
     assert not isinstance(stop.value, RunStopped) and not (tmp_path / FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_step_lets_the_run_end(
     base: Base, examples: list[Example], config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_signal_in_the_last_step_lets_the_run_end(
     assert (tmp_path / "hat" / WEIGHTS).is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_ends_with_its_hat_and_may_go_on(
     base: Base, examples: list[Example], config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def test_samples_of_every_kind_are_told_apart_and_state_their_table(name: str) -
         assert sample.text.startswith(f"# {kind.title}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["md", "docx"])
 def test_a_folder_of_samples_is_matched_to_its_table(format: str, tmp_path: Path) -> None:
     pytest.importorskip("docx")

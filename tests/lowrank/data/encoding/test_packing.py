@@ -145,6 +145,7 @@ def errors(model, examples, length=24):
     return far[0], 2 * far[1] + step
 
 
+@pytest.mark.slow
 def test_packed_loss_and_gradients_are_those_of_rows_of_their_own(model, examples) -> None:
     error, bound = errors(model, examples)
     assert (error <= bound).all(), f"loss and gradient are off by {error.tolist()}, allowed is {bound.tolist()}"
