@@ -5,7 +5,7 @@ It keeps two questions apart: what does the hat gain, and what does 4 bit cost (
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,7 @@ class _Runner:
     force: bool
     state: Path | None
     tokenizer: Tokenizer
+    nats: dict[tuple[str, str, str | None, int], list[float | None]] = field(default_factory=dict)
 
     def cells(self, precision: str, plans: Sequence["_Plan"], bar: ProgressBar) -> Iterator[Cell]:
         """The cells of one precision, plan by plan. It is loaded at the first batch that is not finished."""
@@ -176,9 +177,12 @@ class _Runner:
         )
         for number, items in enumerate(plan.batches):
             rows = cell.read(number)
+            # A reference's loss depends neither on the temperature nor on grounding: it is measured in one cell.
+            known = plan.task.name, column.weights, column.adapter, number
             if rows is None:
-                rows = plan.run(model.with_adapter(column.adapter), self.tokenizer, items)
+                rows = plan.run(model.with_adapter(column.adapter), self.tokenizer, items, self.nats.get(known))
                 cell.write(number, rows)
+            self.nats[known] = [row["nats"] for row in rows]
             yield from rows
             bar.update()
 
@@ -273,8 +277,14 @@ class _Plan:
             "temperature": self.temperature,
         }
 
-    def run(self, model: Llama, tokenizer: Tokenizer, prompts: Sequence[_Prompt]) -> list[dict[str, Any]]:
-        """The rows of one batch, as they are cached."""
+    def run(
+        self,
+        model: Llama,
+        tokenizer: Tokenizer,
+        prompts: Sequence[_Prompt],
+        nats: Sequence[float | None] | None,
+    ) -> list[dict[str, Any]]:
+        """The rows of one batch, as they are cached. `nats` of the references, where another cell has them."""
         constraints = None
         if self.vocabulary is not None:
             assert isinstance(self.task, Documents)
@@ -290,15 +300,17 @@ class _Plan:
             temperature=self.temperature,
             seeds=[prompt.index for prompt in prompts],
         )
-        losses = completion_losses(model, [prompt.example for prompt in prompts])
+        if nats is None:
+            losses = completion_losses(model, [prompt.example for prompt in prompts])
+            nats = [loss if math.isfinite(loss) else None for loss in losses]  # JSON has no NaN
         return [
             {
                 "id": prompt.item.id,
                 **asdict(output),
-                "nats": nats if math.isfinite(nats) else None,  # JSON has no NaN
+                "nats": loss,
                 "supervised": prompt.example.supervised,
             }
-            for prompt, output, nats in zip(prompts, outputs, losses, strict=True)
+            for prompt, output, loss in zip(prompts, outputs, nats, strict=True)
         ]
 
     def cell(self, column: Column, rows: Sequence[Mapping[str, Any]]) -> Cell:

@@ -167,6 +167,27 @@ def test_grounded_is_a_column_beside_the_free_one_and_its_figures_are_right(
     assert {one.question for one in compare([free, grounded])} == {"grounding"}
 
 
+def test_the_loss_of_the_references_is_measured_once_for_all_temperatures_grounded_or_not(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "write", answers(lambda _: ""))
+    asked = []
+
+    def losses(_, examples):
+        asked.append(len(examples))
+        return [2.0] * len(examples)
+
+    monkeypatch.setattr(grid, "completion_losses", losses)
+    options = {"grounded": True, "temperatures": (0.0, 1.0), "batch": 2}
+    cells = run(embedded, weights=("nf4-dq", "nf4"), **options)
+    assert asked == [2, 1] * 2 and len(cells) == 8
+    assert {cell.nats for cell in cells} == {(2.0,) * 3}
+    run(embedded, state=tmp_path, batch=2)
+    asked.clear()
+    run(embedded, state=tmp_path, **options)  # the first cell's are read back
+    assert not asked
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["data", "template", "batch", "weights", "hat"])
 def test_what_is_kept_is_taken_for_the_same_cell_only(
