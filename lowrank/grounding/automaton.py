@@ -141,7 +141,7 @@ class Rules:
         if not (free or after):
             return None
         if letter == "\n":
-            return State("", -1, NONE, frozenset(after), free)
+            return State("", -1, last_keys, frozenset(after), free)
         return State(line + letter, mark, last_keys, frozenset(after), free)
 
     def can_end(self, state: State) -> bool:

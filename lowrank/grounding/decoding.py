@@ -4,11 +4,10 @@
                       model says
 
 `automaton` decides it for characters, `vocabulary` has a tokenizer's tokens by theirs. Most tokens that a model draws
-are right, and are looked at alone; all others are only where one has been refused. **Leading**: where a token that was
-drawn begins a figure, and nothing says of what, a name is written first: that of a fact which the text has not stated
-yet. Which of them is the model's choice. So a figure that may not be written becomes another one, and not silence.
-**No loops**: a model that is refused the same figure over and over may write "US - - - - -": what stands in a figure's
-place does not say the same a third time running.
+are right, and are looked at alone; all others are only where one has been refused. **Leading** (`leads`): where a token
+that was drawn begins a figure, and nothing says of what, a name is written first: that of a fact which the text has not
+stated yet. So a figure that may not be written becomes another one, and not silence. **No loops** (`loops`): what
+stands in another token's place does not come three times running.
 
 V vocabulary.
 """
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from ..data.facts.fact import Facts
 from .automaton import Rules
+from .leads import find_leads
+from .loops import Loops
 from .names import Phrases
 from .states import START, Context, Figure, Lead, Ordinal, State, Text
 from .vocabulary import NOTHING, Mask, Node, Spelling, Vocabulary, completions, last_byte, whole_characters
-from .words import BEGINNINGS, fold, is_marked
+from .words import BEGINNINGS, is_marked
 
 KEPT_MASKS = 4096
-LONGEST_LOOP = 32  # tokens
 
 
 class Grounding:
@@ -48,10 +48,13 @@ class Grounding:
         self.stated: set[str] = set()
         self.masks: dict[object, Tensor] = {}
         self.cleared: dict[frozenset[str], Mask] = {}
-        self.tail: list[int] = []  # the last tokens, so many as three rounds of a loop have
+        self.loops = Loops()
+        self.has_refused = False  # a token that would have come next
 
     def is_allowed(self, token: int) -> bool:
-        """True if every figure is right under its name behind a token, or can become so."""
+        """True if every figure is right under its name behind a token, or can become so, and no loop goes on."""
+        if self.loops.ends_third(token):
+            return False
         vocabulary = self.vocabulary
         if token in vocabulary.eos_ids:
             return not self.partial and self.rules.can_end(self.state)
@@ -65,7 +68,7 @@ class Grounding:
         return token < vocabulary.size and bool(self.allowed()[token])
 
     def allowed(self) -> Tensor:
-        """bool [V]: all the tokens of which `allows` is true."""
+        """bool [V]: all the tokens behind which every figure is right under its name, or can become so."""
         if self.partial:
             return torch.from_numpy(self._allow_parts(np.zeros(self.vocabulary.size, dtype=np.bool_)))
         context = self._context()
@@ -82,12 +85,16 @@ class Grounding:
         A figure where nothing says of what: the names of facts, one of which is written first. Another figure: those
         that may begin here, if any may. A word: the words. None that completes the third round of a loop.
         """
+        self.has_refused = True
         figures = self.vocabulary.figures
         wants_figure = self._is_figure_start(token)
         if wants_figure:
             context = self._context()
             if context is not None and not context.keys:
-                self._lead()
+                wanted = self.vocabulary.spelled[token].decode()
+                leads = find_leads(self.rules, self.state.line, wanted, self.stated)
+                if leads:
+                    self.state = self.state._replace(open=leads, free=False)
         allowed = self.allowed()
         if self.state.open:
             return allowed
@@ -98,8 +105,9 @@ class Grounding:
         """The text goes on with an allowed token."""
         if token in self.vocabulary.eos_ids:
             return
-        self.tail = [*self.tail[1 - 3 * LONGEST_LOOP :], token]
         text, self.partial, _ = whole_characters(self.partial + self.vocabulary.spelled[token])
+        self.loops.take(token, is_replaced=self.has_refused, ends_line="\n" in text)
+        self.has_refused = False
         for letter in text:
             after = self.rules.step(self.state, letter)
             assert after is not None, f"{letter!r} must not follow {self.state.line!r}"
@@ -115,20 +123,12 @@ class Grounding:
 
     def _without_loops(self, allowed: Tensor) -> Tensor:
         """Without the tokens behind which the text would end in three times the same; all if no other is left."""
-        tail = self.tail
-        third = []
-        for size in range(1, (len(tail) + 1) // 3 + 1):
-            begin = len(tail) - size + 1  # of the third round
-            first, second = tail[begin - 2 * size : begin - size], tail[begin - size : begin]
-            if first == second and tail[begin:] == second[:-1]:
-                third.append(second[-1])
+        third = self.loops.last_of_thirds()
         if not third:
             return allowed
         left = allowed.clone()
         left[third] = False
         return left if left.any() else allowed
-
-    # Leading
 
     def _is_figure_start(self, token: int) -> bool:
         """True if a token begins a figure, where nothing is open."""
@@ -138,27 +138,6 @@ class Grounding:
             return True
         spelling = self.vocabulary.spellings.get(token)  # a currency's code, alone, begins one too
         return spelling is not None and not spelling.others and (spelling.head or spelling.spaced) in self.rules.codes
-
-    def _lead(self) -> None:
-        """From here, the name of a fact that is not stated yet is written; behind a text's label, that text."""
-        line = self.state.line
-        if (line and line[-1] not in " (*|:\"'“[") or self.rules.is_date_expected(line):
-            return
-        joined = ": " if line.endswith(": ") else " of "
-        led = [
-            Lead(text, 0) for label, text in self.rules.values if fold(line).endswith(label) and self._can_lead(text)
-        ]
-        if not led:
-            led = [
-                Lead(names[0] + joined, 0)
-                for key, names in self.rules.names.labelled.items()
-                if key not in self.stated and self.rules.facts[key].required and self._can_lead(names[0])
-            ]
-        if led:
-            self.state = self.state._replace(open=frozenset(led), free=False)
-
-    def _can_lead(self, name: str) -> bool:
-        return self.rules.writable.has(name) and not any(map(is_marked, self.rules.record.mask(name)))
 
     # Masks
 

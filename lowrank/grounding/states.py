@@ -67,7 +67,7 @@ class State(NamedTuple):
 
     line  its last line
     mark  the offset behind the last figure in it, -1 for none
-    last_keys  the facts that this figure states
+    last_keys  the facts that the last figure states, of this line or one before
     open  what has begun
     free  True if a reading has nothing open
     """

@@ -10,6 +10,7 @@ from lowrank.checkpoints.load import load
 from lowrank.data.documents.document import make_documents
 from lowrank.data.facts.fact import make_fact
 from lowrank.grounding.decoding import Grounding
+from lowrank.grounding.leads import find_leads
 from lowrank.grounding.names import phrases_of
 from lowrank.grounding.vocabulary import Vocabulary
 from lowrank.model.generate import generate, stream
@@ -130,12 +131,39 @@ def test_where_a_figure_is_wanted_and_nothing_says_of_what_a_name_comes_first() 
     eight = tokens.id("8")
     assert not row.is_allowed(eight)
     allowed = row.instead(eight)
-    assert {tokens.pieces[token].decode() for token in allowed.nonzero().flatten().tolist()} == {"t", "total", "e", "s"}
+    assert {tokens.pieces[token].decode() for token in allowed.nonzero().flatten().tolist()} == {"t", "total"}
     row.take(tokens.id("total"))
     for letter in " debt of ":
         assert {tokens.pieces[token].decode() for token in row.instead(eight).nonzero().flatten()} == {letter}
         row.take(tokens.id(letter))
     assert row.is_allowed(eight)
+
+
+def leads(line: str, wanted: str, stated: frozenset[str] = frozenset()) -> set[str]:
+    return {lead.text for lead in find_leads(grounding(Pieces()).rules, line, wanted, stated)}
+
+
+def test_the_name_is_that_of_a_fact_whose_figure_begins_as_the_one_that_was_wanted() -> None:
+    assert leads("it came to ", "8") == {"total debt of ", "the total debt of "}
+    assert leads("it came to the ", "1") == {"stores of "}
+    assert leads("- dept: ", "1") == {"stores: "}
+    assert leads("- dept:", " $") == {" total debt: "}
+    assert leads("it came to", " $") == {" total debt of ", " the total debt of "}
+    assert leads("it came to US", "$") == {" total debt of ", " the total debt of "}
+    assert {lead.split()[-2] for lead in leads("it came to ", "7")} == {"debt", "excess", "stores"}
+    assert {lead.split()[-2] for lead in leads("it came to ", "8", frozenset({"debt"}))} == {"excess", "stores"}
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"), [("until ", "8"), ("covid-", "1"), ("a -", "8"), ("it came to EU", "$"), ("section", "8")]
+)
+def test_no_name_comes_first_where_a_date_or_a_part_of_a_word_stands(line, wanted) -> None:
+    assert not leads(line, wanted)
+
+
+def test_a_figure_at_the_end_of_a_line_is_stated() -> None:
+    assert grounding(Pieces(), *"- stores: 1204").stated == set()
+    assert grounding(Pieces(), *"- stores: 1204\n- ").stated == {"stores"}
 
 
 def test_a_wrong_figure_becomes_another_one_and_a_wrong_word_a_word() -> None:
@@ -168,6 +196,35 @@ def test_what_stands_in_a_figures_place_does_not_say_the_same_a_third_time() -> 
     assert instead(row, " dollars", " of") == " of"
     row = grounding(tokens, "a", *loop, " of", " US")
     assert instead(row, " dollars", " of") == " dollars"
+
+
+def test_a_loop_that_a_refused_figure_began_ends_with_the_third_round_whoever_goes_on_with_it() -> None:
+    tokens = Pieces(" US", " dollars", " of")
+    loop = [tokens.id(piece) for piece in (" of", " US", " dollars")]
+    for is_refused in (True, False):
+        row = grounding(tokens, "a", " of", " US")
+        if is_refused:
+            row.instead(tokens.id("9"))
+        for token in (loop[-1], *loop, *loop[:-1]):
+            assert row.is_allowed(token)
+            row.take(token)
+        assert row.is_allowed(loop[-1]) is not is_refused
+        assert row.is_allowed(tokens.id("b"))
+
+
+def test_on_the_line_of_a_refused_figure_nothing_comes_three_times_running() -> None:
+    tokens = Pieces(" -")
+    dash = tokens.id(" -")
+    row = grounding(tokens, "u")
+    row.instead(tokens.id("9"))
+    row.take(tokens.id("s"))
+    for _ in range(2):
+        assert row.is_allowed(dash)
+        row.take(dash)
+    assert not row.is_allowed(dash)
+    for letter in "\n--":  # the next line is a table's
+        row.take(tokens.id(letter))
+    assert row.is_allowed(tokens.id("-"))
 
 
 def test_a_word_that_may_not_stand_may_go_on_with_letters_alone() -> None:

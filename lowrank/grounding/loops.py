@@ -1,0 +1,45 @@
+"""Loops: a model that is refused a figure over and over may write "US - - - - -", or go on with what it wrote there.
+
+A round is a sequence of tokens that comes twice in a row. It does not come a third time where a token in it, or before
+it on its line, stands in another's place.
+"""
+
+from collections.abc import Iterator
+
+LONGEST_ROUND = 32  # tokens
+
+
+class Loops:
+    """The last tokens of a text, and which of them stand in the place of another."""
+
+    def __init__(self) -> None:
+        self._tail: list[int] = []
+        self._replaced: list[bool] = []
+        self._is_on_line = False  # a token in another's place
+
+    def take(self, token: int, *, is_replaced: bool, ends_line: bool) -> None:
+        """The text goes on with a token."""
+        self._is_on_line = (self._is_on_line or is_replaced) and not ends_line
+        self._tail = [*self._tail[1 - 3 * LONGEST_ROUND :], token]
+        self._replaced = [*self._replaced[1 - 3 * LONGEST_ROUND :], is_replaced]
+
+    def ends_third(self, token: int) -> bool:
+        """True if a third round would end with this token that must not come."""
+        if not self._is_on_line and True not in self._replaced:
+            return False
+        return any(
+            last == token and (self._is_on_line or True in self._replaced[begin:]) for begin, last in self._thirds()
+        )
+
+    def last_of_thirds(self) -> list[int]:
+        """The tokens with which a third round would end."""
+        return [last for _, last in self._thirds()]
+
+    def _thirds(self) -> Iterator[tuple[int, int]]:
+        """The rounds that have come twice and all but once more: where the first begins, and their last token."""
+        tail = self._tail
+        for size in range(1, (len(tail) + 1) // 3 + 1):
+            begin = len(tail) - size + 1  # of the third
+            first, second = tail[begin - 2 * size : begin - size], tail[begin - size : begin]
+            if first == second and tail[begin:] == second[:-1]:
+                yield begin - 2 * size, second[-1]
