@@ -53,9 +53,11 @@ class Grounding:
 
     def is_allowed(self, token: int) -> bool:
         """True if every figure is right under its name behind a token, or can become so, and no loop goes on."""
-        if self.loops.ends_third(token):
-            return False
         vocabulary = self.vocabulary
+        if token >= vocabulary.size or self.loops.ends_third(token):
+            return False
+        if vocabulary.ends_line[token] and self.loops.is_third(self.state.line):
+            return False
         if token in vocabulary.eos_ids:
             return not self.partial and self.rules.can_end(self.state)
         spelling = vocabulary.spellings.get(token)
@@ -65,7 +67,7 @@ class Grounding:
                 return True
             if not self.state.open:
                 return False
-        return token < vocabulary.size and bool(self.allowed()[token])
+        return bool(self.allowed()[token])
 
     def allowed(self) -> Tensor:
         """bool [V]: all the tokens behind which every figure is right under its name, or can become so."""
@@ -106,7 +108,8 @@ class Grounding:
         if token in self.vocabulary.eos_ids:
             return
         text, self.partial, _ = whole_characters(self.partial + self.vocabulary.spelled[token])
-        self.loops.take(token, is_replaced=self.has_refused, ends_line="\n" in text)
+        ends_line = bool(self.vocabulary.ends_line[token])
+        self.loops.take(token, self.state.line, is_replaced=self.has_refused, ends_line=ends_line)
         self.has_refused = False
         for letter in text:
             after = self.rules.step(self.state, letter)
@@ -123,11 +126,10 @@ class Grounding:
 
     def _without_loops(self, allowed: Tensor) -> Tensor:
         """Without the tokens behind which the text would end in three times the same; all if no other is left."""
-        third = self.loops.last_of_thirds()
-        if not third:
-            return allowed
         left = allowed.clone()
-        left[third] = False
+        left[self.loops.last_of_thirds()] = False
+        if self.loops.is_third(self.state.line):
+            left &= torch.from_numpy(~self.vocabulary.ends_line)
         return left if left.any() else allowed
 
     def _is_figure_start(self, token: int) -> bool:

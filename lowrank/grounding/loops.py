@@ -1,9 +1,10 @@
 """Loops: a model that is refused a figure over and over may write "US - - - - -", or go on with what it wrote there.
 
 A round is a sequence of tokens that comes twice in a row. It does not come a third time where a token in it, or before
-it on its line, stands in another's place.
+it on its line, stands in another's place; nor does a line of such a token, wherever.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 LONGEST_ROUND = 32  # tokens
@@ -16,10 +17,15 @@ class Loops:
         self._tail: list[int] = []
         self._replaced: list[bool] = []
         self._is_on_line = False  # a token in another's place
+        self._lines: Counter[str] = Counter()  # that had one
 
-    def take(self, token: int, *, is_replaced: bool, ends_line: bool) -> None:
-        """The text goes on with a token."""
-        self._is_on_line = (self._is_on_line or is_replaced) and not ends_line
+    def take(self, token: int, line: str, *, is_replaced: bool, ends_line: bool) -> None:
+        """The text, whose last line this is, goes on with a token."""
+        self._is_on_line = self._is_on_line or is_replaced
+        if ends_line:
+            if line and (self._is_on_line or line in self._lines):
+                self._lines[line] += 1
+            self._is_on_line = False
         self._tail = [*self._tail[1 - 3 * LONGEST_ROUND :], token]
         self._replaced = [*self._replaced[1 - 3 * LONGEST_ROUND :], is_replaced]
 
@@ -30,6 +36,10 @@ class Loops:
         return any(
             last == token and (self._is_on_line or True in self._replaced[begin:]) for begin, last in self._thirds()
         )
+
+    def is_third(self, line: str) -> bool:
+        """True if this line must not end here: it came twice."""
+        return self._lines[line] >= 2
 
     def last_of_thirds(self) -> list[int]:
         """The tokens with which a third round would end."""

@@ -83,6 +83,7 @@ class Vocabulary:
 
     spellings  token -> its words; of those of whole characters without a figure's
     figures   bool [V]: those that begin a figure: no letter stands before their first figure's character
+    ends_line  bool [V]: those with a line's end in them
     root      all of whole characters
     marked    those of them with a figure's character (`words.is_marked`): never free
     plain     bool [V]: those of whole characters without one, and the first bytes of a character
@@ -103,6 +104,7 @@ class Vocabulary:
             b"" if token in tokenizer.missing or tokenizer.is_control(token) else tokenizer.token_bytes(token)
             for token in range(self.size)
         ]
+        self.ends_line = np.array([b"\n" in spelled for spelled in self.spelled])
         self.root, self.marked = Node(), Node()
         self.plain = np.zeros(self.size, dtype=np.bool_)
         self.figures = np.zeros(self.size, dtype=np.bool_)

@@ -227,6 +227,20 @@ def test_on_the_line_of_a_refused_figure_nothing_comes_three_times_running() -> 
     assert row.is_allowed(tokens.id("-"))
 
 
+def test_a_line_that_a_refused_figure_cut_off_does_not_come_a_third_time() -> None:
+    tokens = Pieces("a loss of", "a profit of")
+    lines, end, nine = [tokens.id("a loss of"), tokens.id("a profit of")], tokens.id("\n"), tokens.id("9")
+    row = grounding(tokens)
+    for line in lines * 2:
+        row.take(line)
+        assert row.instead(nine)[end]
+        row.take(end)
+    row.take(lines[0])
+    assert not row.is_allowed(end) and not row.instead(nine)[end] and row.instead(nine)[lines[1]]
+    row.take(tokens.id("f"))
+    assert row.is_allowed(end)
+
+
 def test_a_word_that_may_not_stand_may_go_on_with_letters_alone() -> None:
     facts = {
         "old": make_fact("old", "usd_m", "9"),
