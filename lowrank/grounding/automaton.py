@@ -99,7 +99,7 @@ class Rules:
             for word, places in self.inside.items()
             if word in self.quantities | KNOWN_UNITS | UP | DOWN | IN_FRONT | BEHIND
         ]
-        self.unions: dict[tuple[frozenset[str], bool], frozenset[str]] = {}
+        self.unions: dict[tuple[frozenset[str], tuple[str, ...]], frozenset[str]] = {}
         self.last: tuple[tuple[str, int, frozenset[str]], Context] | None = None
 
     def step(self, state: State, letter: str) -> State | None:
@@ -214,7 +214,7 @@ class Rules:
         before = line[: word.start()].rstrip(" \u00a0\u202f-")
         counted = _WORD_AT_END.search(before)
         spelled = counted is not None and counted[0].lower() in SPELLED and before != line[: word.start()]
-        denied = self._denied(self.directions.denied_in(sentence, names), bool(keys))
+        denied = self._denied(self.directions.denied_in(sentence, names), keys)
         units = NONE
         if beside or spelled:  # "3 percent", "three percent"
             units = KNOWN_UNITS - (self._units_of(last_keys) if beside else PLAIN_UNITS)
@@ -251,11 +251,12 @@ class Rules:
         """A line with the record's texts blanked out: same length."""
         return line if self.known is None else self.known.sub(lambda found: "_" * len(found[0]), line)
 
-    def _denied(self, against: frozenset[str], is_named: bool) -> frozenset[str]:
-        key = against, is_named
-        if key not in self.unions:
-            self.unions[key] = against | self.quantities | (NONE if is_named else self.codes)
-        return self.unions[key]
+    def _denied(self, against: frozenset[str], keys: tuple[str, ...]) -> frozenset[str]:
+        """Words that may not be written: those, quantities, and the codes of currencies in which no figure begins."""
+        if (against, keys) not in self.unions:
+            forms = {form[:3].lower() for key in keys for form in self.numbers.texts(key, falling=True)}
+            self.unions[against, keys] = against | self.quantities | (self.codes - forms)
+        return self.unions[against, keys]
 
     def _can_start_figure(self, line: str, *, is_named: bool) -> bool:
         """True if a figure may stand right behind a line: nothing before it makes it another one."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data.facts.fact import Facts
 from .automaton import Rules
-from .leads import find_leads
+from .leads import find_leads, unstated
 from .loops import Loops
 from .names import Phrases
 from .states import START, Context, Figure, Lead, Ordinal, State, Text
@@ -26,6 +26,7 @@ from .vocabulary import NOTHING, Mask, Node, Spelling, Vocabulary, completions, 
 from .words import BEGINNINGS, is_marked
 
 KEPT_MASKS = 4096
+MOST_CUT = 4  # lines that end where a figure was wanted, of a text that has stated everything
 
 
 class Grounding:
@@ -85,7 +86,8 @@ class Grounding:
         """bool [V]: what may be written in the place of a token that may not.
 
         A figure where nothing says of what: the names of facts, one of which is written first. Another figure: those
-        that may begin here, if any may. A word: the words. None that completes the third round of a loop.
+        that may begin here, if any may. A word: the words. None that completes the third round of a loop. Where the
+        text has stated everything and wants another figure over and over, its end.
         """
         self.has_refused = True
         figures = self.vocabulary.figures
@@ -97,6 +99,8 @@ class Grounding:
                 leads = find_leads(self.rules, self.state.line, wanted, self.stated)
                 if leads:
                     self.state = self.state._replace(open=leads, free=False)
+                elif self._has_nothing_to_say():
+                    return self._end()
         allowed = self.allowed()
         if self.state.open:
             return allowed
@@ -123,6 +127,21 @@ class Grounding:
         if self.rules.can_end(self.state):
             return 0
         return max((_size(reading) for reading in self.state.open), default=0)
+
+    def _has_nothing_to_say(self) -> bool:
+        """True if all required figures are stated, and lines that want another one have been cut off."""
+        return (
+            self.loops.cut >= MOST_CUT
+            and not unstated(self.rules, self.stated)
+            and not self.partial
+            and self.rules.can_end(self.state)
+        )
+
+    def _end(self) -> Tensor:
+        """bool [V]: the tokens that end a text."""
+        end = torch.zeros(self.vocabulary.size, dtype=torch.bool)
+        end[list(self.vocabulary.eos_ids)] = True
+        return end
 
     def _without_loops(self, allowed: Tensor) -> Tensor:
         """Without the tokens behind which the text would end in three times the same; all if no other is left."""

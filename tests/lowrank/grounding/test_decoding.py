@@ -154,6 +154,34 @@ def test_the_name_is_that_of_a_fact_whose_figure_begins_as_the_one_that_was_want
     assert {lead.split()[-2] for lead in leads("it came to ", "8", frozenset({"debt"}))} == {"excess", "stores"}
 
 
+def test_in_a_list_item_the_name_is_the_one_that_its_words_are_much_like() -> None:
+    facts = {key: make_fact(key, "usd_m", "9") for key in ("gearing", "borrowings", "limit")}
+    rules = Grounding(facts, Vocabulary(Pieces())).rules
+    assert {lead.text for lead in find_leads(rules, "- Cearing:", " 9", ())} == {" gearing: "}
+    assert len(find_leads(rules, "- Ceiling:", " 9", ())) == 3
+
+
+def test_a_currency_is_not_written_where_the_figure_that_follows_is_in_none() -> None:
+    tokens = Pieces("USD", "EUR")
+    for line, allowed in (("stores: ", set()), ("total debt was ", {"USD"}), ("it was ", set())):
+        assert {"USD", "EUR"} & after(tokens, line) == allowed, line
+
+
+def test_a_text_that_has_stated_everything_and_wants_more_comes_to_its_end() -> None:
+    tokens = Pieces()
+    nine, end = tokens.id("9"), tokens.id("\n")
+    said = "total debt was $812.4 million. the excess was -0.16x. stores: 1204.\n"
+    row = grounding(tokens, *said)
+    for word in ("a", "b", "f", "o"):
+        for letter in f"it is {word} ":
+            row.take(tokens.id(letter))
+        row.instead(nine)
+        row.take(end)
+    for letter in "it is x ":
+        row.take(tokens.id(letter))
+    assert row.instead(nine).nonzero().flatten().tolist() == list(row.vocabulary.eos_ids)
+
+
 @pytest.mark.parametrize(
     ("line", "wanted"), [("until ", "8"), ("covid-", "1"), ("a -", "8"), ("it came to EU", "$"), ("section", "8")]
 )
