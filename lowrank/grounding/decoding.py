@@ -55,9 +55,7 @@ class Grounding:
     def is_allowed(self, token: int) -> bool:
         """True if every figure is right under its name behind a token, or can become so, and no loop goes on."""
         vocabulary = self.vocabulary
-        if token >= vocabulary.size or self.loops.ends_third(token):
-            return False
-        if vocabulary.ends_line[token] and self.loops.is_third(self.state.line):
+        if token >= vocabulary.size or (not self.state.open and self._is_third(token)):
             return False
         if token in vocabulary.eos_ids:
             return not self.partial and self.rules.can_end(self.state)
@@ -142,6 +140,11 @@ class Grounding:
         end = torch.zeros(self.vocabulary.size, dtype=torch.bool)
         end[list(self.vocabulary.eos_ids)] = True
         return end
+
+    def _is_third(self, token: int) -> bool:
+        """True if a token would end what must not come a third time."""
+        ends_line = self.vocabulary.ends_line[token]
+        return self.loops.ends_third(token) or bool(ends_line and self.loops.is_third(self.state.line))
 
     def _without_loops(self, allowed: Tensor) -> Tensor:
         """Without the tokens behind which the text would end in three times the same; all if no other is left."""
