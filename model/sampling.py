@@ -65,10 +65,11 @@ class Constraint(Protocol):
     """The tokens that one row may write.
 
         x ~ p                        drawn as if there were no constraint
-        y ~ p restricted to A(x)     if x may not come next: drawn once more, of the tokens that may in its place
+        y = argmax p over A(x)       if x may not come next: the likeliest of the tokens that may in its place
 
-    So a token keeps the share that the model gives it, and one that may not be written hands its share to what the
-    constraint has in its place, not to every other token alike.
+    So a token keeps the share that the model gives it, and one that may not be written hands its share to the best of
+    what the constraint has in its place. Drawn from p over A(x), at a high temperature it would often be a token of the
+    tail: where the refused one was nearly certain, the rest is noise.
     """
 
     def is_allowed(self, token: int) -> bool:
@@ -139,7 +140,7 @@ class Sampler:
                 bound[: len(place)] = place
             left = logits[refused].masked_fill(~bounds.to(logits.device), float("-inf"))
             assert left.isfinite().any(-1).all(), "a constraint must leave a token"
-            chosen[refused] = self._draw(left, refused)
+            chosen[refused] = left.argmax(-1)
         return chosen
 
     def _first(self, logits: Tensor, ended: Sequence[bool]) -> Tensor:

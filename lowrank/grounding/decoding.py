@@ -26,7 +26,7 @@ from .vocabulary import NOTHING, Mask, Node, Spelling, Vocabulary, completions, 
 from .words import BEGINNINGS, is_marked
 
 KEPT_MASKS = 4096
-MOST_CUT = 4  # lines that end where a figure was wanted, of a text that has stated everything
+MOST_IDLE = 4  # figures that a text wants without a name once it has stated everything
 
 
 class Grounding:
@@ -51,6 +51,7 @@ class Grounding:
         self.cleared: dict[frozenset[str], Mask] = {}
         self.loops = Loops()
         self.has_refused = False  # a token that would have come next
+        self.idle = 0  # number of figures that were wanted without a name when all were stated
 
     def is_allowed(self, token: int) -> bool:
         """True if every figure is right under its name behind a token, or can become so, and no loop goes on."""
@@ -127,13 +128,9 @@ class Grounding:
         return max((_size(reading) for reading in self.state.open), default=0)
 
     def _has_nothing_to_say(self) -> bool:
-        """True if all required figures are stated, and lines that want another one have been cut off."""
-        return (
-            self.loops.cut >= MOST_CUT
-            and not unstated(self.rules, self.stated)
-            and not self.partial
-            and self.rules.can_end(self.state)
-        )
+        """True if all required figures are stated, and one more was wanted without a name, time after time."""
+        self.idle += not unstated(self.rules, self.stated)
+        return self.idle > MOST_IDLE and not self.partial and self.rules.can_end(self.state)
 
     def _end(self) -> Tensor:
         """bool [V]: the tokens that end a text."""

@@ -11,13 +11,9 @@ LONGEST_ROUND = 32  # tokens
 
 
 class Loops:
-    """The last tokens of a text, and which of them stand in the place of another.
-
-    cut  number of lines whose end stands in another token's place
-    """
+    """The last tokens of a text, and which of them stand in the place of another."""
 
     def __init__(self) -> None:
-        self.cut = 0
         self._tail: list[int] = []
         self._replaced: list[bool] = []
         self._is_on_line = False  # a token in another's place
@@ -27,7 +23,6 @@ class Loops:
         """The text, whose last line this is, goes on with a token."""
         self._is_on_line = self._is_on_line or is_replaced
         if ends_line:
-            self.cut += is_replaced
             if line and (self._is_on_line or line in self._lines):
                 self._lines[line] += 1
             self._is_on_line = False

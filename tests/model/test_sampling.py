@@ -138,7 +138,7 @@ def test_what_a_row_has_written_is_held_against_it_too() -> None:
 
 
 class WithoutSecond:
-    """A row that may not write token 1, and writes token 2 in its place."""
+    """A row that may not write token 1, and writes token 2 or 3 in its place."""
 
     unfinished = 0
 
@@ -147,21 +147,21 @@ class WithoutSecond:
 
     def instead(self, token: int) -> Tensor:
         assert token == 1
-        return torch.tensor([False, False, True, False])
+        return torch.tensor([False, False, True, True])
 
     def take(self, token: int) -> None:
         pass
 
 
-def test_a_token_that_may_not_be_written_gives_its_share_to_what_stands_in_its_place() -> None:
+def test_a_token_that_may_not_be_written_gives_its_share_to_the_likeliest_in_its_place() -> None:
     shares, rows = torch.tensor([0.5, 0.3, 0.15, 0.05]), 4000
     sampler = Sampler(Sampling(temperature=1.0, seed=range(rows)), [[1]] * rows, CPU, [WithoutSecond()] * rows)
     counts = sampler.choose(shares.log().expand(rows, -1), [False] * rows).bincount(minlength=4)
     expected = torch.tensor([0.5, 0.0, 0.45, 0.05]) * rows
     assert ((counts - expected).abs() <= 5 * (expected * (1 - expected / rows)).sqrt()).all(), counts
     greedy = Sampler(Sampling(), [[1]] * 2, CPU, [WithoutSecond(), None])
-    assert greedy.choose(torch.tensor([[0.0, 9.0, -5.0, 8.0]] * 2), [False, False]).tolist() == [2, 1]
-    assert greedy.choose(torch.tensor([[0.0, 9.0, -5.0, 8.0]] * 2), [True, True]).tolist() == [1, 1]
+    assert greedy.choose(torch.tensor([[0.0, 9.0, -5.0, -8.0]] * 2), [False, False]).tolist() == [2, 1]
+    assert greedy.choose(torch.tensor([[0.0, 9.0, -5.0, -8.0]] * 2), [True, True]).tolist() == [1, 1]
 
 
 def by_definition(logits: Tensor, options: Sampling, place: float) -> int:
