@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from ..data.facts.fact import Facts
 from ..data.facts.figure_matching import Record
-from ..data.facts.labels import named_periods
+from ..data.facts.labels import named_periods, period_keys
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
 from .names import Names, Phrases
 from .number_forms import NumberForms
@@ -49,6 +49,7 @@ _SENTENCE_END = re.compile(r"[.;!?](?=\s)")
 _WORD_AT_END = re.compile(r"[^\W\d_]*$")
 _BESIDE_FIGURE = re.compile(r"[ \u00a0\u202f-]?[^\W\d_]*")
 _BEFORE_FIGURE = frozenset(" \t\u00a0\u202f(*_|\"'“‘[:=~≈—/")  # what may stand right before one
+_BESIDE_PERIOD = re.compile(r"\s*\(?(?:(?:in|for)\s+)?", re.IGNORECASE)  # what stands between a figure and its period
 _BARE_NUMBER = re.compile(r"\d+")
 
 
@@ -242,7 +243,12 @@ class Rules:
             denied,
             units,
             beside and mark == len(line),
-            tuple((text, size) for text, size in self.texts if self._has_begun(line, low, text, size, keys)),
+            tuple(
+                (text, size)
+                for text, size in self.texts
+                if self._has_begun(line, low, text, size, keys)
+                and not (mark >= 0 and self._is_other_period(text, line[mark : len(line) - size], last_keys))
+            ),
             _LINE_START.fullmatch(line) is not None,
             line[-1:] in (".", ";", "!", "?"),
         )
@@ -290,6 +296,16 @@ class Rules:
             return True
         word = re.search(r"(\w+)\W*$", low)
         return word is not None and word[1] in TIME_WORDS
+
+    def _is_other_period(self, text: str, between: str, last_keys: frozenset[str]) -> bool:
+        """True if a text so near behind a figure would make it that of another period: "revenue of $9 (2024)"."""
+        if not _BESIDE_PERIOD.fullmatch(between):
+            return False
+        named, periods = period_keys(text), self.names.periods
+        family = {key for keys in self.names.owners.values() if not last_keys.isdisjoint(keys) for key in keys}
+        return any(periods[key] & named for key in family - last_keys) and not all(
+            periods[key] & named for key in last_keys if key in periods
+        )
 
     def _begun(self, context: Context, letter: str) -> Iterator[Reading]:
         """The readings that begin with a character."""

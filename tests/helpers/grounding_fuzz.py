@@ -177,6 +177,8 @@ def main(count: int) -> int:
     for name, tokenizer in tokenizers().items():
         vocabulary, seen, begun = Vocabulary(tokenizer), Counter[str](), time.perf_counter()
         for seed in range(count):
+            if seed and seed % 1000 == 0:
+                print(f"{name}: {seed} of {count}", flush=True)
             facts = random_record(random.Random(seed))
             try:
                 found = outcome(facts, vocabulary, tokenizer, seed)

@@ -201,7 +201,7 @@ SCALE = re.compile(
 UNIT = re.compile(
     r"[ \u00a0]?(?P<unit>%|percentage points|percent\b|per cent\b|bps\b|bp\b|basis points?\b|x\b|times\b"
     r"|(?:(?:us|u\.s\.)[- ])?dollars?\b|euros?\b|pounds\b"
-    r"|yen\b|rupees\b|[$€£¥₹](?![\d-])|[°‰²³½])|[ \u00a0](?P<code>[A-Z]{3})\b(?![ ]?[\d-])|(?P<glued>[a-z]+)",
+    r"|yen\b|rupees\b|[$€£¥₹](?![\d-])|[°‰²³½])|[ \u00a0](?P<code>[A-Z]{3})\b(?!-|[ ]?-?\d)|(?P<glued>[a-z]+)",
     re.IGNORECASE,
 )
 LOOSE = re.compile(r"\b(?:hundreds|thousands?|millions?|billions?|trillions?|crore|lakh)\b|[0-9½²³]")
