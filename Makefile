@@ -53,7 +53,7 @@ build/sanitized/native.so: $(NATIVE)
 
 sanitize: $(VENV)/installed-test build/sanitized/native.so
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 LOWRANK_CPU_LIBRARY="$(CURDIR)/build/sanitized/native.so" \
-		$(BIN)/python -m pytest $(PYTEST_FLAGS) $(NATIVE_TESTS)
+		$(PYTEST) $(PYTEST_FLAGS) $(NATIVE_TESTS)
 
 # The tests of kernels and model once more, as five other machines would run them: see tests/machines.py.
 test-machines: $(VENV)/installed-test

@@ -66,7 +66,8 @@ def main(flags: list[str]) -> int:
             print(f"   left out: {chosen.stderr.strip().splitlines()[-1]}")
             continue
         start = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-W", EXPECTED, *flags]
+        command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-W", EXPECTED]
+        command += ["-n", "2", "--dist", "loadscope", *flags]
         command += [f"--ignore={TESTS / path}" for path in ELSEWHERE]
         done = subprocess.run(
             [*command, *(str(TESTS / path) for path in PATHS)], env=environment, capture_output=True, text=True
