@@ -4,9 +4,12 @@ error = sum |W - Q(W)|^2 / sum |W|^2 over all block linears
 cost  = nats a token with Q(W) - with W, both in float32 on the same documents    (`metrics.bootstrap`)
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import lowrank
 from lowrank.checkpoints.load import load
 from lowrank.data.encoding.batching import Example
 from lowrank.layers.quant_linear import CastLinear
@@ -21,6 +25,7 @@ from lowrank.model.llama import Llama
 from lowrank.progress import ProgressBar
 from lowrank.text_table import table
 
+from ..grid.cache import CellState, base_sha256
 from ..metrics.bootstrap import Interval, paired_interval
 from ..metrics.metric import Array, Measure
 from ..metrics.perplexity import completion_losses
@@ -63,34 +68,85 @@ class FormatStudy:
 
 
 def study_formats(
-    base: str | Path, formats: Mapping[str, SimulatedFormat], examples: Sequence[Example], *, progress: bool = False
+    base: str | Path,
+    formats: Mapping[str, SimulatedFormat],
+    examples: Sequence[Example],
+    *,
+    state: Path | None = None,
+    progress: bool = False,
 ) -> FormatStudy:
     """The error and the cost of every format on the block linears of a base in full precision
 
     examples  documents whose answers are scored; none: errors alone
+    state     a folder that keeps each format as soon as it is measured: a study that was interrupted goes on there
     The model in float32 and one linear more are held.  Raises ValueError for a base that is stored quantized.
     """
-    model = load(base, "fp32")
-    before = nats(model, examples) if examples else None
+    bench = _Bench(base, examples, state)
+    before = bench.side(None).parts if examples else None
     found = []
     for name, format in ProgressBar(formats.items(), "formats", len(formats), unit="format", disable=not progress):
-
-        def change(_: str, w: Tensor, format: SimulatedFormat = format) -> Tensor:
-            return format.apply(w)
-
-        snr_db, cost = measure(model, change, examples, before)
-        found.append(FormatCost(name, format.bits, snr_db, cost))
+        side = bench.side(format)
+        cost = None if before is None else paired_interval(LOSS, before, side.parts)
+        assert side.snr_db is not None, name
+        found.append(FormatCost(name, format.bits, side.snr_db, cost))
     loss = None if before is None else float(LOSS.value(before))
     return FormatStudy(str(base), len(examples), loss, tuple(found))
 
 
-def measure(
-    model: Llama, change: Callable[[str, Tensor], Tensor], examples: Sequence[Example], before: Array | None
-) -> tuple[float, Interval | None]:
-    """(SNR in dB, cost) of a model whose block linears are changed, which are then as they were
+@dataclass(frozen=True)
+class _Side:
+    """What was measured of a format: SNR in dB (None of full precision), and nats and tokens [documents, 2]."""
+
+    snr_db: float | None
+    parts: Array
+
+
+class _Bench:
+    """A base and its documents; a format that is in `state` is read back, and the model loaded for the first that is
+    not."""
+
+    def __init__(self, base: str | Path, examples: Sequence[Example], state: Path | None) -> None:
+        self.base, self.examples, self.state = base, examples, state
+
+    @cached_property
+    def _model(self) -> Llama:
+        return load(self.base, "fp32")
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        documents = [[example.tokens, example.labels] for example in self.examples]
+        return {
+            "study": "formats",
+            "lowrank": lowrank.__version__,
+            "torch": torch.__version__,
+            "base": base_sha256(Path(self.base)),
+            "documents": hashlib.sha256(json.dumps(documents).encode()).hexdigest(),
+        }
+
+    def side(self, format: SimulatedFormat | None) -> _Side:
+        """A format's; of None, full precision's."""
+        if self.state is None:
+            return self._measured(format)
+        cell = CellState(self.state, {**self._identity, "format": format.name if format else "fp32"})
+        rows = cell.read(0)
+        if rows is None:
+            side = self._measured(format)
+            rows = [{"snr_db": side.snr_db}, *({"nats": nats, "tokens": int(tokens)} for nats, tokens in side.parts)]
+            cell.write(0, rows)
+        parts = np.array([[row["nats"], row["tokens"]] for row in rows[1:]], dtype=float).reshape(-1, 2)
+        return _Side(rows[0]["snr_db"], parts)
+
+    def _measured(self, format: SimulatedFormat | None) -> _Side:
+        if format is None:
+            return _Side(None, nats(self._model, self.examples))
+        return _Side(*measure(self._model, lambda _, w: format.apply(w), self.examples))
+
+
+def measure(model: Llama, change: Callable[[str, Tensor], Tensor], examples: Sequence[Example]) -> tuple[float, Array]:
+    """(SNR in dB, nats and tokens of each example) of a model whose block linears are changed, which are then as they
+    were
 
     change  (path, W) -> Q(W)
-    before  nats and tokens of each example as the model is; None: no loss is measured
     """
     linears = block_linears(model)
     kept: dict[str, Tensor] = {}
@@ -100,12 +156,12 @@ def measure(
         changed = change(path, w)
         off += float((w - changed).double().square().sum())
         energy += float(w.double().square().sum())
-        if before is not None:
+        if examples:
             kept[path], linear.weight.data = w, changed
-    cost = None if before is None else paired_interval(LOSS, before, nats(model, examples))
+    parts = nats(model, examples)
     for path, w in kept.items():
         linears[path].weight.data = w
-    return 10 * math.log10(energy / off), cost
+    return 10 * math.log10(energy / off), parts
 
 
 def block_linears(model: Llama) -> dict[str, CastLinear]:
@@ -119,6 +175,9 @@ def block_linears(model: Llama) -> dict[str, CastLinear]:
 
 def nats(model: Llama, examples: Sequence[Example]) -> Array:
     """[documents, 2]: nats and tokens"""
+    order = sorted(range(len(examples)), key=lambda index: len(examples[index]))  # little padding in a batch
+    parts = np.zeros((len(examples), 2))
     with torch.inference_mode():
-        losses = completion_losses(model, examples, batch_size=4)
-    return np.array([[loss, example.supervised] for loss, example in zip(losses, examples, strict=True)])
+        parts[order, 0] = completion_losses(model, [examples[index] for index in order], batch_size=4)
+    parts[:, 1] = [example.supervised for example in examples]
+    return parts

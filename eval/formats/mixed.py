@@ -30,8 +30,8 @@ from lowrank.model.loss import next_token_loss
 from lowrank.progress import ProgressBar
 from lowrank.text_table import table
 
-from ..metrics.bootstrap import Interval
-from .beside import block_linears, measure, nats
+from ..metrics.bootstrap import Interval, paired_interval
+from .beside import LOSS, block_linears, measure, nats
 
 CHOICES = ("nf4-dq", "int8")
 UNITS = 20_000
@@ -172,9 +172,8 @@ def measure_plans(
         def change(path: str, w: Tensor, plan: Plan = plan) -> Tensor:
             return ops.dequantize(ops.quantize(w, plan.formats[path], name=path))
 
-        _, cost = measure(model, change, examples, before)
-        assert cost is not None
-        found[name] = cost
+        _, after = measure(model, change, examples)
+        found[name] = paired_interval(LOSS, before, after)
     return found
 
 

@@ -22,6 +22,9 @@ def add(what: Any) -> None:
     parser.add_argument("base", metavar="BASE", help='folder of weights, a GGUF file, or "embedded"')
     parser.add_argument("--only", metavar="NAMES", help="these formats, separated by commas (default: all)")
     add_documents(parser, "documents whose loss is measured; 0: errors alone (default: %(default)s)")
+    parser.add_argument(
+        "--state", type=Path, metavar="FOLDER", help="keep each format here as it is measured, and go on from there"
+    )
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.set_defaults(run=run)
 
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"--only must name formats of {', '.join(known)}, got {unknown[0]!r}")
     chosen = {name: known[name] for name in names}
-    found = study_formats(base_folder(args.base), chosen, documents(args), progress=not args.json)
+    found = study_formats(base_folder(args.base), chosen, documents(args), state=args.state, progress=not args.json)
     if args.json:
         print(json.dumps(found.to_json(), indent=2))
         return 0

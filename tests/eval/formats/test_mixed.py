@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from lowrank.checkpoints.quantize_folder import quantize_folder
 from lowrank.cli import main
 from lowrank.data.documents.document import make_documents
 from lowrank.data.encoding.batching import Example, collate, encode_all
+from lowrank.eval.formats import beside
 from lowrank.eval.formats.beside import block_linears, study_formats
 from lowrank.eval.formats.mixed import Sensitivity, curve, sensitivities, solve
 from lowrank.eval.formats.simulated import formats
 from lowrank.eval.metrics.perplexity import completion_loss
 from lowrank.kernels import ops
 from lowrank.layers.quant_linear import QuantLinear
+from lowrank.model.llama import Llama
 from lowrank.model.loss import next_token_loss
 
 
@@ -125,6 +128,31 @@ def test_the_study_has_the_loss_of_stored_nf4_and_leaves_the_model_as_it_was(
     assert coarse.snr_db < first.snr_db and coarse.bits < first.bits
     assert first.cost.low <= first.cost.difference <= first.cost.high
     assert "cost, nats a token" in study.table() and len(study.to_json()["formats"]) == 3
+
+
+def test_an_interrupted_study_goes_on_where_it_was(
+    embedded: Path, examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, measured = formats(), []
+
+    def measure(model: Llama, *rest: Any) -> Any:
+        measured.append(model)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return true_measure(model, *rest)
+
+    true_measure = beside.measure
+    monkeypatch.setattr(beside, "measure", measure)
+    chosen = {name: known[name] for name in ("mxfp4 b32", "int4 b64")}
+    with pytest.raises(KeyboardInterrupt):
+        study_formats(embedded, chosen, examples[:2], state=tmp_path)
+    went_on = study_formats(embedded, chosen, examples[:2], state=tmp_path)
+    assert len(measured) == 3  # the first format was read back
+    assert went_on == study_formats(embedded, chosen, examples[:2])
+    monkeypatch.setattr(beside, "load", None)  # all is there: no model is needed
+    assert went_on == study_formats(embedded, chosen, examples[:2], state=tmp_path)
+    with pytest.raises(TypeError):
+        study_formats(embedded, chosen, examples[1:3], state=tmp_path)  # of other documents nothing is there
 
 
 @pytest.mark.slow
