@@ -2,25 +2,51 @@
 
     lowrank.inspect.quant("embedded").table()
 
-adapter, base, intruders, levels, linear, params, quant, sizes, summary: see `lowrank.eval.inspect.functions`; data, the
-influence of training documents: `lowrank.train.influence.trace`. Either is imported at the first use of a name.
+Each is imported at its first use: formats and mixed from `lowrank.eval.formats.functions`; data, the influence of
+training documents, from `lowrank.train.influence.trace`; the others from `lowrank.eval.inspect.functions`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .eval.inspect.functions import adapter, base, intruders, levels, linear, params, quant, sizes, summary
+    from .eval.formats.functions import formats, mixed
+    from .eval.inspect.functions import (
+        adapter,
+        base,
+        forgetting,
+        intruders,
+        levels,
+        linear,
+        params,
+        quant,
+        sizes,
+        summary,
+    )
     from .train.influence.trace import data
 
-__all__ = ["adapter", "base", "data", "intruders", "levels", "linear", "params", "quant", "sizes", "summary"]
+__all__ = [
+    "adapter",
+    "base",
+    "data",
+    "forgetting",
+    "formats",
+    "intruders",
+    "levels",
+    "linear",
+    "mixed",
+    "params",
+    "quant",
+    "sizes",
+    "summary",
+]
+_ROOMS = {"data": ".train.influence.trace"} | dict.fromkeys(("formats", "mixed"), ".eval.formats.functions")
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = ".train.influence.trace" if name == "data" else ".eval.inspect.functions"
-    return getattr(import_module(room, __package__), name)
+    return getattr(import_module(_ROOMS.get(name, ".eval.inspect.functions"), __package__), name)
 
 
 def __dir__() -> list[str]:

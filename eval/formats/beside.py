@@ -23,7 +23,6 @@ from lowrank.data.encoding.batching import Example
 from lowrank.layers.quant_linear import CastLinear
 from lowrank.model.llama import Llama
 from lowrank.progress import ProgressBar
-from lowrank.text_table import table
 
 from ..grid.cache import CellState, base_sha256
 from ..metrics.bootstrap import Interval, paired_interval
@@ -53,14 +52,9 @@ class FormatStudy:
     loss: float | None
     formats: tuple[FormatCost, ...]
 
-    def table(self) -> str:
-        """A row a format, in plain text; intervals of 95 %."""
-        rows = []
-        for one in sorted(self.formats, key=lambda one: one.bits):
-            cost = one.cost
-            shown_cost = f"{cost.difference:+.4f} [{cost.low:+.4f}, {cost.high:+.4f}]" if cost else "-"
-            rows.append((one.name, f"{one.bits:.3f}", f"{one.snr_db:.2f}", shown_cost))
-        return table(rows, ("format", "bits", "SNR, dB", "cost, nats a token"))
+    def ordered(self) -> list[FormatCost]:
+        """By their bits."""
+        return sorted(self.formats, key=lambda one: one.bits)
 
     def to_json(self) -> dict[str, Any]:
         """Every figure."""
@@ -95,7 +89,7 @@ def study_formats(
 
 @dataclass(frozen=True)
 class _Side:
-    """What was measured of a format: SNR in dB (None of full precision), and nats and tokens [documents, 2]."""
+    """The measurement of a format: SNR in dB (None of full precision), and nats and tokens [documents, 2]."""
 
     snr_db: float | None
     parts: Array

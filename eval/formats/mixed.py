@@ -28,13 +28,14 @@ from lowrank.kernels import ops
 from lowrank.kernels.weights.quantized_weight import QUANTIZED_NAMES, stored_bytes
 from lowrank.model.loss import next_token_loss
 from lowrank.progress import ProgressBar
-from lowrank.text_table import table
 
+from ..html.page import Rows
 from ..metrics.bootstrap import Interval, paired_interval
 from .beside import LOSS, block_linears, measure, nats
 
 CHOICES = ("nf4-dq", "int8")
 UNITS = 20_000
+RANDOM_PLANS = 3
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,67 @@ class Plan:
         """As `lowrank quantize --plan` reads it."""
         return {"plan": "lowrank mixed precision", **asdict(self)}
 
-    def table(self) -> str:
-        """A row a layer, a column a projection."""
-        rows: dict[str, dict[str, str]] = {}
+    def rows(self) -> Rows:
+        """(head, rows): a row a layer, a column a projection."""
+        layers: dict[str, dict[str, str]] = {}
         for path, format in self.formats.items():
             _, layer, linear = path.split(".", 2)
-            rows.setdefault(layer, {})[linear.partition(".")[2]] = format
-        columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-        return table(
-            [(layer, *(row.get(name, "-") for name in columns)) for layer, row in rows.items()], ("layer", *columns)
-        )
+            layers.setdefault(layer, {})[linear.partition(".")[2]] = format
+        columns = list(dict.fromkeys(name for row in layers.values() for name in row))
+        return ("layer", *columns), [
+            (layer, *(row.get(name, "-") for name in columns)) for layer, row in layers.items()
+        ]
+
+
+@dataclass(frozen=True)
+class MixedXray:
+    """The best plan for a budget, what it comes from, its curve, and measured costs of it and of others by name.
+
+    documents  whose gradients were taken; and those on which `measured` was
+    """
+
+    base: str
+    budget: float
+    documents: tuple[int, int]
+    plan: Plan
+    sensitivities: dict[str, Sensitivity]
+    curve: tuple[Plan, ...]
+    measured: dict[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure; `lowrank quantize --plan` reads it too."""
+        return {
+            **self.plan.to_json(),
+            "base": self.base,
+            "budget": self.budget,
+            "documents": list(self.documents),
+            "sensitivities": {path: asdict(one) for path, one in self.sensitivities.items()},
+            "curve": [[point.bits, point.cost] for point in self.curve],
+            "measured": {name: asdict(cost) for name, cost in self.measured.items()},
+        }
+
+
+def inspect_mixed(
+    base: str | Path,
+    budget: float,
+    examples: Sequence[Example],
+    choices: Sequence[str] = CHOICES,
+    *,
+    others: Sequence[Example] = (),
+    progress: bool = False,
+) -> MixedXray:
+    """The best plan of `budget` bits a weight, by the gradients of examples.
+
+    others  documents on which the plan, each of its formats alone and RANDOM_PLANS of its size are measured; none: not
+    Raises ValueError as `sensitivities` and `solve` do.
+    """
+    found = sensitivities(base, examples, choices, progress=progress)
+    plan = solve(found, budget)
+    plans = {name: Plan(dict.fromkeys(found, name), 0.0, 0.0) for name in next(iter(found.values())).bits}
+    plans[f"the plan, {plan.bits:.3f} bits"] = plan
+    plans |= {f"random plan {seed}": control(found, plan.bits, seed) for seed in range(RANDOM_PLANS)}
+    measured = measure_plans(base, plans, others, progress=progress) if others else {}
+    return MixedXray(str(base), budget, (len(examples), len(others)), plan, found, tuple(curve(found)), measured)
 
 
 def sensitivities(

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
+Rows = tuple[Sequence[str], Sequence[Sequence[str]]]  # of a table: head, rows
 LIGHT = {
     "paper": "#fdfcf9",
     "ink": "#1e1f21",

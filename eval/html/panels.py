@@ -61,24 +61,25 @@ class Difference:
     better: bool | None
 
 
-def bar_panel(bars: Sequence[Bar], title: str, percent: bool) -> str:
+def bar_panel(bars: Sequence[Bar], title: str, percent: bool, unit: str = "") -> str:
     """Horizontal bars from 0, grouped, each with its label before it and its value behind it.
 
     percent  the values are shares of 1 and the axis ends at 100%; else it ends at the next round number
+    unit     the name of the axis, below it
     """
     end = 1.0 if percent else axis_range(bar.value for bar in bars if bar.value is not None)[1]
     axis = Axis(0, end, _left(bars), _WIDTH - _BAR_VALUE)
     marks = [(value, f"{100 * value:.0f}%" if percent else f"{value:g}") for value in axis.ticks(3)]
-    return _panel(bars, title, axis, marks, _bar)
+    return _panel(bars, title, axis, marks, _bar, unit)
 
 
-def interval_panel(rows: Sequence[Difference], title: str) -> str:
-    """Dots at differences with a line for each interval; the axis is symmetric around zero."""
+def interval_panel(rows: Sequence[Difference], title: str, unit: str = "") -> str:
+    """Dots at differences with a line for each interval; the axis is symmetric around zero, `unit` its name below."""
     values = [abs(x) for row in rows for x in (row.difference, row.low, row.high) if x == x]
     reach = max(values, default=0.0) or 1.0
     axis = Axis(-reach, reach, _left(rows), _WIDTH - _INTERVAL_VALUE)
     marks = [(value, f"{value:+g}" if value else "0") for value in axis.ticks(4)]
-    return _panel(rows, title, axis, marks, _interval)
+    return _panel(rows, title, axis, marks, _interval, unit)
 
 
 def _left(rows: Sequence[_Row]) -> float:
@@ -91,6 +92,7 @@ def _panel(
     axis: Axis,
     marks: Iterable[tuple[float, str]],
     draw: Callable[[_R, Axis, float], Iterator[str]],
+    unit: str,
 ) -> str:
     """Rows below the names of their groups, over vertical rules; `draw` adds to each row what belongs to its value."""
     lines, y = [], 0.0
@@ -106,8 +108,10 @@ def _panel(
         x = axis.at(value)
         rules.append(f'<path class="{"rule" if value else "axis"}" d="M{x:.1f} {_ROW}V{y:.0f}"/>')
         rules.append(text(x, y + 16, shown, "middle"))
+    if unit:
+        rules.append(text((axis.start + axis.end) / 2, y + 36, unit, "middle"))
     description = "; ".join(f"{row.group}, {row.label}: {row.shown}" for row in rows)
-    return svg("panel", _WIDTH, y + 22, title, description, [*rules, *lines], largest=1.25)
+    return svg("panel", _WIDTH, y + (42 if unit else 22), title, description, [*rules, *lines], largest=1.25)
 
 
 def _bar(bar: Bar, axis: Axis, y: float) -> Iterator[str]:

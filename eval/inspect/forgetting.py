@@ -1,7 +1,8 @@
 """The gain of a hat on its task, and the loss of its base on what it knew, with intervals over documents.
 
-    learned  = nats a token on documents of the task with the hat - without it: below 0
+    learned   = nats a token on documents of the task with the hat - without it: below 0
     forgotten = the same on what the base knew before: above 0 where it is forgotten
+    lost, recovered = both with a hat that was made of the first one - with the first one itself
 
 Both sides of a difference see the same documents: `paired_interval`.
 """
@@ -16,29 +17,41 @@ import numpy as np
 
 from lowrank.adapters import drop_adapter, use_adapter
 from lowrank.adapters.files import load_adapter
-from lowrank.checkpoints.load import load
+from lowrank.checkpoints.embedded import base_folder
+from lowrank.checkpoints.fingerprint import read_record
+from lowrank.checkpoints.load import load, load_tokenizer
+from lowrank.checkpoints.open_base import open_base
 from lowrank.data import corpus
 from lowrank.data.encoding.batching import Example
+from lowrank.data.encoding.template import template_for
 from lowrank.model.loss import IGNORED
 from lowrank.model.tokenizer import Tokenizer
 from lowrank.text_table import table
 
+from ..html.page import Rows
 from ..metrics.bootstrap import Interval, paired_interval
 from ..metrics.metric import Array, Measure
 from ..metrics.perplexity import completion_losses
+from .documents import documents
 
 LOSS = Measure("loss", "loss", better="lower", unit="nats a token")
+DOCUMENTS = 50
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Nats a token of one side, and its difference from the base, on the task and on what is to be kept."""
+    """Nats a token of one side, and its difference from the base, on the task and on what is to be kept.
+
+    lost, recovered  the same from the first hat; None of the first itself
+    """
 
     name: str
     task: float
     kept: float
     learned: Interval
     forgotten: Interval
+    lost: Interval | None = None
+    recovered: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -50,20 +63,63 @@ class Forgetting:
     documents: tuple[int, int]  # of the task, and of what is to be kept
     adapters: tuple[Changes, ...]
 
+    def tables(self) -> list[Rows]:
+        """(head, rows): a row a side, and one a hat that is not the first; intervals of 95 %."""
+        rows = [["the base alone", f"{self.base_task:.4f}", "", f"{self.base_kept:.4f}", ""]]
+        for one in self.adapters:
+            rows.append([one.name, f"{one.task:.4f}", shown(one.learned), f"{one.kept:.4f}", shown(one.forgotten)])
+        tables: list[Rows] = [(("nats a token", "task", "less the base", "kept", "less the base"), rows)]
+        others = [[one.name, shown(one.lost), shown(one.recovered)] for one in self.adapters if one.lost]
+        if others:
+            first = self.adapters[0].name
+            tables.append((("nats a token", f"task, less {first}", f"kept, less {first}"), others))
+        return tables
+
     def table(self) -> str:
-        """In plain text; intervals of 95 %."""
-        rows = [("the base alone", f"{self.base_task:.4f}", "", f"{self.base_kept:.4f}", "")]
-        for adapter in self.adapters:
-            intervals = [
-                f"{one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
-                for one in (adapter.learned, adapter.forgotten)
-            ]
-            rows.append((adapter.name, f"{adapter.task:.4f}", intervals[0], f"{adapter.kept:.4f}", intervals[1]))
-        return table(rows, ("nats a token", "task", "less the base", "kept", "less the base"))
+        """In plain text."""
+        return "\n\n".join(table(rows, head) for head, rows in self.tables())
 
     def to_json(self) -> dict[str, Any]:
         """Every figure."""
         return asdict(self)
+
+
+def forgetting_of(
+    base: str | Path,
+    adapters: Mapping[str, str | Path],
+    *,
+    data: Path | None = None,
+    kept: Path | None = None,
+    n: int = DOCUMENTS,
+    force: bool = False,
+) -> Forgetting:
+    """`measure_forgetting` on documents from files, by the template of the hats and in the format of the first
+
+    data  documents of the task; None: n of our own
+    kept  documents that the base knows; None, of the embedded base alone: n samples of what it was taught
+    n     of each, at most
+    Raises ValueError for no hat, hats of two templates, n below 1, a base whose documents nobody names, and as
+    `measure_forgetting` does.
+    """
+    check_kept(base, kept, n)
+    if not adapters:
+        raise ValueError("forgetting is of one hat or more, got none")
+    folder, records = base_folder(base), {str(hat): read_record(Path(hat)) for hat in adapters.values()}
+    tokenizer, context = load_tokenizer(folder), open_base(folder).config.max_seq_len
+    template = template_for(records, tokenizer=tokenizer)
+    task, known = documents(folder, data, n, template), documents(folder, kept, n, template) if kept else []
+    if not kept:
+        known = [example for example in taught_examples(tokenizer, n) if len(example) <= context]
+    weights = next(iter(records.values())).get("base", {}).get("weights")
+    return measure_forgetting(folder, adapters, task, known, weights=weights, force=force)
+
+
+def check_kept(base: str | Path, kept: Path | None, n: int) -> None:
+    """Raises ValueError unless there is something to be forgotten."""
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if kept is None and str(base) != "embedded":
+        raise ValueError("kept must name documents that the base knows: only embedded says what it was taught")
 
 
 def measure_forgetting(
@@ -73,28 +129,40 @@ def measure_forgetting(
     kept: Sequence[Example],
     *,
     weights: str | None = None,
+    force: bool = False,
 ) -> Forgetting:
     """The losses of a base, and of the base with each hat, on two sets of examples, in float32
 
     adapters  folders by the name under which they are told
-    weights  the format of the base, as `load` takes it
-    Raises ValueError for a hat of another base.
+    weights   the format of the base, as `load` takes it
+    Raises ValueError for a hat of another base, unless `force`.
     """
     model = load(base, weights)
 
     def losses() -> tuple[Array, Array]:
         return _parts(completion_losses(model, task), task), _parts(completion_losses(model, kept), kept)
 
-    before = losses()
+    before, first = losses(), None
     changes = []
     for name, folder in adapters.items():
-        load_adapter(model, "hat", folder)
+        load_adapter(model, "hat", folder, force=force)
         use_adapter(model, "hat")
         after = losses()
         drop_adapter(model, "hat")
-        learned, forgotten = (paired_interval(LOSS, *sides) for sides in zip(before, after, strict=True))
-        changes.append(Changes(name, _mean(after[0]), _mean(after[1]), learned, forgotten))
+        from_first = _differences(first, after) if first else (None, None)
+        changes.append(Changes(name, _mean(after[0]), _mean(after[1]), *_differences(before, after), *from_first))
+        first = first or after
     return Forgetting(_mean(before[0]), _mean(before[1]), (len(task), len(kept)), tuple(changes))
+
+
+def _differences(before: tuple[Array, Array], after: tuple[Array, Array]) -> tuple[Interval, Interval]:
+    """The changes on the task, and on what is to be kept."""
+    return paired_interval(LOSS, before[0], after[0]), paired_interval(LOSS, before[1], after[1])
+
+
+def shown(interval: Interval | None) -> str:
+    """ "+0.0255 [+0.0185, +0.0333]" """
+    return f"{interval.difference:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]" if interval else ""
 
 
 def taught_examples(tokenizer: Tokenizer, count: int, seed: str = "forgetting") -> list[Example]:

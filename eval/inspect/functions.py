@@ -22,11 +22,13 @@ from lowrank.checkpoints.embedded import base_folder
 from lowrank.checkpoints.model_shape import shape_of
 from lowrank.text_table import table as text_table
 
-from . import adapter_page, base_page, linear_page, quant_page, sizes_page
+from ..html.page import Rows
+from . import adapter_page, base_page, forgetting_page, linear_page, quant_page, sizes_page
 from .adapter import AdapterXray, IntruderSearch, inspect_adapter
 from .adapter import to_json as adapter_json
 from .base import BaseXray, inspect_base
 from .base import to_json as base_json
+from .forgetting import DOCUMENTS, Forgetting, forgetting_of
 from .levels import LevelStudy, normal_distribution, study
 from .linear import LinearXray, inspect_linear
 from .linear import to_json as linear_json
@@ -36,7 +38,6 @@ from .sizes import FORMATS as SIZE_FORMATS
 from .sizes import WRITE_UP_BYTES, Params, Sizes, Summary, count_params, count_sizes, summarize
 
 Result = TypeVar("Result")
-Rows = tuple[Sequence[str], Sequence[Sequence[str]]]  # head, rows
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,28 @@ def _of_adapter(found: AdapterXray) -> Xray[AdapterXray]:
     return Xray(found, lambda of: [adapter_page.figures_table(of)], adapter_json, adapter_page.render)
 
 
+def forgetting(
+    folder: str | Path,
+    hats: str | Path | Mapping[str, str | Path],
+    *,
+    data: str | Path | None = None,
+    kept: str | Path | None = None,
+    n: int = DOCUMENTS,
+    force: bool = False,
+) -> Xray[Forgetting]:
+    """The gain of hats on a task and the loss of their base on what it knew, in nats a token with intervals.
+
+    hats  one, or several by name: from the second on the difference from the first is told too, such as what came back
+          after `mitigate_intruders`
+    data  a file of documents of the task (ours); kept: one of what the base knew (of the embedded base: what it was
+          taught);  n: of each, at most
+    Raises as `forgetting_of` does.
+    """
+    adapters = hats if isinstance(hats, Mapping) else {"the hat": hats}
+    found = forgetting_of(folder, adapters, data=_path(data), kept=_path(kept), n=n, force=force)
+    return Xray(found, Forgetting.tables, Forgetting.to_json, forgetting_page.render)
+
+
 def linear(
     folder: str | Path,
     path: str,
@@ -237,6 +260,10 @@ def linear(
         linear_json,
         linear_page.render,
     )
+
+
+def _path(file: str | Path | None) -> Path | None:
+    return None if file is None else Path(file)
 
 
 def _base(folder: str | Path | None) -> Path | None:

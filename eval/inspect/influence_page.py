@@ -5,7 +5,7 @@ from statistics import fmean
 
 from ..html.citation import STYLE as CITATION_STYLE
 from ..html.citation import citation
-from ..html.page import escape, render_page, table
+from ..html.page import Rows, escape, render_page, table
 from ..html.panels import STYLE as PANEL_STYLE
 from ..html.panels import Bar, bar_panel
 from ..html.plots import STYLE, figure
@@ -19,7 +19,6 @@ _STYLE = """
 .beside summary { cursor: pointer; } .beside details + details { margin-top: .75rem; }
 @media (min-width: 56rem) { .beside { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
-Rows = tuple[Sequence[str], Sequence[Sequence[str]]]  # head, rows
 
 
 def render(xray: DataXray) -> str:
@@ -97,7 +96,7 @@ def _section(xray: DataXray, test: int) -> Iterator[str]:
         yield "<p>No training document moved its loss.</p>"
         return
     caption = f"Nats that this document would have cost more (+) or less without another, of {xray.losses[test]:.4g}."
-    yield figure(bar_panel(bars, f"what helped and hurt {document.id}", percent=False), caption)
+    yield figure(bar_panel(bars, f"what helped and hurt {document.id}", percent=False, unit="nats"), caption)
     others = [(one, xray.train[one.place]) for one in (*helped, *hurt)]
     texts = "".join(_text(f"{other.id}, {one.nats:+.3g} nats", other, number == 0) for number, (one, other) in
                     enumerate(others))  # fmt: skip

@@ -43,7 +43,8 @@ def render(xray: QuantXray) -> str:
 def render_levels(study: LevelStudy) -> str:
     """The page of the levels alone, for some distribution of the weights."""
     title = "Why the levels are where they are"
-    body = [f"<h1>{title}</h1>", *_levels(study), citation(["qlora", "levels"])]
+    body = [f"<h1>{title}</h1>", f'<p class="lead">{escape(level_finding(study))}</p>', *_levels(study)]
+    body.append(citation(["qlora", "levels"]))
     return render_page(title, STYLE + CITATION_STYLE, body)
 
 
@@ -64,10 +65,15 @@ def findings(xray: QuantXray) -> Iterator[str]:
             f"{part.format}: {part.bits_per_weight:.3f} bits a weight, {_db(part.snr_db)} dB, "
             f"codes of {part.entropy_bits:.2f} bits{nesting}."
         )
-    nf4, best = xray.study.levels["nf4"], xray.study.levels["lloyd-max"]
-    yield (
-        f"NF4's levels leave an error of {nf4.error:.4%} of the energy of W; the best 16 levels for these weights "
-        f"{best.error:.4%}; levels that are equally often used {xray.study.levels['equal shares'].error:.4%}."
+    yield level_finding(xray.study)
+
+
+def level_finding(study: LevelStudy) -> str:
+    """A sentence: what NF4's levels leave, beside the best ones and those that are equally often used."""
+    nf4, best, equal = (study.levels[name].error for name in ("nf4", "lloyd-max", "equal shares"))
+    return (
+        f"NF4's levels leave an error of {nf4:.4%} of the energy of W; the best 16 levels for these weights "
+        f"{best:.4%}; levels that are equally often used {equal:.4%}."
     )
 
 
@@ -238,6 +244,6 @@ def _head_maps(xray: QuantXray) -> Iterator[str]:
         members = [tensor for tensor in xray.tensors if tensor.name.endswith(f"{name}.weight")]
         heads = [tensor.formats[format].head_snr_db for tensor in members]
         layers = [f"layer {tensor.name.split('.')[1]}" for tensor in members]
-        columns = [str(head) for head in range(max(map(len, heads)))]
+        columns = [f"head {head}" for head in range(max(map(len, heads)))]
         drawing = heat_map(layers, columns, heads, f"SNR of the heads of {name}")
-        yield figure(drawing, f"SNR in dB, {format}; columns are heads.", name)
+        yield figure(drawing, f"SNR in dB, {format}.", name)

@@ -75,7 +75,11 @@ def _panels(found: "Validation") -> Iterator[str]:
                 Difference("", one.name, interval.difference, interval.low, interval.high,
                            f"{interval.difference:+.2f}", better)
             )  # fmt: skip
-        yield figure(interval_panel(rows, heading), "Rank correlation, its mean over test documents.", heading)
+        yield figure(
+            interval_panel(rows, heading, "rank correlation"),
+            "Rank correlation, its mean over test documents.",
+            heading,
+        )
 
 
 def _scatter(found: "Validation") -> str:

@@ -2,8 +2,10 @@
 
 import json
 import re
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from random_hat import make_hat
 import lowrank
 from lowrank.cli import main
 from lowrank.eval.inspect.functions import Page, Xray
+from lowrank.train.config import TrainConfig
+from lowrank.train.from_config import train_from_config
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +27,8 @@ def hat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 LINEAR = "layers.0.attention.wq"
+UNITS = ("nats", "nats a token more than the base alone", "nats a token more than in full precision")
+FORMATS = ("nf4 b64", "nf4 b1024", "mxfp4 b32")
 CALLS: dict[str, tuple[Any, list[str]]] = {
     "params": (
         lambda hat: lowrank.inspect.params("embedded", rank=4),
@@ -38,6 +44,18 @@ CALLS: dict[str, tuple[Any, list[str]]] = {
     "intruders": (
         lambda hat: lowrank.inspect.intruders(hat, "embedded", count=2),
         ["adapter", "HAT", "embedded", "--intruders", "2", "--weights", "nf4-dq"],
+    ),
+    "forgetting": (
+        lambda hat: lowrank.inspect.forgetting("embedded", {str(hat): hat}, n=3),
+        ["forgetting", "embedded", "HAT", "--n", "3"],
+    ),
+    "formats": (
+        lambda hat: lowrank.inspect.formats("embedded", FORMATS, n=3),
+        ["formats", "embedded", "--only", ",".join(FORMATS), "--n", "3"],
+    ),
+    "mixed": (
+        lambda hat: lowrank.inspect.mixed("embedded", 5, n=2, measure=2),
+        ["mixed", "embedded", "--bits", "5", "--n", "2", "--measure", "2"],
     ),
     "linear": (
         lambda hat: lowrank.inspect.linear("embedded", LINEAR, text="The cash", row=3, hat=hat),
@@ -62,6 +80,49 @@ def test_it_is_what_the_command_line_gives(
     hashed = re.compile(r"[0-9a-f]{64}|sha256|^-+$")  # a hash is not cut
     lines = [line for line in xray.table(80).splitlines() if not hashed.search(line)]
     assert len(lines) > 4 and max(map(len, lines)) <= 80
+
+
+OTHERS: dict[str, Any] = {
+    "levels": lambda hat: lowrank.inspect.levels(),
+    "summary": lambda hat: lowrank.inspect.summary(lowrank.load("embedded")),
+    "data": lambda hat: lowrank.inspect.data(trained(hat.parent), n=2),
+}
+
+
+def trained(folder: Path) -> Path:
+    """A run of one step over two documents that kept its checkpoint."""
+    rows = [{"instruction": f"Name {what}.", "output": f"{what} is one."} for what in ("a colour", "a metal")]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tables = {
+        "data": {"train": str(folder / "train.jsonl")},
+        "run": {"epochs": 1, "batch": 2, "checkpoint_every": 1, "out": str(folder / "run")},
+        "adapter": {"rank": 2, "targets": ["wq"]},
+    }
+    train_from_config(TrainConfig.from_dict(tables), progress=False)
+    return folder / "run"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", lowrank.inspect.__all__)
+def test_every_xray_has_a_table_json_and_a_page_of_named_axes(name: str, hat: Path) -> None:
+    xray = (CALLS[name][0] if name in CALLS else OTHERS[name])(hat)
+    assert isinstance(xray, Xray) and is_dataclass(xray.result)
+    assert max(map(len, xray.table(80).splitlines())) <= 80 or name == "base"  # whose hashes are not cut
+    assert json.loads(json.dumps(xray.to_json()))
+    page = xray.plot().text
+    first = re.search(r"</h1>\s*<p class=\"lead\">(.{20,})</p>", page)
+    assert first and "nan" not in first[1], "the sentence that says what is seen"
+    assert page.count("@software{lowrank,") == 1 and re.search(r"@(article|inproceedings)\{\w+\d{4}", page)
+    drawings = [ElementTree.fromstring(drawing) for drawing in re.findall(r"<svg.*?</svg>", page, re.S)]
+    assert drawings
+    for drawing in drawings:
+        assert drawing.findtext("title") and drawing.findtext("desc")
+        words = [text.text or "" for text in drawing.iter("text")]
+        names = [word for word in words if re.search("[A-Za-z]", word)]
+        needed = {"plot": 2, "panel": 2, "heatmap": 2}[drawing.attrib["class"]]  # of x and y; of rows and axis
+        assert len(names) >= needed, words
+        if drawing.attrib["class"] == "panel":
+            assert any(unit in words for unit in UNITS), words
 
 
 @pytest.mark.slow
@@ -108,9 +169,7 @@ def test_a_mistake_is_told_in_the_names_of_python(call: Any, reason: str) -> Non
 def test_the_door_is_light() -> None:
     code = "import sys, lowrank; print(*dir(lowrank.inspect)); print('torch' in sys.modules)"
     names, has_torch = run_python("-c", code).stdout.splitlines()
-    assert names.split() == sorted(
-        ["adapter", "base", "data", "intruders", "levels", "linear", "params", "quant", "sizes", "summary"]
-    )
+    assert names.split() == sorted(["data", "levels", "summary", *CALLS])
     assert has_torch == "False"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lowrank.inspect.nothing  # noqa: B018

@@ -120,7 +120,9 @@ def _panel(differences: Sequence[Row], title: str) -> Iterator[str]:
         for one in differences
     ]
     if rows:
-        yield figure(interval_panel(rows, title), f"{title}, nats per supervised token, with 95 % intervals.")
+        yield figure(
+            interval_panel(rows, title, "nats a token"), f"{title}, nats per supervised token, with 95 % intervals."
+        )
 
 
 def _number(value: float | None) -> float:

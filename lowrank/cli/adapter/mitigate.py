@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import add_force, add_overwrite, add_verb, refuse_existing
+from ..arguments import add_force, add_overwrite, add_verb, file_to_write, refuse_existing
+from ..inspect.forgetting import add_measured
 from .account import print_worked
 
 if TYPE_CHECKING:
@@ -33,23 +34,20 @@ def add(work: Any) -> None:
     )
     parser.add_argument("--exact", action="store_true", help="by SVDs, a minute or more for a linear of a 7B")
     parser.add_argument("--rank", type=int, help="of the result, at most (default: as many as it takes)")
-    parser.add_argument("--data", type=Path, help="JSONL of documents of the task (default: --n of our own)")
-    parser.add_argument(
-        "--kept",
-        type=Path,
-        help="JSONL of documents that are to be kept (default, of embedded: --n samples of what it was taught)",
-    )
-    parser.add_argument("--n", type=int, default=50, help="documents of each to measure on; 0: do not (default: 50)")
+    add_measured(parser, "; 0: do not")
     add_force(parser)
     add_overwrite(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--html", metavar="FILE", type=file_to_write, help="write a page of the losses, with plots")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the hat; prints the intruders, and losses before and after."""
+    from ...atomic_io import write_text
     from ...checkpoints.embedded import base_folder
     from ...eval.inspect.adapter import IntruderSearch
+    from ...eval.inspect.forgetting_page import findings, render
     from ...eval.inspect.mitigation import mitigate_intruders
 
     if args.n < 0:
@@ -58,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             "--kept must name documents that the base knows, or --n 0: only embedded says what it was taught"
         )
+    if args.html and not args.n:
+        raise ValueError("--html is the page of the losses: give --n 1 or more")
     refuse_existing(args.out, args.overwrite)
     done = mitigate_intruders(
         args.adapter,
@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.json,
     )
     measured = _measured(args) if args.n else None
+    if measured and args.html:
+        write_text(args.html, render(measured))
     more = {"intruders": {path: found.found for path, found in done.intruders.items()}}
     if measured:
         more["forgetting"] = measured.to_json()
@@ -78,34 +80,14 @@ def run(args: argparse.Namespace) -> int:
         looked = sum(len(found.sigma) for found in done.intruders.values())
         print(f"{done.found} intruders of {looked} singular vectors, each at {args.keep:g} of its size")
         if measured:
-            print(measured.table())
+            print(measured.table() + "\n")
+            print("\n".join(findings(measured)))
     return 0
 
 
 def _measured(args: argparse.Namespace) -> "Forgetting":
     """Losses without a hat, with the old one and with the new one."""
-    from ...checkpoints.embedded import base_folder
-    from ...checkpoints.fingerprint import read_record
-    from ...checkpoints.load import load_tokenizer
-    from ...checkpoints.open_base import open_base
-    from ...data.documents.document import make_documents
-    from ...data.encoding.batching import encode_all
-    from ...data.encoding.template import template_for
-    from ...data.imports.examples import read_conversations
-    from ...eval.inspect.forgetting import measure_forgetting, taught_examples
+    from ...eval.inspect.forgetting import forgetting_of
 
-    base = base_folder(args.base)
-    tokenizer, context = load_tokenizer(base), open_base(base).config.max_seq_len
-    template = template_for({str(args.adapter): read_record(args.adapter)}, tokenizer=tokenizer)
-    if args.data:
-        task = read_conversations(args.data, is_preference=False)[: args.n]
-    else:
-        task = [entry.conversation for entry in make_documents(args.n, seed=7, split="test")]
-    if args.kept:
-        kept, _ = encode_all(read_conversations(args.kept, is_preference=False)[: args.n], tokenizer, template, context)
-    else:
-        kept = [example for example in taught_examples(tokenizer, args.n) if len(example) <= context]
-    examples, _ = encode_all(task, tokenizer, template, context)
-    weights = read_record(args.adapter).get("base", {}).get("weights")
     adapters = {"the hat": args.adapter, "mitigated": args.out}
-    return measure_forgetting(base, adapters, examples, kept, weights=weights)
+    return forgetting_of(args.base, adapters, data=args.data, kept=args.kept, n=args.n, force=args.force)

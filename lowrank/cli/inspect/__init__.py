@@ -3,9 +3,9 @@
 from typing import Any
 
 from ..arguments import add_verb
-from . import adapter, base, data, formats, linear, mixed, params, quant, sizes
+from . import adapter, base, data, forgetting, formats, linear, mixed, params, quant, sizes
 
-ROOMS = (adapter, data, quant, formats, mixed, base, linear, params, sizes)
+ROOMS = (adapter, data, forgetting, quant, formats, mixed, base, linear, params, sizes)
 
 
 def add(verbs: Any) -> None:

@@ -3,12 +3,9 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..arguments import add_verb
-
-if TYPE_CHECKING:
-    from ...data.encoding.batching import Example
+from ..arguments import add_verb, file_to_write
 
 
 def add(what: Any) -> None:
@@ -26,6 +23,7 @@ def add(what: Any) -> None:
         "--state", type=Path, metavar="FOLDER", help="keep each format here as it is measured, and go on from there"
     )
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
+    parser.add_argument("--html", metavar="FILE", type=file_to_write, help="write a page with plots")
     parser.set_defaults(run=run)
 
 
@@ -37,41 +35,22 @@ def add_documents(parser: argparse.ArgumentParser, help: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a row a format."""
-    from ...checkpoints.embedded import base_folder
-    from ...eval.formats.beside import study_formats
-    from ...eval.formats.simulated import formats
+    from ...atomic_io import write_text
+    from ...eval.formats.functions import formats
+    from ...eval.formats.page import format_findings
 
-    known = formats()
-    names = [name.strip() for name in args.only.split(",")] if args.only else list(known)
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"--only must name formats of {', '.join(known)}, got {unknown[0]!r}")
-    chosen = {name: known[name] for name in names}
-    found = study_formats(base_folder(args.base), chosen, documents(args), state=args.state, progress=not args.json)
+    only = [name.strip() for name in args.only.split(",")] if args.only else None
+    xray = formats(args.base, only, data=args.data, n=args.n, state=args.state, progress=not args.json)
+    if args.html:
+        write_text(args.html, xray.plot().text)
     if args.json:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(xray.to_json(), indent=2))
         return 0
-    print(found.table())
-    if found.loss is not None:
-        print(f"in full precision: {found.loss:.4f} nats a token over {found.documents} documents; intervals of 95 %")
+    print(xray.table())
+    study = xray.result
+    if study.loss is not None:
+        print(f"in full precision: {study.loss:.4f} nats a token over {study.documents} documents; intervals of 95 %")
+    print("\n" + "\n".join(format_findings(study)))
+    if args.html:
+        print(f"{args.html}: the page")
     return 0
-
-
-def documents(args: argparse.Namespace) -> "list[Example]":
-    """Those of --data, or of our own, that fit into the context, at most --n."""
-    from ...checkpoints.embedded import base_folder
-    from ...checkpoints.load import load_tokenizer
-    from ...checkpoints.open_base import open_base
-    from ...data.documents.document import make_documents
-    from ...data.encoding.batching import encode_all
-    from ...data.imports.examples import read_conversations
-
-    if args.n < 0:
-        raise ValueError(f"--n must be at least 0, got {args.n}")
-    if args.n == 0:
-        return []
-    base = base_folder(args.base)
-    if args.data:
-        conversations = read_conversations(args.data, is_preference=False)[: args.n]
-    else:
-        conversations = [entry.conversation for entry in make_documents(args.n, seed=7, split="test")]
-    return encode_all(conversations, load_tokenizer(base), "alpaca", open_base(base).config.max_seq_len)[0]

@@ -127,7 +127,7 @@ def test_the_study_has_the_loss_of_stored_nf4_and_leaves_the_model_as_it_was(
     assert study.loss + first.cost.difference == pytest.approx(stored, abs=1e-3)
     assert coarse.snr_db < first.snr_db and coarse.bits < first.bits
     assert first.cost.low <= first.cost.difference <= first.cost.high
-    assert "cost, nats a token" in study.table() and len(study.to_json()["formats"]) == 3
+    assert len(study.to_json()["formats"]) == 3
 
 
 def test_an_interrupted_study_goes_on_where_it_was(

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from peers import peft, transformers
 from random_hat import make_hat
 from torch import Tensor
 
+import lowrank
 from lowrank.adapters.files import read_adapter
 from lowrank.checkpoints.load import load, load_tokenizer
 from lowrank.data.documents.document import make_documents
@@ -138,10 +140,30 @@ def test_forgetting_is_the_difference_of_losses_with_its_interval(embedded: Path
         [entry.conversation for entry in make_documents(12, seed=7, split="test")], tokenizer, "alpaca", 512
     )
     kept = [example for example in taught_examples(tokenizer, 16) if len(example) <= 512]
-    found = measure_forgetting(embedded, {"hat": tmp_path / "hat"}, task, kept, weights="fp32")
+    make_hat(embedded, tmp_path / "mild", alpha=20)
+    hats = {"hat": tmp_path / "hat", "mild": tmp_path / "mild"}
+    found = measure_forgetting(embedded, hats, task, kept, weights="fp32")
     assert found.base_kept == pytest.approx(completion_loss(load(embedded, "fp32"), kept))
-    (hat,) = found.adapters
+    hat, mild = found.adapters
+    assert hat.lost is None and hat.recovered is None and mild.lost and mild.recovered
+    assert mild.recovered.difference == pytest.approx(mild.kept - hat.kept)
+    assert mild.recovered.low <= mild.recovered.difference <= mild.recovered.high < 0  # half as far from the base
+    assert mild.lost.difference == pytest.approx(mild.task - hat.task)
     assert hat.forgotten.difference == pytest.approx(hat.kept - found.base_kept)
     assert hat.forgotten.low < hat.forgotten.difference < hat.forgotten.high
     assert hat.forgotten.is_clear_of_zero  # random numbers teach nothing
-    assert "less the base" in found.table()
+    assert "less the base" in found.table() and "kept, less hat" in found.table()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n": 0}, "n must be at least 1, got 0"),
+        ({"hats": {}}, "one hat or more, got none"),
+        ({"folder": "elsewhere"}, "kept must name documents that the base knows"),
+    ],
+    ids=str,
+)
+def test_forgetting_of_nothing_is_told_in_one_line(options: dict[str, Any], said: str, hat: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        lowrank.inspect.forgetting(**{"folder": "embedded", "hats": hat, **options})

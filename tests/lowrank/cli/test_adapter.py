@@ -39,7 +39,7 @@ def test_every_command_of_the_page_runs(hats: Path, monkeypatch, capsys) -> None
         assert "read back and compared" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_python_of_the_page_runs(hats: Path, embedded: Path, monkeypatch) -> None:
     import lowrank
     from lowrank.adapters.files import load_adapter
@@ -50,7 +50,7 @@ def test_the_python_of_the_page_runs(hats: Path, embedded: Path, monkeypatch) ->
     load_adapter(model, "finance", "runs/finance/hat")
     load_adapter(model, "letters", "runs/letters/hat")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {"model": model}
     for block in blocks:
         exec(block, names)  # the page's own
@@ -71,9 +71,14 @@ def test_figures_come_as_json(hats: Path, tmp_path: Path, capsys) -> None:
     figures = json.loads(capsys.readouterr().out)
     assert read_adapter(tmp_path / "mix").record["made"]["weights"] == [0.5, 1.0]
     assert len(figures["linears"]) == len(read_adapter(hat).pairs) and 0 < figures["error"] < 1
-    assert main(["adapter", "mitigate", hat, "embedded", str(tmp_path / "mild"), "--n", "10", "--json"]) == 0
+    page = tmp_path / "page.html"
+    words = ["adapter", "mitigate", hat, "embedded", str(tmp_path / "mild"), "--n", "10", "--json", "--html", str(page)]
+    assert main(words) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["forgetting"]["adapters"][1]["name"] == "mitigated" and sum(figures["intruders"].values()) > 0
+    before, after = figures["forgetting"]["adapters"]
+    assert after["name"] == "mitigated" and sum(figures["intruders"].values()) > 0
+    assert after["recovered"]["difference"] == pytest.approx(after["kept"] - before["kept"])
+    assert "Beside the hat that is" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +90,7 @@ def test_figures_come_as_json(hats: Path, tmp_path: Path, capsys) -> None:
         ("reduce HAT OUT --energy 2", "--energy must be above 0 and at most 1, got 2.0"),
         ("mitigate HAT embedded OUT --keep 2", "--keep must be from 0 to 1, got 2.0"),
         ("mitigate HAT OTHER OUT", "--kept must name documents that the base knows"),
+        ("mitigate HAT embedded OUT --n 0 --html page.html", "--html is the page of the losses: give --n 1 or more"),
         ("extract embedded embedded OUT --rank 2", "there is nothing to extract"),
     ],
     ids=str,
