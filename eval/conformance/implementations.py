@@ -3,12 +3,13 @@
     reference   our plain torch            lowrank       what `lowrank.quantize` runs here: C on a CPU
     plain       argmin |w / absmax - level| in torch, as most write it
     iq4_nl      blocks of 32 with a float16 scale and ggml's IQ4_NL levels: 4 bits, and no NF4
-    bitsandbytes, torchao   as they are installed
+    bitsandbytes, torchao   as they are installed;   torchao-levels   torchao's code on NF4's levels
 
 An implementation refuses a call by ValueError or RuntimeError, and leaves out what it cannot do by NotImplementedError.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -224,10 +225,15 @@ class BitsAndBytes:
 
 
 class TorchAO:
-    """torchao's NF4Tensor, whose maxima are always nested, in linear int8: codes and maxima are looked at."""
+    """torchao's NF4Tensor and linear_nf4, whose maxima are always nested in linear int8: another format than QLoRA's.
 
-    def __init__(self) -> None:
+    So maxima of the kit stand as they are where its int8 numbers do, with factor 1 and mean 0; all else is its own.
+    own_levels  False for NF4's in float32 where W is made of codes, in place of its own, of four decimals
+    """
+
+    def __init__(self, own_levels: bool = True) -> None:
         need("torchao", NEEDED_FOR)
+        self.own_levels = own_levels
         try:  # 0.18
             module = import_module("torchao.quantization.quantize_.workflows.nf4.nf4_tensor")
         except ModuleNotFoundError:
@@ -237,20 +243,37 @@ class TorchAO:
     def quantize(self, w: Tensor, blocksize: int, nested: bool) -> Outputs:
         if nested or w.numel() % blocksize:
             raise NotImplementedError
-        try:
-            made = self.module.NF4Tensor.from_tensor(w, blocksize, 1)
-        except AssertionError as error:
-            raise ValueError(str(error)) from None
         return {
-            "codes": made.quantized_data.flatten(),
+            "codes": self._from_tensor(w, blocksize).quantized_data.flatten(),
             "absmax": self.module.get_block_absmax(w.flatten(), blocksize).float(),
         }
 
     def dequantize(self, stored: Outputs, shape: tuple[int, int], blocksize: int, dtype: torch.dtype) -> Tensor:
-        raise NotImplementedError
+        w: Tensor = self._weight(stored, shape, blocksize, dtype).get_original_weight()
+        return w
 
     def product(self, x: Tensor, stored: Outputs, shape: tuple[int, int], blocksize: int) -> Tensor:
-        raise NotImplementedError
+        y: Tensor = self.module.linear_nf4(x, self._weight(stored, shape, blocksize, x.dtype))
+        return y
+
+    def _from_tensor(self, w: Tensor, blocksize: int) -> Any:
+        try:
+            return self.module.NF4Tensor.from_tensor(w, blocksize, 1)
+        except AssertionError as error:
+            raise ValueError(str(error)) from None
+
+    def _weight(self, stored: Outputs, shape: tuple[int, int], blocksize: int, dtype: torch.dtype) -> Any:
+        """A weight of the kit as its tensor, with the levels that it has in that type."""
+        count = torch.Size(shape).numel()
+        if "absmax" not in stored or count % blocksize:
+            raise NotImplementedError
+        own = self._from_tensor(torch.ones(1, blocksize, dtype=dtype), blocksize).nf4
+        levels = own if self.own_levels else nf4().to(dtype)
+        like = torch.empty(shape, dtype=dtype)
+        about = self.module.SubclassTensorArgs(like.size(), like.stride(), 0, dtype, like.device, False)
+        absmax, blocks = stored["absmax"], count // blocksize
+        scales = (1, absmax, torch.ones(blocks), torch.zeros((), dtype=dtype))
+        return self.module.NF4Tensor(about, blocksize, blocks, *scales, stored["codes"], levels)
 
 
 IMPLEMENTATIONS: dict[str, Callable[[], Implementation]] = {
@@ -260,6 +283,7 @@ IMPLEMENTATIONS: dict[str, Callable[[], Implementation]] = {
     "iq4_nl": Iq4Nl,
     "bitsandbytes": BitsAndBytes,
     "torchao": TorchAO,
+    "torchao-levels": partial(TorchAO, own_levels=False),
 }
 
 

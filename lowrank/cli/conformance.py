@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
     run = add_verb(
         steps,
         "run",
-        "an implementation that is installed: lowrank, reference, plain, iq4_nl, bitsandbytes, torchao",
+        "an implementation that is installed: lowrank, reference, plain, iq4_nl, bitsandbytes, torchao, torchao-levels",
         "lowrank conformance run bitsandbytes",
     )
     run.add_argument("implementation", metavar="NAME")

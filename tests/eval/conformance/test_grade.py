@@ -3,17 +3,24 @@
 import json
 import shutil
 import subprocess
+from collections import namedtuple
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+from lowrank.eval.conformance import implementations
 from lowrank.eval.conformance.cases import cases
 from lowrank.eval.conformance.grade import BROKEN, KEPT, NOT_JUDGED, Verdict, grade
 from lowrank.eval.conformance.implementations import IMPLEMENTATIONS, answer, implementation
 from lowrank.eval.conformance.kit import read_tensor, write_kit, write_tensor
 from lowrank.eval.conformance.rules import RULES
+from lowrank.kernels.reference import weights as reference
+from lowrank.kernels.weights.codebooks import nf4
 
 
 def _mutants() -> Any:
@@ -95,6 +102,52 @@ def test_what_many_write_by_themselves_breaks_what_the_page_says(kit: Path, tmp_
     assert plain.broken == ("rounding-bfloat16", "rounding-float16", "ties", "reciprocal", "input-types", "zero-block")
     other = judged(kit, implementation("iq4_nl"), tmp_path / "iq4_nl")
     assert other.broken[:2] == ("levels", "nibble-order")
+
+
+class FourDecimals:
+    """A tensor as torchao's NF4Tensor is made and read, with its levels of four decimals."""
+
+    def __init__(self, about: Any, blocksize: int, blocks: int, size: int, scales: Tensor, factor: Tensor,
+                 mean: Tensor, codes: Tensor, nf4: Tensor) -> None:  # fmt: skip
+        self.about, self.quantized_data, self.nf4 = about, codes, nf4
+        self.scales = (scales.view(blocks, size) / factor[:, None]).flatten() + mean
+        self.blocksize = blocksize
+
+    @classmethod
+    def from_tensor(cls, w: Tensor, blocksize: int, size: int) -> "FourDecimals":
+        assert w.numel() % blocksize == 0, "must be divisible by block size"
+        levels = torch.round(nf4() * 1e4) / 1e4
+        absmax = w.flatten().view(-1, blocksize).abs().amax(dim=1).float()
+        found = reference.quantize_4bit(w, "nf4", blocksize)
+        one = torch.ones(len(absmax))
+        return cls(None, blocksize, len(absmax), 1, absmax, one, torch.zeros(()), found.codes, levels.to(w.dtype))
+
+    def get_original_weight(self) -> Tensor:
+        codes = torch.stack([self.quantized_data >> 4, self.quantized_data & 15], dim=1).flatten().long()
+        w = self.nf4[codes].view(-1, self.blocksize) * self.scales[:, None].to(self.nf4.dtype)
+        return w.view(self.about.original_shape)
+
+
+@pytest.mark.parametrize("own_levels", [True, False])
+def test_torchaos_products_are_graded_with_the_maxima_of_the_kit(
+    own_levels: bool, kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a stand-in: levels of four decimals break whatever is made of them, and nothing else is broken by the way."""
+    names = ["original_shape", "original_strides", "storage_offset", "dtype", "device", "requires_grad"]
+    module = SimpleNamespace(
+        NF4Tensor=FourDecimals,
+        SubclassTensorArgs=namedtuple("SubclassTensorArgs", names),
+        get_block_absmax=lambda w, blocksize: w.view(-1, blocksize).abs().amax(dim=1),
+        linear_nf4=lambda x, weight: x @ weight.get_original_weight().T,
+    )
+    monkeypatch.setattr(implementations, "need", lambda *_: None)
+    monkeypatch.setattr(implementations, "import_module", lambda _: module)
+    verdict = judged(kit, implementation("torchao" if own_levels else "torchao-levels"), tmp_path / "answers")
+    rounding = {"rounding-bfloat16", "rounding-float16"}
+    of_levels = {"levels", "nibble-order", "blocks", "float32-product", "blocksizes", "straddling-rows", "one-hot"}
+    assert set(verdict.broken) == (rounding | of_levels | {"product"} if own_levels else rounding)
+    states = {finding.rule: finding.state for finding in verdict.findings}
+    assert states["tail"] == states["nested-sum"] == NOT_JUDGED
 
 
 def test_what_is_not_answered_is_not_judged(kit: Path, tmp_path: Path) -> None:
