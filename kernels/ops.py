@@ -42,13 +42,16 @@ def quantize(
     return run.quantize(w, format, blocksize, name)
 
 
-def check_weight(w: object, name: str) -> None:
-    """Raises ValueError unless w is a dense tensor of a floating dtype with a number in it.
+def check_tensor(x: object, name: str) -> None:
+    """Raises ValueError for an array, a list or a number: `torch.as_tensor` says what becomes of its type."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} must be a tensor (see torch.as_tensor), got {type(x).__module__}.{type(x).__name__}")
 
-    An array or a list is not turned into a tensor here: `torch.as_tensor` says what becomes of its type.
-    """
-    if not isinstance(w, Tensor):
-        raise ValueError(f"{name} must be a tensor (see torch.as_tensor), got {type(w).__module__}.{type(w).__name__}")
+
+def check_weight(w: object, name: str) -> None:
+    """Raises ValueError unless w is a dense tensor of a floating dtype with a number in it."""
+    check_tensor(w, name)
+    assert isinstance(w, Tensor)
     if not w.is_floating_point() or w.dtype.itemsize < 2:
         raise ValueError(f"{name} must be of a floating dtype of 16 bits or more, got {w.dtype}")
     if w.layout != torch.strided or w.numel() == 0:
@@ -77,7 +80,8 @@ def to_fast_layout(weight: QuantizedWeight, dtype: torch.dtype) -> QuantizedWeig
 
 
 def dequantize(weight: QuantizedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
-    """W [N, K] in `dtype`: computed in float32, then rounded once."""
+    """W [N, K] in `dtype`: computed in float32, then rounded once.  Raises ValueError for what is not quantized."""
+    _check_quantized(weight)
     if torch.compiler.is_compiling():
         return operators.dequantize(weight, dtype)
     return run.dequantize(weight, dtype)
@@ -87,7 +91,7 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     """y = x W^T, with W dequantized to the dtype of x.    Gradient: dX = dY W; W is frozen and has none.
 
     x [*, K] -> [*, N] in the dtype of x, or under torch.autocast in its own.
-    Raises ValueError if x does not end in K, is not of a floating dtype, or is on another device than W.
+    Raises ValueError if x is no tensor, does not end in K, is not of a floating dtype, or is on another device than W.
     """
     _check(x, weight)
     x = autocast_input(x)
@@ -117,8 +121,15 @@ def lora_linear(x: Tensor, weight: QuantizedWeight, lora_A: Tensor, lora_B: Tens
     return lora_linears(x, [LinearWithAdapter(weight, lora_A, lora_B, scaling)])[0]
 
 
+def _check_quantized(weight: object) -> None:
+    if not isinstance(weight, QuantizedWeight):
+        raise ValueError(f"the weight must be one of `quantize`, got {type(weight).__module__}.{type(weight).__name__}")
+
+
 def _check(x: Tensor, weight: QuantizedWeight) -> None:
     """Raises ValueError unless W is [N, K] and x a floating tensor on its device that ends in K."""
+    check_tensor(x, "x")
+    _check_quantized(weight)
     if len(weight.shape) != 2:
         raise ValueError(f"W must be a matrix to be multiplied with, got shape {tuple(weight.shape)}")
     if x.shape[-1] != weight.shape[1]:

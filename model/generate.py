@@ -3,7 +3,8 @@
 B rows, V vocabulary.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import operator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Unpack
 
@@ -86,6 +87,8 @@ def complete(
     logprobs  the number of likeliest tokens to keep beside each token with its probability: 0 for the token's alone,
               None for none at all. See `TokenLogprob`
     """
+    if not isinstance(prompts, Iterable):
+        raise ValueError(f"prompts must be a text, or several, got {prompts!r}")
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     # No code but this module's and the constraints' runs between the tokens.
     with model.fused_blocks.unchanged() if model.fused_blocks is not None else nullcontext():
@@ -167,10 +170,10 @@ def _begun(
 ) -> tuple[list[GrowingText], Iterator[list[int | None]]]:
     """The texts behind the prompts, empty yet, and the steps that write them."""
     check_logprobs(logprobs)
-    rows = [tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    rows = [_ids(tokenizer, prompt) for prompt in prompts]
     never = tokenizer.rows_without_piece(model.config.vocab_size)
     texts = [
-        GrowingText(tokenizer, stop, constraint, answer or prompt == "", logprobs, never)
+        GrowingText(tokenizer, stop, constraint, answer or (isinstance(prompt, str) and not prompt), logprobs, never)
         # `Sampler` tells another number of constraints
         for prompt, constraint in zip(prompts, constraints or [None] * len(rows), strict=False)
     ]
@@ -190,6 +193,16 @@ def _begun(
         **sampling,
     )
     return texts, steps
+
+
+def _ids(tokenizer: Tokenizer, prompt: object) -> list[int]:
+    """The ids of a prompt: a text's, or those that are given, as ints or a row of a tensor or an array of them."""
+    if isinstance(prompt, str):
+        return tokenizer.encode(prompt, bos=True)
+    try:
+        return [operator.index(token) for token in prompt]  # type: ignore[attr-defined]
+    except TypeError:
+        raise ValueError(f"a prompt must be a text, or the ids of one, got {prompt!r}") from None
 
 
 def generate_tokens(

@@ -228,6 +228,15 @@ class RMSNorm(nn.Module):
         return not torch.compiler.is_compiling() and (is_hooked(self) or _has_any_global_hook())
 
 
+def check_tokens(tokens: object) -> None:
+    """Raises ValueError unless they are an integer tensor [B, T]."""
+    if not isinstance(tokens, Tensor):
+        kind = f"{type(tokens).__module__}.{type(tokens).__name__}"
+        raise ValueError(f"tokens must be a tensor [B, T] (see torch.as_tensor), got {kind}")
+    if tokens.dtype not in (torch.int64, torch.int32) or tokens.dim() != 2:
+        raise ValueError(f"tokens must be int64 [B, T], got {tokens.dtype} {list(tokens.shape)}")
+
+
 def is_hooked(module: nn.Module) -> bool:
     """True where something besides the module is to see its input, its output or a gradient of them."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
@@ -346,8 +355,9 @@ class Llama(nn.Module):
 
         segments int64 [B, T]: tokens one behind another with the same number are a text of their own. It is attended
         to by itself, and its positions are counted from its first token.
-        Raises ValueError for segments together with a cache or padding.
+        Raises ValueError for tokens that are no such tensor, and for segments together with a cache or padding.
         """
+        check_tokens(tokens)
         if segments is not None and not (cache is None and padding is None):
             raise ValueError("segments are of whole rows: they go with neither a cache nor padding")
         start, length = (0 if cache is None else cache.length), tokens.shape[1]

@@ -17,7 +17,7 @@ DOCUMENTS = 40
 
 def formats(
     folder: str | Path,
-    only: Sequence[str] | None = None,
+    only: str | Sequence[str] | None = None,
     *,
     data: str | Path | None = None,
     n: int = DOCUMENTS,
@@ -32,7 +32,7 @@ def formats(
     Raises ValueError for a format that is none, and as `study_formats` does.
     """
     known = known_formats()
-    names = list(known) if only is None else list(only)
+    names = list(known) if only is None else [only] if isinstance(only, str) else list(only)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"only must name formats of {', '.join(known)}, got {unknown[0]!r}")
     base = base_folder(folder)

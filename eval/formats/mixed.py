@@ -165,6 +165,8 @@ def sensitivities(
 
 def solve(sensitive: Mapping[str, Sensitivity], budget: float) -> Plan:
     """The plan of least cost whose bits a weight are at most `budget`.  Raises ValueError if no plan is so small."""
+    if not isinstance(budget, int | float):
+        raise ValueError(f"budget must be a number of bits, got {budget!r}")
     total = sum(one.weights for one in sensitive.values())
     least = sum(min(one.bits.values()) for one in sensitive.values())
     spare = budget * total - least

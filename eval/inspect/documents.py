@@ -17,6 +17,8 @@ def documents(base: Path, data: Path | None, n: int, template: str = "alpaca") -
     n  0: none
     Raises ValueError for n below 0, and a file that is none of documents.
     """
+    if not isinstance(n, int):
+        raise ValueError(f"n must be an integer, got {n!r}")
     if n < 0:
         raise ValueError(f"n must be at least 0, got {n}")
     if n == 0:

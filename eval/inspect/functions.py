@@ -35,7 +35,7 @@ from .linear import to_json as linear_json
 from .quant import FORMATS, QuantXray, inspect_quant
 from .quant import to_json as quant_json
 from .sizes import FORMATS as SIZE_FORMATS
-from .sizes import WRITE_UP_BYTES, Params, Sizes, Summary, count_params, count_sizes, summarize
+from .sizes import WRITE_UP_BYTES, Params, Sizes, Summary, check_one_or_more, count_params, count_sizes, summarize
 
 Result = TypeVar("Result")
 
@@ -125,7 +125,12 @@ def _size_tables(found: Sizes) -> list[Rows]:
 
 
 def summary(model: nn.Module) -> Xray[Summary]:
-    """A model in memory: its parameters, those that are trained, and bytes as stored, part by part."""
+    """A model in memory: its parameters, those that are trained, and bytes as stored, part by part.
+
+    Raises ValueError for what is no model.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be one in memory, as lowrank.load gives it, got {type(model).__name__}")
     return Xray(summarize(model), lambda of: [sizes_page.summary_table(of)], Summary.to_json, sizes_page.render_summary)
 
 
@@ -157,7 +162,8 @@ def _quant_tables(found: QuantXray) -> list[Rows]:
 
 
 def levels(blocksize: int = 64) -> Xray[LevelStudy]:
-    """The levels of NF4 beside the best ones, for independent normal weights in blocks of `blocksize`."""
+    """The levels of NF4 beside the best ones, for independent normal weights in blocks of `blocksize`, at least 1."""
+    check_one_or_more("blocksize", blocksize)
     found = study(normal_distribution(blocksize), blocksize)
     return Xray(found, _level_tables, asdict, quant_page.render_levels)
 

@@ -141,8 +141,10 @@ def count_sizes(
     )
 
 
-def check_one_or_more(name: str, value: int) -> None:
-    """Raises ValueError, with the name, for a value below 1."""
+def check_one_or_more(name: str, value: object) -> None:
+    """Raises ValueError, with the name, for what is no integer, and for one below 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
 

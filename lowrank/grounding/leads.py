@@ -22,7 +22,7 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)[ \t]*$", re.IGNORECASE)
 
 
 def find_leads(rules: Rules, line: str, wanted: str, stated: Collection[str]) -> frozenset[Lead]:
-    """What may be written behind a line before a figure that begins with the text of a token; nothing if it may not.
+    """The texts that may stand between a line and a figure that begins with the text of a token; none if it may not.
 
     Behind a text's label ("account: ") it is that text.
     stated  keys of the facts that the text has stated

@@ -96,8 +96,10 @@ class Tokenizer:
         """Text to ids. Special tokens written out in the text ("<s>", "<|eot_id|>") are plain text.
 
         bos   begin the text with `bos_id`, if the tokenizer begins texts so
-        Raises ValueError for half a character: a surrogate without its other half, which has no bytes.
+        Raises ValueError for what is no text, and for half a character: a surrogate without its other half has no byte.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"a text must be a str, one at a time, got {type(text).__module__}.{type(text).__name__}")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:

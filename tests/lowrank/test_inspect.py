@@ -15,6 +15,7 @@ from random_hat import make_hat
 import lowrank
 from lowrank.cli import main
 from lowrank.eval.inspect.functions import Page, Xray
+from lowrank.kernels import ops
 from lowrank.train.config import TrainConfig
 from lowrank.train.from_config import train_from_config
 
@@ -155,6 +156,13 @@ def test_a_summary_counts_what_is_stored_and_what_is_trained() -> None:
     [
         (lambda: lowrank.inspect.params("nope"), "model must be one of 7b, 13b"),
         (lambda: lowrank.inspect.params(0), "d must be at least 1, got 0"),
+        (lambda: lowrank.inspect.params(rank=2.5), "rank must be an integer, got 2.5"),
+        (lambda: lowrank.inspect.levels(0), "blocksize must be at least 1, got 0"),
+        (lambda: lowrank.inspect.levels("a"), "blocksize must be an integer, got 'a'"),
+        (lambda: lowrank.inspect.summary("embedded"), "model must be one in memory"),
+        (lambda: lowrank.inspect.formats("embedded", "nf3"), "only must name formats of nf4 b32"),
+        (lambda: lowrank.inspect.formats("embedded", n=1.5), "n must be an integer, got 1.5"),
+        (lambda: lowrank.inspect.mixed("embedded", 5, n=1, measure=-1), "measure must be at least 0, got -1"),
         (lambda: lowrank.inspect.params(rank=0), "rank must be at least 1, got 0"),
         (lambda: lowrank.inspect.params(dtype="int8"), "dtype must be one of fp32, bf16, fp16"),
         (lambda: lowrank.inspect.sizes(weights=["x"]), "weights must be of fp32"),
@@ -201,12 +209,41 @@ def test_a_quantized_weight_shows_its_codes_levels_and_maxima(format: str) -> No
 
 def test_what_is_no_weight_of_that_shape_is_refused_in_words() -> None:
     q = lowrank.quantize(torch.ones(2, 64))
+    for wrong, kind in ((torch.ones(2, 64).numpy(), "numpy.ndarray"), ([[1.0]], "builtins.list"), (3, "builtins.int")):
+        for call in (lowrank.quantize, q.error, q):
+            with pytest.raises(ValueError, match=rf"must be a tensor \(see torch.as_tensor\), got {kind}"):
+                call(wrong)
+    integers = torch.ones(2, 64, dtype=torch.int64)
+    for call in (lowrank.quantize, q.error, q):
+        with pytest.raises(ValueError, match="must be of a floating dtype"):
+            call(integers)
+    with pytest.raises(ValueError, match=r"one of `quantize`, got torch\.Tensor"):
+        ops.linear(torch.ones(1, 64), torch.ones(2, 64))
+    with pytest.raises(ValueError, match=r"one of `quantize`, got builtins\.list"):
+        ops.dequantize([1.0])
     with pytest.raises(ValueError, match=r"w must be \(2, 64\), the shape of the weight, got \(64, 2\)"):
         q.error(torch.ones(64, 2))
-    with pytest.raises(ValueError, match="w must be a tensor"):
-        q.error([[1.0]])
-    with pytest.raises(ValueError, match="w must be of a floating dtype"):
-        q.error(torch.ones(2, 64, dtype=torch.int64))
+
+
+def test_what_a_model_and_a_tokenizer_do_not_take_is_told_in_words() -> None:
+    model, tokenizer = lowrank.load("embedded", "nf4-dq"), lowrank.load_tokenizer("embedded")
+    assert tokenizer.encode("The balance") and tokenizer.decode(torch.tensor(tokenizer.encode("a b"))) == "a b"
+    for wrong in ([[1, 2]], torch.ones(1, 2, dtype=torch.int64).numpy()):
+        with pytest.raises(ValueError, match=r"tokens must be a tensor \[B, T\] \(see torch.as_tensor\)"):
+            model(wrong)
+    for odd in (torch.ones(1, 2), torch.ones(2, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"tokens must be int64 \[B, T\], got torch\."):
+            model(odd)
+    for text in (3, ["a text"], None):
+        with pytest.raises(ValueError, match="a text must be a str, one at a time"):
+            tokenizer.encode(text)
+    for prompts, said in ((3, "prompts must be a text, or several"), ([3], "or the ids of one"), ([[0.5]], "the ids")):
+        with pytest.raises(ValueError, match=said):
+            lowrank.generate(model, tokenizer, prompts, max_new_tokens=1)
+    given = torch.tensor(tokenizer.encode("The cash", bos=True))
+    for ids in (given, given.numpy(), given.tolist()):
+        (text,) = lowrank.generate(model, tokenizer, [ids], max_new_tokens=2)
+        assert text == lowrank.generate(model, tokenizer, "The cash", max_new_tokens=2)[0]
 
 
 def test_results_are_typed() -> None:
