@@ -35,11 +35,12 @@ LOSS = Measure("loss", "loss", better="lower", unit="nats a token")
 
 @dataclass(frozen=True)
 class FormatCost:
-    """One format: bits a weight, SNR in dB, and the cost in nats a token; None where no loss was measured."""
+    """One format: bits a weight, SNR in dB (None where nothing is lost), and the cost in nats a token (None if not
+    measured)."""
 
     name: str
     bits: float
-    snr_db: float
+    snr_db: float | None
     cost: Interval | None
 
 
@@ -81,7 +82,6 @@ def study_formats(
     for name, format in ProgressBar(formats.items(), "formats", len(formats), unit="format", disable=not progress):
         side = bench.side(format)
         cost = None if before is None else paired_interval(LOSS, before, side.parts)
-        assert side.snr_db is not None, name
         found.append(FormatCost(name, format.bits, side.snr_db, cost))
     loss = None if before is None else float(LOSS.value(before))
     return FormatStudy(str(base), len(examples), loss, tuple(found))
@@ -89,7 +89,7 @@ def study_formats(
 
 @dataclass(frozen=True)
 class _Side:
-    """The measurement of a format: SNR in dB (None of full precision), and nats and tokens [documents, 2]."""
+    """The measurement of a format: SNR in dB (None where nothing is lost), and nats and tokens [documents, 2]."""
 
     snr_db: float | None
     parts: Array
@@ -136,10 +136,12 @@ class _Bench:
         return _Side(*measure(self._model, lambda _, w: format.apply(w), self.examples))
 
 
-def measure(model: Llama, change: Callable[[str, Tensor], Tensor], examples: Sequence[Example]) -> tuple[float, Array]:
-    """(SNR in dB, nats and tokens of each example) of a model whose block linears are changed, which are then as they
-    were
+def measure(
+    model: Llama, change: Callable[[str, Tensor], Tensor], examples: Sequence[Example]
+) -> tuple[float | None, Array]:
+    """(SNR in dB, nats and tokens of each example) of a model whose block linears are changed, which are then as before
 
+    The SNR is None where nothing is lost.
     change  (path, W) -> Q(W)
     """
     linears = block_linears(model)
@@ -155,7 +157,7 @@ def measure(model: Llama, change: Callable[[str, Tensor], Tensor], examples: Seq
     parts = nats(model, examples)
     for path, w in kept.items():
         linears[path].weight.data = w
-    return 10 * math.log10(energy / off), parts
+    return (10 * math.log10(energy / off) if off else None), parts
 
 
 def block_linears(model: Llama) -> dict[str, CastLinear]:

@@ -41,17 +41,19 @@ def render_formats(study: FormatStudy) -> str:
 def format_rows(study: FormatStudy) -> Rows:
     """(head, rows): a row a format; intervals of 95 %."""
     return ("format", "bits", "SNR, dB", "cost, nats a token"), [
-        (one.name, f"{one.bits:.3f}", f"{one.snr_db:.2f}", shown(one.cost) or "-") for one in study.ordered()
+        (one.name, f"{one.bits:.3f}", db(one), shown(one.cost) or "-") for one in study.ordered()
     ]
 
 
 def format_findings(study: FormatStudy) -> Iterator[str]:
     """The base, the formats of the least error and cost, in a few sentences."""
-    best = max(study.formats, key=lambda one: one.snr_db)
+    best = min(study.formats, key=_error_of)
     yield (
-        f"{study.base}: of {len(study.formats)} formats {best.name} has the least error, {best.snr_db:.2f} dB with "
+        f"{study.base}: of {len(study.formats)} formats {best.name} has the least error, {db(best)} dB with "
         f"{best.bits:.3f} bits a weight."
     )
+    if exact := [one.name for one in study.formats if one.snr_db is None]:
+        yield f"{', '.join(exact)} loses nothing: these weights went through it before."
     costs = [(one.cost, one.name) for one in study.formats if one.cost]
     if costs:
         dear = [name for cost, name in costs if cost.low > 0]
@@ -116,7 +118,7 @@ def _errors(study: FormatStudy) -> str:
     ordered = sorted(study.ordered(), key=_kind_of)
     lines, alone = [], []
     for kind, members in groupby(ordered, key=_kind_of):
-        points = [(one.bits, 100 * 10 ** (-one.snr_db / 10)) for one in members]
+        points = [(one.bits, 100 * _error_of(one)) for one in members]
         if len(points) > 1:
             lines.append(Line(kind, points, "strong" if kind == "nf4" else ""))
         else:
@@ -124,6 +126,16 @@ def _errors(study: FormatStudy) -> str:
     if alone:
         lines.append(Line("others", alone, "dots"))
     return line_plot(lines, "error of each format", "bits a weight", "error, % of the energy of W")
+
+
+def db(one: FormatCost) -> str:
+    """ "20.65", or "infinite" where nothing is lost"""
+    return "infinite" if one.snr_db is None else f"{one.snr_db:.2f}"
+
+
+def _error_of(one: FormatCost) -> float:
+    """The share of the energy of W that is lost."""
+    return 0.0 if one.snr_db is None else 10 ** (-one.snr_db / 10)
 
 
 def _kind_of(one: FormatCost) -> str:

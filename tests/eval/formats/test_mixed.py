@@ -15,8 +15,9 @@ from lowrank.cli import main
 from lowrank.data.documents.document import make_documents
 from lowrank.data.encoding.batching import Example, collate, encode_all
 from lowrank.eval.formats import beside
-from lowrank.eval.formats.beside import block_linears, study_formats
+from lowrank.eval.formats.beside import FormatCost, FormatStudy, block_linears, study_formats
 from lowrank.eval.formats.mixed import Sensitivity, curve, sensitivities, solve
+from lowrank.eval.formats.page import format_rows, render_formats
 from lowrank.eval.formats.simulated import formats
 from lowrank.eval.metrics.perplexity import completion_loss
 from lowrank.kernels import ops
@@ -128,6 +129,18 @@ def test_the_study_has_the_loss_of_stored_nf4_and_leaves_the_model_as_it_was(
     assert coarse.snr_db < first.snr_db and coarse.bits < first.bits
     assert first.cost.low <= first.cost.difference <= first.cost.high
     assert len(study.to_json()["formats"]) == 3
+
+
+def test_a_format_that_the_weights_went_through_before_loses_nothing(embedded: Path) -> None:
+    """As int4 in blocks of 32 does of a Q4_1 file."""
+    model = load(embedded, "fp32")
+    snr_db, parts = beside.measure(model, lambda _, w: w, [])
+    assert snr_db is None and parts.shape == (0, 2)
+    cost = FormatCost("int4 b32", 5.0, None, None)
+    study = FormatStudy("base", 0, None, (cost, FormatCost("nf4 b64", 4.5, 20.6, None)))
+    assert json.loads(json.dumps(study.to_json()))["formats"][0]["snr_db"] is None
+    assert ("int4 b32", "5.000", "infinite", "-") in format_rows(study)[1]
+    assert "int4 b32 loses nothing" in render_formats(study)
 
 
 def test_an_interrupted_study_goes_on_where_it_was(
