@@ -29,7 +29,7 @@ def hat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 LINEAR = "layers.0.attention.wq"
 UNITS = ("nats", "nats a token more than the base alone", "nats a token more than in full precision")
-FORMATS = ("nf4 b64", "nf4 b1024", "mxfp4 b32")
+FORMATS = ("nf4 b64", "nf4 b1024", "mxfp4 b32", "int4 b64")
 CALLS: dict[str, tuple[Any, list[str]]] = {
     "params": (
         lambda hat: lowrank.inspect.params("embedded", rank=4),

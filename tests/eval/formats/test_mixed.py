@@ -173,7 +173,7 @@ def test_the_verbs_write_a_plan_and_quantize_by_it(embedded: Path, tmp_path: Pat
     plan = tmp_path / "plan.json"
     assert main(["inspect", "mixed", "embedded", "--bits", "5", "--n", "3", "--out", str(plan)]) == 0
     out = capsys.readouterr().out
-    assert "bits a weight, expected cost" in out and "int8" in out
+    assert "in int8, " in out and "expected cost" in out and f"{plan}: the plan" in out
     assert main(["quantize", "embedded", str(tmp_path / "mixed"), "--plan", str(plan)]) == 0
     assert "nf4-dq and " in capsys.readouterr().out
     assert main(["inspect", "formats", "embedded", "--n", "0", "--only", "nf4 b64,mxfp4 b32"]) == 0

@@ -87,7 +87,9 @@ def test_every_command_of_the_docs_runs(inspect, hats, tmp_path: Path, monkeypat
     lines = [line for line in text.splitlines() if line.startswith("    lowrank inspect ")]
     commands = [shlex.split(re.split(r"\s{2,}", line.strip())[0])[2:] for line in lines]  # what follows is said of it
     commands = [command for command in commands if command[0] != "data" and not {"DIR", "BASE"} & set(command)]
-    assert {command[0] for command in commands} == {"adapter", "quant", "base", "linear", "params", "sizes"}
+    assert {command[0] for command in commands} == {
+        *("adapter", "forgetting", "quant", "base", "linear", "params", "sizes")
+    }
     monkeypatch.chdir(tmp_path)
     for command in commands:
         status, out, _ = inspect(*(hats / "0" if part == "runs/quickstart/hat" else part for part in command))
