@@ -71,12 +71,14 @@ def line_plot(
     x_name: str,
     y_name: str,
     *,
+    log_x: bool = False,
     log_y: bool = False,
     beside: Iterable[float] = (),
     description: str = "",
 ) -> str:
     """Lines over a common x; the y axis starts at 0, or is logarithmic over the values above 0.
 
+    log_x   the x axis is logarithmic, all x being above 0
     beside  values of y in the plots that this one is read beside: they have one axis
     """
     xs = [x for line in lines for x, _ in line.points]
@@ -84,7 +86,7 @@ def line_plot(
     if not ys:
         return ""
     ys += [y for y in beside if math.isfinite(y) and (y > 0 or not log_y)]
-    across = Axis(min(xs), max(max(xs), min(xs) + 1e-9), _LEFT, _RIGHT)
+    across = Axis(min(xs), max(max(xs), min(xs) * (1 + 1e-9) + (0 if log_x else 1e-9)), _LEFT, _RIGHT, log_x)
     up = Axis(*axis_range(ys, log_y), _BOTTOM, _TOP, log_y)
     drawing = [*_frame(across, up, x_name, y_name)]
     for line in lines:

@@ -36,6 +36,7 @@ from ..data.documents.document import Entry, make_documents, write_jsonl
 from ..eval.grid.grid import Cell, evaluate_grid
 from ..eval.grid.page import render_grid
 from ..eval.grid.report import GridReport, Table, markdown
+from ..eval.metrics.student import T
 from ..eval.tasks.documents import Documents
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
 from ..train.checkpoint import Checkpoints
@@ -55,8 +56,6 @@ SEEDS = 3
 TEST_SEED = 7
 TITLE = f"SmolLM2-135M-Instruct: {ON_TOP}"
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
-# Student's t at 97.5 %, by the number of seeds: the half width of an interval is t s / sqrt(n).
-T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
 RECIPE: dict[str, dict[str, Any]] = {
     "base": {},
@@ -114,7 +113,7 @@ def real(
     Raises ValueError for a folder that was begun with other settings; more seeds may follow.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _keep_settings(out / "settings.json", {"n": n, "train": train, "epochs": epochs, "dtype": dtype})
+    keep_settings(out / "settings.json", {"n": n, "train": train, "epochs": epochs, "dtype": dtype})
     shutil.copyfile(model.parent / LICENCE, out / LICENCE)
     learned = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
     task = Documents(make_documents(n, seed=TEST_SEED, split="test"), training=learned)
@@ -148,7 +147,8 @@ def real(
     return report
 
 
-def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
+def keep_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings of a folder that is begun.  Raises ValueError naming the first that it was not begun with."""
     if not path.exists():
         write_json(path, settings)
     elif (kept := json.loads(path.read_text())) != settings:

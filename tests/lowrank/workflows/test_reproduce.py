@@ -129,7 +129,7 @@ def test_run_again_it_trains_nothing_and_says_the_same(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (["embedded"], "the following arguments are required: --mixture"),
+        (["embedded"], "--mixture: name the file that the second hat learns from"),
         (["embedded", "--mixture", "nowhere.jsonl"], "--mixture: nowhere.jsonl: no such file"),
         (["embedded", "--mixture", "nowhere.jsonl", "--n", "0"], "--n must be at least 1, got 0"),
         (["nowhere", "--mixture", "nowhere.jsonl"], "nowhere"),
