@@ -1,4 +1,4 @@
-"""What three works say of LoRA and full fine-tuning, each beside a figure of the runs here, and a verdict by one rule.
+"""Claims of three works on LoRA and full fine-tuning, each beside a figure of the runs here, and a verdict by one rule.
 
 A claim is an open range that a figure should lie in. The figure has a value for each seed, paired where two methods are
 compared, and an interval of 95 % (Student's t). The verdict:
@@ -36,7 +36,7 @@ Values = Callable[[Results], Sequence[float]]  # of each seed; raises CannotTell
 
 @dataclass(frozen=True)
 class Claim:
-    """What a work says, and where.
+    """A sentence of a work, and its place.
 
     figure     what is measured here, in words
     low, high  the range that it should lie in
@@ -208,7 +208,7 @@ def _difference(part: str, one: Method, other: Method, key: str) -> Values:
 
 
 def _at_equal_fit(one: Method, other: Method) -> Values:
-    """What one method forgets of few facts less what another does, both as little as their rates allow."""
+    """Forgetting on few facts by one method less that by another, both as little as their rates allow."""
 
     def values(results: Results) -> list[float]:
         pairs = zip(*(results.least_forgotten(FEW, method, MARGIN) for method in (one, other)), strict=True)
@@ -218,7 +218,7 @@ def _at_equal_fit(one: Method, other: Method) -> Values:
 
 
 def _correlation(results: Results) -> list[float]:
-    """Of intruders with forgetting, over every LoRA run of a seed that came to its end."""
+    """The rank correlation of intruders with forgetting, over every LoRA run of a seed that came to its end."""
     found = []
     for seed in results.seeds:
         rows = [

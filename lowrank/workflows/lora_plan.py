@@ -1,4 +1,4 @@
-"""What `lowrank reproduce --lora` runs: facts to be learned by heart, fully and by LoRA, over ranks, linears and rates.
+"""The plan of `lowrank reproduce --lora`: facts learned by heart, fully and by LoRA, over ranks, linears and rates.
 
     many         facts in small batches: every method
     few          a part of them: full fine-tuning, the lowest rank and the highest
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"{self.part.name.replace(' ', '-')}-{self.method.name}-{self.rate:g}-{self.seed}"
 
 
@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def ranks(self) -> list[int]:
-        """Of LoRA on all linears, ascending."""
+        """The ranks of LoRA on all linears, ascending."""
         return sorted(method.rank for method, _ in self.part(MANY).grids if method.rank and method.targets == ALL)
 
     def targeted(self, targets: str) -> Method:

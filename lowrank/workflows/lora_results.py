@@ -1,4 +1,4 @@
-"""What the runs of `lowrank reproduce --lora` say: best rates, and everything else at them, seed by seed.
+"""The figures of `lowrank reproduce --lora`: best rates, and everything else at them, seed by seed.
 
     best rate of a seed     the minimum of the parabola through the lowest ln loss over ln rate and its two neighbours
     at its best             at the rate of the grid whose mean loss over seeds is the lowest: one rate for every seed
@@ -17,7 +17,7 @@ from .lora_plan import Method, Plan
 
 
 class CannotTell(Exception):
-    """Why a figure is not known."""
+    """The reason why a figure is not known."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Results:
         return {(row["part"], row["rank"], row["targets"], row["rate"], row["seed"]): row for row in self.rows}
 
     def row(self, part: str, method: Method, rate: float, seed: int) -> Row:
-        """Of one run."""
+        """The row of one run."""
         return self._cells[part, method.rank, method.targets, rate, seed]
 
     def rates(self, part: str, method: Method) -> list[float]:
@@ -74,7 +74,7 @@ class Results:
         return [measured(self.best_row(part, method, seed), key) for seed in self.seeds]
 
     def least_forgotten(self, part: str, method: Method, loss: float) -> list[float]:
-        """What is forgotten at the rate that forgets least of those that come below a loss, for each seed
+        """Forgetting at the rate that forgets least of those that come below a loss, for each seed
 
         Raises CannotTell for a seed that has none.
         """

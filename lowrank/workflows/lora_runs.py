@@ -176,7 +176,7 @@ def _linears(model: Llama) -> dict[str, Tensor]:
 
 
 def _updates(model: Llama, method: Method, before: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What was added to each linear, of those that the method trains."""
+    """The update of each linear that the method trains."""
     if not method.rank:
         return {path: weight - before[path] for path, weight in _linears(model).items()}
     layers = {path: layer for path, layer in lora_layers(model).items() if ADAPTER in layer.lora_A}
