@@ -23,7 +23,7 @@ from ..bench.rows import Row
 from ..eval.metrics.student import T
 from .lora_claims import Judged, claims, judge
 from .lora_page import METHODS_HEAD, markdown, method_rows, render
-from .lora_plan import ATTENTION, FEW, FULL, LARGE, MANY, MLP, SEEDS, Method, Part, Plan, geometric
+from .lora_plan import ALL, ATTENTION, FEW, FULL, LARGE, MANY, MLP, SEEDS, Method, Part, Plan, geometric
 from .lora_results import Results
 from .lora_runs import run_all
 
@@ -32,19 +32,20 @@ FULL_RATES, LORA_RATES, LARGE_RATES = geometric(7.5e-4, 2, 4), geometric(1.5e-3,
 PLAN = Plan(
     (
         Part(MANY, 32, 8, 20, ((FULL, FULL_RATES), *((method, LORA_RATES) for method in
-             (*map(Method, (1, 4, 16, 64)), Method(22, ATTENTION), Method(16, MLP))))),
+             (*map(Method, (1, 4, 16, 64)), Method(22, ATTENTION), Method(16, MLP))),
+             (Method(64, ALL, 128.0), FULL_RATES))),
         Part(FEW, 8, 8, 50, ((FULL, FULL_RATES), (Method(1), LORA_RATES), (Method(64), LORA_RATES))),
         Part(LARGE, 32, 16, 20, ((FULL, FULL_RATES), (Method(16), LARGE_RATES))),
     ),
     digits=12, kept=8, typical=16,
 )  # fmt: skip
-SHORT_RATES = (1e-3, 2e-3)
+SHORT_RATES = (1e-3,)
 SHORT = Plan(
     (
         Part(MANY, 4, 2, 1, tuple((method, SHORT_RATES) for method in
-             (FULL, Method(1), Method(2), Method(3, ATTENTION), Method(2, MLP)))),
-        Part(FEW, 2, 2, 2, tuple((method, SHORT_RATES[:1]) for method in (FULL, Method(1), Method(2)))),
-        Part(LARGE, 4, 4, 1, tuple((method, SHORT_RATES[:1]) for method in (FULL, Method(2)))),
+             (FULL, Method(1), Method(2), Method(3, ATTENTION), Method(2, MLP), Method(2, ALL, 4.0)))),
+        Part(FEW, 2, 2, 2, tuple((method, SHORT_RATES) for method in (FULL, Method(1), Method(2)))),
+        Part(LARGE, 4, 4, 1, tuple((method, SHORT_RATES) for method in (FULL, Method(2)))),
     ),
     digits=4, kept=1, typical=2,
 )  # fmt: skip

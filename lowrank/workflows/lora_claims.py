@@ -20,7 +20,7 @@ import numpy as np
 from ..eval.metrics.bootstrap import Interval
 from ..eval.metrics.rank_correlation import rank_correlation
 from ..eval.metrics.student import mean_interval
-from .lora_plan import ATTENTION, FEW, FULL, LARGE, MANY, MLP, Method, Plan
+from .lora_plan import ALPHA, ATTENTION, FEW, FULL, LARGE, MANY, MLP, Method, Plan
 from .lora_results import CannotTell, Results, measured
 
 AGREES, DOES_NOT, CANNOT_TELL = "agrees", "does not", "cannot be told"
@@ -92,6 +92,8 @@ def _rates(plan: Plan) -> Iterator[Claim]:
     typical, first, second, last = _ranks(plan)
     best = "Optimal learning rates for LoRA vs. FullFT"
     ratio = f"best rate of {typical.title} over that of full fine-tuning, many facts"
+    yield Claim(LEARNS_LESS, "section 4.7", "LoRA's best rates are one order of magnitude above those of full "
+                "fine-tuning", ratio, 5, 20, _ratio(MANY, typical, FULL), True)  # fmt: skip
     yield Claim(REGRET, best, "the best rate of LoRA is 10 times that of full fine-tuning", ratio, 5, 20,
                 _ratio(MANY, typical, FULL), True)  # fmt: skip
     yield Claim(REGRET, "Learning rates in short and long runs", "about 15 times in runs of under about 100 steps",
@@ -122,6 +124,9 @@ def _learning(plan: Plan) -> Iterator[Claim]:
     yield Claim(LEARNS_LESS, "section 4.1", "high ranks are required to close the gap with full fine-tuning",
                 f"loss of {last.title} less that of {first.title}, many facts", less, 0,
                 _difference(MANY, last, first, "loss"))  # fmt: skip
+    yield Claim(LEARNS_LESS, "section 4.7", "alpha = 2 r is crucial for high ranks",
+                f"loss of {plan.doubled.title}, less that of alpha {ALPHA:g}, many facts", less, 0,
+                _difference(MANY, plan.doubled, last, "loss"))  # fmt: skip
 
 
 def _linears(plan: Plan) -> Iterator[Claim]:
@@ -130,6 +135,9 @@ def _linears(plan: Plan) -> Iterator[Claim]:
     yield Claim(REGRET, layers, "LoRA on attention alone underperforms LoRA on MLPs alone, with as many parameters",
                 f"loss of {attention.title}, less that of {mlp.title}, many facts", 0, math.inf,
                 _difference(MANY, attention, mlp, "loss"))  # fmt: skip
+    yield Claim(LEARNS_LESS, "section 4.7", "LoRA on attention alone underperforms LoRA on all linears",
+                f"loss of {attention.title}, less that of rank {plan.typical} on all, many facts", 0, math.inf,
+                _difference(MANY, attention, Method(plan.typical), "loss"))  # fmt: skip
     yield Claim(REGRET, layers, "attention beside MLPs brings nothing more than MLPs alone",
                 f"loss of rank {mlp.rank} on all linears less that of {mlp.title}, many facts", -MARGIN, MARGIN,
                 _difference(MANY, Method(mlp.rank), mlp, "loss"))  # fmt: skip
@@ -173,6 +181,9 @@ def _intruders(plan: Plan) -> Iterator[Claim]:
     yield Claim(ILLUSION, "section 3", "intruder dimensions become fewer as the rank rises past a threshold",
                 f"{share}: {last.title} less {first.title}, many facts", -math.inf, 0,
                 _difference(MANY, last, first, "intruder share"))  # fmt: skip
+    yield Claim(ILLUSION, "section 4", "alpha = 2 r makes fewer intruder dimensions than one alpha at every rank",
+                f"{share}: {plan.doubled.title}, less alpha {ALPHA:g}, many facts", -math.inf, 0,
+                _difference(MANY, plan.doubled, last, "intruder share"))  # fmt: skip
     yield Claim(ILLUSION, "section 4", "the more intruder dimensions, the more is forgotten",
                 "rank correlation of both over the LoRA runs on many facts", 0, math.inf, _correlation)  # fmt: skip
 

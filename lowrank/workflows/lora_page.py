@@ -53,7 +53,8 @@ def render(results: Results, judged: Sequence[Judged], about: Mapping[str, Any])
         *(f"<p>{escape(sentence)}</p>" for sentence in how(results, about)),
         citation(["regret", "learns-less", "intruders", "lora"]),
     ]
-    return render_page(TITLE, STYLE + PANEL_STYLE + INTERVAL_STYLE + CITATION_STYLE, body)
+    # The style of plots comes last: that of panels fills whatever is strong, lines among it.
+    return render_page(TITLE, PANEL_STYLE + INTERVAL_STYLE + STYLE + CITATION_STYLE, body)
 
 
 def markdown(results: Results, judged: Sequence[Judged], about: Mapping[str, Any]) -> str:
@@ -282,10 +283,11 @@ def how(results: Results, about: Mapping[str, Any]) -> Iterator[str]:
         "that the base was taught."
     )
     yield (
-        f"AdamW without decay, gradients clipped at norm 1, the rate falling to 0 linearly without warm-up. alpha is "
-        f"{ALPHA:g} at every rank, A uniform in ±1/sqrt(in_features), B zero. Full fine-tuning trains every weight, "
-        "embeddings and norms too. Each seed draws facts, order and A anew, and every method has the same facts in the "
-        f"same order. A singular vector intrudes whose cosine with each of the base's is below {THRESHOLD:g}."
+        "AdamW without decay, gradients clipped at norm 1, the rate falling to 0 linearly without warm-up. alpha is "
+        f"{ALPHA:g} where no other is named, A uniform in ±1/sqrt(in_features), B zero. Full fine-tuning trains every "
+        "weight, embeddings and norms too. Each seed draws facts, order and A anew, and every method has the same "
+        "facts in the same order. A singular vector intrudes whose cosine with each of the base's is below "
+        f"{THRESHOLD:g}."
     )
     yield (
         "The best rate of a seed is the minimum of the parabola through the lowest ln loss over ln rate and its two "

@@ -15,7 +15,7 @@ from typing import Any
 MANY, FEW, LARGE = "many", "few", "large batch"
 FULL_NAME, ALL, ATTENTION, MLP = "full", "all", "attention", "mlp"
 LINEARS: dict[str, str | list[str]] = {ALL: "all", ATTENTION: "attention", MLP: ["w1", "w2", "w3"]}
-ALPHA = 32.0  # at every rank, as in "LoRA Without Regret"; twice the typical rank
+ALPHA = 32.0  # at every rank, as in "LoRA Without Regret", but for one method; twice the typical rank
 SEEDS = 3
 
 
@@ -25,18 +25,22 @@ class Method:
 
     rank: int = 0
     targets: str = ALL
+    alpha: float = ALPHA
 
     @property
     def name(self) -> str:
-        """ "full", "all-16" """
-        return f"{self.targets}-{self.rank}" if self.rank else FULL_NAME
+        """ "full", "all-16", "all-64-alpha-128" """
+        if not self.rank:
+            return FULL_NAME
+        return f"{self.targets}-{self.rank}" + ("" if self.alpha == ALPHA else f"-alpha-{self.alpha:g}")
 
     @property
     def title(self) -> str:
-        """The name in words: "full", "rank 16", "rank 22, attention" """
+        """The name in words: "full", "rank 16", "rank 22, attention", "rank 64, alpha 128" """
         if not self.rank:
             return FULL_NAME
-        return f"rank {self.rank}" + ("" if self.targets == ALL else f", {self.targets}")
+        targets = "" if self.targets == ALL else f", {self.targets}"
+        return f"rank {self.rank}{targets}" + ("" if self.alpha == ALPHA else f", alpha {self.alpha:g}")
 
 
 FULL = Method()
@@ -88,8 +92,14 @@ class Plan:
 
     @property
     def ranks(self) -> list[int]:
-        """The ranks of LoRA on all linears, ascending."""
-        return sorted(method.rank for method, _ in self.part(MANY).grids if method.rank and method.targets == ALL)
+        """The ranks of LoRA on all linears with one alpha, ascending."""
+        methods = [method for method, _ in self.part(MANY).grids]
+        return sorted(method.rank for method in methods if method.rank and method == Method(method.rank))
+
+    @property
+    def doubled(self) -> Method:
+        """The method whose alpha is twice its rank, which is the highest."""
+        return next(method for method, _ in self.part(MANY).grids if method.alpha != ALPHA)
 
     def targeted(self, targets: str) -> Method:
         """The method whose adapter is on these linears alone."""

@@ -33,12 +33,15 @@ class Results:
         return sorted({row["seed"] for row in self.rows})
 
     @cached_property
-    def _cells(self) -> dict[tuple[str, int, str, float, int], Row]:
-        return {(row["part"], row["rank"], row["targets"], row["rate"], row["seed"]): row for row in self.rows}
+    def _cells(self) -> dict[tuple[str, Method, float, int], Row]:
+        return {
+            (row["part"], Method(row["rank"], row["targets"], row["alpha"]), row["rate"], row["seed"]): row
+            for row in self.rows
+        }
 
     def row(self, part: str, method: Method, rate: float, seed: int) -> Row:
         """The row of one run."""
-        return self._cells[part, method.rank, method.targets, rate, seed]
+        return self._cells[part, method, rate, seed]
 
     def rates(self, part: str, method: Method) -> list[float]:
         """The grid of a method.  Raises CannotTell for one that the part has not."""

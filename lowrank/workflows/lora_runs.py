@@ -39,7 +39,7 @@ from ..progress import ProgressBar
 from ..train.optim import AdamW, clip_gradients, learning_rate
 from ..train.resume.folder import locked
 from ..train.step import batch_loss
-from .lora_plan import ALPHA, LINEARS, MANY, Method, Plan, Run
+from .lora_plan import LINEARS, MANY, Method, Plan, Run
 from .real import keep_settings
 
 SETTINGS, RUNS = "settings.json", "runs"
@@ -114,6 +114,7 @@ def train_run(plan: Plan, run: Run) -> Row:
         "part": part.name,
         "rank": method.rank,
         "targets": method.targets,
+        "alpha": method.alpha,
         "rate": run.rate,
         "seed": run.seed,
         "parameters": sum(parameter.numel() for parameter in parameters.values()),
@@ -164,7 +165,7 @@ def _trained(model: Llama, method: Method, seed: int) -> dict[str, nn.Parameter]
     """The parameters that a method trains, by name."""
     if not method.rank:
         return dict(model.requires_grad_(True).named_parameters())
-    add_adapter(model, ADAPTER, rank=method.rank, alpha=ALPHA, targets=LINEARS[method.targets], seed=seed)
+    add_adapter(model, ADAPTER, rank=method.rank, alpha=method.alpha, targets=LINEARS[method.targets], seed=seed)
     use_adapter(model, ADAPTER)
     return adapter_parameters(model, ADAPTER)
 

@@ -19,12 +19,12 @@ from lowrank.workflows import lora_runs
 from lowrank.workflows.lora import PLAN, SHORT, judged, known, to_json
 from lowrank.workflows.lora_claims import AGREES, CANNOT_TELL, DOES_NOT, Judged, decide
 from lowrank.workflows.lora_page import findings, markdown, render
-from lowrank.workflows.lora_plan import ATTENTION, FEW, FULL, LARGE, MANY, MLP, Method, Part, Plan, geometric
+from lowrank.workflows.lora_plan import ALL, ATTENTION, FEW, FULL, LARGE, MANY, MLP, Method, Part, Plan, geometric
 from lowrank.workflows.lora_results import CannotTell, Results, learned_loss, lowest
 from lowrank.workflows.lora_runs import batches, count_intruders, facts, run_all
 
 GRID = geometric(1e-4, 10**0.5, 7)  # 1e-4 to 1e-1
-METHODS = (FULL, *map(Method, (1, 4, 16, 64)), Method(22, ATTENTION), Method(16, MLP))
+METHODS = (FULL, *map(Method, (1, 4, 16, 64)), Method(22, ATTENTION), Method(16, MLP), Method(64, ALL, 128.0))
 MADE = Plan(
     tuple(Part(name, 32, 8, 25, tuple((one, GRID) for one in METHODS)) for name in (MANY, FEW, LARGE)),
     digits=12,
@@ -53,6 +53,7 @@ def made(ratio: float, jitter: float, floor: Loss = lambda part, method: 0.1, se
                 "part": run.part.name,
                 "rank": run.method.rank,
                 "targets": run.method.targets,
+                "alpha": run.method.alpha,
                 "rate": run.rate,
                 "seed": run.seed,
                 "parameters": 1000 * run.method.rank,
@@ -183,7 +184,7 @@ def test_page_and_markdown_say_what_the_figures_are() -> None:
     said = f"the runs agree with {counts[0]} and do not with {counts[1]}"
     assert said in page and said in markdown(found.results, found.judged, ABOUT)
     assert said not in " ".join(findings(made(1, 0.05), judged(MADE, made(1, 0.05).rows).judged))
-    assert page.count("<svg") == 3 * 6 * 2 + 2 + 3 and "schulman2025lora" in page and page.endswith("</html>\n")
+    assert page.count("<svg") == 3 * 7 * 2 + 2 + 3 and "schulman2025lora" in page and page.endswith("</html>\n")
     stored = json.dumps(to_json(found), allow_nan=False)
     assert json.loads(stored)["claims"][0]["verdict"] == AGREES and known(math.inf) is None
 
@@ -282,7 +283,7 @@ def test_the_whole_path_by_two_processes_has_the_runs_of_one(
     arguments = ["reproduce", "--lora", "--short", "--seeds", "1", "--out", str(out)]
     assert main([*arguments, "--jobs", "2"]) == 0
     said = capsys.readouterr().out
-    assert said.count("verdict: cannot be told") == 19 and "lora.html has rates" in said, "one seed tells nothing"
+    assert said.count("verdict: cannot be told") == 23 and "lora.html has rates" in said, "one seed tells nothing"
     assert all((out / name).is_file() for name in ("lora.html", "lora.md", "lora.json", "lora.jsonl"))
     before = (out / "lora.jsonl").read_text().splitlines()
     last = sorted((out / "runs").iterdir())[-1]
