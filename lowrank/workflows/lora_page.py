@@ -16,7 +16,7 @@ from ..eval.metrics.bootstrap import Interval
 from ..eval.metrics.student import mean_interval
 from .lora_claims import AGREES, CANNOT_TELL, DOES_NOT, MARGIN, Judged
 from .lora_plan import ALPHA, FEW, FULL, LARGE, MANY, Method
-from .lora_results import CannotTell, Results, measured
+from .lora_results import TIED, CannotTell, Results, measured
 from .lora_runs import LOOKED_AT, THRESHOLD
 
 TITLE = "LoRA beside full fine-tuning"
@@ -291,7 +291,8 @@ def how(results: Results, about: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         "The best rate of a seed is the minimum of the parabola through the lowest ln loss over ln rate and its two "
-        f"neighbours. Equal is within {MARGIN:.3f} nats a digit, a twentieth of ln 10."
+        f"neighbours. The best of a grid is the rate with the lowest mean loss, and of rates within {TIED:.3f} nats of "
+        f"it the smallest. Equal is within {MARGIN:.3f} nats a digit, a twentieth of ln 10."
     )
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     yield (

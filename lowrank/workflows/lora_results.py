@@ -1,19 +1,24 @@
 """The figures of `lowrank reproduce --lora`: best rates, and everything else at them, seed by seed.
 
     best rate of a seed     the minimum of the parabola through the lowest ln loss over ln rate and its two neighbours
-    at its best             at the rate of the grid whose mean loss over seeds is the lowest: one rate for every seed
+    at its best             at the rate of the grid whose mean loss over seeds is the lowest: one rate for every seed;
+                            of rates whose losses are within `TIED` of that, the smallest, which forgets least
 
 A run that ended early, or left the facts worse known than before, counts as one that learned nothing. Where the lowest
 loss is at an end of the grid, a better rate may lie beyond it: then there is no best rate, and no comparison at it.
+But a loss within `TIED` of 0 is the best there is, wherever it is.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 from ..bench.rows import Row
 from .lora_plan import Method, Plan
+
+TIED = 0.01 * math.log(10)  # nats a digit: a hundredth of what there is to learn
 
 
 class CannotTell(Exception):
@@ -58,13 +63,15 @@ class Results:
         ]
 
     def best_place(self, part: str, method: Method) -> int:
-        """The place in the grid whose mean loss is the lowest."""
-        means = [math.fsum(losses) for losses in self.losses(part, method)]
-        return means.index(min(means))
+        """The place in the grid of the rate at which the method is at its best."""
+        means = [fmean(losses) for losses in self.losses(part, method)]
+        return next(place for place, mean in enumerate(means) if mean <= min(means) + TIED)
 
     def is_at_end(self, part: str, method: Method) -> bool:
-        """True if that is the first or the last."""
-        return self.best_place(part, method) in (0, len(self.rates(part, method)) - 1)
+        """True if that, or the lowest mean loss, is the first or the last, and the loss could be lower yet."""
+        means = [fmean(losses) for losses in self.losses(part, method)]
+        places = {self.best_place(part, method), means.index(min(means))}
+        return min(means) > TIED and not places.isdisjoint((0, len(means) - 1))
 
     def best_row(self, part: str, method: Method, seed: int) -> Row:
         """The run of a seed at the rate that is the best of the grid."""

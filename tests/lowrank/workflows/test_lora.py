@@ -143,6 +143,20 @@ def test_a_best_rate_at_an_end_of_the_grid_is_none() -> None:
     assert found["LoRA at low ranks underperforms full fine-tuning"].verdict == CANNOT_TELL
 
 
+def test_of_rates_that_are_as_good_the_smallest_is_the_best_also_at_an_end() -> None:
+    results = made(10, 0.0)
+    for rate, loss in zip(GRID, (3.0, 0.3, 0.02, 0.003, 0.002, 0.001, 0.0005), strict=True):
+        for seed in results.seeds:
+            results.row(FEW, FULL, rate, seed)["loss"] = loss
+    assert results.best_place(FEW, FULL) == 2 and not results.is_at_end(FEW, FULL), "no loss is lower than 0"
+    assert results.at_best(FEW, FULL, "loss") == [0.02] * 3
+    for seed in results.seeds:
+        for rate in GRID[:-1]:
+            results.row(FEW, FULL, rate, seed)["loss"] += 0.1
+        results.row(FEW, FULL, GRID[-1], seed)["loss"] = 0.05
+    assert results.is_at_end(FEW, FULL), "here one beyond could be"
+
+
 def test_losses_are_compared_by_seed_and_against_the_margin() -> None:
     def floor(part: str, method: Method) -> float:
         return 0.1 if part == FEW or not method.rank else {1: 1.0, 4: 0.8, 64: 0.2}.get(method.rank, 0.6)
