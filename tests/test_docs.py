@@ -45,6 +45,7 @@ QUICK = {
 NOT_RUN = (
     (r"^lowrank quickstart", "run by tests/lowrank/workflows/test_quickstart.py"),
     (r"^lowrank reproduce embedded", "run by tests/lowrank/workflows/test_reproduce.py"),
+    (r"^lowrank reproduce --lora", "run by tests/lowrank/workflows/test_lora.py"),
     (r"^lowrank data mixture( \S+)?$", "needs the network"),
     (r"^lowrank fetch", "needs the network"),
     (r"llama-2-7b", "needs Llama 2's weights"),
