@@ -85,15 +85,18 @@ def findings(results: Results, judged: Sequence[Judged]) -> Iterator[str]:
     counts = Counter(one.verdict for one in judged)
     yield (
         f"Of {len(judged)} claims the runs agree with {counts[AGREES]} and do not with {counts[DOES_NOT]}; of "
-        f"{counts[CANNOT_TELL]} it cannot be told. A verdict follows from an interval over {len(results.seeds)} seeds "
-        "and from nothing else."
+        f"{counts[CANNOT_TELL]} it cannot be told. A verdict follows from an interval over "
+        f"{len(results.seeds)} seed{'s' * (len(results.seeds) > 1)} and from nothing else."
     )
-    typical = Method(results.plan.typical)
-    rates = [results.rates(MANY, one)[results.best_place(MANY, one)] for one in (FULL, typical)]
-    losses = [fmean(_values(results, MANY, one, "loss")) for one in (FULL, typical)]
+    of = {
+        one: f"to {fmean(_values(results, MANY, one, 'loss')):.3f} at a rate of "
+        f"{results.rates(MANY, one)[results.best_place(MANY, one)]:g}"
+        for one in (FULL, Method(results.plan.typical), results.plan.doubled)
+    }
+    full, typical, doubled = of.values()
     yield (
-        f"At its best rate of the grid, {rates[0]:g}, full fine-tuning comes to {losses[0]:.3f} nats a digit of the "
-        f"many facts, LoRA of {typical.title} at {rates[1]:g} to {losses[1]:.3f}; chance has {math.log(10):.3f}."
+        f"On the many facts full fine-tuning comes {full}, in nats a digit; LoRA of rank {results.plan.typical} "
+        f"{typical}, of {results.plan.doubled.title} {doubled}. Chance has {math.log(10):.3f}."
     )
 
 
