@@ -72,6 +72,7 @@ def line_plot(
     y_name: str,
     *,
     log_x: bool = False,
+    x_ends: tuple[float, float] | None = None,
     log_y: bool = False,
     beside: Iterable[float] = (),
     description: str = "",
@@ -79,6 +80,7 @@ def line_plot(
     """Lines over a common x; the y axis starts at 0, or is logarithmic over the values above 0.
 
     log_x   the x axis is logarithmic, all x being above 0
+    x_ends  of the x axis, where plots are read beside each other; None: the first and last x
     beside  values of y in the plots that this one is read beside: they have one axis
     """
     xs = [x for line in lines for x, _ in line.points]
@@ -86,7 +88,8 @@ def line_plot(
     if not ys:
         return ""
     ys += [y for y in beside if math.isfinite(y) and (y > 0 or not log_y)]
-    across = Axis(min(xs), max(max(xs), min(xs) * (1 + 1e-9) + (0 if log_x else 1e-9)), _LEFT, _RIGHT, log_x)
+    first, last = x_ends or (min(xs), max(xs))
+    across = Axis(first, max(last, first * (1 + 1e-9) + (0 if log_x else 1e-9)), _LEFT, _RIGHT, log_x)
     up = Axis(*axis_range(ys, log_y), _BOTTOM, _TOP, log_y)
     drawing = [*_frame(across, up, x_name, y_name)]
     for line in lines:

@@ -12,6 +12,7 @@ from ..eval.html.page import escape, render_page, table
 from ..eval.html.panels import INTERVAL_STYLE, Bar, Difference, bar_panel, interval_panel
 from ..eval.html.panels import STYLE as PANEL_STYLE
 from ..eval.html.plots import STYLE, Line, figure, grid, line_plot, running_mean
+from ..eval.html.svg import LONGEST_LABEL
 from ..eval.metrics.bootstrap import Interval
 from ..eval.metrics.student import mean_interval
 from .lora_claims import AGREES, CANNOT_TELL, DOES_NOT, MARGIN, Judged
@@ -158,7 +159,10 @@ def _method_row(results: Results, part: str, method: Method) -> Row:
         found.append("–")
     for key, form in (("loss", ".3f"), ("bits", ",.0f"), ("forgotten", "+.3f"), ("intruder share", ".3f")):
         values = _values(results, part, method, key)
-        found.append(shown(mean_interval(values), form) if values else "–")
+        interval = mean_interval(values) if values else None
+        if interval is not None and key == "bits":  # which the loss has the interval of
+            interval = Interval(interval.difference, math.nan, math.nan)
+        found.append(shown(interval, form) if interval else "–")
     return found
 
 
@@ -174,6 +178,7 @@ def _rate_panels(results: Results) -> Iterator[str]:
     """Loss over rate, full fine-tuning beside one method a panel; a dot a seed."""
     for part in results.plan.parts:
         every = [loss for method, _ in part.grids for losses in results.losses(part.name, method) for loss in losses]
+        rates = [rate for _, grid_of in part.grids for rate in grid_of]
         for method, _ in part.grids[1:]:
             lines = [
                 line
@@ -181,7 +186,8 @@ def _rate_panels(results: Results) -> Iterator[str]:
                 for line in _rate_lines(results, part.name, one, look)
             ]
             heading = f"{part.name.capitalize()}{'' if part.name == LARGE else ' facts'}: {method.title}"
-            drawing = line_plot(lines, heading, "rate", "loss, nats a digit", log_x=True, beside=every)
+            ends = min(rates), max(rates)
+            drawing = line_plot(lines, heading, "rate", "loss, nats a digit", log_x=True, x_ends=ends, beside=every)
             yield figure(drawing, "Mean over seeds after the last step, and each seed as a dot.", heading)
 
 
@@ -253,7 +259,7 @@ def _difference_panels(results: Results) -> Iterator[str]:
         ]
         yield figure(interval_panel([row for row in rows if row], heading), caption, heading)
     bars = [
-        Bar("many facts", method.title, fmean(values) if values else None, f"{fmean(values):.3f}" if values else "–",
+        Bar("many facts", _label(method), fmean(values) if values else None, f"{fmean(values):.3f}" if values else "–",
             bool(method.rank))
         for method, _ in results.plan.part(MANY).grids
         for values in [_values(results, MANY, method, "intruder share")]
@@ -269,8 +275,13 @@ def _difference(results: Results, part: str, title: str, method: Method, key: st
         return None
     interval = mean_interval([one - other for one, other in zip(*pair, strict=True)])
     better = interval.difference < 0 if interval.is_clear_of_zero else None
-    return Difference(title, method.title, interval.difference, interval.low, interval.high,
+    return Difference(title, _label(method), interval.difference, interval.low, interval.high,
                       f"{interval.difference:+.3f}", better)  # fmt: skip
+
+
+def _label(method: Method) -> str:
+    """The title, made short where a panel has no room for it."""
+    return method.title if len(method.title) <= LONGEST_LABEL else method.title.replace("rank", "r")
 
 
 def how(results: Results, about: Mapping[str, Any]) -> Iterator[str]:

@@ -23,6 +23,15 @@ def test_a_logarithmic_plot_leaves_out_what_is_zero():
     drawn = line_plot([Line("a", [(1, 1.0), (2, 0.1), (3, 0.0)])], "t", "x", "y", log_y=True)
     assert re.search(r'd="M([^"]+)h0"', drawn)[1].count("L") == 1
     assert line_plot([Line("a", [(1, 0.0)])], "t", "x", "y", log_y=True) == ""
+
+
+def test_a_logarithmic_axis_of_rates_has_powers_of_ten_and_the_ends_that_are_asked_for():
+    points = [(1e-3, 1.0), (1e-2, 0.5), (1e-1, 1.0)]
+    path = re.search(r'class="line [^"]*" d="([^"]+)"', line_plot([Line("a", points)], "t", "x", "y", log_x=True))
+    xs = [float(point.split()[0]) for point in path[1].removeprefix("M").removesuffix("h0").split("L")]
+    assert xs == [64.0, 344.0, 624.0], "equal factors are equal steps, from end to end"
+    wider = line_plot([Line("a", points)], "t", "x", "y", log_x=True, x_ends=(1e-4, 1.0))
+    assert [f">{rate:g}</text>" in wider for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1)] == [True] * 5
     assert figure("", "caption") == ""
 
 
