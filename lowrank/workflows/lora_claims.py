@@ -114,7 +114,7 @@ def _learning(plan: Plan) -> Iterator[Claim]:
     yield Claim(REGRET, "LoRA rank", "LoRA of a high rank learns as full fine-tuning does, on data below its capacity",
                 f"loss of {last.title} less that of full fine-tuning, few facts", -MARGIN, MARGIN,
                 _difference(FEW, last, FULL, "loss"))  # fmt: skip
-    yield Claim(REGRET, "LoRA rank", "below capacity the learning curve does not depend on the rank",
+    yield Claim(REGRET, "Discussion", "where its capacity suffices, LoRA of a low rank learns as well",
                 f"loss of {first.title} less that of {last.title}, few facts", -MARGIN, MARGIN,
                 _difference(FEW, first, last, "loss"))  # fmt: skip
     yield Claim(REGRET, "LoRA rank", "full fine-tuning and LoRA of high ranks have similar learning curves",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lowrank.bench.rows import read
 from lowrank.cli import main
 from lowrank.eval.metrics.bootstrap import Interval
 from lowrank.eval.metrics.student import mean_interval
@@ -18,7 +19,16 @@ from lowrank.model.loss import IGNORED
 from lowrank.workflows import lora_runs
 from lowrank.workflows.lora import PLAN, SHORT, judged, known, to_json
 from lowrank.workflows.lora_claims import AGREES, CANNOT_TELL, DOES_NOT, Judged, claims, decide
-from lowrank.workflows.lora_page import findings, markdown, render
+from lowrank.workflows.lora_page import (
+    CLAIMS_HEAD,
+    METHODS_HEAD,
+    claim_rows,
+    findings,
+    markdown,
+    markdown_table,
+    method_rows,
+    render,
+)
 from lowrank.workflows.lora_plan import ALL, ATTENTION, FEW, FULL, LARGE, MANY, MLP, Method, Part, Plan, geometric
 from lowrank.workflows.lora_results import CannotTell, Results, learned_loss, lowest
 from lowrank.workflows.lora_runs import batches, count_intruders, facts, run_all
@@ -287,6 +297,17 @@ def test_flags_of_the_comparison_are_refused_without_it(tmp_path: Path, capsys: 
     (tmp_path / "file").write_text("")
     assert main(["reproduce", "--lora", "--out", str(tmp_path / "file")]) == 2
     assert "file: is a file, and --out must be a folder" in capsys.readouterr().err
+
+
+def test_the_page_of_the_documentation_has_the_tables_of_the_runs_that_are_kept() -> None:
+    root = Path(__file__).resolve().parents[3]
+    found = judged(PLAN, read(root / "bench" / "results" / "lora.jsonl"))
+    page = (root / "docs" / "lora.md").read_text(encoding="utf-8")
+    assert markdown_table(CLAIMS_HEAD, claim_rows(found.judged)) in page
+    assert markdown_table(METHODS_HEAD, method_rows(found.results)) in page
+    stored = json.loads((root / "bench" / "results" / "lora.json").read_text(encoding="utf-8"))
+    assert [one["verdict"] for one in stored["claims"]] == [one.verdict for one in found.judged]
+    assert len(found.results.rows) == stored["runs"] == len(list(PLAN.runs(3)))
 
 
 @pytest.mark.long
