@@ -356,7 +356,13 @@ def _quantities(text: str) -> list[Quantity]:
             else:
                 unit = SIGNS.get(word, "unknown")
             end = behind.end()
-        elif behind and behind["code"] and behind["code"].isupper() and behind["code"] not in ("EPS", "NAV", "VAT"):
+        elif (
+            behind
+            and behind["code"]
+            and behind["code"].isupper()
+            and behind["code"] not in ("EPS", "NAV", "VAT")
+            and (match["number"] or behind["code"].lower() in SIGNS)  # "eight DVD players"
+        ):
             unit, end = SIGNS.get(behind["code"].lower(), "unknown"), behind.end()
         elif behind and behind["glued"] and match["number"]:
             unit, end = "unknown", behind.end()
