@@ -259,6 +259,8 @@ def _read(
 ) -> tuple[str, str, set[str]]:
     """Verdicts of figures, of directions, and the facts that figures state under their own names."""
     verdicts, directions, stated = "", "", set[str]()
+    periods = {period.lower() for label in labels for period in PERIOD.findall(label)}
+    texts = [known for known in texts if known.lower() not in periods]  # "year: 2024" beside "revenue 2024"
     for line in text.split("\n"):
         line = re.sub(r"^[ \t]*(?:#+[ \t]+)?\d{1,2}[.)][ \t]", lambda match: " " * len(match[0]), line)
         numbered = [label for label in labels if re.search(r"[^\w\s]|\d", label)]
