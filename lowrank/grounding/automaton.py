@@ -101,6 +101,7 @@ class Rules:
             if word in self.quantities | KNOWN_UNITS | UP | DOWN | IN_FRONT | BEHIND
         ]
         self.unions: dict[tuple[frozenset[str], tuple[str, ...]], frozenset[str]] = {}
+        self.beginnings: dict[str, frozenset[str]] = {}
         self.last: tuple[tuple[str, int, frozenset[str]], Context] | None = None
 
     def step(self, state: State, letter: str) -> State | None:
@@ -260,9 +261,16 @@ class Rules:
     def _denied(self, against: frozenset[str], keys: tuple[str, ...]) -> frozenset[str]:
         """Words that may not be written: those, quantities, and the codes of currencies in which no figure begins."""
         if (against, keys) not in self.unions:
-            forms = {form[:3].lower() for key in keys for form in self.numbers.texts(key, falling=True)}
-            self.unions[against, keys] = against | self.quantities | (self.codes - forms)
+            begun = NONE.union(*(self._codes_of(key) for key in keys))
+            self.unions[against, keys] = against | self.quantities | (self.codes - begun)
         return self.unions[against, keys]
+
+    def _codes_of(self, key: str) -> frozenset[str]:
+        """The three letters, in lower case, with which a form of a fact begins: codes of currencies among them."""
+        if key not in self.beginnings:
+            forms = self.numbers.texts(key, falling=True)
+            self.beginnings[key] = frozenset(form[:3].lower() for form in forms)
+        return self.beginnings[key]
 
     def _can_start_figure(self, line: str, *, is_named: bool) -> bool:
         """True if a figure may stand right behind a line: nothing before it makes it another one."""
