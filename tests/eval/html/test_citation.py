@@ -20,7 +20,8 @@ def test_every_entry_is_bibtex_with_a_key_of_its_own() -> None:
     assert [len(one) for one in found] == [1] * len(found)
     assert len({key for ((_, key),) in found}) == len(found)
     for text in WORKS.values():
-        assert re.search(r"^  (journal|note) += \{arXiv:\d{4}\.\d{5}\},$", text, flags=re.MULTILINE)
+        found_by = r"^  (?:(?:journal|note) += \{arXiv:\d{4}\.\d{5}|doi +=[ ]\{10\.\d{4,}/\S+)\},$"
+        assert re.search(found_by, text, flags=re.MULTILINE), text
 
 
 def test_the_program_is_that_of_the_citation_file() -> None:
