@@ -18,8 +18,12 @@ def mean_interval(values: Sequence[float]) -> Interval:
     values  at least one, at most as many as `T` has
     """
     mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return Interval(mean, math.nan, math.nan)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = T[len(values)] * math.sqrt(variance / len(values))
+    half = half_width(values) if len(values) > 1 else math.nan
     return Interval(mean, mean - half, mean + half)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """t s / sqrt(n) of at least two values, at most as many as `T` has."""
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return T[len(values)] * math.sqrt(variance / len(values))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from ..data.facts.fact import Facts
 from ..data.facts.figure_matching import Record
-from ..data.facts.labels import named_periods, period_keys
+from ..data.facts.labels import named_periods
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
 from .names import Names, Phrases
 from .number_forms import NumberForms
@@ -25,6 +25,7 @@ from .states import NONE, Context, Figure, FormNode, Lead, Ordinal, Reading, Sta
 from .vocabulary import Writable
 from .words import (
     ALSO_ELSE,
+    BEFORE_FIGURE,
     CURRENCIES,
     KNOWN_UNITS,
     OF_PER,
@@ -32,11 +33,11 @@ from .words import (
     QUANTITIES,
     SCALES,
     SHORT_SCALES,
-    SMALL_NUMBERS,
     SPELLED,
     TIME_WORDS,
     UNITS,
     can_stand_behind,
+    can_start_figure,
     fold,
     is_marked,
     is_unit_like,
@@ -48,8 +49,6 @@ _LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s)")
 _WORD_AT_END = re.compile(r"[^\W\d_]*$")
 _BESIDE_FIGURE = re.compile(r"[ \u00a0\u202f-]?[^\W\d_]*")
-_BEFORE_FIGURE = frozenset(" \t\u00a0\u202f(*_|\"'“‘[:=~≈—/")  # what may stand right before one
-_BESIDE_PERIOD = re.compile(r"\s*\(?(?:(?:in|for)\s+)?", re.IGNORECASE)  # what stands between a figure and its period
 _BARE_NUMBER = re.compile(r"\d+")
 
 
@@ -231,7 +230,7 @@ class Rules:
         return Context(
             keys,
             FALLING.search(sentence, window) is not None,
-            self._can_start_figure(line, is_named=bool(names) and names[-1].end == len(sentence.rstrip())),
+            can_start_figure(line, is_named=bool(names) and names[-1].end == len(sentence.rstrip())),
             beside,
             word[0],
             bool(word[0])
@@ -248,7 +247,7 @@ class Rules:
                 (text, size)
                 for text, size in self.texts
                 if self._has_begun(line, low, text, size, keys)
-                and not (mark >= 0 and self._is_other_period(text, line[mark : len(line) - size], last_keys))
+                and not (mark >= 0 and self.names.is_other_period(text, line[mark : len(line) - size], last_keys))
             ),
             _LINE_START.fullmatch(line) is not None,
             line[-1:] in (".", ";", "!", "?"),
@@ -272,30 +271,11 @@ class Rules:
             self.beginnings[key] = frozenset(form[:3].lower() for form in forms)
         return self.beginnings[key]
 
-    def _can_start_figure(self, line: str, *, is_named: bool) -> bool:
-        """True if a figure may stand right behind a line: nothing before it makes it another one."""
-        if line and line[-1] not in _BEFORE_FIGURE:
-            return False
-        bare = line.rstrip(" \t\u00a0\u202f(*_|\"'“‘[")
-        if bare[-1:] in ("-", "−", "–", "+", "±") and bare.strip(" \t|-*") != "":
-            return False
-        if bare[-1:] and is_marked(bare[-1]) and not bare[-1].isdecimal():
-            return False
-        word = re.search(r"([^\W\d_]+)\.?$", bare)
-        if word is None or is_named:
-            return True
-        low = word[1].lower()
-        return low not in ("minus", "plus", "no", "nr") and low not in (CURRENCIES | SCALES | SMALL_NUMBERS) - {
-            "a",
-            "an",
-            "one",
-        }
-
     def _has_begun(self, line: str, low: str, text: str, size: int, keys: tuple[str, ...]) -> bool:
         """True if a line ends with a text's characters before its first digit. A bare number needs a word of time."""
         if not low.endswith(fold(text[:size])) or (size < len(low) and is_word(low[len(low) - size - 1])):
             return False
-        if not size and line and line[-1] not in _BEFORE_FIGURE:
+        if not size and line and line[-1] not in BEFORE_FIGURE:
             return False  # a point or comma before a number makes another number
         completed = line[: len(line) - size] + text
         if text in self.whole_texts and any(map(is_marked, self._blank(completed)[len(line) - size :])):
@@ -304,16 +284,6 @@ class Rules:
             return True
         word = re.search(r"(\w+)\W*$", low)
         return word is not None and word[1] in TIME_WORDS
-
-    def _is_other_period(self, text: str, between: str, last_keys: frozenset[str]) -> bool:
-        """True if a text so near behind a figure would make it that of another period: "revenue of $9 (2024)"."""
-        if not _BESIDE_PERIOD.fullmatch(between):
-            return False
-        named, periods = period_keys(text), self.names.periods
-        family = {key for keys in self.names.owners.values() if not last_keys.isdisjoint(keys) for key in keys}
-        return any(periods[key] & named for key in family - last_keys) and not all(
-            periods[key] & named for key in last_keys if key in periods
-        )
 
     def _begun(self, context: Context, letter: str) -> Iterator[Reading]:
         """The readings that begin with a character."""

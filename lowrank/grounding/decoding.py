@@ -98,8 +98,10 @@ class Grounding:
                 leads = find_leads(self.rules, self.state.line, wanted, self.stated)
                 if leads:
                     self.state = self.state._replace(open=leads, free=False)
-                elif self._has_nothing_to_say():
-                    return self._end()
+                else:
+                    self.idle += not unstated(self.rules, self.stated)
+                    if self.idle > MOST_IDLE and self.rules.can_end(self.state):
+                        return self._end()
         allowed = self.allowed()
         if self.state.open:
             return allowed
@@ -126,11 +128,6 @@ class Grounding:
         if self.rules.can_end(self.state):
             return 0
         return max((_size(reading) for reading in self.state.open), default=0)
-
-    def _has_nothing_to_say(self) -> bool:
-        """True if all required figures are stated, and one more was wanted without a name, time after time."""
-        self.idle += not unstated(self.rules, self.stated)
-        return self.idle > MOST_IDLE and not self.partial and self.rules.can_end(self.state)
 
     def _end(self) -> Tensor:
         """bool [V]: the tokens that end a text."""

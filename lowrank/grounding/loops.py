@@ -26,8 +26,9 @@ class Loops:
             if line and (self._is_on_line or line in self._lines):
                 self._lines[line] += 1
             self._is_on_line = False
-        self._tail = [*self._tail[1 - 3 * LONGEST_ROUND :], token]
-        self._replaced = [*self._replaced[1 - 3 * LONGEST_ROUND :], is_replaced]
+        self._tail.append(token)
+        self._replaced.append(is_replaced)
+        del self._tail[: -3 * LONGEST_ROUND], self._replaced[: -3 * LONGEST_ROUND]
 
     def ends_third(self, token: int) -> bool:
         """True if a third round would end with this token that must not come."""

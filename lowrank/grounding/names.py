@@ -17,6 +17,8 @@ from ..data.facts.fact import Facts
 from ..data.facts.labels import name_key, of_period, period_keys, without_period
 from .words import ACCOUNTS, BEFORE_NAME, BEHIND_NAME, COUPLING, spaced
 
+_BESIDE_FIGURE = re.compile(r"\s*\(?(?:(?:in|for)\s+)?", re.IGNORECASE)  # between a figure and its period
+
 Phrases = Mapping[str, Sequence[str]]
 
 
@@ -71,6 +73,16 @@ class Names:
         if self._any is None:
             return []
         return [Name(match.start(), match.end(), self.owners[name_key(match[0])]) for match in self._any.finditer(text)]
+
+    def is_other_period(self, text: str, between: str, keys: frozenset[str]) -> bool:
+        """True if a text so near behind the figure of some facts makes it another period's: "revenue of $9 (2024)"."""
+        if not _BESIDE_FIGURE.fullmatch(between):
+            return False
+        named = period_keys(text)
+        family = {key for owners in self.owners.values() if not keys.isdisjoint(owners) for key in owners}
+        return any(self.periods[key] & named for key in family - keys) and not all(
+            self.periods[key] & named for key in keys if key in self.periods
+        )
 
     def about(self, sentence: str, names: Sequence[Name], start: int, periods: str = "") -> tuple[str, ...]:
         """The facts that a figure behind a sentence so far may state, by the names from `start` on; none if unclear.

@@ -33,6 +33,7 @@ QUANTITIES = SCALES | words(
 )
 # Words that must not stand alone, and that many others begin with: "ten" of "tenor", "aud" of "audit".
 BEGINNINGS = frozenset({"ten", "grow", "score", "aud"})
+BEFORE_FIGURE = frozenset(" \t\u00a0\u202f(*_|\"'“‘[:=~≈—/")  # what may stand right before a figure
 SMALL_NUMBERS = words("one two three four five six seven eight nine a an half several")
 SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
 # What may stand behind a spelled number, "three days", and what may not: "three b" is three billion.
@@ -106,6 +107,29 @@ def is_marked(letter: str) -> bool:
 def can_stand_behind(letter: str) -> bool:
     """True for a character that leaves the figure before it as it is."""
     return not (is_word(letter) or is_marked(letter) or letter in "'’^+")
+
+
+def can_start_figure(line: str, *, is_named: bool) -> bool:
+    """True if a figure may stand right behind a line: nothing before it makes it another one.
+
+    is_named  True if the line ends with a name
+    """
+    if line and line[-1] not in BEFORE_FIGURE:
+        return False
+    bare = line.rstrip(" \t\u00a0\u202f(*_|\"'“‘[")
+    if bare[-1:] in ("-", "−", "–", "+", "±") and bare.strip(" \t|-*") != "":
+        return False
+    if bare[-1:] and is_marked(bare[-1]) and not bare[-1].isdecimal():
+        return False
+    word = re.search(r"([^\W\d_]+)\.?$", bare)
+    if word is None or is_named:
+        return True
+    low = word[1].lower()
+    return low not in ("minus", "plus", "no", "nr") and low not in (CURRENCIES | SCALES | SMALL_NUMBERS) - {
+        "a",
+        "an",
+        "one",
+    }
 
 
 def fold(text: str) -> str:

@@ -36,7 +36,7 @@ from ..data.documents.document import Entry, make_documents, write_jsonl
 from ..eval.grid.grid import Cell, evaluate_grid
 from ..eval.grid.page import render_grid
 from ..eval.grid.report import GridReport, Table, markdown
-from ..eval.metrics.student import T
+from ..eval.metrics.student import T, half_width
 from ..eval.tasks.documents import Documents
 from ..kernels.weights.quantized_weight import DENSE_DTYPES
 from ..train.checkpoint import Checkpoints
@@ -217,13 +217,9 @@ def paired_losses(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
 def _interval(values: Sequence[float]) -> dict[str, Any]:
     known = [value for value in values if not math.isnan(value)]
     mean = sum(known) / len(known) if known else None
-    half = None
-    if mean is not None and len(known) in T:
-        variance = sum((value - mean) ** 2 for value in known) / (len(known) - 1)
-        half = T[len(known)] * math.sqrt(variance / len(known))
     return {
         "mean": mean,
-        "half_width": half,
+        "half_width": half_width(known) if len(known) in T else None,
         "values": [None if math.isnan(value) else value for value in values],
     }
 
