@@ -46,14 +46,12 @@ def attention_mask(start: int, length: int, first: Tensor | None, device: torch.
 
     first int64 [B, 1 or T]: the first real token of a row, or the first of the query's own segment. With segments
     this is the causal mask cut into blocks on the diagonal. A filler token, which stands before the first real one,
-    sees itself, so that no row is empty. None stands for the plain causal mask over T = S, and for one token, T = 1,
-    that sees all S.
+    sees itself, so that no row is empty. None stands for the plain causal mask: the queries are the last T of S, and
+    the last of them sees all.
     """
-    if first is None and (start == 0 or length == 1):
+    if first is None:
         return None
     query = torch.arange(start, start + length, device=device)[:, None]
     key = torch.arange(start + length, device=device)[None, :]
     mask = (key <= query)[None, None]
-    if first is not None:
-        mask = (mask & (key >= first[:, :, None])[:, None]) | (key == query)
-    return mask
+    return (mask & (key >= first[:, :, None])[:, None]) | (key == query)

@@ -12,6 +12,7 @@ from torch import Tensor
 from .library import BF16_DOTS, DTYPES, MATRIX_UNIT, call, instruction_set, unavailable_reason
 
 WIDEST = 128  # channels of a head
+MOST_KEYS = 4  # to a query: beyond, the queries that are computed besides (see `attention`) cost more than is saved
 KERNELS = {MATRIX_UNIT: "amx", BF16_DOTS: "bf16"}  # of an instruction set, as the library names them
 
 
@@ -61,21 +62,29 @@ def unsupported_reason(q: Tensor, k: Tensor, mask: Tensor | None) -> str:
         return "it is for bfloat16"
     if (name := instruction_set()) not in KERNELS:
         return f"the instruction set in use, {name}, has no products of bfloat16"
-    if mask is not None or q.shape[2] != k.shape[2]:
-        return "it is causal over all positions, without another mask"
+    if mask is not None:
+        return "it is causal, without another mask"
     if not q.numel():
         return "there is nothing to attend to"
+    if k.shape[2] > MOST_KEYS * q.shape[2]:
+        return f"it is for up to {MOST_KEYS} keys to a query"
     return "" if q.shape[3] % 32 == 0 and q.shape[3] <= WIDEST else f"a head must have 32, 64, 96 or {WIDEST} channels"
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(h)) v over the keys up to the query's own, each G head serving H / G query heads
 
-    q [B, H, T, h], k, v [B, G, T, h], bfloat16, such that `unsupported_reason` has none. Returns [B, H, T, h], which
-    in memory is [B, T, H, h], as are the gradients.
+    q [B, H, T, h], k, v [B, G, S, h], bfloat16, such that `unsupported_reason` has none; query t is at position
+    S - T + t. The library has a query a key: queries of zeros stand for those that are not asked for, and each of the
+    others has the bits that it has among all. Returns [B, H, T, h], which in memory is [B, S, H, h], as are the
+    gradients.
     """
+    batch, heads, queries, channels = q.shape
+    before = k.shape[2] - queries
+    if before:
+        q = torch.cat([q.new_zeros(batch, heads, before, channels), q], dim=2)
     y: Tensor = _Attention.apply(q, k, v)  # type: ignore[no-untyped-call]
-    return y
+    return y[:, :, before:]
 
 
 def decode_unsupported_reason(q: Tensor, k: Tensor, v: Tensor) -> str:

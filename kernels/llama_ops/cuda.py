@@ -111,7 +111,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Packed | None) -> Tensor:
-    """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one, or for T = 1 none
+    """softmax(q k^T / sqrt(h)) v, each G head serving H / G query heads; mask None is the causal one of the last T of S
 
     q [B, H, T, h]; k, v [B, G, S, h]; mask [B or 1, 1, T, S], true where a query may look. Returns [B, H, T, h].
     One query without a gradient, which is a step of decoding, has a kernel of its own; so have texts of different
@@ -130,9 +130,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Packed | None) -> 
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if mask is None and q.shape[2] > 1:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    queries, keys = q.shape[2], k.shape[2]
+    if mask is None and 1 < queries < keys:
+        mask = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(keys - queries)
+    is_causal = mask is None and queries > 1
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
 
 
 class CudaOps:

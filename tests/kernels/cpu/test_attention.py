@@ -91,6 +91,17 @@ def test_nothing_that_comes_later_changes_a_bit() -> None:
     assert not any(gradient[:, :, 41:].any() for gradient in whole[1:])
 
 
+@pytest.mark.parametrize("queries", [1, 31, 32, 33, 69])
+def test_the_last_queries_give_what_they_give_among_all(queries: int) -> None:
+    q, k, v, dy = inputs(2, 4, 2, 70, 64)
+    before = 70 - queries
+    asked = torch.cat([torch.zeros_like(dy[:, :, :before]), dy[:, :, before:]], dim=2)
+    y, dq, dk, dv = with_gradients(attention, q, k, v, asked)
+    last = with_gradients(attention, q[:, :, before:], k, v, dy[:, :, before:])
+    for ours, among_all in zip(last, (y[:, :, before:], dq[:, :, before:], dk, dv), strict=True):
+        assert torch.equal(ours, among_all)
+
+
 def test_inputs_may_be_views_of_any_stride() -> None:
     tensors = inputs(2, 4, 2, 45, 64)
     expected = with_gradients(attention, *tensors)
@@ -129,7 +140,8 @@ def test_what_it_is_not_for_is_said() -> None:
     q, k, *_ = inputs(1, 2, 2, 8, 64)
     mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
     assert unsupported_reason(q, k, None) == ""
-    assert "mask" in unsupported_reason(q, k, mask) and "mask" in unsupported_reason(q[:, :, :3], k, None)
+    assert "mask" in unsupported_reason(q, k, mask) and unsupported_reason(q[:, :, :2], k, None) == ""
+    assert "up to 4 keys to a query" in unsupported_reason(q[:, :, :1], k, None)
     assert "bfloat16" in unsupported_reason(q.float(), k.float(), None)
     assert "channels" in unsupported_reason(q[..., :40], k[..., :40], None)
     assert "nothing" in unsupported_reason(q[:, :, :0], k[:, :, :0], None)

@@ -137,7 +137,8 @@ def test_attention_of_grouped_heads_and_a_mask_is_that_of_the_model(queries: int
     mask = torch.ones(1 if shared_mask else 2, 1, queries, 5, dtype=torch.bool)
     mask[-1, :, :, 3:] = False
     with torch.no_grad():
-        torch.testing.assert_close(attention(q, k, v, mask), TORCH_OPS.attention(q, k, v, mask))
+        for seen in (mask, None):
+            torch.testing.assert_close(attention(q, k, v, seen), TORCH_OPS.attention(q, k, v, seen))
     assert torch.autograd.gradcheck(lambda *qkv: attention(*qkv, mask), learned(q, k, v))
 
 
