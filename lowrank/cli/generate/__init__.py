@@ -27,6 +27,7 @@ from ..arguments import (
     tell_dtype,
     writing_dtype,
 )
+from ..start import import_torch
 from .session import GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Streams the text to standard output, or shows several side by side."""
+    import_torch()
     from ...model.logprobs import MOST
 
     args.dtype, args.dtype_reason = writing_dtype(args.dtype, args.device)
