@@ -224,9 +224,10 @@ def gcn(text: str) -> Iterable[Line]:
 
 
 def inner_loop(lines: Iterable[Line]) -> list[str]:
-    """The instructions of the loop that holds most; all, where nothing jumps back.
+    """The instructions of the loop that holds most; all, where none jumps back.
 
-    A loop that is more than half another one is aside: that one counts.
+    Where loops multiply matrices, one of them. A loop around another one does not count, if that one is more than half
+    of it or has all of its products.
     """
     labels: dict[str, int] = {}
     names: list[str] = []
@@ -239,12 +240,17 @@ def inner_loop(lines: Iterable[Line]) -> list[str]:
         if jump in labels and names[labels[jump]] != name:  # a kernel ends with a jump to itself
             loops.append((labels[jump], len(names)))
 
+    def products(loop: tuple[int, int]) -> int:
+        return sum(TENSOR.fullmatch(name) is not None for name in names[slice(*loop)])
+
     def is_around(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
         is_inside = outer != inner and outer[0] <= inner[0] and inner[1] <= outer[1]
-        return is_inside and 2 * (inner[1] - inner[0]) > outer[1] - outer[0]  # not a few instructions that wait
+        is_most = 2 * (inner[1] - inner[0]) > outer[1] - outer[0]  # not a few instructions that wait
+        return is_inside and (is_most or 0 < products(inner) == products(outer))
 
     innermost = [loop for loop in loops if not any(is_around(loop, other) for other in loops)]
-    return max((names[start:end] for start, end in innermost), key=len, default=names)
+    start, end = max(innermost, key=lambda loop: (products(loop) > 0, loop[1] - loop[0]), default=(0, len(names)))
+    return names[start:end]
 
 
 def is_alu(name: str) -> bool:

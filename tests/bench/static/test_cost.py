@@ -140,6 +140,13 @@ def test_a_loop_around_another_does_not_count() -> None:
     assert inner_loop(sass(around)) == ["LDS", "PRMT", "HMMA", "BRA"]
 
 
+def test_the_loop_with_the_products_counts_and_not_a_longer_one_around_or_behind_it() -> None:
+    behind = "\n.L_x_4:" + "\n        /*0060*/          IMAD R1 ;" * 9 + "\n        /*0068*/     @P2 BRA `(.L_x_4) ;"
+    around = SASS.replace("MOV R1", "NOP ;\n.L_x_9:\n        /*0008*/          MOV R1")
+    around = around.replace("EXIT ;", "FADD R1 ;" + behind + "\n        /*0070*/     @P2 BRA `(.L_x_9) ;")
+    assert inner_loop(sass(around)) == ["LDS", "PRMT", "HMMA", "BRA"]
+
+
 def test_a_loop_in_which_a_short_one_waits_counts_whole() -> None:
     waiting = SASS.replace(".L_x_1:", ".L_x_1:\n        /*0028*/          SYNCS R1 ;\n /*0029*/   @P3 BRA `(.L_x_1) ;")
     assert inner_loop(sass(waiting)) == ["LDS", "PRMT", "SYNCS", "BRA", "HMMA", "BRA"]
