@@ -30,8 +30,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.language import constexpr
 
-from lowrank.kernels.cuda import gemv as pairs
-from lowrank.kernels.cuda import nvrtc
+from lowrank.kernels.cuda import nvrtc, pairs
 
 from .case import Case
 from .cases import CASES
@@ -125,12 +124,12 @@ def is_cuda_c(case: Case) -> bool:
 def machine_code(case: Case, target: GPUTarget) -> bytes:
     """The cubin of a kernel in CUDA C."""
     constants = {name: int(value) for name, value in case.arguments.items() if value is not None}
-    return nvrtc.to_machine_code(pairs.SOURCE.read_text(encoding="utf-8"), target.arch, constants)
+    return nvrtc.to_machine_code(pairs.source(_name(case)), target.arch, constants)
 
 
 def source(case: Case) -> str:
     """A hash of all that a compiler gets: the kernel with what it calls, and the case. The versions are `versions`."""
-    text = pairs.SOURCE.read_text(encoding="utf-8") if is_cuda_c(case) else "\n".join(_texts(_function(case), set()))
+    text = pairs.source(_name(case)) if is_cuda_c(case) else "\n".join(_texts(_function(case), set()))
     what = f"{text} {case}"
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
@@ -151,9 +150,12 @@ def _texts(function: JITFunction[Any], seen: set[str]) -> Iterator[str]:
             yield f"{name} = {value.value}"
 
 
+def _name(case: Case) -> str:
+    return case.kernel.partition(":")[2]
+
+
 def _function(case: Case) -> Any:
-    module, name = case.kernel.split(":")
-    return getattr(importlib.import_module(f"lowrank.{module}"), name)
+    return getattr(importlib.import_module(f"lowrank.{case.kernel.partition(':')[0]}"), _name(case))
 
 
 def compiled(case: Case, target: GPUTarget) -> Any:
