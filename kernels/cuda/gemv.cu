@@ -1,7 +1,122 @@
-// y = x W^T for one to four rows of x, from repacked 4-bit weights: `gemv.py` has the equation, `pairs.cuh` the loop
-// and the constants of the compiler. N is a multiple of 16.
+// y = x W^T for one to four rows of x, from repacked 4-bit weights: `gemv.py` has the equation and the reasons.
+//
+// Constants of the compiler: ROWS of x; BLOCKSIZE weights that share a maximum; NESTED_BLOCKSIZE maxima that share one
+// of their own, 0 where they are float32; IS_BFLOAT16, else float16. N is a multiple of 16, K of 256, pointers of 16
+// bytes.
+//
+// Lane 4 g + t of a warp. A tile is 16 rows of W, a group 256 weights of a row: 128 bytes, whose codes are of weights
+// k and k + BLOCKSIZE / 2. Warp w takes groups w, w + 8, w + 16 ... of a tile; the warps' sums are added at its end.
 
-#include "pairs.cuh"
+constexpr int WARPS = 8, THREADS = 32 * WARPS, TILE = 16; // a thread for each byte
+constexpr int BLOCKS = 256 / BLOCKSIZE;                   // of a group
+constexpr int PASSES = (ROWS + 1) / 2;                    // rows of x are multiplied two at a time
+constexpr unsigned TABLE_BYTES = 256 * 128; // a pair of levels for each byte, in a copy for each of the 32 banks
+constexpr unsigned ZERO_WORDS = 64;         // what a lane reads of x for blocks of another column
+
+struct __align__(16) Rest { // of shared memory; behind it x, uint4 [ROWS][K / 256][32]: pairs as pairs of weights lie
+    unsigned zeros[ZERO_WORDS];
+    float levels8[256];
+    float sums[2][WARPS][ROWS][TILE];
+};
+
+// 16 bytes of W, which are read once, if they are wanted
+__device__ __forceinline__ void load_codes(uint4 &to, const uint4 *from, bool is_wanted)
+{
+    asm volatile("{ .reg .pred wanted; setp.ne.u32 wanted, %5, 0;\n"
+                 "@wanted ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4]; }"
+                 : "+r"(to.x), "+r"(to.y), "+r"(to.z), "+r"(to.w)
+                 : "l"(from), "r"((unsigned)is_wanted));
+}
+
+// The two levels of a byte of `word`. The table lies at a multiple of its size, so one LOP3 puts the address together:
+// 128 times the byte, and `bank`, the address of this lane's copy of the first pair.
+__device__ __forceinline__ unsigned look_up(unsigned word, int byte, unsigned bank)
+{
+    const unsigned shifted = byte == 0 ? word << 7 : word >> (8 * byte - 7);
+    unsigned pair;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(pair) : "r"((shifted & (TABLE_BYTES - 128)) | bank));
+    return pair;
+}
+
+#if IS_BFLOAT16
+#define TYPE "bf16"
+#else
+#define TYPE "f16"
+#endif
+
+// d [16, 8] += a [16, 16] b [16, 8], in float32
+__device__ __forceinline__ void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                                         unsigned b1)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE ".f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// What a lane has of one group: codes of rows g and g + 8 of a tile, and the maxima of their block.
+struct Turn {
+    uint4 codes[2][2]; // [half of the group][row]
+    unsigned code8[2];
+    float scale[2]; // of code8, or the maximum itself
+};
+
+__device__ __forceinline__ void load_half(Turn &turn, int half, const uint4 *codes, unsigned place, int t,
+                                          bool is_wanted)
+{
+    const uint4 *from = codes + 8ull * place + 4 * half + t;
+    load_codes(turn.codes[half][0], from, is_wanted);
+    load_codes(turn.codes[half][1], from + 8 * 8, is_wanted);
+}
+
+__device__ __forceinline__ void load_maxima(Turn &turn, const void *maxima, const float *nested, unsigned place,
+                                            unsigned flat, int groups, int block, bool is_wanted)
+{
+    if (!is_wanted)
+        return;
+#if NESTED_BLOCKSIZE
+    constexpr unsigned SHARE = NESTED_BLOCKSIZE / BLOCKS; // groups that a maximum of maxima is of
+    const unsigned char *from = (const unsigned char *)maxima + (unsigned long long)place * BLOCKS + block;
+    turn.code8[0] = from[0];
+    turn.code8[1] = from[8 * BLOCKS];
+    turn.scale[0] = nested[flat / SHARE];
+    turn.scale[1] = nested[(flat + 8 * groups) / SHARE];
+#else
+    const float *from = (const float *)maxima + (unsigned long long)place * BLOCKS + block;
+    turn.scale[0] = from[0];
+    turn.scale[1] = from[8 * BLOCKS];
+#endif
+}
+
+// The table, the levels of 8-bit codes, zeros, and x.
+__device__ __forceinline__ void fill(uint4 *table, Rest &rest, const unsigned *pairs, const float *levels8,
+                                     const unsigned short *x, int groups)
+{
+    uint4 *rows = (uint4 *)(&rest + 1);
+    const unsigned pair = pairs[threadIdx.x]; // of a byte a thread, whose copies begin elsewhere than its neighbours'
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        table[8 * threadIdx.x + (i + threadIdx.x) % 8] = make_uint4(pair, pair, pair, pair);
+    if (NESTED_BLOCKSIZE)
+        rest.levels8[threadIdx.x] = levels8[threadIdx.x];
+    if (threadIdx.x < ZERO_WORDS)
+        rest.zeros[threadIdx.x] = 0;
+    for (int i = threadIdx.x; i < ROWS * groups * 32; i += THREADS) {
+        // chunk i of 4 bytes: half, four bytes of 16, lane's t
+        const int byte = (i >> 4 & 1) * 64 + (i & 3) * 16 + (i >> 2 & 3) * 4, apart = BLOCKSIZE / 2;
+        const unsigned short *from = x + (i >> 5) * 256 + byte / apart * BLOCKSIZE + byte % apart;
+        const uint2 low = *(const uint2 *)from, high = *(const uint2 *)(from + apart);
+        rows[i] = make_uint4(__byte_perm(low.x, high.x, 0x5410), __byte_perm(low.x, high.x, 0x7632),
+                             __byte_perm(low.y, high.y, 0x5410), __byte_perm(low.y, high.y, 0x7632));
+    }
+}
+
+__device__ __forceinline__ unsigned short rounded(float y)
+{
+    unsigned short bits;
+    asm("cvt.rn." TYPE ".f32 %0, %1;" : "=h"(bits) : "f"(y));
+    return bits;
+}
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
     decode_pairs_kernel(unsigned short *__restrict__ out, const unsigned short *__restrict__ x,
@@ -10,13 +125,95 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
                         const float *__restrict__ nested, const float *__restrict__ offset, int N, int groups)
 {
     extern __shared__ __align__(1024) char shared[];
-    const Room own = room(shared, groups, 0);
-    const Weight weight = {codes, maxima, nested, offset};
-    multiply_tiles<TILE>(
-        {weight, weight}, own, blockIdx.x, gridDim.x, N / TILE, N, groups,
-        [&] { fill(own, pairs, levels8, x, groups); }, [](int tile, float (&sums)[2][ROWS]) {},
-        [&](int tile, int m, int n, float y) {
-            if (m < ROWS)
-                out[m * N + tile * TILE + n] = rounded(y);
-        });
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int tiles = N / TILE, block = min(t, BLOCKS - 1);
+
+    // The first weights are on their way before anything is waited for. A place is of a group and row g of a tile.
+    int tile = blockIdx.x;
+    unsigned place = warp * N + tile * TILE + g, flat = (tile * TILE + g) * groups + warp;
+    Turn turn = {};
+    load_half(turn, 0, codes, place, t, warp < groups);
+    load_half(turn, 1, codes, place, t, warp < groups);
+    load_maxima(turn, maxima, nested, place, flat, groups, block, warp < groups);
+    const float plus = NESTED_BLOCKSIZE ? *offset : 0.0f;
+
+    // Shared memory may begin anywhere: the rest lies before the table where there is room, else behind it.
+    const unsigned start = (unsigned)__cvta_generic_to_shared(shared), lead = -start % TABLE_BYTES;
+    const unsigned needed = sizeof(Rest) + ROWS * groups * 512;
+    Rest &rest = *(Rest *)(shared + (needed <= lead ? 0 : lead + TABLE_BYTES));
+    const unsigned bank = start + lead + 4 * lane;
+    fill((uint4 *)(shared + lead), rest, pairs, levels8, x, groups);
+    __syncthreads();
+
+    // Column 2 b + m of a product is of block b of row m: lanes g = 2 b + m have x where the bytes of lane t are of b.
+    const char *x_from[PASSES][2];
+    int x_step[PASSES][2];
+    for (int pass = 0; pass < PASSES; pass++)
+        for (int half = 0; half < 2; half++) {
+            const int m = 2 * pass + g % 2, b = BLOCKS == 4 ? 2 * half + t / 2 : half;
+            const bool is_own = g / 2 == b && m < ROWS;
+            x_from[pass][half] =
+                is_own ? (char *)((uint4 *)(&rest + 1) + m * groups * 32 + 16 * half + t) : (char *)rest.zeros;
+            x_step[pass][half] = is_own ? 512 : 0;
+        }
+
+    for (int parity = 0; tile < tiles; parity ^= 1, tile += gridDim.x) {
+        float total[2][ROWS] = {};
+        const int next = tile + gridDim.x;
+#pragma unroll 1
+        for (int group = warp; group < groups; group += WARPS) {
+            const bool is_last = group + WARPS >= groups, is_next = !is_last || next < tiles;
+            place = is_last ? warp * N + next * TILE + g : place + WARPS * N;
+            flat = is_last ? (next * TILE + g) * groups + warp : flat + WARPS;
+            float d[PASSES][4] = {};
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    unsigned a[2][4];
+#pragma unroll
+                    for (int row = 0; row < 2; row++) {
+                        const uint4 c = turn.codes[half][row];
+                        const unsigned word = i == 0 ? c.x : i == 1 ? c.y : i == 2 ? c.z : c.w;
+#pragma unroll
+                        for (int byte = 0; byte < 4; byte++)
+                            a[row][byte] = look_up(word, byte, bank);
+                    }
+#pragma unroll
+                    for (int pass = 0; pass < PASSES; pass++) {
+                        const uint4 b = *(const uint4 *)(x_from[pass][half] + group * x_step[pass][half] + 64 * i);
+                        multiply(d[pass], a[0][0], a[1][0], a[0][1], a[1][1], b.x, b.y);
+                        multiply(d[pass], a[0][2], a[1][2], a[0][3], a[1][3], b.z, b.w);
+                    }
+                }
+                load_half(turn, half, codes, place, t, is_next);
+            }
+#pragma unroll
+            for (int row = 0; row < 2; row++) {
+                const float absmax =
+                    NESTED_BLOCKSIZE ? rest.levels8[turn.code8[row]] * turn.scale[row] + plus : turn.scale[row];
+#pragma unroll
+                for (int m = 0; m < ROWS; m++)
+                    total[row][m] += d[m / 2][2 * row + m % 2] * absmax;
+            }
+            load_maxima(turn, maxima, nested, place, flat, groups, block, is_next);
+        }
+#pragma unroll
+        for (int row = 0; row < 2; row++)
+#pragma unroll
+            for (int m = 0; m < ROWS; m++) {
+                float sum = total[row][m];
+                sum += __shfl_xor_sync(0xFFFFFFFF, sum, 1);
+                sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
+                rest.sums[parity][warp][m][8 * row + g] = sum;
+            }
+        __syncthreads();
+        if (threadIdx.x < ROWS * TILE) {
+            const int m = threadIdx.x / TILE, n = threadIdx.x % TILE;
+            float y = 0;
+            for (int w = 0; w < WARPS; w++)
+                y += rest.sums[parity][w][m][n];
+            out[m * N + tile * TILE + n] = rounded(y);
+        }
+    }
 }

@@ -197,12 +197,44 @@ static void lora_inner(const linear_part *part, const input *x, float *u)
     }
 }
 
+/* A thread's share of what it reads first of a part: A, and W where its beginning would be waited for. */
+static void ask_for_part(const linear_part *part, enum dtype dtype)
+{
+    const int64_t k = columns_of(part);
+    adapters of;
+    find_adapters(part, 0, &of);
+    for (const lora_span *span = of.spans; span < of.spans + of.count; span++) {
+        if (!span->rank)
+            continue;
+        const range columns = thread_range(span->rank, 1);
+        ask_for(span->lora_a + columns.first * k, (columns.end - columns.first) * k * (int64_t)sizeof(float));
+    }
+    if (method_of(part, dtype) == PAIRS)
+        bf16_ask_for_rows(part->w, thread_range(rows_of(part), 2));
+}
+
+/* B of a thread's rows of W, which is read when they have met x. */
+static void ask_for_lora_b(const linear_part *part)
+{
+    const range rows = thread_range(rows_of(part), 2);
+    adapters of;
+    find_adapters(part, 0, &of);
+    for (const lora_span *span = of.spans; span < of.spans + of.count; span++)
+        if (span->rank)
+            ask_for(span->lora_b + rows.first * span->rank,
+                    (rows.end - rows.first) * span->rank * (int64_t)sizeof(float));
+}
+
 /* A thread's share of u and of y without the adapter, in float32. Many rows of x go by eights, over so few rows of W
    that their codes stay in the second-level cache until all have met them. */
-static void multiply(const linear_part *part, const input *x, enum dtype dtype, float *u, float *y, char *own)
+static void multiply(const linear_part *part, const input *x, enum dtype dtype, float *u, float *y, char *own,
+                     const linear_part *next)
 {
     const range rows = thread_range(rows_of(part), 2);
     lora_inner(part, x, u);
+    ask_for_lora_b(part);
+    if (next)
+        ask_for_part(next, dtype);
     if (method_of(part, dtype) == PAIRS) {
         bf16_rows(part->w, rows, x->pairs, x->m, x->stride, y, own);
         return;
@@ -307,7 +339,8 @@ int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum d
                                          : plan_memory(parts, count, m, dtype, threads).end;
 }
 
-void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory)
+void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory,
+                  const linear_part *next)
 {
     if (meets_panels(parts, m, dtype)) {
         team_panel_linears(parts, count, x, m, dtype, memory);
@@ -328,7 +361,7 @@ void team_linears(const linear_part *parts, int64_t count, const void *x, int64_
     for (const linear_part *part = parts; part < parts + count;
          u += m * largest_rank(part), y += m * rows_of(part), part++)
         multiply(part, &own_x, dtype, u, dtype == FLOAT32 ? part->y : y,
-                 memory + in.own + thread_id() * in.scratch_bytes);
+                 memory + in.own + thread_id() * in.scratch_bytes, part + 1 < parts + count ? part + 1 : next);
 #pragma omp barrier /* u is complete */
     u = (float *)(memory + in.u), y = (float *)(memory + in.y);
     for (const linear_part *part = parts; part < parts + count;
@@ -344,7 +377,7 @@ int lowrank_linears(const linear_part *parts, int64_t count, const void *x, int6
     if (!memory)
         return -1;
 #pragma omp parallel num_threads(threads)
-    team_linears(parts, count, x, m, dtype, memory);
+    team_linears(parts, count, x, m, dtype, memory, NULL);
     free(memory);
     return 0;
 }

@@ -15,6 +15,7 @@ enum { H, NORMED, Q, K, V, ROTATED, ATTENDED, GATE, UP, GATED, ADDED, ANGLES, SC
 
 typedef struct {
     const llama_block *blocks;
+    int64_t count;
     const llama_sizes *n;
     enum dtype dtype;
     const cached_row *rows;
@@ -106,7 +107,13 @@ static void linears(const step *s, int64_t i, int first, int end, int x, int y)
     describe(s, i, first, end, parts, adapters);
     for (int j = first; j < end; j++)
         parts[j - first].y = slot(s, y + j - first);
-    team_linears(parts, end - first, slot(s, x), rows_of_x(s), s->dtype, slot(s, LINEARS_SCRATCH));
+    const int64_t of_next = i + end / LINEARS; /* the block of the linear that comes after these */
+    linear_part next;
+    lora_span next_adapters[MOST_SPANS];
+    if (of_next < s->count)
+        describe(s, of_next, end % LINEARS, end % LINEARS + 1, &next, next_adapters);
+    team_linears(parts, end - first, slot(s, x), rows_of_x(s), s->dtype, slot(s, LINEARS_SCRATCH),
+                 of_next < s->count ? &next : NULL);
 }
 
 /* h = x + added, or x where nothing is added; y = rms_norm(h). */
@@ -186,7 +193,13 @@ int lowrank_llama_step(const llama_block *blocks, int64_t count, const llama_siz
                        const cached_row *rows, const adapter_rows *spans, int64_t span_count, const float *cos,
                        const float *sin, const void *norm_weight, const void *x, void *y, int threads)
 {
-    step s = {.blocks = blocks, .n = n, .dtype = dtype, .rows = rows, .spans = spans, .span_count = span_count};
+    step s = {.blocks = blocks,
+              .count = count,
+              .n = n,
+              .dtype = dtype,
+              .rows = rows,
+              .spans = spans,
+              .span_count = span_count};
     int64_t weights = 0;
     for (int64_t i = 0; i < count; i++)
         weights += weights_of(blocks[i].linears, LINEARS);

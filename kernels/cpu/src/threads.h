@@ -43,6 +43,13 @@ static inline int64_t round_up(int64_t count, int64_t step) { return (count + st
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* Asks memory for up to 64 KB from p on, into the second-level cache: more would drive out what is there. */
+static inline void ask_for(const void *p, int64_t bytes)
+{
+    for (int64_t i = 0; i < min_i64(bytes, 1 << 16); i += 64)
+        __builtin_prefetch((const char *)p + i, 0, 2);
+}
+
 /* Aligned for whole vectors; never of no bytes, for which NULL would not mean that there is no memory. */
 static inline void *alloc_aligned(int64_t bytes) { return aligned_alloc(64, round_up(bytes + 1, 64)); }
 
@@ -56,8 +63,10 @@ static inline void *alloc_aligned(int64_t bytes) { return aligned_alloc(64, roun
 /* Bytes that `team_linears` works in, for m rows of x and up to `threads` threads. */
 int64_t linears_bytes(const linear_part *parts, int64_t count, int64_t m, enum dtype dtype, int threads);
 
-/* `lowrank_linears`. The team has passed a barrier when it returns. memory: aligned for whole vectors. */
-void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory);
+/* `lowrank_linears`. The team has passed a barrier when it returns. memory: aligned for whole vectors. next: what the
+   team multiplies by after these, of which memory is asked for the beginning meanwhile; or NULL. */
+void team_linears(const linear_part *parts, int64_t count, const void *x, int64_t m, enum dtype dtype, char *memory,
+                  const linear_part *next);
 
 /* The weights that are read. */
 int64_t weights_of(const linear_part *parts, int64_t count);

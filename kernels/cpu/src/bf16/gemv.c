@@ -2,7 +2,10 @@
 
    R rows of W meet up to eight of x along K, R M <= 16 sums in registers, and the weights are there for one chunk only.
    A row of W is read once, in 4 bits. The R rows are far apart, each the next of a stretch of its own: the processor
-   fetches what follows in a page, of which two readers would be in each other's way (half of the memory's speed). */
+   fetches what follows in a page, of which two readers would be in each other's way (half of the memory's speed).
+
+   An x that would not stay in the first-level cache goes by slabs of columns: each meets a group of rows of W before
+   the next one comes. A sum waits in memory meanwhile, as it is, so slabs change no bit. */
 
 #include "bf16/gemv.h"
 #include "bf16/dots.h"
@@ -12,6 +15,10 @@
 #define SIDE 16
 #define MOST_STREAMS 4      /* rows of W that are read side by side */
 #define PREFETCH_BYTES 2048 /* ahead in the codes of each of them, or twice that */
+#define UNCUT 30000         /* numbers of x that go whole, of any size for the kernels of four streams */
+#define SLAB 12288          /* numbers of x in a slab of columns: 24 KB */
+#define MAXIMA_AHEAD 8      /* rows whose maxima are asked for ahead */
+#define MOST_MAXIMA 32      /* rows whose maxima are there: SIDE of each of two streams */
 #define PLANES 1024         /* bytes of `split_table` */
 
 /* Bytes b of the 256 floats of a table: planes[b][256]. */
@@ -83,6 +90,7 @@ typedef struct {
     const uint8_t *codes[MOST_STREAMS];
     const float *maxima[MOST_STREAMS];
     const float *levels;
+    int64_t ahead; /* bytes: codes that far on are asked for, of three rows of x and more */
 } weight_rows;
 
 void bf16_arrange(const uint16_t *x, int64_t k, uint16_t *to)
@@ -107,32 +115,45 @@ void bf16_arrange(const uint16_t *x, int64_t k, uint16_t *to)
     }
 }
 
-/* sums[r M + i] += the chunk from column c on; there: which words of its codes are in the row. */
+/* A vector that the compiler does not load again for each use: loads would take as long as the dot products. */
+INLINE __m512i in_register(__m512i v)
+{
+    __asm__ volatile("" : "+v"(v));
+    return v;
+}
+
+/* The table of row r for the chunk from column c on; behind the last chunk it means nothing. */
+INLINE __m512i table_at(const weight_rows *w, __m512 levels, int r, int64_t c)
+{ return in_register(two_tables(levels, w->maxima[r][c / HALF], w->maxima[r][c / HALF + 1])); }
+
+/* sums[r M + i] += the chunk from column c on; there: which words of its codes are in the row. The tables of the next
+   chunk are made before the last dot products of this one: a product, a rounding and a look-up one after another take
+   longer than the processor looks ahead. */
 INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 levels, int64_t c, const __mmask16 there,
-                      const uint16_t *x, int64_t stride, __m512 *sums)
+                      const uint16_t *x, int64_t stride, __m512i *tables, __m512 *sums)
 {
     const __m512i second = second_half();
-    __m512i words[MOST_STREAMS], tables[MOST_STREAMS];
+    __m512i words[MOST_STREAMS];
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-        const float *maxima = w->maxima[r] + c / HALF;
         const uint8_t *codes = w->codes[r] + c / 2;
         words[r] = there == 0xffff ? _mm512_loadu_si512(codes) : _mm512_maskz_loadu_epi32(there, codes);
-        tables[r] = two_tables(levels, maxima[0], maxima[1]);
         if (M <= 2) /* memory is the limit: far ahead, and not beside x in the first-level cache */
             _mm_prefetch((const char *)codes + 2 * PREFETCH_BYTES, _MM_HINT_T1);
         else
-            _mm_prefetch((const char *)codes + PREFETCH_BYTES, _MM_HINT_T0);
+            _mm_prefetch((const char *)codes + w->ahead, _MM_HINT_T0);
     }
 #pragma GCC unroll 4
     for (int s = 0; s < 4; s++) {
         __m512i xs[MAX_ROWS];
 #pragma GCC unroll 8
         for (int i = 0; i < M; i++)
-            xs[i] = _mm512_load_si512(x + i * stride + c + 32 * s);
+            xs[i] = in_register(_mm512_load_si512(x + i * stride + c + 32 * s));
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
-            const __m512i weights = look_up(words[r], s, second, tables[r]);
+            const __m512i weights = in_register(look_up(words[r], s, second, tables[r]));
+            if (s == 3)
+                tables[r] = table_at(w, levels, r, c + CHUNK);
 #pragma GCC unroll 8
             for (int i = 0; i < M; i++)
                 sums[r * M + i] = dot_pairs(sums[r * M + i], weights, xs[i]);
@@ -140,31 +161,41 @@ INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 lev
     }
 }
 
-/* to[r M + i] of R rows of W and M of x. */
-INLINE void dot_rows(const int R, const int M, const weight_rows *rows, int64_t k, const uint16_t *x, int64_t stride,
-                     float *to)
+/* Columns [first, end) of R rows of W and M of x, added to `waiting`; behind the last column to[r M + i] instead. */
+INLINE void dot_rows(const int R, const int M, const weight_rows *rows, range columns, int64_t k, const uint16_t *x,
+                     int64_t stride, __m512 *waiting, float *to)
 {
     const weight_rows w = *rows;
     const __m512 levels = _mm512_loadu_ps(w.levels);
     __m512 sums[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
-        sums[i] = _mm512_setzero_ps();
-    const int64_t whole = k / CHUNK * CHUNK;
-    for (int64_t c = 0; c < whole; c += CHUNK)
-        add_chunk(R, M, &w, levels, c, 0xffff, x, stride, sums);
-    if (whole < k) /* half a chunk is left of the row */
-        add_chunk(R, M, &w, levels, whole, 0xff, x, stride, sums);
-    if (R * M <= 4)
+        sums[i] = i < R * M && columns.first ? waiting[i] : _mm512_setzero_ps();
+    __m512i tables[MOST_STREAMS];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+        tables[r] = table_at(&w, levels, r, columns.first);
+    const int64_t whole = columns.end / CHUNK * CHUNK;
+    for (int64_t c = columns.first; c < whole; c += CHUNK)
+        add_chunk(R, M, &w, levels, c, 0xffff, x, stride, tables, sums);
+    if (whole < columns.end) /* half a chunk is left of the row */
+        add_chunk(R, M, &w, levels, whole, 0xff, x, stride, tables, sums);
+    if (columns.end < k) {
+#pragma GCC unroll 16
+        for (int i = 0; i < R * M; i++)
+            waiting[i] = sums[i];
+    } else if (R * M <= 4)
         _mm_storeu_ps(to, sums_of_4(sums));
     else
         _mm512_storeu_ps(to, sums_of_16(sums));
 }
 
-typedef void row_kernel(const weight_rows *w, int64_t k, const uint16_t *x, int64_t stride, float *to);
+typedef void row_kernel(const weight_rows *w, range columns, int64_t k, const uint16_t *x, int64_t stride,
+                        __m512 *waiting, float *to);
 #define KERNEL(R, M)                                                                                                   \
-    NOINLINE void dot_##R##_##M(const weight_rows *w, int64_t k, const uint16_t *x, int64_t stride, float *to)         \
-    { dot_rows(R, M, w, k, x, stride, to); }
+    NOINLINE void dot_##R##_##M(const weight_rows *w, range columns, int64_t k, const uint16_t *x, int64_t stride,     \
+                                __m512 *waiting, float *to)                                                            \
+    { dot_rows(R, M, w, columns, k, x, stride, waiting, to); }
 KERNEL(4, 1)
 KERNEL(4, 2)
 KERNEL(4, 3)
@@ -181,11 +212,11 @@ static const struct {
 } kernels[MAX_ROWS] = {{4, dot_4_1}, {4, dot_4_2}, {4, dot_4_3}, {4, dot_4_4},
                        {2, dot_2_5}, {2, dot_2_6}, {2, dot_2_7}, {2, dot_2_8}};
 
-/* Floats from the maxima of one row to those of the next. */
-static int64_t maxima_stride(const blockwise_4bit *w) { return round_up(w->columns / HALF + 1, 16); }
+/* Floats from the maxima of one row to those of the next: two are read for the chunk behind the last, too. */
+static int64_t maxima_stride(const blockwise_4bit *w) { return round_up(w->columns / HALF + 3, 16); }
 
 int64_t bf16_rows_bytes(const blockwise_4bit *w)
-{ return PLANES + 2 * MOST_STREAMS * maxima_stride(w) * (int64_t)sizeof(float); }
+{ return PLANES + 2 * MOST_MAXIMA * maxima_stride(w) * (int64_t)sizeof(float); }
 
 /* Row i of each of the stretches of `rows`; a row that is behind the end is that of the first stretch once more. */
 static int64_t row_at(range rows, int64_t length, int64_t i, int stretch)
@@ -227,30 +258,46 @@ static void load_maxima(const blockwise_4bit *w, const uint8_t *planes, int64_t 
         to[halves] = 0;
 }
 
+/* Asks for the maxima of a row as they are stored: they lie apart from the codes, where no reader has been. */
+static void ask_for_maxima(const blockwise_4bit *w, int64_t row)
+{
+    const int64_t first = row * (w->columns / w->blocksize);
+    _mm_prefetch(w->absmax ? (const char *)(w->absmax + first) : (const char *)(w->absmax_codes + first), _MM_HINT_T0);
+}
+
 /* All of that for M <= MAX_ROWS rows of x. */
 static void multiply(const blockwise_4bit *w, const uint8_t *planes, range rows, const uint16_t *x, int m,
                      int64_t stride, float *y, float *maxima)
 {
-    const int streams = kernels[m - 1].streams;
-    const int64_t k = w->columns;
+    const int streams = kernels[m - 1].streams, is_cut = streams == 2 && m * w->columns > UNCUT;
+    const int group = is_cut ? SIDE : 1;
+    const int64_t k = w->columns, slabs = is_cut ? (m * k + SLAB - 1) / SLAB : 1;
+    const int64_t slab = round_up((k + slabs - 1) / slabs, CHUNK);
     const int64_t length = round_up(rows.end - rows.first, streams) / streams;
-    weight_rows now = {.levels = w->levels};
+    weight_rows now = {.levels = w->levels, .ahead = is_cut ? k : PREFETCH_BYTES};
     const int64_t of_row = maxima_stride(w);
+    __m512 waiting[SIDE][16];
     float sums[SIDE][SIDE] __attribute__((aligned(64))) = {{0}};
     /* Maxima are written while the rows before are multiplied: what was written a moment ago is slow to read. */
-    float *next = maxima + MOST_STREAMS * of_row;
-    for (int64_t i = -1; i < length; i++) {
-        for (int r = 0; r < streams && i + 1 < length; r++)
-            load_maxima(w, planes, row_at(rows, length, i + 1, r), next + r * of_row);
-        if (i >= 0) {
+    float *next = maxima + MOST_MAXIMA * of_row;
+    for (int64_t i = -group; i < length; i += group) {
+        for (int64_t j = i + group; j < min_i64(i + 2 * group, length); j++)
             for (int r = 0; r < streams; r++) {
-                now.codes[r] = w->codes + row_at(rows, length, i, r) * (k / 2);
-                now.maxima[r] = maxima + r * of_row;
+                load_maxima(w, planes, row_at(rows, length, j, r), next + ((j - i - group) * streams + r) * of_row);
+                ask_for_maxima(w, row_at(rows, length, min_i64(j + MAXIMA_AHEAD, length - 1), r));
             }
-            kernels[m - 1].run(&now, k, x, stride, sums[i % SIDE]);
-            if (i % SIDE == SIDE - 1 || i == length - 1)
-                store_block(sums, rows, length, streams, i / SIDE * SIDE, i % SIDE + 1, m, y, w->rows);
-        }
+        for (int64_t c = 0; i >= 0 && c < k; c += slab)
+            for (int64_t j = i; j < min_i64(i + group, length); j++) {
+                for (int r = 0; r < streams; r++) {
+                    now.codes[r] = w->codes + row_at(rows, length, j, r) * (k / 2);
+                    now.maxima[r] = maxima + ((j - i) * streams + r) * of_row;
+                }
+                kernels[m - 1].run(&now, (range){c, min_i64(c + slab, k)}, k, x, stride, waiting[j % SIDE],
+                                   sums[j % SIDE]);
+            }
+        const int64_t done = min_i64(i + group, length);
+        if (done > 0 && (done % SIDE == 0 || done == length))
+            store_block(sums, rows, length, streams, (done - 1) / SIDE * SIDE, (done - 1) % SIDE + 1, m, y, w->rows);
         float *const free_again = maxima;
         maxima = next;
         next = free_again;
@@ -268,6 +315,16 @@ void bf16_rows(const blockwise_4bit *w, range rows, const uint16_t *x, int64_t m
                  y + i * w->rows, (float *)(own + PLANES));
 }
 
+void bf16_ask_for_rows(const blockwise_4bit *w, range rows)
+{
+    const int64_t k = w->columns, length = round_up(rows.end - rows.first, MOST_STREAMS) / MOST_STREAMS;
+    for (int r = 0; r < MOST_STREAMS; r++) {
+        const int64_t row = row_at(rows, length, 0, r);
+        ask_for(w->codes + row * (k / 2), min_i64(2 * PREFETCH_BYTES, length * (k / 2)));
+        ask_for_maxima(w, row);
+    }
+}
+
 END_DOTS
 
 #else
@@ -276,5 +333,6 @@ int64_t bf16_rows_bytes(const blockwise_4bit *w) { return (void)w, 0; }
 void bf16_arrange(const uint16_t *x, int64_t k, uint16_t *to) { (void)x, (void)k, (void)to; }
 void bf16_rows(const blockwise_4bit *w, range rows, const uint16_t *x, int64_t m, int64_t stride, float *y, char *own)
 { (void)w, (void)rows, (void)x, (void)m, (void)stride, (void)y, (void)own; }
+void bf16_ask_for_rows(const blockwise_4bit *w, range rows) { (void)w, (void)rows; }
 
 #endif

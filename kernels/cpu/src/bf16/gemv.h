@@ -16,4 +16,7 @@ void bf16_arrange(const uint16_t *x, int64_t k, uint16_t *to);
    float32; y [m, N]. own: memory of the thread. */
 void bf16_rows(const blockwise_4bit *w, range rows, const uint16_t *x, int64_t m, int64_t stride, float *y, char *own);
 
+/* Asks memory for what `bf16_rows` reads first of these rows, for one row of x. */
+void bf16_ask_for_rows(const blockwise_4bit *w, range rows);
+
 #endif
