@@ -3,6 +3,7 @@
 B rows, V vocabulary.
 """
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextvars import Context, copy_context
 from typing import TypeVar
@@ -96,11 +97,8 @@ class Forward:
 
     def check(self, logits: Tensor, ended: Sequence[bool]) -> None:
         """Raises FloatingPointError naming the first layer that is not finite if the logits of a living row are not."""
-        wrong = [
-            row
-            for row, (is_finite, end) in enumerate(zip(logits.isfinite().all(-1).tolist(), ended, strict=True))
-            if not is_finite and not end
-        ]
+        largest = logits.abs().amax(-1).tolist()  # infinite, or NaN, where one of them is
+        wrong = [row for row, size in enumerate(largest) if not math.isfinite(size) and not ended[row]]
         if wrong:
             row, tokens = wrong[0], torch.cat(self.seen, dim=1)
             begin = 0 if self.padding is None else int(self.padding[row])

@@ -5,7 +5,7 @@ B rows, V vocabulary.
 
 import operator
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Unpack
 
 import torch
@@ -91,7 +91,7 @@ def complete(
         raise ValueError(f"prompts must be a text, or several, got {prompts!r}")
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     # No code but this module's and the constraints' runs between the tokens.
-    with model.fused_blocks.unchanged() if model.fused_blocks is not None else nullcontext():
+    with unchanged(model):
         texts, steps = _begun(
             model,
             tokenizer,
@@ -109,6 +109,14 @@ def complete(
         for _ in steps:
             pass
     return [text.completion() for text in texts]
+
+
+def unchanged(model: Llama) -> AbstractContextManager[None]:
+    """A block between whose tokens the caller changes nothing in the model: it is looked at once, where it can be.
+
+    `complete` is one; `stream` and `generate_tokens`, between whose tokens others' code runs, are called in one.
+    """
+    return nullcontext() if model.fused_blocks is None else model.fused_blocks.unchanged()
 
 
 def stream(
@@ -277,7 +285,6 @@ class _Rows:
         chosen: Tensor | None = None
         step = 0
         while not all(self.ended):
-            self.forward.cache.living = [row for row, end in enumerate(self.ended) if not end]
             logits = self.forward(chosen)
             self.forward.check(logits, self.ended)
             chosen = self.sampler.choose(logits, self.ended)

@@ -22,15 +22,16 @@ def ours(folder: Path) -> Write:
     from lowrank.adapters import use_adapter
     from lowrank.adapters.files import load_adapter
     from lowrank.checkpoints.load import load
-    from lowrank.model.generate import generate_tokens
+    from lowrank.model.generate import generate_tokens, unchanged
 
     model = load(folder / "base", "nf4-dq", torch.bfloat16)
     load_adapter(model, "bench", folder / "hat")
     use_adapter(model, "bench")
 
     def write(prompt: Tensor) -> list[int]:
-        steps = generate_tokens(model, [prompt.tolist()], max_new_tokens=NEW_TOKENS)
-        return [token for (token,) in steps if token is not None]
+        with unchanged(model):
+            steps = generate_tokens(model, [prompt.tolist()], max_new_tokens=NEW_TOKENS)
+            return [token for (token,) in steps if token is not None]
 
     return write
 

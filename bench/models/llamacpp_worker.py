@@ -18,7 +18,7 @@ from lowrank.adapters import use_adapter
 from lowrank.adapters.files import load_adapter
 from lowrank.checkpoints.load import load
 from lowrank.kernels.cpu import library
-from lowrank.model.generate import generate_tokens
+from lowrank.model.generate import generate_tokens, unchanged
 
 from .resident import peak_resident_bytes
 
@@ -33,12 +33,13 @@ def main(folder: Path, threads: int, hat: Path | None) -> None:
     print(json.dumps({"system": library.unavailable_reason() or library.instruction_set()}), flush=True)
     for line in sys.stdin:
         new, *prompt = map(int, line.split())
-        begun = time.perf_counter()
-        steps = generate_tokens(model, [prompt], max_new_tokens=1 + new)
-        first = next(steps)
-        read = time.perf_counter()
-        written = [first, *islice(steps, new)][:new]
-        ended = time.perf_counter()
+        with unchanged(model):  # as `lowrank generate` writes
+            begun = time.perf_counter()
+            steps = generate_tokens(model, [prompt], max_new_tokens=1 + new)
+            first = next(steps)
+            read = time.perf_counter()
+            written = [first, *islice(steps, new)][:new]
+            ended = time.perf_counter()
         figures = {"prompt_s": read - begun, "tokens_s": ended - read, "peak_bytes": peak_resident_bytes()}
         print(json.dumps({**figures, "tokens": [token for (token,) in written]}), flush=True)
 

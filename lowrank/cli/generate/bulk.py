@@ -143,7 +143,8 @@ def check_lengths(session: GenerationSession, records: Sequence[FactsRecord], pa
 
     most, each = session.model.config.max_seq_len, bytes_a_position(session.model)
     for record in records:
-        length = len(session.prompt_of(record).prompt)
+        prompt, _ = session.prompt_of(record)
+        length = len(session.tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else prompt)
         about = f"--facts: {path}: record {record.number}, {record.name!r}, takes {length} tokens with its instruction"
         if length >= most:
             raise ValueError(f"{about}, and the model has {most} positions")
