@@ -92,7 +92,7 @@ lint: $(VENV)/installed-test types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE) kernels/cuda/gemv.cu tests/kernels/cpu/compare_sets.c
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) kernels/cuda/*.cu kernels/cuda/*.cuh tests/kernels/cpu/compare_sets.c
 
 # The site, in build/site: open build/site/index.html.
 docs: $(VENV)/installed-test types

@@ -41,7 +41,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Request:
-    """A text to write: arguments as of `complete`, for one prompt."""
+    """A text to write: arguments as of `complete`, for one prompt; prefixes in the place of the batch's own."""
 
     prompt: Prompt
     max_new_tokens: int
@@ -50,6 +50,7 @@ class Request:
     answer: bool = False
     logprobs: int | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    prefixes: Prefixes | None = None
 
 
 class Row:
@@ -97,6 +98,7 @@ class Row:
 
     def begin(self, drafts: bool | Lookup, prefixes: Prefixes | None) -> None:
         """Takes the memory of its keys and values."""
+        prefixes = self._request.prefixes or prefixes
         self._forward = self._context.run(Forward, self._model, [self.prompt], self.positions, None, drafts, prefixes)
         self._parts = self._forward.read()
 

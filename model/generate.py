@@ -285,6 +285,7 @@ class _Rows:
         chosen: Tensor | None = None
         step = 0
         while not all(self.ended):
+            self.forward.cache.living = [row for row, end in enumerate(self.ended) if not end]
             logits = self.forward(chosen)
             self.forward.check(logits, self.ended)
             chosen = self.sampler.choose(logits, self.ended)

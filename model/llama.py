@@ -108,7 +108,8 @@ class KVCache:
     """Keys and values of every layer for the positions seen so far, in buffers of a fixed length.
 
     capacity is in positions. `length` counts those that are filled; `Llama.forward` advances it. `angles` are those of
-    all positions, [1, capacity, 1, h/2].
+    all positions, [1, capacity, 1, h/2]. `living` are the rows that go on, None for all: nobody looks at the others any
+    more, and `FusedBlocks` may leave them out.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class KVCache:
         self.angles = rope_angles(torch.arange(capacity, device=device)[None], config)
         self.capacity = capacity
         self.length = 0
+        self.living: list[int] | None = None
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k, v [B, G, T, h] behind what is there; returns all S = length + T of them, [B, G, S, h]."""

@@ -1,4 +1,4 @@
-"""The checks of GPU kernels on what Triton compiles, run by the emulator in tests/helpers/ptx: no GPU is needed.
+"""The checks of GPU kernels on what Triton and NVRTC compile, run by the emulator in tests/helpers/ptx, without a GPU.
 
     make test-emulated                  those that CI runs
     make test-emulated EMULATED=all     every check, for sm_90 and sm_80
@@ -22,12 +22,20 @@ ADAPTERS = TESTS / "kernels" / "triton" / "riding_adapter_checks.py"
 LLAMA_OPS = TESTS / "kernels" / "llama_ops" / "cuda_checks.py"
 CHECKS = {
     **{name: (PRODUCTS, name) for name in ("inputs", "exact", "error")},
-    **{f"step {name}": (STEP, name) for name in ("plain", "hat")},
+    **{f"step {name}": (STEP, name) for name in ("plain", "hat", "order", "traffic")},
+    **{f"step pairs {name}": (STEP, f"pairs {name}") for name in ("plain", "hat", "order", "traffic")},
     **{f"adapters {name}": (ADAPTERS, name) for name in ("block_matrix", "beside", "gradients", "products")},
     **{name: (LLAMA_OPS, name) for name in ("rms_norm", "rope", "swiglu", "cross_entropy", "decode_attention")},
 }
 IN_CI = [("inputs", 90), ("inputs", 80), ("swiglu", 90), ("decode_attention", 90), ("rope", 80)]
-IN_CI += [("adapters block_matrix", 90), ("adapters beside", 80), ("adapters gradients", 90)]
+IN_CI += [
+    ("step pairs hat", 90),
+    ("step pairs traffic", 90),
+    ("step hat", 90),
+    ("adapters block_matrix", 90),
+    ("adapters beside", 80),
+    ("adapters gradients", 90),
+]
 ALL = [(check, capability) for capability in (90, 80) for check in CHECKS]
 
 

@@ -40,7 +40,8 @@ KERNEL_FLOORS = (
     ("lowrank.kernels.lora", "lowrank.kernels.llama_ops"),
     ("lowrank.kernels.operators",),
     ("lowrank.kernels.dispatch",),
-    ("lowrank.kernels.triton", "lowrank.kernels.cuda", "lowrank.kernels.cpu"),
+    ("lowrank.kernels.triton", "lowrank.kernels.cpu"),
+    ("lowrank.kernels.cuda",),
     ("lowrank.kernels.reference",),
     ("lowrank.kernels.weights",),
 )

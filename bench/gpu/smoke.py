@@ -157,8 +157,8 @@ def one_query(device: str) -> Results:
     return compared(decode_attention.decode_attention, llama_ops.decode_attention, q, k, v, mask, device=device)
 
 
-def decode_step(rank: int) -> Callable[[str], Results]:
-    """One token through two blocks, in a hat or without."""
+def decode_step(rank: int, ffn: int) -> Callable[[str], Results]:
+    """One token through two blocks, in a hat or without; ffn: its hidden channels, for pairs a multiple of 256"""
 
     def part(n: int, k: int, seed: int, device: str) -> LinearWithAdapter:
         weight = repack(on(weights.quantize_4bit(draw(n, k, seed=seed) / k**0.5, "nf4", 64, True), device))  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def decode_step(rank: int) -> Callable[[str], Results]:
         from lowrank.kernels.triton import decode_step as triton
 
         sizes = StepSizes(4, 2, 128, 1e-5, True)
-        shapes = ((K, K), (N, K), (N, K), (K, K), (704, K), (704, K), (K, 704))
+        shapes = ((K, K), (N, K), (N, K), (K, K), (ffn, K), (ffn, K), (K, ffn))
         kept, angle = 1 + draw(1, 1, 1, 64).abs(), torch.tensor([100])
         found = []
         for kind, decode in ((DTYPE, triton.decode_blocks), (DTYPE, None), (torch.float64, None)):
@@ -193,8 +193,10 @@ def decode_step(rank: int) -> Callable[[str], Results]:
 
 
 CHECKS: dict[str, Callable[[str], Results]] = {
-    "decode step": decode_step(0),
-    "decode step in a hat": decode_step(8),
+    "decode step": decode_step(0, 768),
+    "decode step in a hat": decode_step(8, 768),
+    "decode step by look-ups": decode_step(0, 704),
+    "decode step by look-ups in a hat": decode_step(8, 704),
     "table of pairs, 1 row": product("cuda.gemv", "decode_linear", 1),
     "decode_linear, 1 row": product("triton.gemv", "decode_linear", 1),
     "decode_linear, 20 rows": product("triton.gemv", "decode_linear", 20),

@@ -5,7 +5,7 @@ Here those of quantized weights; `llama_op_cases` has those of Llama's other ope
 
 from dataclasses import replace
 
-from lowrank.kernels.cuda import gemv
+from lowrank.kernels.cuda import pairs
 
 from .adapter_cases import ADAPTER_CASES
 from .case import ALL_NVIDIA, NVIDIA, Argument, Case
@@ -28,17 +28,17 @@ def decode_linear(m: int, dtype: str = "bf16", nested: bool = True, blocksize: i
 
 def decode_pairs(m: int, dtype: str = "bf16", nested: bool = True, blocksize: int = 64) -> Case:
     """By a table of pairs, in CUDA C: a warp takes 16 rows and 256 weights at a time. K is 4096."""
-    constants = gemv.constants(m, blocksize, 256 if nested else 0, dtype == "bf16")
+    constants = pairs.constants(m, blocksize, 256 if nested else 0, dtype == "bf16")
     about = f"M{m} {dtype} {'nf4-dq' if nested else 'nf4'}" + (" blocks of 128" if blocksize == 128 else "")
     return Case(
         name=f"decode_pairs {about}",
         kernel="kernels.cuda.gemv:decode_pairs_kernel",
         arguments=dict(constants),
-        elements=gemv.TILE * gemv.GROUP * gemv.THREADS // 32,
+        elements=pairs.TILE * pairs.GROUP * pairs.THREADS // 32,
         bytes=(4 + (8 / blocksize + 32 / (256 * blocksize) if nested else 32 / blocksize)) / 8,
         flops=16,
         targets=ALL_NVIDIA,
-        options={"shared": gemv.shared_bytes(m, 4096)},
+        options={"shared": pairs.shared_bytes(m, 4096)},
     )
 
 

@@ -30,8 +30,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.language import constexpr
 
-from lowrank.kernels.cuda import gemv as pairs
-from lowrank.kernels.cuda import nvrtc
+from lowrank.kernels.cuda import nvrtc, pairs
 
 from .case import Case
 from .cases import CASES
@@ -125,12 +124,12 @@ def is_cuda_c(case: Case) -> bool:
 def machine_code(case: Case, target: GPUTarget) -> bytes:
     """The cubin of a kernel in CUDA C."""
     constants = {name: int(value) for name, value in case.arguments.items() if value is not None}
-    return nvrtc.to_machine_code(pairs.SOURCE.read_text(encoding="utf-8"), target.arch, constants)
+    return nvrtc.to_machine_code(pairs.source(_name(case)), target.arch, constants)
 
 
 def source(case: Case) -> str:
     """A hash of all that a compiler gets: the kernel with what it calls, and the case. The versions are `versions`."""
-    text = pairs.SOURCE.read_text(encoding="utf-8") if is_cuda_c(case) else "\n".join(_texts(_function(case), set()))
+    text = pairs.source(_name(case)) if is_cuda_c(case) else "\n".join(_texts(_function(case), set()))
     what = f"{text} {case}"
     return hashlib.sha256(what.encode()).hexdigest()[:16]
 
@@ -151,9 +150,12 @@ def _texts(function: JITFunction[Any], seen: set[str]) -> Iterator[str]:
             yield f"{name} = {value.value}"
 
 
+def _name(case: Case) -> str:
+    return case.kernel.partition(":")[2]
+
+
 def _function(case: Case) -> Any:
-    module, name = case.kernel.split(":")
-    return getattr(importlib.import_module(f"lowrank.{module}"), name)
+    return getattr(importlib.import_module(f"lowrank.{case.kernel.partition(':')[0]}"), _name(case))
 
 
 def compiled(case: Case, target: GPUTarget) -> Any:
@@ -224,9 +226,10 @@ def gcn(text: str) -> Iterable[Line]:
 
 
 def inner_loop(lines: Iterable[Line]) -> list[str]:
-    """The instructions of the loop that holds most; all, where nothing jumps back.
+    """The instructions of the loop that holds most; all, where none jumps back.
 
-    A loop that is more than half another one is aside: that one counts.
+    Where loops multiply matrices, one of them. A loop around another one does not count, if that one is more than half
+    of it or has all of its products.
     """
     labels: dict[str, int] = {}
     names: list[str] = []
@@ -239,12 +242,17 @@ def inner_loop(lines: Iterable[Line]) -> list[str]:
         if jump in labels and names[labels[jump]] != name:  # a kernel ends with a jump to itself
             loops.append((labels[jump], len(names)))
 
+    def products(loop: tuple[int, int]) -> int:
+        return sum(TENSOR.fullmatch(name) is not None for name in names[slice(*loop)])
+
     def is_around(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
         is_inside = outer != inner and outer[0] <= inner[0] and inner[1] <= outer[1]
-        return is_inside and 2 * (inner[1] - inner[0]) > outer[1] - outer[0]  # not a few instructions that wait
+        is_most = 2 * (inner[1] - inner[0]) > outer[1] - outer[0]  # not a few instructions that wait
+        return is_inside and (is_most or 0 < products(inner) == products(outer))
 
     innermost = [loop for loop in loops if not any(is_around(loop, other) for other in loops)]
-    return max((names[start:end] for start, end in innermost), key=len, default=names)
+    start, end = max(innermost, key=lambda loop: (products(loop) > 0, loop[1] - loop[0]), default=(0, len(names)))
+    return names[start:end]
 
 
 def is_alu(name: str) -> bool:

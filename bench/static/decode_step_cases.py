@@ -1,9 +1,10 @@
 """The static cost of the kernels of a decode step: of a block of Llama 2 7B in bfloat16 and nf4-dq, for one token."""
 
-from .case import Argument, Case
+from lowrank.kernels.cuda import decode_step, pairs
+
+from .case import ALL_NVIDIA, Argument, Case
 
 BYTES = (4 + 8 / 64 + 32 / (256 * 64)) / 8
-TARGETS = ("sm_90",)
 ROWS = 64  # of W, a program's tile: `gemv.linear_tile`
 OPTIONS = {"num_warps": 2, "enable_fp_fusion": False}
 
@@ -38,7 +39,7 @@ def product(name: str, splits: int, rank: int, arguments: dict[str, Argument]) -
         bytes=BYTES,
         flops=16,
         aligned=("N", "N0", "N1", "K"),
-        targets=TARGETS,
+        targets=ALL_NVIDIA,
         options=OPTIONS,
     )
 
@@ -79,9 +80,28 @@ def attention(rank: int) -> Case:
         elements=2 * 64 * 128,
         bytes=2.0,
         aligned=("heads", "kv_heads", "stride_batch", "stride_head"),
-        targets=TARGETS,
+        targets=ALL_NVIDIA,
         options={"num_warps": 8, "enable_fp_fusion": False},
     )
 
 
-STEP_CASES = tuple(make(rank) for rank in (0, 8) for make in (qkv, gate_up, residual, attention))
+def by_pairs(name: str, m: int, rank: int) -> Case:
+    """The same products by the table of pairs, in CUDA C, for M rows; K is 4096."""
+    linears = 2 if name == "gate_up" else 1
+    return Case(
+        name=f"{name}_pairs M{m} bf16 nf4-dq{f' rank {rank}' if rank else ''}",
+        kernel=f"kernels.cuda.decode_step:{name}_pairs_kernel",
+        arguments=dict(decode_step.constants(m, 64, 256, rank)),
+        elements=pairs.TILE * pairs.GROUP * pairs.THREADS // 32,
+        bytes=BYTES,
+        flops=16,
+        targets=ALL_NVIDIA,
+        options={"shared": decode_step.shared_bytes(m, 4096, linears, rank)},
+    )
+
+
+PRODUCTS = ("qkv", "gate_up", "residual")
+STEP_CASES = (
+    *(by_pairs(name, m, rank) for m, rank in ((1, 0), (1, 8), (2, 0), (4, 0), (4, 8)) for name in PRODUCTS),
+    *(make(rank) for rank in (0, 8) for make in (qkv, gate_up, residual, attention)),
+)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lowrank.kernels.cuda import gemv as pairs
+from lowrank.kernels.cuda import nvrtc, pairs
 from lowrank.kernels.dispatch import run as products
 from lowrank.kernels.operators.register import BODIES
 from lowrank.kernels.triton import launch as repacked_launch
@@ -60,6 +60,7 @@ WITHOUT_LAUNCH = {
 }
 KERNELS = {"_flash_attention_backward": 3}  # of torch's operators that launch more than one
 GATHERS = {"embedding", "index", "index_select"}
+H200 = pairs.Capacity(multiprocessors=132, shared=228 * 1024, most_shared=227 * 1024)
 PRODUCTS = {"mm", "bmm", "addmm", "addmm_", "matmul", "baddbmm"}
 
 
@@ -127,10 +128,10 @@ def recorded() -> Iterator[list[Launch]]:
         tensors = {id(tensor): tensor for tensor in (*args, *kwargs.values()) if isinstance(tensor, Tensor)}
         launches.append(Launch(function.fn.__name__, sum(tensor.nbytes for tensor in tensors.values())))
 
-    def compiled(device: torch.device, constants: Any) -> Any:
+    def compiled(device: torch.device, name: str, constants: Any) -> Any:
         def call(grid: Any, block: Any, given: list[Any], shared: int) -> None:
             tensors = {id(tensor): tensor for tensor in given if isinstance(tensor, Tensor)}
-            launches.append(Launch(pairs.KERNEL, sum(tensor.nbytes for tensor in tensors.values())))
+            launches.append(Launch(name, sum(tensor.nbytes for tensor in tensors.values())))
 
         return call
 
@@ -146,7 +147,8 @@ def recorded() -> Iterator[list[Launch]]:
         mock.patch.object(repacked_launch, "constants", _constants),
         mock.patch.object(pairs, "tables", _tables),
         mock.patch.object(pairs, "kernel", compiled),
-        mock.patch.object(pairs, "programs", lambda n, shared, device: 1),
+        mock.patch.object(pairs, "capacity", lambda device: H200),
+        mock.patch.object(pairs, "unavailable_reason", lambda device: nvrtc.unavailable_reason()),
         mock.patch.object(torch.cuda, "device_of", lambda tensor: nullcontext()),
         mock.patch.object(torch, "is_autocast_enabled", lambda *given: False),
         mock.patch.object(torch, "autocast", lambda *given, **options: nullcontext()),  # meta tensors have none
@@ -163,5 +165,5 @@ def _constants(format: str, dtype: torch.dtype, device: torch.device) -> tuple[T
 
 
 def _tables(format: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tensors of the shapes of `cuda.gemv.tables`."""
+    """Tensors of the shapes of `cuda.pairs.tables`."""
     return torch.empty(256, dtype=torch.int32, device="meta"), torch.empty(256, device="meta")

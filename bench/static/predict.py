@@ -26,7 +26,8 @@ from .meta_llama import META, decode_launches, meta_model
 
 RANK, WINDOW, BATCH = 8, 1024, (2, 2048)
 # With a row for one token in the static table.
-WEIGHT_KERNELS = ("decode_pairs", "decode_linear", "qkv", "gate_up", "residual")
+STEP = ("qkv", "gate_up", "residual")
+WEIGHT_KERNELS = ("decode_pairs", "decode_linear", *STEP, *(f"{name}_pairs" for name in STEP))
 
 
 @dataclass(frozen=True)

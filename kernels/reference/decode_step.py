@@ -40,6 +40,20 @@ class CacheWindow(NamedTuple):
     padding: Tensor
 
 
+class NormedInput(NamedTuple):
+    """The input of linears behind a norm of h [M, D] that is no kernel of its own: they add parts of sums up.
+
+    x        h * weight of the norm, [M, D]
+    squares  float32 [M, parts], of each row the sum of h^2 of some of its channels
+    inner    float32 [parts, M, linears, RANK], of each linear what these channels of x add to x A^T;
+             RANK holds all ranks
+    """
+
+    x: Tensor
+    squares: Tensor
+    inner: Tensor
+
+
 def decode_blocks(
     x: Tensor, blocks: Sequence[BlockWeights], cache: CacheWindow, cos: Tensor, sin: Tensor, sizes: StepSizes
 ) -> Tensor:

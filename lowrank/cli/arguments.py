@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from ..layers.prefix_cache import PrefixCache
     from ..model.llama import Llama
 
 CACHES = ("int8", "nf4")  # of `layers.quantized_cache`, likewise
@@ -160,6 +161,35 @@ def add_cache_limit(parser: argparse.ArgumentParser, texts: str) -> None:
         metavar="SIZE",
         help=f"keys and values {texts}, such as 8GB (default: 4GiB); what does not fit waits",
     )
+
+
+def add_prefixes(parser: argparse.ArgumentParser) -> None:
+    """--prefixes and --prefix-limit, for `PrefixCache`."""
+    parser.add_argument(
+        "--prefixes", type=Path, metavar="DIR", help="keep keys and values of prompts here, for later commands"
+    )
+    parser.add_argument(
+        "--prefix-limit",
+        type=read_bytes,
+        metavar="SIZE",
+        help="of kept keys and values of prompts (default: 256MiB in memory, 4GiB in --prefixes)",
+    )
+
+
+def prefix_cache(args: argparse.Namespace) -> "PrefixCache | None":
+    """A cache for the beginnings of prompts on a CPU; None on a GPU.  Raises ValueError for a folder that is none."""
+    from ..layers.prefix_cache import LIMIT_BYTES, PrefixCache
+
+    if args.device != "cpu":
+        if args.prefixes is not None:
+            raise ValueError(f"--prefixes is of a CPU, got --device {args.device}")
+        return None
+    limit, folder = args.prefix_limit, None
+    if args.prefixes is not None:
+        from ..layers import prefix_folder
+
+        folder = prefix_folder.PrefixFolder(args.prefixes, int(limit or prefix_folder.LIMIT_BYTES))
+    return PrefixCache(int(limit or LIMIT_BYTES), folder)
 
 
 def cache_bytes(args: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from .arguments import (
     writing_dtype,
 )
 from .kinds import add_stored, stored_kinds
+from .start import import_torch
 
 PORT = 7411
 TOKEN_VARIABLE = "LOWRANK_SERVE_TOKEN"
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     """Loads what is named, and serves until it is interrupted."""
     for module in ("starlette", "uvicorn"):
         need(module, "lowrank serve")
+    import_torch()
     from ..layers.quantized_cache import use_cache_format
     from ..serve.doorkeeper import check_token
     from ..serve.server import LOOPBACK, bind, serve

@@ -17,6 +17,9 @@ cpu_blocks         what both of them give to the library, and when
 model_snapshot     whether a description of a model still holds
 gpu_decode         those for one token on a GPU, in five kernels a block
 exact_head         the output head for a few rows, each with the bits that it has alone
-prefix_cache       keys and values of what prompts begin with alike
+prefix_cache       what prompts begin with alike, read once
+kept_parts         keys and values of parts of prompts, up to a limit in bytes
+prefix_folder      the same in files, for processes to come
+model_state        whether keys and values still hold, and a hash of what they depend on
 pass_costs         how many tokens of a text are worth a pass
 """

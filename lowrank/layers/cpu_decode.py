@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from ..kernels.cpu.decode_step import SAME_BITS_UP_TO, Blocks, cached_rows
@@ -45,7 +46,10 @@ class FusedBlocks:
     def __call__(
         self, model: Llama, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None
     ) -> Tensor | None:
-        """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run."""
+        """norm(blocks(x)) of x [B, 1, D], with its keys and values put into the cache; None if the modules must run.
+
+        Of up to `SAME_BITS_UP_TO` rows those that no longer live are left out, and zero: the others have the same bits.
+        """
         if type(cache) is not KVCache or x.shape[1] != 1 or not is_decoding(x, cache):
             return None
         blocks = self._described(model, x)
@@ -55,7 +59,12 @@ class FusedBlocks:
         assert mask is None or isinstance(mask, Tensor), "packed rows go with no cache"
         seen = None if mask is None else mask.expand(len(x), -1, -1, -1).contiguous()
         past = cached_rows(cache.k, cache.v, cache.length, seen)
-        return blocks.run(x.contiguous(), past, sizes_of(model, x), cos, sin)
+        living = cache.living
+        if living is None or len(living) == len(x) or len(x) > SAME_BITS_UP_TO:
+            return blocks.run(x.contiguous(), past, sizes_of(model, x), cos, sin)
+        left, y = x[living], torch.zeros_like(x)
+        y[living] = blocks.run(left, [past[row] for row in living], sizes_of(model, left), cos[living], sin[living])
+        return y
 
     def logits_of_each(self, model: Llama, tokens: Tensor, cache: KVCache) -> LogitsOfEach | None:
         """The logits behind each of some tokens of one row, to the byte what they give in a call each

@@ -163,3 +163,9 @@ def test_traffic_is_sectors_of_32_bytes_once_for_reading_and_once_for_writing(ru
     # What a launch has stored it reads from the cache; one number of a sector is all of it.
     assert run(load + store + "ld.global.b32 %r2, [%q2 + 4096];", data).block.memory.traffic() == 256
     assert run("ld.global.b32 %r1, [%q90];", data).block.memory.traffic() == 32
+
+
+def test_what_is_asked_for_ahead_is_moved_once_and_must_be_there(run):
+    data = {0: np.zeros(32, np.uint32)}
+    assert run("prefetch.global.L2 [%q90]; ld.global.b32 %r1, [%q90];", data).block.memory.traffic() == 32
+    refused(run, "1 bytes at byte 128 of tensor 0, which has 128", "prefetch.global.L2 [%q90 + 128];", data=data)

@@ -18,13 +18,16 @@ from ..arguments import (
     add_cache,
     add_cache_limit,
     add_force,
+    add_prefixes,
     add_verb,
     compute_dtype,
     dtype_name,
     file_to_write,
+    prefix_cache,
     tell_dtype,
     writing_dtype,
 )
+from ..start import import_torch
 from .session import GenerationSession, Use, read_one, shown, side_by_side
 
 if TYPE_CHECKING:
@@ -94,6 +97,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP} (default: nf4-dq, or as stored)")
     parser.add_argument("--head", choices=HEADS, help="format of the output head (default: as stored, or --dtype)")
     add_cache(parser)
+    add_prefixes(parser)
     parser.add_argument("--max-new-tokens", type=int, default=400, help="default: %(default)s")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) takes the likeliest token")
@@ -107,6 +111,7 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Streams the text to standard output, or shows several side by side."""
+    import_torch()
     from ...model.logprobs import MOST
 
     args.dtype, args.dtype_reason = writing_dtype(args.dtype, args.device)
@@ -209,6 +214,7 @@ def open_session(args: argparse.Namespace, sampling: "SamplingOptions") -> Gener
     from ...checkpoints.load import load, load_tokenizer
     from ...layers.quantized_cache import use_cache_format
 
+    prefixes = prefix_cache(args)
     folder = base_folder(args.base)
     tokenizer = load_tokenizer(folder)
     model = load(folder, args.weights, compute_dtype(args.dtype), args.device, head=args.head, force=args.force)
@@ -226,6 +232,8 @@ def open_session(args: argparse.Namespace, sampling: "SamplingOptions") -> Gener
         stop=args.stop,
         sampling=sampling,
         logprobs=args.logprobs,
+        prefixes=prefixes,
+        can_repeat=args.watch or (args.prefixes is not None and args.out is None),
     )
 
 

@@ -143,8 +143,7 @@ def check_lengths(session: GenerationSession, records: Sequence[FactsRecord], pa
 
     most, each = session.model.config.max_seq_len, bytes_a_position(session.model)
     for record in records:
-        prompt, _ = session.prompt_of(record)
-        length = len(session.tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else prompt)
+        length = len(session.prompt_of(record).prompt)
         about = f"--facts: {path}: record {record.number}, {record.name!r}, takes {length} tokens with its instruction"
         if length >= most:
             raise ValueError(f"{about}, and the model has {most} positions")

@@ -11,13 +11,13 @@ import sys
 import time
 
 from ...bench.models.resident import peak_resident_bytes
+from ..start import import_torch
 
 
 def main(folder: str) -> None:
     """Starts as `lowrank generate FOLDER --prompt TEXT` does, and prints the figures."""
     begun = time.perf_counter()
-    import torch  # noqa: F401 (its time is what is measured)
-
+    import_torch()
     imported = time.perf_counter()
     from ...model import generate  # noqa: F401 (imported when the first text begins)
     from .. import build_parser

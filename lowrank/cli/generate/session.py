@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ...data.documents.facts_record import FactsRecord
     from ...grounding.decoding import Grounding
     from ...grounding.vocabulary import Vocabulary
+    from ...layers.prefix_cache import PrefixCache
     from ...model.completion import Completion
     from ...model.continuous_batch import Request
     from ...model.drafts import Lookup
     from ...model.generate import Prompt
-    from ...model.llama import Llama
+    from ...model.llama import Llama, Prefixes
     from ...model.sampling import SamplingOptions
     from ...model.tokenizer import Tokenizer
 
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 Use = str | Mapping[str, float] | None
 
 NARROWEST = 28  # characters of a column, below which texts are put one under another
+
+
+class Task(NamedTuple):
+    """A prompt, the value of `answer` that `generate` takes it with, and how many of its tokens begin others', too."""
+
+    prompt: "Prompt"
+    answer: bool
+    shared: int
 
 
 @dataclass
@@ -39,6 +48,8 @@ class GenerationSession:
     use       what the next text is written in: one hat, or in `compare` several, a row each
     subject   the record of the next document, if there is one
     logprobs  as in `complete`
+    prefixes  keeps what prompts begin with; None where all of them are read whole
+    can_repeat  true where a prompt may come again, for another text: all of it is kept
     written   the last texts with their tokens and ends
     """
 
@@ -55,6 +66,8 @@ class GenerationSession:
     stop: Sequence[str] = ()
     sampling: "SamplingOptions" = field(default_factory=dict)  # type: ignore[assignment]
     logprobs: int | None = None
+    prefixes: "PrefixCache | None" = None
+    can_repeat: bool = False
     written: "list[Completion]" = field(default_factory=list)
 
     @cached_property
@@ -71,26 +84,28 @@ class GenerationSession:
 
         return Lookup()
 
+    @cached_property
+    def _beginnings(self) -> dict[tuple[str, str], list[int]]:
+        """The tokens that prompts begin with, by template and instruction."""
+        return {}
+
     @property
     def uses(self) -> list[Use]:
         """The adapters of the next texts: one text each."""
         return self.compare or [self.use]
 
-    def prompt(self, text: str | None) -> "tuple[Prompt, bool]":
-        """A text as it is, or for None the task of writing the subject's document, in the template of the hats.
-
-        With it the value of `answer` that `generate` takes it with.
-        """
+    def prompt(self, text: str | None) -> Task:
+        """A text as it is, or for None the task of writing the subject's document, in the template of the hats."""
         if text is not None:
-            return text, False
+            return Task(text, answer=False, shared=0)
         if self.subject is None:
             raise ValueError("there is nothing to write: give a text, or a record")
         return self.prompt_of(self.subject)
 
-    def prompt_of(self, subject: "FactsRecord") -> "tuple[Prompt, bool]":
-        """The task of writing a record's document, as `prompt`."""
+    def prompt_of(self, subject: "FactsRecord") -> Task:
+        """The task of writing a record's document, as `prompt`; its prompt is tokens."""
         from ...data.documents.facts_record import known_kind
-        from ...data.encoding.batching import prompt_for
+        from ...data.encoding.batching import count_shared, prompt_for, shared_beginning
         from ...data.encoding.template import template_for
 
         used = {name for use in self.uses for name in ([use] if isinstance(use, str) else use or ())}
@@ -98,7 +113,16 @@ class GenerationSession:
             raise ValueError(f"unknown adapter {unknown[0]!r}: there are {', '.join(self.adapters) or 'none'}")
         in_use = {str(self.adapters[name][0]): self.adapters[name][1] for name in self.adapters if name in used}
         template = template_for(in_use, self.template, tokenizer=self.tokenizer)
-        return prompt_for(template, self.tokenizer, known_kind(subject.kind).instruction(), subject.text)
+        instruction = known_kind(subject.kind).instruction()
+        prompt, answer = prompt_for(template, self.tokenizer, instruction, subject.text)
+        tokens = self.tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else prompt
+        if (template, instruction) not in self._beginnings:
+            self._beginnings[template, instruction] = shared_beginning(template, self.tokenizer, instruction)
+        return Task(tokens, answer, count_shared(tokens, self._beginnings[template, instruction]))
+
+    def reading(self, task: Task) -> "Prefixes | None":
+        """The reading of a prompt that is read by itself: the same one in whatever way its text is written."""
+        return None if self.prefixes is None else self.prefixes.of_task(task.shared, keeps_whole=self.can_repeat)
 
     def constraint(self) -> "Grounding | None":
         """The constraint of the next text; None if it is not grounded.  Raises ValueError if it has no facts."""
@@ -120,17 +144,18 @@ class GenerationSession:
         from ...adapters import using_adapter
         from ...model.generate import stream, unchanged
 
-        prompt, answer = self.prompt(text)
+        task = self.prompt(text)
         with using_adapter(self.model, self.use), unchanged(self.model):
             completion = yield from stream(
                 self.model,
                 self.tokenizer,
-                prompt,
+                task.prompt,
                 max_new_tokens=self.max_new_tokens,
                 stop=self.stop,
                 constraint=self.constraint(),
-                answer=answer,
+                answer=task.answer,
                 drafts=self.lookup,
+                prefixes=self.reading(task),
                 **self.sampling,
             )
         self.written = [completion]
@@ -140,17 +165,18 @@ class GenerationSession:
         from ...adapters import using_adapter
         from ...model.generate import complete
 
-        prompt, answer = self.prompt(text)
-        with using_adapter(self.model, self.uses):
+        task = self.prompt(text)
+        with using_adapter(self.model, self.compare or self.use):
             self.written = complete(
                 self.model,
                 self.tokenizer,
-                [prompt] * len(self.uses),
+                [task.prompt] * len(self.uses),
                 max_new_tokens=self.max_new_tokens,
                 stop=self.stop,
                 constraints=[self.constraint() for _ in self.uses],
-                answer=answer,
+                answer=task.answer,
                 drafts=self.lookup,
+                prefixes=self.reading(task),
                 logprobs=self.logprobs,
                 **self.sampling,
             )
@@ -201,31 +227,33 @@ class GenerationSession:
         """A record's document, as a batch takes it."""
         from ...model.continuous_batch import Request
 
-        prompt, answer = self.prompt_of(subject)
+        task = self.prompt_of(subject)
         return Request(
-            prompt=prompt,
+            prompt=task.prompt,
             max_new_tokens=self.max_new_tokens,
             stop=self.stop,
             constraint=self.constraint_of(subject),
-            answer=answer,
+            answer=task.answer,
             sampling={**self.sampling, "seed": seed},
+            prefixes=self.reading(task),
         )
 
     def _write_batch(self, documents: "Sequence[Document]") -> "list[Completion]":
         """A text for each record and seed, all of them in one batch, in the context of this call."""
         from ...model.generate import complete
 
-        prompts = [self.prompt_of(subject) for subject, _ in documents]
+        tasks = [self.prompt_of(subject) for subject, _ in documents]
         sampling: SamplingOptions = {**self.sampling, "seed": [seed for _, seed in documents]}
         return complete(
             self.model,
             self.tokenizer,
-            [prompt for prompt, _ in prompts],
+            [task.prompt for task in tasks],
             max_new_tokens=self.max_new_tokens,
             stop=self.stop,
             constraints=[self.constraint_of(subject) for subject, _ in documents],
-            answer=all(answer for _, answer in prompts),
+            answer=all(task.answer for task in tasks),
             drafts=self.lookup,
+            prefixes=self.reading(tasks[0]),  # of a batch of one; several are read together
             **sampling,
         )
 

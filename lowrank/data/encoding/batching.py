@@ -106,6 +106,21 @@ def prompt_for(template: str, tokenizer: Tokenizer, instruction: str, input: str
     return find(template).render(instruction, input), True
 
 
+def shared_beginning(template: str, tokenizer: Tokenizer, instruction: str) -> list[int]:
+    """The tokens with which the prompts of an instruction begin, whatever the input: but for the last ones, which may
+    join its first characters.
+    """
+    begun = (prompt_for(template, tokenizer, instruction, input)[0] for input in ("a", "0"))
+    one, other = (tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else prompt for prompt in begun)
+    return one[: count_shared(one, other)]
+
+
+def count_shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """The number of tokens with which two sequences begin alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 def split_by_length(examples: Sequence[Example], max_tokens: int) -> tuple[list[Example], list[Example]]:
     """Those that fit into `max_tokens`, and those that do not and are left out whole.
 

@@ -8,9 +8,10 @@ import pytest
 from child_process import environment, run_python
 
 from lowrank.bench.static import cost
+from lowrank.bench.static.case import ALL_NVIDIA
 from lowrank.bench.static.cases import CASES
 from lowrank.bench.static.cost import Cost, changed, complaints, inner_loop, read, sass, versions
-from lowrank.kernels.cuda import gemv as pairs
+from lowrank.kernels.cuda import decode_step, pairs
 
 ROW = Cost("kernel", "sm_90", 64, 0, 1024, 4.0, 2.0, 0.125, 0.25, 6.0, "alu")
 
@@ -30,19 +31,33 @@ def test_the_decode_loop_keeps_its_goals_on_hopper() -> None:
         assert row.alu <= 2.8 and row.slots <= 4.0
 
 
-@pytest.mark.parametrize("nested", ["nf4", "nf4-dq"])
-def test_the_table_of_pairs_keeps_its_goals_and_as_many_programs_on_hopper_as_its_launch_assumes(nested: str) -> None:
-    row = next(row for row in read()[1] if (row.kernel, row.target) == (f"decode_pairs M1 bf16 {nested}", "sm_90"))
+STEP = tuple(f"{name}_pairs" for name in ("qkv", "gate_up", "residual"))
+OF_ONE_ROW = ("decode_pairs M1 bf16 nf4", "decode_pairs M1 bf16 nf4-dq")
+OF_ONE_ROW += tuple(f"{name} M1 bf16 nf4-dq{hat}" for name in STEP for hat in ("", " rank 8"))
+
+
+@pytest.mark.parametrize("kernel", OF_ONE_ROW)
+def test_the_table_of_pairs_keeps_its_goals_and_as_many_programs_on_hopper_as_its_launch_assumes(kernel: str) -> None:
+    row = next(row for row in read()[1] if (row.kernel, row.target) == (kernel, "sm_90"))
     assert row.alu <= 1.3 and row.slots <= 2.4
     assert row.registers * pairs.THREADS * pairs.PROGRAMS <= 65_536
     assert (row.shared + 1024) * pairs.PROGRAMS <= 228 * 1024
 
 
+@pytest.mark.parametrize("m", [2, 4])
+def test_the_kernels_of_a_step_run_as_many_at_once_as_their_launch_assumes(m: int) -> None:
+    rows = [row for row in read()[1] if row.kernel.startswith(tuple(f"{name} M{m} " for name in STEP))]
+    assert {row.target for row in rows} == set(ALL_NVIDIA)
+    for row in rows:
+        assert row.registers * pairs.THREADS * decode_step.programs_at_once(m) <= 65_536, row
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_120"])
-def test_no_maximum_is_waited_for_before_the_first_weights_are_asked_for(target: str) -> None:
+@pytest.mark.parametrize("kernel", ["decode_pairs", *STEP])
+def test_no_maximum_is_waited_for_before_the_first_weights_are_asked_for(kernel: str, target: str) -> None:
     """Up to the four loads of 16 bytes of codes no instruction reads a register that another load brings."""
-    case = next(case for case in CASES if case.name == "decode_pairs M1 bf16 nf4-dq")
+    case = next(case for case in CASES if case.name == f"{kernel} M1 bf16 nf4-dq")
     text = cost.disassembly(cost.machine_code(case, cost.TARGETS[target]))
     loaded: set[str] = set()
     wide = 0
@@ -140,6 +155,13 @@ def test_a_loop_around_another_does_not_count() -> None:
     assert inner_loop(sass(around)) == ["LDS", "PRMT", "HMMA", "BRA"]
 
 
+def test_the_loop_with_the_products_counts_and_not_a_longer_one_around_or_behind_it() -> None:
+    behind = "\n.L_x_4:" + "\n        /*0060*/          IMAD R1 ;" * 9 + "\n        /*0068*/     @P2 BRA `(.L_x_4) ;"
+    around = SASS.replace("MOV R1", "NOP ;\n.L_x_9:\n        /*0008*/          MOV R1")
+    around = around.replace("EXIT ;", "FADD R1 ;" + behind + "\n        /*0070*/     @P2 BRA `(.L_x_9) ;")
+    assert inner_loop(sass(around)) == ["LDS", "PRMT", "HMMA", "BRA"]
+
+
 def test_a_loop_in_which_a_short_one_waits_counts_whole() -> None:
     waiting = SASS.replace(".L_x_1:", ".L_x_1:\n        /*0028*/          SYNCS R1 ;\n /*0029*/   @P3 BRA `(.L_x_1) ;")
     assert inner_loop(sass(waiting)) == ["LDS", "PRMT", "SYNCS", "BRA", "HMMA", "BRA"]
@@ -148,11 +170,10 @@ def test_a_loop_in_which_a_short_one_waits_counts_whole() -> None:
 def test_the_table_of_the_oldest_triton_has_what_a_token_takes() -> None:
     versions_then, rows = read(cost.OF_OLDEST)
     assert versions_then["triton"].startswith(f"{cost.OLDEST_TRITON}.")
-    targets = {row.target for row in rows if row.kernel == "decode_pairs M1 bf16 nf4-dq"}
-    assert targets == {"sm_80", "sm_89", "sm_90", "sm_100", "sm_120"}
-    steps = {row.kernel.split()[0] for row in rows if row.target == "sm_90"}
-    assert {"decode_pairs", "decode_linear", "qkv", "gate_up", "residual", "step_attention"} <= steps
-    assert not [row for row in rows if row.spilled and row.target == "sm_90"]
+    kernels = {"decode_pairs", "decode_linear", "qkv", "gate_up", "residual", "step_attention", *STEP}
+    for target in ALL_NVIDIA:
+        assert kernels == {row.kernel.split()[0] for row in rows if row.target == target}
+    assert not [row for row in rows if row.spilled and not row.kernel.startswith("decode_linear")]
 
 
 def test_without_a_loop_the_whole_kernel_counts() -> None:

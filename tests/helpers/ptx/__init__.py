@@ -7,6 +7,8 @@ arithmetic.py    instructions on registers: integers, floats, conversions, shuff
 transfers.py     instructions that move memory: loads, stores, asynchronous copies, ldmatrix
 tensor_cores.py  mma and wgmma
 driver.py        a driver for Triton that compiles for a GPU and launches here
+cuda_c.py        the same for kernels in CUDA C
+run_checks.py    a script of checks, run with both
 
 A kernel that is right here may still be wrong on a GPU: ptxas, the approximate functions (exact here) and the sums of
 the tensor cores (rounded once here, cut off there) are not modelled.

@@ -3,11 +3,12 @@
 import runpy
 import sys
 
-from ptx import driver
+from ptx import cuda_c, driver
 
 if __name__ == "__main__":
     capability, *command = sys.argv[1:]
     driver.install(int(capability))
+    cuda_c.install(int(capability))
     from lowrank.kernels.triton import gemm, launch
 
     # Tensors are on the CPU, for which these two would choose what the interpreter needs.

@@ -71,6 +71,16 @@ def _store(instruction: Instruction) -> Step:
     return run
 
 
+def _prefetch(instruction: Instruction) -> Step:
+    """prefetch.global: memory that a load will want, which must be there"""
+    assert _space(instruction) == "global", instruction.text
+
+    def run(block: Block, mask: Mask) -> None:
+        block.memory.read(block.address(instruction.operands[0])[mask], 1)
+
+    return run
+
+
 def _atomic(instruction: Instruction) -> Step:
     """atom.global...add: threads add one after another, in their order, and each gets what was there before"""
     assert _space(instruction) == "global" and "add" in instruction.parts, instruction.text
@@ -193,6 +203,7 @@ def _fence(instruction: Instruction) -> Step:
 
 
 INSTRUCTIONS: dict[str, Callable[[Instruction], Step]] = {
-    "ld": _load, "st": _store, "atom": _atomic, "cp": _copy, "ldmatrix": _load_matrix, "stmatrix": _store_matrix,
+    "ld": _load, "st": _store, "prefetch": _prefetch, "atom": _atomic, "cp": _copy,
+    "ldmatrix": _load_matrix, "stmatrix": _store_matrix,
     "bar": _barrier, "barrier": _barrier, "fence": _fence, "membar": _fence,
 }  # fmt: skip

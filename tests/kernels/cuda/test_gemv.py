@@ -13,8 +13,9 @@ from ptx.driver import COUNTS
 from ptx.memory import SharedMemory
 from torch import Tensor
 
-from lowrank.kernels.cuda import gemv
-from lowrank.kernels.cuda.gemv import KERNEL, TABLE_BYTES, decode_linear
+from lowrank.kernels.cuda import pairs
+from lowrank.kernels.cuda.gemv import KERNEL, decode_linear
+from lowrank.kernels.cuda.pairs import TABLE_BYTES
 from lowrank.kernels.reference import weights as reference
 from lowrank.kernels.weights.codebooks import dynamic8, nf4
 from lowrank.kernels.weights.quantized_weight import Blockwise4bit, NestedAbsmax
@@ -118,7 +119,7 @@ def test_a_launch_is_made_on_the_device_of_its_tensors(monkeypatch: pytest.Monke
         current.pop()
 
     monkeypatch.setattr(torch.cuda, "device_of", device_of)
-    monkeypatch.setattr(gemv, "kernel", lambda *given: lambda *given: launched.append([*current]))
+    monkeypatch.setattr(pairs, "kernel", lambda *given: lambda *given: launched.append([*current]))
     decode_linear(torch.zeros(1, 256).bfloat16(), repack(exact_weight(torch.full((16, 256), ONE), 64, True)))
     assert launched == [[torch.device("cpu")]]
 

@@ -2,6 +2,10 @@
 
 plain, hat     hidden states and cache of two tokens behind one another, of grouped and other heads, against float64
 order          the same bits in whatever order the programs of every launch come to their end (emulated only)
+traffic        bytes between memory and a cache that holds what a launch touches: 1.05 of the least (emulated only)
+
+with the products by looking up in registers; "pairs plain" and so on with those by the table of pairs, which are taken
+where every K is a multiple of 256.
 """
 
 import itertools
@@ -14,6 +18,7 @@ from error_bounds import assert_as_exact_as_plain
 from torch import Tensor
 from triton_as_on_a_gpu import patch
 
+from lowrank.kernels.cuda import decode_step as pairs
 from lowrank.kernels.reference import decode_step as reference
 from lowrank.kernels.reference import weights
 from lowrank.kernels.reference.decode_step import CacheWindow, StepSizes
@@ -23,7 +28,8 @@ from lowrank.kernels.weights.quantized_weight import stored_bytes
 from lowrank.kernels.weights.repack import repack
 
 _, CHECK, DEVICE, _FOLDER = sys.argv
-DIM, FFN, LAYERS, CAPACITY, FILLED = 256, 320, 2, 90, 70
+IS_BY_PAIRS = CHECK.startswith("pairs ")
+DIM, FFN, LAYERS, CAPACITY, FILLED = 256, 512 if IS_BY_PAIRS else 320, 2, 90, 70
 IS_EMULATED = DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1"
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -62,6 +68,9 @@ def make_case(rows: int, kv_heads: int, head_dim: int, nested: bool, ranks: tupl
 def run(decode, dtype: torch.dtype, case, tokens: Tensor, angles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states of all tokens, and the caches, which hold NaN where nothing may be read."""
     sizes, blocks, k, v, padding = case
+    if decode is decode_blocks:
+        assert unsupported_reason(tokens[0].to(DEVICE, dtype), blocks, sizes) == ""
+        assert (pairs.unsupported_reason(tokens[0].to(DEVICE, dtype), blocks) == "") == IS_BY_PAIRS
     k, v = k.to(dtype), v.to(dtype)
     for kept in (k, v):
         kept[:, :, :, FILLED:] = 0 if decode is reference.decode_blocks else float("nan")
@@ -75,14 +84,14 @@ def run(decode, dtype: torch.dtype, case, tokens: Tensor, angles: Tensor) -> tup
 
 
 def check_against_float64(ranks: tuple[int, ...]) -> None:
-    cases = [((3, 4, 64), True, torch.bfloat16), ((1, 2, 32), False, torch.float32)]
-    if IS_EMULATED:
+    second = torch.bfloat16 if IS_BY_PAIRS else torch.float32
+    cases = [((3, 4, 64), True, torch.bfloat16), ((1, 2, 32), False, second)]
+    if IS_EMULATED and not IS_BY_PAIRS:
         cases = cases[:1]  # float32 is computed without tensor cores: ten times the instructions
     for (rows, kv_heads, head_dim), nested, dtype in cases:
         case = make_case(rows, kv_heads, head_dim, nested, ranks, dtype)
         tokens = draw(2 if rows > 1 else 4, rows, 1, DIM).to(dtype)
         angles = (torch.rand(len(tokens), rows, 1, 1, head_dim // 2, generator=GENERATOR) * 4096).to(DEVICE)
-        assert unsupported_reason(tokens[0].to(DEVICE), case[1], case[0]) == ""
         ours = run(decode_blocks, dtype, case, tokens, angles)
         plain, exact = (run(reference.decode_blocks, kind, case, tokens, angles) for kind in (dtype, torch.float64))
         for mine, theirs, truth in zip(ours, plain, exact, strict=True):
@@ -107,10 +116,12 @@ def check_order() -> None:
 
 def check_traffic() -> None:
     """A block with a long K, as those of 7B have: weights, norms, adapter, cache and states once each."""
-    from ptx import driver
+    from ptx import cuda_c, driver
+
+    cuda_c.MULTIPROCESSORS = 132  # of an H200: what a kernel gives the next is a part a program
 
     global DIM, FFN, LAYERS, CAPACITY, FILLED
-    DIM, FFN, LAYERS, CAPACITY, FILLED = 1024, 2816, 1, 260, 256
+    DIM, FFN, LAYERS, CAPACITY, FILLED = 1024, 2816 if IS_BY_PAIRS else 2880, 1, 260, 256
     for rank in (0, 8):
         case = make_case(1, 8, 128, True, (rank,) * 7, torch.bfloat16)
         linears = [part for block in case[1] for part in block.linears]
@@ -134,5 +145,5 @@ CHECKS = {
 
 if __name__ == "__main__":
     patch()
-    CHECKS[CHECK]()
+    CHECKS[CHECK.removeprefix("pairs ")]()
     print("passed")

@@ -13,6 +13,7 @@ from child_process import environment, run_python
 pytestmark = pytest.mark.long
 
 CHECKS = ["plain", "hat"]
+BY_PAIRS = ["pairs plain", "pairs hat"]  # of products in CUDA C, which the interpreter does not have
 SCRIPT = Path(__file__).with_name("decode_step_checks.py")
 
 
@@ -26,6 +27,6 @@ def test_interpreted(check: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", CHECKS + BY_PAIRS)
 def test_on_a_gpu(check: str, tmp_path: Path) -> None:
     assert run(check, "cuda:0", tmp_path) == "passed"

@@ -18,6 +18,7 @@ from lowrank.kernels.triton import (
     cross_entropy,
     decode_attention,
     decode_step,
+    decode_step_products,
     dequantize,
     gemm,
     gemv,
@@ -33,7 +34,7 @@ from lowrank.kernels.weights.linear_with_adapter import BlockWeights, LinearWith
 from lowrank.kernels.weights.repack import repack
 
 MODULES = (
-    adamw, cross_entropy, decode_attention, decode_step, dequantize,
+    adamw, cross_entropy, decode_attention, decode_step, decode_step_products, dequantize,
     gemm, gemv, int8_linear, launch, quantize, riding_adapters, rms_norm, rope, swiglu,
 )  # fmt: skip
 ROWS, WEIGHT = normal(3, 64), reference.quantize_4bit(normal(8, 64), "nf4", 64, True)

@@ -41,6 +41,28 @@ def test_a_prompt_imports_no_compiler_and_no_floor_that_it_does_not_reach(quanti
     assert unused == []
 
 
+IMPORTS = """
+import gc, sys
+from lowrank.cli.start import import_torch
+assert "torch" not in sys.modules
+collected = []
+gc.callbacks.append(lambda phase, info: collected.append(phase))
+import_torch()
+print(len(collected), "torch" in sys.modules, gc.isenabled(), gc.get_freeze_count() > 100_000)
+gc.unfreeze()
+import_torch()
+print(gc.get_freeze_count())
+gc.disable()
+import_torch()
+print(gc.isenabled())
+"""
+
+
+@pytest.mark.slow
+def test_torch_is_imported_without_a_collection_and_left_out_of_later_ones() -> None:
+    assert run_python("-c", IMPORTS).stdout.splitlines() == ["0 True True True", "0", "False"]
+
+
 def test_nothing_is_hashed_where_the_fingerprint_is_recorded(quantized: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = lowrank.load("embedded").source["fingerprint"]
     monkeypatch.setattr(Fingerprint, "add", lambda *_: pytest.fail("a tensor was hashed"))

@@ -80,6 +80,52 @@ def test_greedy_tokens_in_a_hat(model: Llama, calls: list[int]) -> None:
     assert written() == fused_blocks and made == 7 == len(calls)
 
 
+def prompts_of_many_lengths(count: int) -> list[list[int]]:
+    return [[*PROMPT[: 2 + number % 4], 21 + number] for number in range(count)]
+
+
+def written(model: Llama, count: int, **options: Any) -> list[list[int | None]]:
+    """The tokens of a batch whose rows end at the fifth one that is divisible by 3, or after 20."""
+    left = [5] * count
+
+    def is_last(row: int, token: int) -> bool:
+        left[row] -= token % 3 == 0
+        return left[row] == 0
+
+    prompts = prompts_of_many_lengths(count)
+    return list(generate_tokens(model, prompts, max_new_tokens=20, ends=is_last, **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "seed": 5}], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_a_row_that_has_ended_is_computed_no_more_and_no_other_changes(
+    dtype: torch.dtype, options: dict[str, Any], hf_folder: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lowrank.load(hf_folder / "base", "nf4-dq", dtype=dtype)
+    lowrank.add_adapter(model, "first", rank=4)
+    fill(model, "first", 0)
+    lowrank.use_adapter(model, "first")
+    logits: list[Tensor] = []
+    of_hidden = Llama.logits
+    monkeypatch.setattr(Llama, "logits", lambda self, hidden: (logits.append(of_hidden(self, hidden)), logits[-1])[1])
+    found = written(model, 8, **options)
+    living = [sum(token is not None for token in step) for step in found]
+    fewer, ours = [*calls], [*logits]
+    assert fewer == living[1:] and fewer[0] == 8 and fewer[-1] < 8
+    logits.clear()
+    monkeypatch.setattr(KVCache, "living", property(lambda self: None, lambda self, rows: None), raising=False)
+    assert written(model, 8, **options) == found
+    for step, one, other in zip(found, ours, logits, strict=True):
+        rows = [row for row, token in enumerate(step) if token is not None]
+        assert torch.equal(one[rows], other[rows])
+
+
+def test_more_rows_than_have_the_same_bits_are_all_computed_to_the_end(model: Llama, calls: list[int]) -> None:
+    found = written(model, 9)
+    assert None in found[-1] and set(calls) == {9}
+
+
 CHANGES: dict[str, Callable[[Llama], Any]] = {
     "another hat": lambda model: lowrank.use_adapter(model, "second"),
     "no hat": lambda model: lowrank.use_adapter(model, None),

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from lowrank.data.documents.document import make_documents
-from lowrank.data.encoding.batching import Example, collate, encode, encode_all, epoch_batches, name_some
+from lowrank.data.encoding.batching import (
+    Example,
+    collate,
+    count_shared,
+    encode,
+    encode_all,
+    epoch_batches,
+    name_some,
+    prompt_for,
+    shared_beginning,
+)
 from lowrank.data.encoding.packing import rows_of_one
 from lowrank.data.encoding.template import TEMPLATES, Conversation, Turn, render
 from lowrank.model.loss import IGNORED
@@ -49,6 +59,17 @@ def test_the_end_of_text_is_always_learned_and_never_filling(template, tokenizer
         assert labels[row, len(found) - 1] == tokenizer.eos_id
         assert (tokens[row, len(found) :] != tokenizer.eos_id).all()
         assert (labels[row, len(found) :] == IGNORED).all()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_prompts_of_an_instruction_share_all_but_their_input(template, tokenizer) -> None:
+    entry = ENTRIES[0]
+    beginning = shared_beginning(template, tokenizer, entry.instruction)
+    for input in (entry.input, "0", "\n- x", "ä"):
+        prompt = tokenizer.encode(prompt_for(template, tokenizer, entry.instruction, input)[0], bos=True)
+        assert len(beginning) - 2 <= count_shared(beginning, prompt) <= len(beginning)
+    assert entry.instruction[:-2] in tokenizer.decode(beginning)
+    assert [count_shared([1, 2, 3], other) for other in ([], [1], [1, 2, 3, 4], [1, 5, 3])] == [0, 1, 3, 1]
 
 
 def test_the_prompt_that_is_learned_from_is_the_one_that_is_generated_from(tokenizer) -> None:
