@@ -7,7 +7,7 @@ appears whole or not at all (`atomic_io`), and whatever is wrong with one (cut s
 a line, and read as if it were not there. Several processes may share a folder: the last one to write a file wins, and
 both have written the same.
 
-The files hold what the prompts say, in another form: the folder is made for its owner alone.
+The files hold what the prompts say, in another form: a folder that is made here is its owner's alone.
 """
 
 import hashlib
@@ -58,10 +58,12 @@ class PrefixFolder:
             if file.metadata != _header(state, name, tensors):
                 warnings.warn(f"{path}: not as it was written: read again", stacklevel=2)
                 return None
-            os.utime(path)  # used last
         except (OSError, SafetensorError, ValueError) as error:
-            warnings.warn(f"{path}: {_line(error)}: read again", stacklevel=2)
+            told = _line(error).removeprefix(f"{path}: ")  # some errors name their file
+            warnings.warn(f"{path}: {told}: read again", stacklevel=2)
             return None
+        with suppress(OSError):  # of a folder that may only be read
+            os.utime(path)  # used last
         return tensors
 
     def keep(self, state: str, name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -105,8 +107,8 @@ class PrefixFolder:
         self._states.add(state)
         names = [path.name for _, _, path in self._files()]
         if names and not any(name.startswith(f"{state[:DIGITS]}-") for name in names):
-            others = f"{len(names)} kept prompts are of another base, hat, type, version or processor"
-            warnings.warn(f"{self.folder}: {others}: none is used", stacklevel=2)
+            what = "this base, hat, type, version and processor"
+            warnings.warn(f"{self.folder}: of {what} is none of {len(names)} kept prompts", stacklevel=2)
 
 
 def _header(state: str, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lowrank.cli import main
+from lowrank.kernels.cpu import library
 from lowrank.layers.prefix_folder import END
 from lowrank.model.llama import Llama
 
@@ -57,6 +58,7 @@ def texts(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(library.unavailable_reason()), reason="without the library documents are read together")
 @pytest.mark.parametrize("how", [("--grounded",), ("--temperature", "0.9", "--seed", "4")], ids=["grounded", "drawn"])
 def test_an_instruction_is_read_once_and_no_text_depends_on_it(
     how: tuple[str, ...], facts: list[str], parts: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
