@@ -2,7 +2,8 @@
 
 The base is ours, exported to GGUF in fp16 and quantized by llama.cpp's own function; heads are of equal bits on both
 sides, 16 and about 8, with and without an adapter. A side is a process (`llamacpp_worker`, tests/llamacpp/runner.cpp)
-that times itself; sides take turns, the order reversed every turn, and the ones that wait sleep.
+that times itself; sides take turns, the order reversed every turn, and the ones that wait sleep. Of a 7B two are in
+memory at a time: each peer with what it is compared with.
 
 Its products round activations to 8 bits, ours do not.
 """
@@ -21,23 +22,29 @@ from typing import Any
 
 import torch
 
+from lowrank.checkpoints.load import load
 from lowrank.checkpoints.open_base import open_base
 from lowrank.checkpoints.quantize_folder import quantize_folder
 from lowrank.gguf.export import export_adapter_gguf, export_base_gguf
 from lowrank.gguf.header import read_header
 from lowrank.kernels.weights.quantized_weight import expected_bytes
+from lowrank.model.config import PRESETS
 from lowrank.model.param_names import is_block_linear
 
 from .. import machine
 from ..rows import Row
 from ..timing import paired_ratio, summarize
+from . import sides
 from .generate import B_STD
-from .sides import SHAPES, make, random_tokens
+from .random_llama import write_random_llama
+from .sides import make_hat, random_tokens
 
 FOLDER = "LOWRANK_LLAMACPP"  # what tests/llamacpp/build.sh prints
 RUNNER = "runner"
 SHORT, LONG, NEW_TOKENS = 128, 512, 64
 WARM = 1  # turns that are not counted
+LARGE = "7b"
+SHAPES = {**sides.SHAPES, LARGE: PRESETS[LARGE]}
 PACKAGES = ["torch"]
 
 
@@ -82,6 +89,19 @@ SIDES = (
 )
 
 
+def groups_of(shape: str) -> list[list[Side]]:
+    """The sides that take turns with each other: all of them, or of the large shape pairs, with heads of 16 bits."""
+    if shape != LARGE:
+        return [list(SIDES)]
+    peers = [side for side in SIDES if side.against is not None and side.head == "f16" and side.format != "Q4_K_M"]
+    return [[_ours(peer), peer] for peer in peers]
+
+
+def _ours(peer: Side) -> Side:
+    assert peer.against is not None
+    return SIDES[peer.against]
+
+
 def not_built_reason() -> str:
     """Why llama.cpp is not there to be compared with, "" if it is."""
     folder = os.environ.get(FOLDER)
@@ -94,7 +114,7 @@ def not_built_reason() -> str:
 def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[str], None]) -> list[Row]:
     """A row a side: tokens a second of prompts and of writing, bits a weight, bytes a token, and its time over ours.
 
-    scratch  a folder for the weights: 2 GB for "167m"
+    scratch  a folder for the weights: 2 GB for "167m", 40 GB for "7b"
     Raises ValueError for another shape or a llama.cpp that is not built, RuntimeError if a side fails.
     """
     if shape not in SHAPES:
@@ -102,35 +122,61 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
     if reason := not_built_reason():
         raise ValueError(reason)
     config, runner = SHAPES[shape], Path(os.environ[FOLDER]) / RUNNER
-    tell(f"weights of {shape} in {len(SIDES)} forms into {scratch}")
-    make(scratch, config, random_tokens(config, WARM + turns, LONG), B_STD)
-    sizes = [_write(side, scratch, runner) for side in SIDES]
-    prompts: list[list[int]] = torch.load(scratch / "tokens.pt", weights_only=True).tolist()
-    meter, answers = machine.LoadMeter(), [list[dict[str, Any]]() for _ in SIDES]
+    groups = groups_of(shape)
+    written = list(dict.fromkeys(side for group in groups for side in group))
+    tell(f"weights of {shape} in {len(written)} forms into {scratch}")
+    write_random_llama(scratch / "base", config, 1)
+    quantize_folder(scratch / "base", scratch / SIDES[0].name, SIDES[0].format, head=SIDES[0].head)
+    make_hat(load(scratch / SIDES[0].name, dtype=torch.bfloat16), scratch / "hat", B_STD)
+    sizes = {side: _write(side, scratch, runner) for side in written}
+    prompts: list[list[int]] = random_tokens(config, WARM + turns, LONG).tolist()
+    rows: dict[Side, Row] = {}
+    for group in groups:
+        meter = machine.LoadMeter()
+        answers = _take_turns(group, scratch, runner, prompts, threads, tell)
+        busy = meter.load()
+        for side in group:
+            ours = None if side.against is None else answers[_ours(side)]
+            row = {**_row(side, shape, sizes[side], answers[side], ours), **_where(threads, busy)}
+            rows.setdefault(side, row)  # of a side of ours that is in several groups, the first
+    return [rows[side] for side in written]
+
+
+def _take_turns(
+    group: Sequence[Side],
+    scratch: Path,
+    runner: Path,
+    prompts: Sequence[Sequence[int]],
+    threads: int,
+    tell: Callable[[str], None],
+) -> dict[Side, list[dict[str, Any]]]:
+    """The answers of each side, without those of the first turns."""
+    answers: dict[Side, list[dict[str, Any]]] = {side: [] for side in group}
     with ExitStack() as stack:
-        processes = [stack.enter_context(_process(_command(side, scratch, runner, threads), side)) for side in SIDES]
-        for turn, prompt in enumerate(prompts):
-            order = range(len(SIDES)) if turn % 2 == 0 else range(len(SIDES))[::-1]
-            for number in order:
-                short = _ask(processes[number], SIDES[number], prompt[:SHORT], NEW_TOKENS)
-                long = _ask(processes[number], SIDES[number], prompt, 0)
-                answers[number].append({**short, "long_s": long["prompt_s"]})
-            tell(f"turn {turn + 1} of {len(prompts)}{' (not counted)' if turn < WARM else ''}")
-    load = meter.load()
-    counted = [answer[WARM:] for answer in answers]
-    return [
-        {
-            **_row(side, shape, size, mine, None if side.against is None else counted[side.against]),
-            "machine": machine.name(torch.device("cpu")),
-            "threads": threads,
-            "versions": machine.versions(PACKAGES),
-            "commit": machine.commit(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "load": {"before": load.average_before, "after": load.average_after, "steal": load.steal},
-            "busy": load.is_busy,
+        processes = {
+            side: stack.enter_context(_process(_command(side, scratch, runner, threads), side)) for side in group
         }
-        for side, size, mine in zip(SIDES, sizes, counted, strict=True)
-    ]
+        for turn, prompt in enumerate(prompts):
+            for side in group if turn % 2 == 0 else group[::-1]:
+                short = _ask(processes[side], side, prompt[:SHORT], NEW_TOKENS)
+                long = _ask(processes[side], side, prompt, 0)
+                answers[side].append({**short, "long_s": long["prompt_s"]})
+            counted = " (not counted)" if turn < WARM else ""
+            tell(f"{len(group)} sides, turn {turn + 1} of {len(prompts)}{counted}")
+    return {side: all_of_them[WARM:] for side, all_of_them in answers.items()}
+
+
+def _where(threads: int, load: machine.Load) -> Row:
+    """The machine of a row, and what else it did."""
+    return {
+        "machine": machine.name(torch.device("cpu")),
+        "threads": threads,
+        "versions": machine.versions(PACKAGES),
+        "commit": machine.commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load": {"before": load.average_before, "after": load.average_after, "steal": load.steal},
+        "busy": load.is_busy,
+    }
 
 
 def _write(side: Side, scratch: Path, runner: Path) -> tuple[float, int]:

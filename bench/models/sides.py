@@ -57,15 +57,19 @@ def make(folder: Path, config: ModelConfig, tokens: Tensor, b_std: float = 0.0) 
     theirs = transformers_model(open_base(folder / "meta")).to(DENSE_DTYPES["bf16"])
     theirs.save_pretrained(folder / "base")
     with torch.device("cpu"):
-        model = Llama(open_base(folder / "base").config)
+        make_hat(Llama(open_base(folder / "base").config), folder / "hat", b_std)
+    torch.save(tokens, folder / "tokens.pt")
+
+
+def make_hat(model: Llama, folder: Path, b_std: float) -> None:
+    """Writes a hat of all linears of a model, which stays in it; B is drawn from a normal of that deviation."""
     add_adapter(model, "bench", rank=RANK, alpha=2 * RANK, targets="all")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for path, parameter in adapter_parameters(model, "bench").items():
             if path.endswith("lora_B"):
                 parameter.normal_(0, b_std, generator=generator)
-    save_adapter(model, "bench", folder / "hat")
-    torch.save(tokens, folder / "tokens.pt")
+    save_adapter(model, "bench", folder)
 
 
 def random_tokens(config: ModelConfig, *shape: int) -> Tensor:

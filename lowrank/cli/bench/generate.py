@@ -18,7 +18,8 @@ def add(benches: Any) -> None:
         "64 tokens from a random Llama: ours, transformers + PEFT + bitsandbytes, and llama.cpp in turns, on the CPU",
         "lowrank bench generate --peers --out results.jsonl",
     )
-    add_arguments(parser, "of one prompt each, after one that is not counted")
+    shapes = "167m (default) or tiny; 7b, beside llama.cpp alone, needs 40 GB of disk and 20 GB of memory"
+    add_arguments(parser, "of one prompt each, after one that is not counted", shapes=shapes)
     parser.set_defaults(run=run)
 
 
@@ -26,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints a line a side, and whether the bar is held; with --peers also beside llama.cpp, where it is built."""
     from ...bench.models import generate, llamacpp
 
-    rows = measure(args, generate.run)
+    if args.shape == llamacpp.LARGE and not args.peers:
+        raise ValueError(f"--shape {llamacpp.LARGE} is measured beside llama.cpp alone: it wants --peers")
+    rows = [] if args.shape == llamacpp.LARGE else measure(args, generate.run)
     beside = []
     if args.peers:
         if reason := llamacpp.not_built_reason():
@@ -36,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         return 0
     header = ("provider", "tok/s", "spread, ms a token", "peak GB", "time over ours", "equal tokens, turn by turn")
-    print(table([_cells(row) for row in rows], header))
+    if rows:
+        print(table([_cells(row) for row in rows], header))
     for row in rows:
         if row["missing"]:
             print(f"{row['provider']}: {row['missing']}")

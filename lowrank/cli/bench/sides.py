@@ -12,11 +12,13 @@ from typing import Any
 from ..arguments import file_to_write
 
 
-def add_arguments(parser: argparse.ArgumentParser, turn: str, peers: bool = True) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, turn: str, peers: bool = True, shapes: str = "167m (default) or tiny"
+) -> None:
     """--peers if there are any, --shape, --turns, --threads, --scratch, --out, --json; `turn` says what one is."""
     if peers:
         parser.add_argument("--peers", action="store_true", help="also transformers + PEFT + bitsandbytes")
-    parser.add_argument("--shape", default="167m", help="167m (default) or tiny")
+    parser.add_argument("--shape", default="167m", help=shapes)
     parser.add_argument("--turns", type=int, default=5, help=f"{turn} (5)")
     parser.add_argument("--threads", type=int, help="of torch (as many as there are cores)")
     parser.add_argument("--scratch", type=Path, help="folder for the weights, emptied again: 1 GB")

@@ -10,6 +10,7 @@ import torch
 
 from lowrank.adapters import use_adapter
 from lowrank.adapters.files import load_adapter
+from lowrank.bench.models import llamacpp
 from lowrank.bench.models.generate import B_STD, PROMPT_TOKENS, WARM, bars, leading
 from lowrank.bench.models.generate_workers import NEW_TOKENS, PROVIDERS
 from lowrank.bench.models.sides import SHAPES, make, random_tokens
@@ -75,7 +76,8 @@ def test_a_row_says_where_it_comes_from(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.long
-def test_the_peer_is_measured_against_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_peer_is_measured_against_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv(llamacpp.FOLDER, raising=False)  # it has tests of its own
     for package in ("transformers", "peft", "bitsandbytes"):
         pytest.importorskip(package)
     assert main(["bench", "generate", "--peers", "--shape", "tiny", "--turns", "1", "--threads", "1", "--json"]) == 0

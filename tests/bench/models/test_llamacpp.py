@@ -68,6 +68,16 @@ def test_heads_are_compared_with_those_of_equal_bits() -> None:
             assert ours.head == {"f16": "bf16", "default": "int8"}[side.head]
 
 
+def test_of_a_7b_each_peer_is_alone_with_what_it_is_compared_with() -> None:
+    assert llamacpp.groups_of("167m") == [list(llamacpp.SIDES)]
+    pairs = [[side.name for side in group] for group in llamacpp.groups_of("7b")]
+    assert pairs == [
+        ["ours-nf4-dq-bf16", "llama.cpp-Q4_0-f16"],
+        ["ours-nf4-dq-bf16", "llama.cpp-IQ4_NL-f16"],
+        ["ours-nf4-dq-bf16-hat", "llama.cpp-Q4_0-f16-hat"],
+    ]
+
+
 def test_a_library_that_is_not_built_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(llamacpp.FOLDER, raising=False)
     assert "tests/llamacpp/build.sh builds llama.cpp" in llamacpp.not_built_reason()
