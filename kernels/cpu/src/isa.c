@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "isa.h"
 
@@ -82,6 +83,16 @@ int lowrank_choose(const char *name)
 const instruction_set *chosen_set(void) { return chosen; }
 
 int uses_bf16(void) { return !strcmp(chosen_name, "avx512bf16"); }
+
+int64_t first_level_bytes(void)
+{
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+    const long bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+    return bytes > 0 ? bytes : 0;
+#else
+    return 0;
+#endif
+}
 
 const char *lowrank_instruction_set(void) { return chosen_name; }
 

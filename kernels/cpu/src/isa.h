@@ -146,6 +146,9 @@ int has_amx(void);
 int has_bf16(void);
 int uses_bf16(void);
 
+/* The size of the first-level cache of data, or 0 where the system does not tell. */
+int64_t first_level_bytes(void);
+
 static inline size_t size_of(enum dtype dtype) { return dtype == FLOAT32 ? 4 : 2; }
 
 /* The angles of the pairs of a head, [channels / 2], as the channels meet them: a takes cos and -sin, b cos and sin. */

@@ -15,6 +15,7 @@
 #define SIDE 16
 #define MOST_STREAMS 4      /* rows of W that are read side by side */
 #define PREFETCH_BYTES 2048 /* ahead in the codes of each of them, or twice that */
+#define ROOMY (48 << 10)    /* bytes of a first-level cache that holds x and codes: a Zen 5's, not a Zen 4's of 32 KB */
 #define UNCUT 30000         /* numbers of x that go whole, of any size for the kernels of four streams */
 #define SLAB 12288          /* numbers of x in a slab of columns: 24 KB */
 #define MAXIMA_AHEAD 8      /* rows whose maxima are asked for ahead */
@@ -90,7 +91,8 @@ typedef struct {
     const uint8_t *codes[MOST_STREAMS];
     const float *maxima[MOST_STREAMS];
     const float *levels;
-    int64_t ahead; /* bytes: codes that far on are asked for, of three rows of x and more */
+    int64_t ahead; /* bytes: codes that far on are asked for */
+    int is_near;   /* into the first-level cache */
 } weight_rows;
 
 void bf16_arrange(const uint16_t *x, int64_t k, uint16_t *to)
@@ -138,10 +140,10 @@ INLINE void add_chunk(const int R, const int M, const weight_rows *w, __m512 lev
     for (int r = 0; r < R; r++) {
         const uint8_t *codes = w->codes[r] + c / 2;
         words[r] = there == 0xffff ? _mm512_loadu_si512(codes) : _mm512_maskz_loadu_epi32(there, codes);
-        if (M <= 2) /* memory is the limit: far ahead, and not beside x in the first-level cache */
-            _mm_prefetch((const char *)codes + 2 * PREFETCH_BYTES, _MM_HINT_T1);
-        else
+        if (w->is_near)
             _mm_prefetch((const char *)codes + w->ahead, _MM_HINT_T0);
+        else
+            _mm_prefetch((const char *)codes + w->ahead, _MM_HINT_T1);
     }
 #pragma GCC unroll 4
     for (int s = 0; s < 4; s++) {
@@ -274,7 +276,14 @@ static void multiply(const blockwise_4bit *w, const uint8_t *planes, range rows,
     const int64_t k = w->columns, slabs = is_cut ? (m * k + SLAB - 1) / SLAB : 1;
     const int64_t slab = round_up((k + slabs - 1) / slabs, CHUNK);
     const int64_t length = round_up(rows.end - rows.first, streams) / streams;
-    weight_rows now = {.levels = w->levels, .ahead = is_cut ? k : PREFETCH_BYTES};
+    /* Of one or two rows of x memory is the limit: codes are asked for far ahead, and where they and x would drive each
+       other out of the first-level cache, into the second. In slabs, what comes next is in the next rows. */
+    const int is_far = m <= 2;
+    weight_rows now = {.levels = w->levels,
+                       .ahead = is_cut   ? k
+                                : is_far ? 2 * PREFETCH_BYTES
+                                         : PREFETCH_BYTES,
+                       .is_near = !is_far || first_level_bytes() >= ROOMY};
     const int64_t of_row = maxima_stride(w);
     __m512 waiting[SIDE][16];
     float sums[SIDE][SIDE] __attribute__((aligned(64))) = {{0}};
