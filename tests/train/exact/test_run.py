@@ -32,6 +32,7 @@ hat = train_from_config(TrainConfig.read(sys.argv[1]), progress=False).adapter
 print(hashlib.sha256((hat / "adapter_model.safetensors").read_bytes()).hexdigest())
 """
 SETS = ("portable", "avx2", "avx512", "avx512bf16", "neon")
+OF_TORCH = {"portable": "avx2", "avx2": "default", "avx512": "avx512"}  # not always what ours is
 
 
 def config_of(out: Path, **changes: Any) -> TrainConfig:
@@ -74,12 +75,11 @@ def test_the_hat_of_a_run_has_one_hash(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "threads"), [*itertools.product(("portable", "avx2"), (1, 2))])
+@pytest.mark.parametrize(("name", "threads"), [*itertools.product(OF_TORCH, (1, 2))])
 def test_torch_and_threads_have_no_part_in_it(name: str, threads: int, tmp_path: Path) -> None:
     if name not in library.usable_sets():
         pytest.skip(f"this processor has no {name}")
-    capability = "default" if name == "avx2" else "avx2"
-    assert hash_of_run(tmp_path, threads, LOWRANK_CPU_ISA=name, ATEN_CPU_CAPABILITY=capability) == HAT
+    assert hash_of_run(tmp_path, threads, LOWRANK_CPU_ISA=name, ATEN_CPU_CAPABILITY=OF_TORCH[name]) == HAT
 
 
 def hat(out: Path) -> bytes:
