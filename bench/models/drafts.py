@@ -2,11 +2,13 @@
 
     python -m lowrank.bench.models.drafts --hat runs/quickstart/hat --documents 200
     python -m lowrank.bench.models.drafts --hat runs/quickstart/hat --base nf4-dq --costs
+    python -m lowrank.bench.models.drafts --model BASE --base nf4-dq --dtype bf16 --beside BASE-Q4_0.gguf
 
 Documents of the test split, free and grounded, each written plain, with drafts from its own text, and with drafts from
 the documents before it, too. With `--random` prompts are random tokens and the base writes them on, drawn at a
 temperature at which nothing repeats itself: what drafts cost where there is nothing to draft. `--costs` prints the row
-of `lowrank/layers/pass_costs.json` for this machine.
+of `lowrank/layers/pass_costs.json` for this machine. `--beside` has llama.cpp, where it is built, write as many tokens
+behind the same prompts, plainly and greedily, in its turn: the prompt is in the time of both.
 
 Both clocks are read: seconds by the wall, and of this process on its processors, which other work disturbs less.
 """
@@ -16,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -41,6 +44,7 @@ from lowrank.model.llama import KVCache, Llama
 from lowrank.model.sampling import SamplingOptions
 
 from .. import machine
+from .llamacpp import Answering, serving
 
 NAMES = ("plain", "own text", "texts before")
 SEED, MOST, WARM = 7, 400, 2
@@ -65,9 +69,16 @@ class Clock:
 
 
 def compare(
-    count: int, write: Callable[[int, bool | Lookup], Completion | list[int]], tell: Callable[[str], None]
+    count: int,
+    write: Callable[[int, bool | Lookup], Completion | list[int]],
+    tell: Callable[[str], None],
+    beside: Callable[[int, int], float] | None = None,
 ) -> tuple[dict[str, Any], int]:
-    """(figures, texts that differ): every text by the three ways, which take turns in being the first."""
+    """(figures, texts that differ): every text by the three ways, which take turns in being the first.
+
+    beside  the seconds of the peer for a text, of so many tokens
+    """
+    peer: list[float] = []
     clocks, lookup, different, tokens = [Clock() for _ in NAMES], Lookup(), 0, []
     for number in range(count):
         ways: list[bool | Lookup] = [False, True, lookup]
@@ -79,6 +90,8 @@ def compare(
             different += 1
             tell(f"text {number} differs")
         tokens.append(len(texts[0].tokens if isinstance(texts[0], Completion) else texts[0]))
+        if beside is not None:
+            peer.append(beside(number, tokens[-1]))
     total = sum(tokens[WARM:])
     figures: dict[str, Any] = {"texts": count, "different": different, "tokens": sum(tokens)}
     for name, clock in zip(NAMES, clocks, strict=True):
@@ -88,6 +101,10 @@ def compare(
         }
         figures[name]["times_as_fast"] = median(ratios(clocks[0].wall, clock.wall))
         figures[name]["times_as_fast_by_cpu"] = median(ratios(clocks[0].cpu, clock.cpu))
+        if peer:
+            figures[name]["times_as_fast_as_llama.cpp"] = median(ratios(peer, clock.wall))
+    if peer:
+        figures["llama.cpp"] = {"tokens_a_second": total / sum(peer[WARM:])}
     return figures, different
 
 
@@ -140,6 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--free", action="store_true", help="not the grounded ones")
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--costs", action="store_true")
+    parser.add_argument("--beside", type=Path, metavar="GGUF", help="the same base for llama.cpp")
+    parser.add_argument("--beside-hat", type=Path, metavar="GGUF", help="the same hat for llama.cpp")
     args = parser.parse_args(arguments)
     model, tokenizer = lowrank.load(args.model, args.base, dtype=DENSE_DTYPES[args.dtype]), load_tokenizer(args.model)
     if args.hat is not None:
@@ -153,9 +172,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about |= {"machine": machine.name(torch.device("cpu")), "versions": machine.versions(["torch"])}
     wrong = 0
 
-    def show(what: str, temperature: float, write: Callable[[int, bool | Lookup], Completion | list[int]]) -> None:
+    def show(
+        what: str,
+        temperature: float,
+        write: Callable[[int, bool | Lookup], Completion | list[int]],
+        beside: Callable[[int, int], float] | None = None,
+    ) -> None:
         nonlocal wrong
-        figures, different = compare(args.documents, write, lambda line: print(f"{what}: {line}", file=sys.stderr))
+        tell = partial(print, f"{what}:", file=sys.stderr)
+        figures, different = compare(args.documents, write, tell, beside)
         wrong += different
         print(json.dumps({"texts": what, "temperature": temperature, **about, **figures}), flush=True)
 
@@ -191,8 +216,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return rows[0]
 
-    for grounded in (False,) if args.free else (False, True):
-        show("grounded" if grounded else "free", args.temperature, partial(document, grounded=grounded))
+    def plainly(peer: Answering, number: int, tokens: int) -> float:
+        prompt, _ = prompt_for(args.template, tokenizer, entries[number].instruction, entries[number].input)
+        ids = tokenizer.encode(prompt, bos=True) if isinstance(prompt, str) else prompt
+        answer = peer.ask(ids, tokens)
+        return float(answer["prompt_s"] + answer["tokens_s"])
+
+    with ExitStack() as stack:
+        beside = None
+        if args.beside is not None:
+            hats = [] if args.beside_hat is None else [args.beside_hat]
+            peer = stack.enter_context(serving(args.beside, torch.get_num_threads(), model.config.max_seq_len, *hats))
+            beside = partial(plainly, peer)
+        for grounded in (False,) if args.free else (False, True):
+            show("grounded" if grounded else "free", args.temperature, partial(document, grounded=grounded), beside)
     return 1 if wrong else 0
 
 

@@ -12,13 +12,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -133,7 +133,7 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
     rows: dict[Side, Row] = {}
     for group in groups:
         meter = machine.LoadMeter()
-        answers = _take_turns(group, scratch, runner, prompts, threads, tell)
+        answers = _take_turns(group, scratch, prompts, threads, tell)
         busy = meter.load()
         for side in group:
             ours = None if side.against is None else answers[_ours(side)]
@@ -145,7 +145,6 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
 def _take_turns(
     group: Sequence[Side],
     scratch: Path,
-    runner: Path,
     prompts: Sequence[Sequence[int]],
     threads: int,
     tell: Callable[[str], None],
@@ -153,13 +152,11 @@ def _take_turns(
     """The answers of each side, without those of the first turns."""
     answers: dict[Side, list[dict[str, Any]]] = {side: [] for side in group}
     with ExitStack() as stack:
-        processes = {
-            side: stack.enter_context(_process(_command(side, scratch, runner, threads), side)) for side in group
-        }
+        processes = {side: stack.enter_context(_process(side, scratch, threads)) for side in group}
         for turn, prompt in enumerate(prompts):
             for side in group if turn % 2 == 0 else group[::-1]:
-                short = _ask(processes[side], side, prompt[:SHORT], NEW_TOKENS)
-                long = _ask(processes[side], side, prompt, 0)
+                short = processes[side].ask(prompt[:SHORT], NEW_TOKENS)
+                long = processes[side].ask(prompt, 0)
                 answers[side].append({**short, "long_s": long["prompt_s"]})
             counted = " (not counted)" if turn < WARM else ""
             tell(f"{len(group)} sides, turn {turn + 1} of {len(prompts)}{counted}")
@@ -207,45 +204,60 @@ def _write(side: Side, scratch: Path, runner: Path) -> tuple[float, int]:
     return round(bits, 3), sum(size for _, _, size in parts)
 
 
-def _command(side: Side, scratch: Path, runner: Path, threads: int) -> list[str]:
-    path = str(scratch / side.name.removesuffix("-hat"))
-    if side.against is None:
-        worker = [sys.executable, "-m", "lowrank.bench.models.llamacpp_worker", path, str(threads)]
-        return [*worker, *([str(scratch / "hat")] if side.has_hat else [])]
-    room = str(LONG + NEW_TOKENS)
-    return [str(runner), "serve", path, str(threads), room, *([str(scratch / "hat.gguf")] if side.has_hat else [])]
+def _process(side: Side, scratch: Path, threads: int) -> "Answering":
+    path = scratch / side.name.removesuffix("-hat")
+    if side.against is not None:
+        return serving(path, threads, LONG + NEW_TOKENS, *([scratch / "hat.gguf"] if side.has_hat else []))
+    worker = [sys.executable, "-m", "lowrank.bench.models.llamacpp_worker", str(path), str(threads)]
+    return Answering(side.name, [*worker, *([str(scratch / "hat")] if side.has_hat else [])])
 
 
-@contextmanager
-def _process(command: Sequence[str], side: Side) -> "Iterator[subprocess.Popen[str]]":
-    """A side's process, ready to be asked, and ended behind the block."""
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+def serving(file: Path, threads: int, room: int, *adapter: Path) -> "Answering":
+    """llama.cpp's process for a GGUF file, and an adapter's, with room for so many tokens.
+
+    Raises ValueError where llama.cpp is not built.
+    """
+    if reason := not_built_reason():
+        raise ValueError(reason)
+    runner = Path(os.environ[FOLDER]) / RUNNER
+    return Answering(file.name, [str(runner), "serve", str(file), str(threads), str(room), *map(str, adapter)])
+
+
+class Answering:
+    """A side's process: ready to be asked in the block, and ended behind it.  Raises RuntimeError if it fails."""
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        environment, pipe = {**os.environ, "PYTHONSAFEPATH": "1"}, subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+    def __enter__(self) -> Self:
         try:
-            _answer(process, side)
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+            self._answer()
+        except RuntimeError:
+            self.__exit__()
+            raise
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.__exit__(None, None, None)
 
-def _ask(process: "subprocess.Popen[str]", side: Side, prompt: Sequence[int], new: int) -> dict[str, Any]:
-    """The seconds of a prompt, and of `new` tokens behind it."""
-    assert process.stdin is not None
-    process.stdin.write(" ".join(map(str, (new, *prompt))) + "\n")
-    process.stdin.flush()
-    return _answer(process, side)
+    def ask(self, prompt: Sequence[int], new: int) -> dict[str, Any]:
+        """The seconds of a prompt, and of `new` tokens behind it: `prompt_s`, `tokens_s`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join(map(str, (new, *prompt))) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
 
-
-def _answer(process: "subprocess.Popen[str]", side: Side) -> dict[str, Any]:
-    assert process.stdout is not None and process.stderr is not None
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"{side.name} failed: {process.stderr.read().strip().splitlines()[-1:]}")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None and self._process.stderr is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} failed: {self._process.stderr.read().strip().splitlines()[-1:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def _row(

@@ -88,9 +88,8 @@ def test_a_library_that_is_not_built_is_told(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_side_that_fails_is_named(stand_in: Path, tmp_path: Path) -> None:
     stand_in.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no such thing')\n")
-    side = llamacpp.SIDES[4]
     with (
-        pytest.raises(RuntimeError, match=r"llama\.cpp-Q4_0-f16 failed: .*no such thing"),
-        llamacpp._process([str(stand_in), "serve"], side),
+        pytest.raises(RuntimeError, match=r"base\.gguf failed: .*no such thing"),
+        llamacpp.serving(tmp_path / "base.gguf", 1, 64),
     ):
         pass
