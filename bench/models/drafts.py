@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -170,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = {"model": args.model, "base": args.base, "dtype": args.dtype, "hat": args.hat is not None}
     about |= {"seed": args.seed, "instruction_set": library.instruction_set(), "threads": torch.get_num_threads()}
     about |= {"machine": machine.name(torch.device("cpu")), "versions": machine.versions(["torch"])}
+    about |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": machine.commit()}
     wrong = 0
 
     def show(
@@ -182,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell = partial(print, f"{what}:", file=sys.stderr)
         figures, different = compare(args.documents, write, tell, beside)
         wrong += different
-        print(json.dumps({"texts": what, "temperature": temperature, **about, **figures}), flush=True)
+        row = {"bench": "drafts", "kind": what, "temperature": temperature, **about, **figures}
+        print(json.dumps(row), flush=True)
 
     if args.random:
         shape = args.documents, RANDOM_PROMPT
