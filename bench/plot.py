@@ -38,7 +38,7 @@ def roofline(rows: Sequence[Row]) -> str:
     intensity = [row["flops"] / row["bytes"] for row in products]
     reached = [row["flops"] / row["ms"] / 1e9 for row in products]
     x = Axis(min(intensity) / 1.5, 1.5 * max(*intensity, peak / stream), LEFT, RIGHT, log=True)
-    y = Axis(min(*reached, stream * x.low) / 1.5, 1.5 * max(*reached, peak), 380, 60, log=True)
+    y = Axis(min(*reached, stream * x.low) / 1.5, 1.5 * max(*reached, peak), 396, 76, log=True)
     ridge = peak / stream
     drawing = [
         *(rule(x, y, value, f"{value:g}") for value in y.powers(10)),
@@ -55,7 +55,7 @@ def roofline(rows: Sequence[Row]) -> str:
         drawing.append(_dot(row["provider"], x.at(across), y.at(up), 3.5, title))
     names = [name for name in PROVIDERS if any(row["provider"] == name for row in products)]
     name = f"x W^T in {products[-1]['dtype']}: TFLOP/s over floating-point operations a byte"
-    return _file(f"{name}; {_where(products[-1])}", 432, [*_legend(names), *drawing])
+    return _file(name, products[-1], 448, [*_legend(names), *drawing])
 
 
 def ratios(rows: Sequence[Row], op: str = "forward") -> str:
@@ -72,7 +72,7 @@ def ratios(rows: Sequence[Row], op: str = "forward") -> str:
     drawing: list[str] = []
     for index, shape in enumerate(shapes):
         left = (index % 2) * (PANEL_WIDTH + GAP) + 40
-        top = 76 + (index // 2) * (PANEL_HEIGHT + 56)
+        top = 92 + (index // 2) * (PANEL_HEIGHT + 56)
         x = Axis(counts[0], max(counts[-1], 2 * counts[0]), left, left + PANEL_WIDTH - 48, log=True)
         y = Axis(lowest, highest, top + PANEL_HEIGHT, top, log=True)
         of_shape = [row for row in compared if (row["N"], row["K"]) == shape]
@@ -80,8 +80,8 @@ def ratios(rows: Sequence[Row], op: str = "forward") -> str:
     names = [name for name in PROVIDERS[1:] if any(row["provider"] == name for row in compared)]
     product = "x W^T" if op == "forward" else "dX = dY W"
     name = f"{product}: time of a peer / ours, over M (above 1 we are ahead)"
-    height = 76 + math.ceil(len(shapes) / 2) * (PANEL_HEIGHT + 56)
-    return _file(f"{name}; {compared[-1]['machine']}", height, [*_legend(names), *drawing])
+    height = 92 + math.ceil(len(shapes) / 2) * (PANEL_HEIGHT + 56)
+    return _file(name, compared[-1], height, [*_legend(names), *drawing])
 
 
 def _ratio_panel(rows: Sequence[Row], name: str, x: Axis, y: Axis) -> Iterator[str]:
@@ -104,22 +104,21 @@ def _ratio_panel(rows: Sequence[Row], name: str, x: Axis, y: Axis) -> Iterator[s
             yield _dot(provider, across, up, 3, title)
 
 
-def _where(row: Row) -> str:
-    return f"{row['machine']}, {row['commit']}"
-
-
-def _file(name: str, height: float, drawing: Sequence[str]) -> str:
+def _file(name: str, row: Row, height: float, drawing: Sequence[str]) -> str:
+    """A drawing under two lines: its name, and the machine and the commit of its rows."""
+    where = f"{row['machine']}, {row['commit']}"
     light, dark = (
         f".roof, .one {{ stroke: {palette['ink']} }} .roof {{ stroke-width: 2 }} "
         + " ".join(f".p{i} {{ fill: {colour}; stroke: {colour} }}" for i, colour in enumerate(colours))
         + " path.line { fill: none; stroke-width: 1.5 }"
         for palette, colours in ((LIGHT, ON_LIGHT), (DARK, ON_DARK))
     )
-    return svg_file(name, WIDTH, height, light, dark, [text(0, 16, name, "name"), *drawing])
+    head = [text(0, 16, name, "name"), text(0, 34, where)]
+    return svg_file(f"{name}; {where}", WIDTH, height, light, dark, [*head, *drawing])
 
 
 def _legend(names: Sequence[str]) -> Iterator[str]:
-    return legend([(name, f'<circle class="{_colour(name)}" r="4"/>') for name in names], 38)
+    return legend([(name, f'<circle class="{_colour(name)}" r="4"/>') for name in names], 54)
 
 
 def _dot(provider: str, x: float, y: float, radius: float, title: str) -> str:
