@@ -3,7 +3,6 @@
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -193,9 +192,10 @@ class GenerationSession:
         """
         from ...adapters import using_adapter
         from ...model.continuous_batch import MOST_ROWS, ContinuousBatch, Row
+        from ...model.generate import unchanged
 
-        left, fused = iter(documents), self.model.fused_blocks
-        with using_adapter(self.model, self.use), nullcontext() if fused is None else fused.unchanged():
+        left = iter(documents)
+        with using_adapter(self.model, self.use), unchanged(self.model):
             context = copy_context()  # of all texts, during which nothing changes in the model
         if not self.joins_rows():
             while batch := list(islice(left, rows)):
