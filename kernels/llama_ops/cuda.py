@@ -133,8 +133,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Packed | None) -> 
     queries, keys = q.shape[2], k.shape[2]
     if mask is None and 1 < queries < keys:
         mask = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(keys - queries)
-    is_causal = mask is None and queries > 1
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+    if mask is None and queries > 1:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 class CudaOps:
