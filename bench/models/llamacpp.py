@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -137,7 +136,8 @@ def run(shape: str, scratch: Path, *, turns: int, threads: int, tell: Callable[[
         busy = meter.load()
         for side in group:
             ours = None if side.against is None else answers[_ours(side)]
-            row = {**_row(side, shape, sizes[side], answers[side], ours), **_where(threads, busy)}
+            row = {**_row(side, shape, sizes[side], answers[side], ours), **sides.where(threads, busy, PACKAGES)}
+            row["busy"] = busy.is_busy
             rows.setdefault(side, row)  # of a side of ours that is in several groups, the first
     return [rows[side] for side in written]
 
@@ -161,19 +161,6 @@ def _take_turns(
             counted = " (not counted)" if turn < WARM else ""
             tell(f"{len(group)} sides, turn {turn + 1} of {len(prompts)}{counted}")
     return {side: all_of_them[WARM:] for side, all_of_them in answers.items()}
-
-
-def _where(threads: int, load: machine.Load) -> Row:
-    """The machine of a row, and what else it did."""
-    return {
-        "machine": machine.name(torch.device("cpu")),
-        "threads": threads,
-        "versions": machine.versions(PACKAGES),
-        "commit": machine.commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load": {"before": load.average_before, "after": load.average_after, "steal": load.steal},
-        "busy": load.is_busy,
-    }
 
 
 def _write(side: Side, scratch: Path, runner: Path) -> tuple[float, int]:

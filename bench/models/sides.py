@@ -192,12 +192,12 @@ def versus(ours: Side, side: Side) -> Row:
     }
 
 
-def where(threads: int, load: machine.Load) -> Row:
-    """The last keys of a row: where it comes from."""
+def where(threads: int, load: machine.Load, packages: Sequence[str] = PACKAGES) -> Row:
+    """The last keys of a row: where it comes from, with the versions of the packages."""
     return {
         "machine": machine.name(torch.device("cpu")),
         "threads": threads,
-        "versions": machine.versions(PACKAGES),
+        "versions": machine.versions([*packages]),
         "commit": machine.commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "load": {"before": load.average_before, "after": load.average_after, "steal": load.steal},
