@@ -6,6 +6,8 @@ All are in lower case. Scales and units that are not listed are told by their fo
 import re
 import unicodedata
 
+from ..data.facts.not_understood import SHORT_WORDS
+
 
 def words(listed: str) -> frozenset[str]:
     """The words of a text."""
@@ -48,11 +50,6 @@ TIME_WORDS = words(
     "q4 h1 h2 on at as and january february march april may june july august september october november december"
 )
 ALSO_ELSE = words("of from to through on at as and by for")  # words of time that stand before figures too
-_SHORT_WORDS = words(
-    "a an the in on of at to by as is it if or so us we he no my up for and but nor yet its our was are has had "
-    "per due out off all any not who why how may can set net now new old one two six ten both her his she led via "
-    "put fed met cut ran hit won let saw use pay buy cap low top ago mid pre plus end"
-)
 # In front of a name, or behind it, these make the name of something else: "deferred revenue", "revenue growth".
 BEFORE_NAME = re.compile(
     r"\b(?:deferred|unearned|costs? of|share of|part of|percentage of|proportion of"
@@ -83,7 +80,7 @@ def is_unit_like(word: str) -> bool:
     if low.rstrip("s").endswith(("illion", "illiard")):
         return True
     if len(word) <= 3:
-        return low not in _SHORT_WORDS
+        return low not in SHORT_WORDS
     return len(word) <= 5 and word.isupper()
 
 

@@ -164,6 +164,11 @@ def _names() -> Iterator[tuple[str, str]]:
     yield from _SPELLINGS.items()
 
 
+def is_code(text: str) -> bool:
+    """True for a code that is no word of capitals: EUR, but not TRY."""
+    return text in currencies() and text not in _WORDS
+
+
 def is_name(text: str) -> bool:
     """True for a currency's name in lower case ("euros"), False for its sign or code."""
     return text in owners() and (text not in _all_signs() and text.upper() not in currencies())

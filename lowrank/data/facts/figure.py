@@ -15,8 +15,8 @@ class Figure:
     quantum     the place of its last digit, in the same
     exponent    the power of ten that its scale, its cents or its basis points stand for
     currencies  of money: those that its sign may stand for, the likeliest first
-    unit        of a count: its unit by `units.UNITS_OF`, "" for none
-    negative    True if it has a minus sign
+    unit        of a count: its unit by `units.UNITS_OF`, "" for none; of money, too, a word that looks like one ("kt")
+    negative    True if it has a minus sign, before it or behind
     enclosed    True if its number is in parentheses, "$(3.10)", as negative ones are
     in_doubt    True if the convention had to decide between two readings of its number
     reason      of an unknown one: what is not understood

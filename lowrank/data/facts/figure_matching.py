@@ -26,7 +26,7 @@ from .figures import read_figure, read_figures
 from .formula import ARITHMETIC, parse
 from .labels import named_periods
 from .numerals import Convention, convention_of, read_as
-from .units import units_of_label
+from .units import UNITS_OF, units_of_label
 
 FALLING = re.compile(
     r"\b(?:fell|fall|down|declin|decreas|drop|lower|loss|below|short|negative|shr[aiu]nk)", re.IGNORECASE
@@ -104,6 +104,8 @@ def signs_of(figure: Figure, before: str, after: str) -> tuple[int, ...]:
         return (-1,) if _MEANS_MINUS.search(before if before.endswith("(") else f"{before}(") else (-1, 1)
     if LOSS.search(before):
         return (-1,)
+    if figure.text.startswith("+"):
+        return (1,)
     return (1, -1) if FALLING.search(before) else (1,)
 
 
@@ -152,6 +154,10 @@ class Record:
                 stated for key, fact in facts.items() if fact.is_figure for stated in self._stated(key, fact)
             ]
         self.codes = frozenset(stated.currency for stated in self.stated if stated.currency)
+        self.words = frozenset(
+            word for fact in facts.values() for text in (fact.label, "" if fact.is_figure else fact.print)
+            for word in re.findall(r"[^\W\d_]+", text.lower())
+        )  # fmt: skip
 
     def _stated(self, key: str, fact: Fact) -> Iterator[Stated]:
         unit = fact.unit
@@ -211,8 +217,15 @@ class Record:
             Figure("unknown", Decimal(0), Decimal(1), 0, found.start, found.end, "", reason="a date that is in no fact")
             for found in dates
         ]
-        in_order = sorted(read, key=lambda figure: figure.start)
+        in_order = sorted(map(self._without_own_word, read), key=lambda figure: figure.start)
         return [replace(figure, text=text[figure.start : figure.end]) for figure in in_order]
+
+    def _without_own_word(self, figure: Figure) -> Figure:
+        """A figure without a word behind it that looks like a unit, if the record has that word: "412 kt"."""
+        word = figure.unit
+        if not word or word in UNITS_OF.values() or re.split(r"[\W\d_]", word)[0] not in self.words:
+            return figure
+        return replace(figure, unit="", end=figure.end - len(word) - 1)
 
     def claims(self, text: str) -> list[Claim]:
         """The figures of a text with what each states."""

@@ -6,7 +6,7 @@ from functools import cache
 
 from .currencies import SMALL, is_name, owners
 from .number_words import NUMBER_WORDS, SCALE_EXPONENTS, SPELLED, SPELLED_SMALL
-from .numerals import FRACTION
+from .numerals import FRACTION, NO_CENTS, SLASHED_FRACTION
 from .units import BASIS_POINTS, MULTIPLE, PERCENT, POINTS, SCALES, Lexicon
 
 UNITS = Lexicon((*PERCENT, *POINTS, *BASIS_POINTS, *MULTIPLE))
@@ -14,6 +14,15 @@ SCALES_BEFORE = Lexicon(
     word for word in SCALES if word.isascii() and SCALES[word] > 2 and word not in ("b", "t", "cr", "cr.", "miles")
 )
 SCALES_TOO_MANY = Lexicon(word for word in SCALES if word.isascii() and SCALES[word] > 2 and len(word) > 1)
+# A scale that is one word with the currency behind it: "T€ 412" and "TEUR" are thousands, "MSEK" and "mkr" millions.
+GLUED_SCALES = {"T": "tausend", "t": "tausend", "k": "k", "K": "k", "M": "m", "m": "m"} | dict.fromkeys(
+    ("Md", "Mds", "md"), "mrd"
+)
+GLUED_SCALE = re.compile(
+    r"(?:Mds?|[TkKMm])(?=[€£$]|(?P<code>[A-Z]{3})\b)|(?:md|[tm])(?=kr\b)|Mds?(?= (?:€|EUR\b|d'euros))"
+)
+SCALE_BEFORE_SIGN = re.compile(r"(?<![^\W_])(?:Mds?|[TkKMm])$")
+GLUED_CODE = re.compile(r"(?<![^\W_])[TkKMm](?P<code>[A-Z]{3})$")
 OF = re.compile(r"d'|d[eio] |of ", re.IGNORECASE)  # "millions d'euros", "milhões de reais"
 SPELLED_UNITS = frozenset({"employees", "employee", "people", "shares", "staff", "ftes"})
 _VAGUE = "half an?|couple of|several|few|hundreds of|tens of|dozens of"
@@ -40,17 +49,16 @@ ANCHOR = re.compile(
     rf"\d|{FRACTION}|(?<![\w.,])\.(?=\d)|(?<!\w)(?i:{_FIRST_WORDS}"
     rf"|an?(?=[ -](?:hundred|{'|'.join(SCALE_EXPONENTS)}))|{_VAGUE})\b"
 )
-_GROUPS = r"\d{1,3}(?:[ ]\d{3})+(?!\d)(?:[.,]\d+)?"
+_GROUPS = rf"\d{{1,3}}(?:[ ]\d{{3}})+(?!\d)(?:[.,]\d+|{NO_CENTS}(?![\w-]))?"
 NUMBER = re.compile(
     rf"(?:\d{{1,3}}(?:['\u00a0]\d{{3}})+(?!\d)(?:[.,]\d+)?|(?<!\w)\d{{1,3}}(?:[ ]\d{{3}})+,\d\d?(?![\d,])"
-    rf"|\d+(?:[.,]\d+)*|\.\d+){FRACTION}?|{FRACTION}"
+    rf"|\d+(?:[.,]\d+)*|\.\d+)(?:[ \u00a0]?{FRACTION}|{NO_CENTS}(?![\w-]))?|{FRACTION}"
 )
+SLASHED = re.compile(rf"(?<![\w.,/-]){SLASHED_FRACTION}(?![\w/]|[.,]\d)")
 SPACED_NUMBER = re.compile(rf"(?<!\w){_GROUPS}")
 WORDS = re.compile(SPELLED, re.VERBOSE | re.IGNORECASE)
 SMALL_WORDS = re.compile(SPELLED_SMALL, re.VERBOSE | re.IGNORECASE)
 VAGUE_AMOUNT = re.compile(rf"(?:{_VAGUE}) (?:hundred|{'|'.join(SCALE_EXPONENTS)})\b", re.IGNORECASE)
-REST_OF_WORD = re.compile(r"[^\W_][\w.]*\w|[^\W_]")
-LETTERS_BEFORE = re.compile(r"[^\W_]*$")
 NO_MINUS_BEHIND = frozenset("%)]")
 
 

@@ -3,16 +3,18 @@
 import re
 from decimal import Decimal
 
-from .currencies import SMALL, is_name, owners
+from .currencies import SMALL, is_code, is_name
 from .figure import Figure
 from .figure_patterns import (
-    LETTERS_BEFORE,
+    GLUED_CODE,
+    GLUED_SCALE,
+    GLUED_SCALES,
     NO_MINUS_BEHIND,
     NUMBER,
     OF,
-    REST_OF_WORD,
+    SCALE_BEFORE_SIGN,
     SCALES_BEFORE,
-    SCALES_TOO_MANY,
+    SLASHED,
     SMALL_WORDS,
     SPACED_NUMBER,
     SPELLED_UNITS,
@@ -20,20 +22,20 @@ from .figure_patterns import (
     VAGUE_AMOUNT,
     WORDS,
     is_currency_sign,
-    is_joined,
     kind_of_unit,
     owners_of,
     signs,
     signs_behind,
 )
+from .not_understood import IN_A_WORD, end_of_word, strange_before, strange_behind, strange_word
 from .number_words import in_digits
 from .numerals import MAX_DIGITS, Convention, numeral
 from .units import (
     MONEY_SCALES,
     MULTIPLE,
-    NOT_SCALES,
     SCALES,
     UNITS_OF,
+    is_scale_of,
     scale_at,
     unit_at,
 )
@@ -57,7 +59,9 @@ class FigureReader:
         self.in_hundredths = False
         self.is_negative = False
         self.is_open = False
+        self.is_aside = False  # a parenthesis stands before the number, and none right behind it
         self.unit = ""
+        self.strange_unit = ""
         self.reasons: list[str] = []
 
     def figure(self, anchor: re.Match[str]) -> Figure | None:
@@ -86,8 +90,13 @@ class FigureReader:
                 return None
             self._before()
             number, place, spoken = in_digits(words)
-        is_unit_glued = self._behind(is_number=first.isdigit())
-        self._beside(is_unit_glued)
+        is_unit = self._behind(is_number=first.isdigit())
+        if self.is_aside and self.owned and self.plain[self.end : self.end + 1] == ")":  # "$(5.2m)"
+            self.is_open = True
+            self.end += 1
+        if self.is_open and self.plain[self.start] != "(":  # no aside stands behind its currency
+            self.is_open, self.is_negative = False, True
+        self._beside(is_unit)
         return self._made(number, place, spoken, in_doubt)
 
     def _made(self, number: Decimal, place: int, spoken: int, in_doubt: bool) -> Figure:
@@ -102,7 +111,7 @@ class FigureReader:
             kind = "money"
         elif MONEY_SCALES & set(self.scales):
             self.reasons.append("a unit that is not known")
-        if len(self.scales) > 1 or NOT_SCALES & set(self.scales):
+        if len(self.scales) > 1 or not all(is_scale_of(scale, currencies) for scale in self.scales):
             self.reasons.append("a scale that is not known")
         exponent -= 2 * (kind == "basis points")
         return Figure(
@@ -114,7 +123,7 @@ class FigureReader:
             end=self.end,
             text="",
             currencies=currencies,
-            unit=UNITS_OF.get(self.unit, "") if kind == "count" else "",
+            unit=self.strange_unit or (UNITS_OF.get(self.unit, "") if kind == "count" else ""),
             negative=self.is_negative,
             enclosed=self.is_open,
             in_doubt=in_doubt,
@@ -143,10 +152,12 @@ class FigureReader:
         if found is not None and not inner and self.start > self.earliest and self._is_minus(self.start - 1):
             self.is_negative = True
             self.start -= 1
+        elif self.start > self.earliest and self._is_minus(self.start - 1, "+"):
+            self.start -= 1
 
-    def _is_minus(self, place: int) -> bool:
-        """True if a minus stands there, and not a hyphen or the dash of a range."""
-        if self.plain[place] != "-":
+    def _is_minus(self, place: int, sign: str = "-") -> bool:
+        """True if a minus stands there, or a plus, and not a hyphen or the dash of a range."""
+        if self.plain[place] != sign:
             return False
         before = self.plain[place - 1 : place]
         return not (before.isalnum() or before == "_" or before in NO_MINUS_BEHIND or is_currency_sign(before))
@@ -171,6 +182,9 @@ class FigureReader:
             place = inner
         self.owned.append(owners_of(sign))
         start = place - len(sign)
+        if (glued := SCALE_BEFORE_SIGN.search(text, self.earliest, start)) is not None:  # "T€ 412", "MSEK 412"
+            self.scales.append(GLUED_SCALES[glued[0]])
+            return glued.start()
         further = start - (text[start - 1 : start] == " ")
         if (second := self._sign(further)) is not None:
             self.owned.append(owners_of(second))
@@ -184,6 +198,8 @@ class FigureReader:
         if self.plain[end - 1] == "R" and end == self.start and not self.plain[end - 2 : end - 1].isalnum():
             return "R"
         sign = signs().before(self.plain, end)
+        if sign is None and (glued := GLUED_CODE.search(self.plain, self.earliest, end)) and is_code(glued["code"]):
+            return glued["code"]
         return sign if sign is not None and end - len(sign) >= self.earliest else None
 
     # The number
@@ -191,6 +207,9 @@ class FigureReader:
     def _digits(self, place: int) -> str:
         """The digits from a place on, with their signs."""
         spaced = SPACED_NUMBER.match(self.plain, place)
+        if (slashed := SLASHED.match(self.plain, place)) is not None:  # "2 1/2"
+            self.end = slashed.end()
+            return slashed[0]
         if spaced is not None and " " in self.masked[spaced.start() : spaced.end()]:
             is_money = bool(self.owned) or self._is_currency_behind(spaced.end())
             match = spaced if is_money or self.convention.spaced else NUMBER.match(self.masked, place)
@@ -201,8 +220,8 @@ class FigureReader:
         if self.is_open:
             if self.plain[self.end : self.end + 1] == ")":
                 self.end += 1
-            else:  # an aside
-                self.is_open = False
+            else:
+                self.is_open, self.is_aside = False, True
                 if not self.owned:
                     self.start += 1 if self.plain[self.start] == "(" else 0
         return match[0]
@@ -244,6 +263,11 @@ class FigureReader:
         text = self.plain
         place = self.end + (text[self.end : self.end + 1] == " ")
         hyphened = self.end + (text[self.end : self.end + 1] == "-")
+        glued = GLUED_SCALE.match(text, place)
+        if glued is not None and (not glued["code"] or is_code(glued["code"])):  # "412 T€", "412 MSEK"
+            self.scales.append(GLUED_SCALES[glued[0]])
+            self._take_currency(glued.end() + (text[glued.end() : glued.end() + 1] == " "))
+            return False
         scale = scale_at(text, place)
         if scale is None and hyphened > self.end and (long := scale_at(text, hyphened)) and len(long) > 3:
             scale, place = long, hyphened
@@ -295,49 +319,17 @@ class FigureReader:
         return True
 
     def _beside(self, is_unit: bool) -> None:
-        """The words beside the figure that are not understood."""
-        text, start = self.plain, self.start
-        if start > self.earliest and text[start - 1].isalnum() and text[start].isalnum():
-            letters = LETTERS_BEFORE.search(text, self.earliest, start)
-            assert letters is not None, "it matches nothing, too"
-            self.start = letters.start()
-            self._take_rest()
-            self.reasons.append("a number in a word")
-            return
-        before = text[start - 1 : start]
-        if before and start > self.earliest and is_currency_sign(before) and before not in owners():
-            self.reasons.append("a currency that is not known")
-            self.start -= 1
-        if is_unit:
-            return
-        following = text[self.end : self.end + 1]
-        if following and text[self.end - 1].isalnum() and (following.isalnum() and is_joined(following)):
-            self._take_rest()
-            self.reasons.append("letters behind a number")
-        elif following and (following in "°‰^" or (is_currency_sign(following) and not self._is_sign_of_next())):
-            self.end += 1
-            self.reasons.append("a sign behind a number")
-        else:
-            self._too_many()
-
-    def _is_sign_of_next(self) -> bool:
-        """True if the sign at the end is that of a figure that follows: "$5/$6", "5 €6"."""
-        return self.plain[self.end + 1 : self.end + 2].isdigit()
-
-    def _take_rest(self) -> None:
-        if (rest := REST_OF_WORD.match(self.plain, self.end)) is not None:
-            self.end = rest.end()
-
-    def _too_many(self) -> None:
-        """A scale, unit or currency more than a figure can have."""
-        text = self.plain
-        place = self.end + (text[self.end : self.end + 1] == " ")
-        word = SCALES_TOO_MANY.at(text, place) or UNITS.at(text, place)
-        if word is None and place > self.end and not text[self.end - 1].isdigit():
-            word = signs_behind().at(text, place)
-            if word is not None and text[place + len(word) :][:2].strip().isdigit():
-                return
-        if word is None or (word in ("times", "fold", "x") and self.unit == "" and not self.owned):
-            return
-        self.end = place + len(word)
-        self.reasons.append("a scale or unit too many")
+        """Takes what stands beside the figure and is not understood."""
+        self.start, reason = strange_before(self.plain, self.start, self.earliest)
+        if reason:
+            self.reasons.append(reason)
+        if reason == IN_A_WORD:
+            self.end = end_of_word(self.plain, self.end)
+        elif not is_unit:
+            is_bare = not self.owned and not self.unit
+            self.end, reason = strange_behind(self.plain, self.end, is_bare=is_bare)
+            if reason:
+                self.reasons.append(reason)
+            elif (self.owned or is_bare) and (word := strange_word(self.plain, self.end)):
+                self.strange_unit = word.lower()
+                self.end += 1 + len(word)

@@ -8,6 +8,7 @@
 
 Every digit of a text belongs to a figure. What is written beside one is a part of it: a scale, a currency or a unit
 that this module does not know, or two that do not go together, make a figure that is `unknown`, and states nothing.
+A word that looks like a unit and is not known is the figure's unit, as it stands ("412 kt").
 """
 
 from dataclasses import replace
@@ -19,7 +20,7 @@ from .figure_patterns import ANCHOR
 from .figure_reader import FigureReader
 from .formula import ARITHMETIC
 from .numerals import ENGLISH, Convention, read_as
-from .units import unit_at
+from .units import UNITS_OF, unit_at
 
 
 def read_figures(text: str, convention: Convention = ENGLISH) -> list[Figure]:
@@ -41,14 +42,32 @@ def read_figures(text: str, convention: Convention = ENGLISH) -> list[Figure]:
 
 @lru_cache(maxsize=4096)
 def read_figure(text: str, convention: Convention = ENGLISH) -> Figure | None:
-    """The figure that a text is as a whole, its unit included, None if it is none; in parentheses it is enclosed."""
+    """The figure that a text is as a whole, its unit included, None if it is none.
+
+    In parentheses it is enclosed, and with a minus behind it, "1,234.50-", negative.
+    """
+    if (figure := _whole(text, convention)) is not None:
+        return figure
+    if read_as(text[-1:]) == "-" and text[-2:-1].strip():
+        figure = _whole(text[:-1], convention)
+        if figure is not None and figure.start == 0 and not (figure.negative or figure.enclosed):
+            return replace(figure, end=len(text), text=text, negative=True)
+    return None
+
+
+def _whole(text: str, convention: Convention) -> Figure | None:
     inner = text[1:-1] if text.startswith("(") and text.endswith(")") else text
     figures = read_figures(inner, convention)
     if len(figures) != 1 or figures[0].start:
         return None
     figure = figures[0]
+    if figure.unit and figure.unit not in UNITS_OF.values():
+        return None
+    if figure.kind == "count" and not figure.unit and "/" in text:  # "1/2" may be anything
+        return None
     if figure.end < len(inner):
         beside = unit_at(read_as(inner).replace("\u00a0", " "), figure.end) if figure.unit else None
         if beside is None or beside[1] < len(inner):
             return None
-    return replace(figure, start=0, end=len(text), text=text, enclosed=figure.enclosed or inner is not text)
+    enclosed = figure.enclosed or (inner is not text and not inner.startswith("+"))
+    return replace(figure, start=0, end=len(text), text=text, enclosed=enclosed)

@@ -1,6 +1,6 @@
 """Numbers in digits, with the signs that people group them by and put before their decimals.
 
-    1,234.56    1.234,56    1 234,56    1'234.56    12,34,567.89        12,5    1.25    .5    2½
+    1,234.56    1.234,56    1 234,56    1'234.56    12,34,567.89        12,5    1.25    .5    2½    2 1/2    12'500.-
 
 With both signs, the last is that of the decimals. A sign that comes twice groups. One sign before three digits may be
 either ("1.234"): the `Convention` of the record decides, and the number says that it was in doubt.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 from .currencies import locales
@@ -24,10 +25,16 @@ _WIDE = {"\uff05": "%", "\uff0c": ",", "\uff0e": ".", "\uff08": "(", "\uff09": "
 _READ_AS = str.maketrans(_SPACES | _MINUSES | _APOSTROPHES | _WIDE)
 _OTHER_DIGIT = re.compile(r"[^\x00-\x7f]")
 
-_FRACTIONS = {"½": "0.5", "¼": "0.25", "¾": "0.75", "⅛": "0.125", "⅜": "0.375", "⅝": "0.625", "⅞": "0.875"}
-FRACTION = f"[{''.join(_FRACTIONS)}]"
+_FRACTIONS = {"½": "0.5", "¼": "0.25", "¾": "0.75", "⅛": "0.125", "⅜": "0.375", "⅝": "0.625", "⅞": "0.875"} | {
+    "⅕": "0.2", "⅖": "0.4", "⅗": "0.6", "⅘": "0.8", "⅒": "0.1",
+}  # fmt: skip
+FRACTION = f"[{''.join(_FRACTIONS)}⅓⅔⅙⅚⅐⅑↉⅟]"  # a third has no end, and is no number here
+SLASHED_FRACTION = r"(?:\d{1,3}[ \u00a0-])?\d{1,2}/(?:[2-9]|10|16|32)"
+NO_CENTS = r"(?:[.,](?:--?|—)|:-)"  # "12'500.-", "12.500,-", "500:-": no hundredths
 MAX_DIGITS = 40  # of a number that is understood
 
+_SLASHED = re.compile(r"(?:(\d+)[ \u00a0-])?(\d+)/(\d+)")
+_WHOLE = re.compile(r"(?P<whole>[^,.:]*(?:[,.][^,.:]+)*)(?P<sign>[,.:])(?:--?|—)")
 _BEFORE_THREE = re.compile(r"(\d+)([.,])(\d+)")
 
 
@@ -78,9 +85,17 @@ class Numeral(NamedTuple):
 
 def numeral(text: str, convention: Convention = ENGLISH) -> Numeral | None:
     """The number of digits with their signs, read as `read_as` gives them; None for what is no number."""
+    if (slashed := _SLASHED.fullmatch(text)) is not None:
+        return _slashed(*slashed.groups())
     fraction = _FRACTIONS.get(text[-1:], "")
     digits = re.sub("['\u00a0 ]", "", text[:-1] if fraction else text)
-    was_grouped = len(digits) + bool(fraction) < len(text)
+    if re.search(r"[^\d.,:—-]", digits):  # a third
+        return None
+    if (whole_money := _WHOLE.fullmatch(digits)) is not None:
+        grouped, sign = whole_money["whole"], whole_money["sign"]
+        is_number = grouped.isdecimal() or any(_is_grouped(grouped, sign + other) for other in ".," if other != sign)
+        return _number(grouped, "") if is_number else None
+    was_grouped = len(digits) + bool(fraction) < len(text.replace("\u00a0" + text[-1:], text[-1:]))
     if fraction:
         whole = numeral(digits, convention) if digits else Numeral(Decimal(0), 0)
         if whole is None or whole.place < 0:
@@ -107,6 +122,16 @@ def numeral(text: str, convention: Convention = ENGLISH) -> Numeral | None:
         return _number(whole_part, decimals, in_doubt=not convention.settled)
     in_doubt = sign == "." and not convention.settled
     return _number(whole_part + decimals, "", in_doubt=in_doubt)
+
+
+def _slashed(whole: str | None, above: str, below: str) -> Numeral | None:
+    """ "2 1/2" is 2.5; None for what is no proper fraction, or one without an end."""
+    part = Fraction(int(above), int(below))
+    shortest = next((place for place in range(6) if (part * 10**place).denominator == 1), None)
+    if part >= 1 or shortest is None:
+        return None
+    number = int(whole or 0) * 10**shortest + int(part * 10**shortest)
+    return Numeral(Decimal(number).scaleb(-shortest), -shortest)
 
 
 def _is_grouped(whole: str, signs: str) -> bool:

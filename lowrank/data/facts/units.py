@@ -5,7 +5,7 @@ is counted by a noun that is not listed ("1,204 stores") has no unit.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 # Scale -> power of ten, in words and abbreviations of any case.
@@ -22,11 +22,14 @@ SCALES: Mapping[str, int] = MappingProxyType(
         "miliardi": 9, "miliardo": 9, "bilhões": 9, "mil millones": 9,
         "trillion": 12, "trillions": 12, "trn": 12, "billionen": 12, "lakh crores": 12, "lakh crore": 12,
         "quadrillion": 15, "hundred": 2, "dozen": 0,
+        "тыс.": 3, "тыс": 3, "млн": 6, "млрд": 9, "трлн": 12, "tys.": 3, "tys": 3, "mill": 6,
         "k": 3, "m": 6, "mn": 6, "mm": 6, "bn": 9, "b": 9, "tn": 12, "t": 12,
         "百万": 6, "万": 4, "萬": 4, "億": 8, "亿": 8, "兆": 12, "만": 4, "억": 8, "조": 12, "千": 3,
     }
 )  # fmt: skip
-NOT_SCALES = frozenset({"dozen", "hundred"})  # "412 hundred": no way to write an amount
+_NOT_SCALES = frozenset({"dozen", "hundred"})  # "412 hundred": no way to write an amount
+_CRORE = frozenset({"cr", "cr."})  # beside other money it is an account's credit
+_RUPEES = frozenset({"INR", "PKR", "BDT", "NPR", "LKR"})
 MONEY_SCALES = frozenset({"mm", "t"})  # without a currency, millimetres and tonnes
 
 PERCENT = (
@@ -77,15 +80,28 @@ _UNITS: Mapping[str, tuple[str, ...]] = {
     "pounds in weight": ("lbs", "lb"),
     "litres": ("litres", "liters", "litre", "liter"),
     "gallons": ("gallons", "gallon"),
-    "barrels": ("barrels", "barrel", "bbl", "boe", "boepd", "bpd"),
+    "barrels": ("barrels", "barrel", "bbl"),
+    "barrels of oil equivalent": ("boe",),
+    "barrels a day": ("bpd",),
+    "barrels of oil equivalent a day": ("boepd",),
     "square metres": ("square metres", "square meters", "sqm", "sq m", "m²", "m2"),
     "square feet": ("square feet", "sq ft", "sqft"),
     "hectares": ("hectares", "hectare", "ha"),
     "acres": ("acres", "acre"),
-    "watts": ("kw", "mw", "gw", "megawatts", "gigawatts", "kilowatts"),
-    "watt-hours": ("kwh", "mwh", "gwh", "twh"),
-    "degrees": ("°c", "°f", "°", "degrees"),
-    "bytes": ("gb", "tb", "mb", "kb"),
+    "kilowatts": ("kw", "kilowatts", "kilowatt"),
+    "megawatts": ("mw", "megawatts", "megawatt"),
+    "gigawatts": ("gw", "gigawatts", "gigawatt"),
+    "kilowatt-hours": ("kwh", "kilowatt-hours"),
+    "megawatt-hours": ("mwh", "megawatt-hours"),
+    "gigawatt-hours": ("gwh", "gigawatt-hours"),
+    "terawatt-hours": ("twh", "terawatt-hours"),
+    "degrees": ("°", "degrees"),
+    "degrees Celsius": ("°c",),
+    "degrees Fahrenheit": ("°f",),
+    "kilobytes": ("kb",),
+    "megabytes": ("mb",),
+    "gigabytes": ("gb",),
+    "terabytes": ("tb",),
     "per mille": ("‰",),
     "points": ("points", "point", "pts", "punkte"),
 }  # fmt: skip
@@ -158,6 +174,11 @@ _WORD_START = re.compile(r"(?<!\w)\w")
 
 # Behind a space these mean other things more often than a unit: "5 min", but "412 share prices".
 _ONLY_GLUED = frozenset({"mi", "t", "mt", "second", "day", "point", "mos", "ft", "share", "foot", "quarters"})
+
+
+def is_scale_of(scale: str, currencies: Collection[str]) -> bool:
+    """True if a number may be written in a scale, of money in one of some currencies or, for none, of anything."""
+    return scale not in _NOT_SCALES and not (scale in _CRORE and currencies and _RUPEES.isdisjoint(currencies))
 
 
 def scale_at(text: str, place: int) -> str | None:

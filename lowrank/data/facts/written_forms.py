@@ -8,6 +8,7 @@ to, with and without signs that group its digits. A form has no sign of its own:
 give it, by a minus, by parentheses or by a word.
 """
 
+import re
 from collections.abc import Iterator
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import NamedTuple
@@ -146,4 +147,8 @@ def _scales_of_record(record: Record, exponent: int) -> tuple[str, ...]:
     prints = " ".join(read_as(fact.print) for fact in record.facts.values()).replace("\u00a0", " ").lower()
     known = {scale.strip().lower() for scale in (_SCALES | _RUPEE_SCALES)[exponent]}
     words = [word for word, power in SCALES.items() if power == exponent and len(word) > 2 and word not in known]
-    return tuple(f" {word.capitalize() if '.' in word else word}" for word in words if f" {word}" in prints)
+    return tuple(
+        f" {word.capitalize() if '.' in word else word}"
+        for word in words
+        if re.search(rf" {re.escape(word)}(?!\w)", prints)
+    )
