@@ -7,6 +7,7 @@ full precision is in bfloat16; with `--dtype fp32` both are in float32.
 
     OUT/LICENSE                        the package's: it goes where hats of this model go
     OUT/settings.json                  what was asked for: a run of other settings needs a folder of its own
+    OUT/train.jsonl                    the documents that hats learn
     OUT/SEED-WEIGHTS/                  what training leaves: hat, log, checkpoints
     OUT/cells/                         finished batches of the grid
     OUT/real.json, real.md, real.html  figures of all seeds so far, the grid, every document side by side
@@ -32,7 +33,7 @@ import torch
 
 from .. import __version__
 from ..atomic_io import new_file, sha256_of, write_json, write_text
-from ..data.documents.document import Entry, make_documents, write_jsonl
+from ..data.documents.document import make_documents, write_jsonl
 from ..eval.grid.grid import Cell, evaluate_grid
 from ..eval.grid.page import render_grid
 from ..eval.grid.report import GridReport, Table, markdown
@@ -53,6 +54,7 @@ LICENCE = "LICENSE"
 FOUR_BIT = "nf4-dq"
 ON_TOP = "NF4 on top of Q4_1"
 SEEDS = 3
+ENTRIES = 100
 TEST_SEED = 7
 TITLE = f"SmolLM2-135M-Instruct: {ON_TOP}"
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
@@ -100,7 +102,7 @@ def real(
     *,
     seeds: int = SEEDS,
     n: int = 20,
-    train: str = "documents",
+    entries: int = ENTRIES,
     epochs: int = 3,
     dtype: str = "bf16",
     progress: bool = True,
@@ -108,15 +110,17 @@ def real(
     """Trains and tests seed after seed, and writes the reports after each; returns the last.
 
     n       documents that hats are tested on
-    train   what hats learn: "documents", or a file
+    entries documents that hats learn
     dtype   of all products, and of the weights that stand for full precision: a key of `DTYPES`
     Raises ValueError for a folder that was begun with other settings; more seeds may follow.
     """
     out.mkdir(parents=True, exist_ok=True)
-    keep_settings(out / "settings.json", {"n": n, "train": train, "epochs": epochs, "dtype": dtype})
+    keep_settings(out / "settings.json", {"n": n, "entries": entries, "epochs": epochs, "dtype": dtype})
     shutil.copyfile(model.parent / LICENCE, out / LICENCE)
-    learned = [entry.output for entry in make_documents(100, seed=DOCUMENTS_SEED, split="train")]
-    task = Documents(make_documents(n, seed=TEST_SEED, split="test"), training=learned)
+    learned = list(make_documents(entries, seed=DOCUMENTS_SEED, split="train"))
+    train = out / "train.jsonl"
+    write_jsonl(train, learned)
+    task = Documents(make_documents(n, seed=TEST_SEED, split="test"), training=[entry.output for entry in learned])
     adapters: dict[str, Path] = {}
     for seed in range(seeds):
         for weights in (FOUR_BIT, dtype):
@@ -137,7 +141,7 @@ def real(
             )
             if cell.column.adapter or past == 0
         ]
-        report = _report(model, cells, seed + 1, epochs, dtype)
+        report = _report(model, cells, seed + 1, entries, epochs, dtype)
         write_json(
             out / "real.json",
             {"over_seeds": over_seeds(cells), "paired_losses": paired_losses(cells), **report.to_json()},
@@ -164,14 +168,14 @@ def adapter_name(seed: int, weights: str) -> str:
 
 
 def _train(
-    model: Path, out: Path, seed: int, weights: str, train: str, epochs: int, dtype: str, progress: bool
+    model: Path, out: Path, seed: int, weights: str, train: Path, epochs: int, dtype: str, progress: bool
 ) -> Path:
     folder = out / adapter_name(seed, weights)
     if (folder / "hat" / LICENCE).is_file():  # the last file of a hat that is finished
         return folder / "hat"
     recipe = {table: dict(values) for table, values in RECIPE.items()}
     recipe["base"] |= {"path": str(model), "weights": weights, "dtype": dtype}
-    recipe["data"] |= {"train": train}
+    recipe["data"] |= {"train": str(train)}
     recipe["run"] |= {"out": str(folder), "seed": seed, "epochs": epochs}
     config = TrainConfig.from_dict(recipe)
     result = train_from_config(config, resume=bool(Checkpoints(folder, 1).cursors()), progress=progress)
@@ -224,7 +228,7 @@ def _interval(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _report(model: Path, cells: Sequence[Cell], seeds: int, epochs: int, dtype: str) -> GridReport:
+def _report(model: Path, cells: Sequence[Cell], seeds: int, entries: int, epochs: int, dtype: str) -> GridReport:
     head = ("hat trained on", "tested on", "written", "hats", *(key.replace("_", " ") for key in MEASURES))
     rows = [
         [
@@ -248,7 +252,7 @@ def _report(model: Path, cells: Sequence[Cell], seeds: int, epochs: int, dtype: 
         [[TRAINED_ON[kind], str(len(row["values"])), _shown(row)] for kind, row in paired_losses(cells).items()],
         "Above 0, 4 bit is the better of the two for the hat; without a hat it is what 4 bit costs.",
     )
-    return GridReport.of(_about(seeds, epochs, dtype), cells, title=TITLE, lead=[lead, paired])
+    return GridReport.of(_about(seeds, entries, epochs, dtype), cells, title=TITLE, lead=[lead, paired])
 
 
 def _shown(value: Mapping[str, Any]) -> str:
@@ -258,13 +262,13 @@ def _shown(value: Mapping[str, Any]) -> str:
     return f"{value['mean']:.3f}{half}"
 
 
-def _about(seeds: int, epochs: int, dtype: str) -> dict[str, str]:
+def _about(seeds: int, entries: int, epochs: int, dtype: str) -> dict[str, str]:
     return {
         "base": f"{MODEL} of {PACKAGE}, SHA-256 {MODEL_SHA256[:16]}",
         "4 bit": ON_TOP,
         "computed in": DTYPES[dtype],
         "seeds": str(seeds),
-        "hat": f"rank 8, alpha 16, all linears, {epochs} epochs of the documents",
+        "hat": f"rank 8, alpha 16, all linears, {epochs} epochs of {entries} documents",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": f"lowrank {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
@@ -276,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--n", type=int, default=20, help="test documents")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="documents that hats learn (%(default)s)")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument(
         "--dtype", choices=DTYPES, default="bf16", help="of products, and of full precision (%(default)s)"
@@ -292,13 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if args.fetch_only:
         return 0
-    train, seeds, n, epochs = "documents", args.seeds, args.n, args.epochs
-    if args.short:
-        args.out.mkdir(parents=True, exist_ok=True)
-        write_jsonl(args.out / "short.jsonl", _few())
-        train, seeds, n, epochs = str(args.out / "short.jsonl"), 1, 1, 1
+    seeds, n, entries, epochs = (1, 1, 8, 1) if args.short else (args.seeds, args.n, args.entries, args.epochs)
     try:
-        report = real(model, args.out, seeds=seeds, n=n, train=train, epochs=epochs, dtype=args.dtype)
+        report = real(model, args.out, seeds=seeds, n=n, entries=entries, epochs=epochs, dtype=args.dtype)
     except ValueError as error:
         print(f"make real: {error}", file=sys.stderr)
         return 2
@@ -308,10 +309,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table.note)
     print(f"{args.out / 'real.html'} has every document side by side.")
     return 0
-
-
-def _few() -> list[Entry]:
-    return list(make_documents(8, seed=DOCUMENTS_SEED, split="train"))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_another_file_in_the_cache_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_settings_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / LICENCE).write_text("Apache-2.0")
-    settings = {"n": 20, "train": "documents", "epochs": 3, "dtype": "fp32"}
+    settings = {"n": 20, "entries": 100, "epochs": 3, "dtype": "fp32"}
     (tmp_path / "out").mkdir()
     (tmp_path / "out/settings.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"was begun with dtype fp32, got bf16: give another folder"):
