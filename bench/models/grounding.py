@@ -1,4 +1,4 @@
-"""What grounded decoding adds to a token: the time of its constraint alone, whatever the model takes.
+"""The cost of grounded decoding: the time of its constraint alone, token by token, whatever the model takes.
 
     python -m lowrank.bench.models.grounding tokenizer.model --out bench/results
 
