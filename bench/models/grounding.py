@@ -32,7 +32,7 @@ DOCUMENTS, SEED = 50, 7
 
 
 class Text(NamedTuple):
-    """Of one text: milliseconds of each token, and the number of those that were refused."""
+    """The cost of one text: milliseconds of each token, and the number of those that were refused."""
 
     ms: list[float]
     refused: int
