@@ -14,30 +14,26 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
-from typing import Literal
 
 from ..facts.currencies import signs_of
-from ..facts.dates import is_period, read_date, settle_dates
-from ..facts.fact import Fact, unit_of
+from ..facts.dates import compact_date, is_no_day, is_period, read_date, settle_dates
+from ..facts.fact import TEXT_TYPES, Fact, unit_of
 from ..facts.figure import Figure
 from ..facts.figure_matching import kinds_of
 from ..facts.figures import read_figure, read_figures
 from ..facts.formula import ARITHMETIC
-from ..facts.numerals import Convention, convention_of, read_as
+from ..facts.numerals import Convention, convention_of
+from .amounts import looks_like_amount
 from .fact_lines import Line, lines_of
 from .fact_tables import RawRecord
 from .kind import Field
+from .label_units import Fault, United, with_unit_of_label
 
-Fault = Literal["not read", "not understood", "in doubt", "twice", "contradiction"]
 _SHOWN: Mapping[Fault, str] = {"contradiction": "contradiction", "twice": "duplicate", "in doubt": "doubt"}
 
+_OF_A_DATE = re.compile(r"\b(?:date|dated|day|on|datum|fecha|data|stichtag|jour)\b", re.IGNORECASE)
+_SHORT_SCALE = re.compile(r"\d[ \u00a0]?(?:[mb]|cr\.?)$", re.IGNORECASE)  # 36M may be months, 412 m metres
 _NAMES_SOMETHING = re.compile(r"(?:19|20)\d\d|0\d+")  # a bare year, an account with leading zeros: no amounts
-_LABEL_UNIT = re.compile(
-    r"(?:[ ]*[(\[](?:(?:all[ ])?(?:amounts[ ]|figures[ ])?in[ ])?(?P<bracketed>[^()\[\]]{1,30})[)\]]"
-    r"|[ ]in[ ](?P<said>[^()\[\]]{1,30})|,[ ]?(?P<behind>[^(),]{1,20}))$",
-    re.IGNORECASE,
-)
-_SCALE_WORDS = {0: "", 3: " thousand", 5: " lakh", 6: " million", 7: " crore", 9: " billion", 12: " trillion"}
 _NOTHING = re.compile(r"(?:n/?a|n\.a\.|tbd|tbc|nil|none|null|unknown|-+|\?+|…|\.\.\.)", re.IGNORECASE)
 
 
@@ -123,7 +119,7 @@ def read_lines(
     first: dict[str, tuple[str, str]] = {}
     for line in lines:
         owner = owners.get(_folded(line.label)) or owners.get(_folded(reader.label(line)))
-        fact, faults = reader.fact(line, fields[owner].type if owner else "text")
+        fact, faults = reader.fact(line, fields[owner].type if owner else "")
         told += faults
         name = owner or _folded(fact.label)
         if name in first:
@@ -193,15 +189,17 @@ class _Reader:
 
     def label(self, line: Line) -> str:
         """The label without the unit that it names."""
-        return self._united(line)[0]
+        return with_unit_of_label(line.label, line.value, self.convention).label
 
     def fact(self, line: Line, expected: str) -> tuple[Fact, list[Note]]:
-        """The fact of a line, and what has to be told of it."""
+        """The fact of a line, and what has to be told of it; `expected` as in `read_fact`, "" for an unknown label."""
         text = line.value
-        label, figure, printed = self._united(line)
-        if figure is not None and figure.kind != "unknown" and not _NAMES_SOMETHING.fullmatch(text):
-            return self._figure(line, label, figure, printed)
-        if (dated := read_date(text, self.convention)) is not None:
+        united = with_unit_of_label(line.label, text, self.convention)
+        figure = united.figure
+        dated = read_date(text, self.convention) or (compact_date(text) if _OF_A_DATE.search(line.label) else None)
+        if figure is not None and figure.kind != "unknown" and not dated and not _NAMES_SOMETHING.fullmatch(text):
+            return self._figure(line, united)
+        if dated is not None:
             notes = []
             if dated.in_doubt:
                 order = "day first" if self.convention.day_first else "month first"
@@ -212,9 +210,13 @@ class _Reader:
         type = expected if expected in ("name", "person", "period") else "text"
         return Fact(text, type, text, line.label), self._not_understood(line, expected)
 
-    def _figure(self, line: Line, label: str, figure: Figure, printed: str) -> tuple[Fact, list[Note]]:
-        notes = []
+    def _figure(self, line: Line, united: United) -> tuple[Fact, list[Note]]:
+        figure = united.figure
+        assert figure is not None, "it has been asked for"
+        notes = [] if not united.doubt else [Note(line.place, united.fault, f"{line.value!r} {united.doubt}")]
         code = self._code(figure)
+        if compact_date(line.value) is not None or (figure.kind == "count" and _SHORT_SCALE.search(line.value)):
+            notes.append(Note(line.place, "in doubt", f"{line.value!r} is read as the number {figure.magnitude:,f}"))
         if figure.in_doubt:
             number = f"{figure.magnitude:f}"
             notes.append(
@@ -236,7 +238,7 @@ class _Reader:
         assert unit is not None, type
         with localcontext(ARITHMETIC):
             value = figure.value / unit.scale
-        return Fact(f"{value:f}", type, printed, label), notes
+        return Fact(f"{value:f}", type, united.printed, united.label), notes
 
     def _code(self, figure: Figure) -> str:
         """The currency of money: that of its sign, or the only one of its sign that the record names otherwise."""
@@ -252,60 +254,24 @@ class _Reader:
         first = signs_of(figure.currencies[0])
         return not self.codes.intersection(figure.currencies) and bool(first) and first[0].isalpha()
 
-    def _united(self, line: Line) -> tuple[str, Figure | None, str]:
-        """Label, figure and print of a line; with the unit that its label names, if the value has none."""
-        figure = read_figure(line.value, self.convention)
-        if figure is None or figure.kind != "count" or figure.unit or figure.exponent:
-            return line.label, figure, line.value
-        for named in _LABEL_UNIT.finditer(line.label):
-            unit = next(filter(None, named.groups()))
-            if (found := _with_unit(line.value, unit, self.convention)) is not None:
-                return line.label[: named.start()].rstrip(), *found
-        return line.label, figure, line.value
-
     def _not_understood(self, line: Line, expected: str) -> list[Note]:
         """A note for a text that has an amount in it, or should be one."""
         text = line.value
         if expected in ("name", "person"):
             return []
-        figures = [figure for figure in read_figures(text, self.convention) if figure.kind != "count"]
         unread = [
-            figure for figure in figures if figure.reason not in ("a number in a word", "letters behind a number")
+            figure
+            for figure in read_figures(text, self.convention)
+            if (figure.currencies or figure.reason not in ("a number in a word", "letters behind a number"))
+            and (figure.kind != "count" or figure.exponent)
         ]
         should = unit_of(expected) is not None and not _NOTHING.fullmatch(text)
-        if not unread and not should:
+        looks = expected not in TEXT_TYPES and looks_like_amount(text)
+        if not (unread or should or looks or is_no_day(text)):
             return []
         why = next((f": {figure.reason}" for figure in unread if figure.reason), "")
+        why = ": no day of the calendar" if is_no_day(text) else why
         return [Note(line.place, "not understood", f"{_short(text)!r} ({line.label}) is kept as text{why}")]
-
-
-def _with_unit(value: str, unit: str, convention: Convention) -> tuple[Figure, str] | None:
-    """The figure of a number with a unit that stands elsewhere, and its print; None if that is no unit."""
-    unit = re.sub(r"'?000'?s?\b", " thousand", read_as(unit).replace("\u00a0", " ")).strip()
-    bare = value[1:-1] if value.startswith("(") and value.endswith(")") else value
-    for text in (f"{bare} {unit}", f"{unit} {bare}", f"{bare}{unit}"):
-        figure = read_figure(text, convention)
-        if figure is None or figure.kind == "unknown" or (figure.kind == "count" and not figure.exponent):
-            continue
-        is_negative = figure.negative or bare is not value
-        digits = bare.lstrip("-−–‒ ")
-        if figure.kind == "money":
-            scale = _SCALE_WORDS.get(figure.exponent)
-            if scale is None:
-                return None
-            written = next(
-                (sign for sign in signs_of(figure.currencies[0]) if sign in unit), f"{figure.currencies[0]} "
-            )
-            printed = f"{'-' * is_negative}{written}{digits}{scale}"
-        elif figure.kind == "count":
-            printed = f"{'-' * is_negative}{digits}{_SCALE_WORDS[figure.exponent]}"
-        else:
-            space = "" if unit in ("%", "x") else " "
-            printed = f"{'-' * is_negative}{digits}{space}{unit}"
-        read = read_figure(printed, convention)
-        if read is not None and read.magnitude == figure.magnitude and read.kind == figure.kind:
-            return read, printed
-    return None
 
 
 def figure_type(figure: Figure, code: str = "") -> str:

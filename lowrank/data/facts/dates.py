@@ -29,6 +29,9 @@ _DATE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+_MIDNIGHT = re.compile(r"(?<=\d)[T ]00:00(?::00(?:\.0+)?)?(?:Z|[+-]00:?00)?$")
+_COMPACT = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)")
+
 
 @dataclass(frozen=True)
 class WrittenDate:
@@ -49,9 +52,28 @@ def find_dates(text: str, convention: Convention = ENGLISH) -> Iterator[WrittenD
 
 
 def read_date(text: str, convention: Convention = ENGLISH) -> WrittenDate | None:
-    """The date that a text is as a whole, None for another text."""
-    found = next(find_dates(text, convention), None)
-    return found if found is not None and (found.start, found.end) == (0, len(text)) else None
+    """The date that a text is as a whole, None for another text; midnight behind it adds nothing."""
+    bare = _MIDNIGHT.sub("", text)
+    found = next(find_dates(bare, convention), None)
+    if found is None or (found.start, found.end) != (0, len(bare)):
+        return None
+    return replace(found, end=len(text))
+
+
+def compact_date(text: str) -> WrittenDate | None:
+    """The date of eight digits, 20240331, None for another text."""
+    if (match := _COMPACT.fullmatch(text)) is None:
+        return None
+    try:
+        return WrittenDate(0, len(text), datetime.date(*map(int, match.groups())))
+    except ValueError:  # no such day
+        return None
+
+
+def is_no_day(text: str) -> bool:
+    """True for a text in the form of a date that is none: 31/04/2025."""
+    match = _DATE.fullmatch(read_as(text))
+    return match is not None and _date(match, ENGLISH)[0] is None
 
 
 def _date(match: re.Match[str], convention: Convention) -> tuple[datetime.date | None, bool]:

@@ -51,7 +51,8 @@ class Convention:
     decimal    "." or ",", the sign before decimals
     spaced     True if digits may be grouped by plain spaces
     day_first  True if 3/4/2025 is the third of April, False if it is the fourth of March
-    settled    False if nothing in the record told the sign
+    settled    False if nothing in the record told the sign, or some of it each
+    doubts_commas  True if "1,234" is in doubt too: some of the record has decimal commas, or the looks of them
     day_settled  the same of the order of dates
     """
 
@@ -60,6 +61,7 @@ class Convention:
     day_first: bool = True
     settled: bool = False
     day_settled: bool = False
+    doubts_commas: bool = False
 
     @classmethod
     def of_locale(cls, name: str) -> "Convention":
@@ -120,7 +122,7 @@ def numeral(text: str, convention: Convention = ENGLISH) -> Numeral | None:
         return _number(whole_part, decimals)
     if sign == convention.decimal:
         return _number(whole_part, decimals, in_doubt=not convention.settled)
-    in_doubt = sign == "." and not convention.settled
+    in_doubt = not convention.settled and (sign == "." or convention.doubts_commas)
     return _number(whole_part + decimals, "", in_doubt=in_doubt)
 
 
@@ -149,6 +151,7 @@ def _number(whole: str, decimals: str, *, in_doubt: bool = False) -> Numeral:
 
 _NUMBER_IN_TEXT = re.compile(r"(?<![\w.,/])\d{1,3}(?:[ \u00a0']\d{3})*(?:[.,]\d+)+(?![\w/]|[.,]\d)")
 _SPACED_NUMBER = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?:,\d+)?(?![\w.,]?\d)")
+_CONTINENTAL = re.compile(r"\d[ \u00a0](?:[€%]|EUR\b|kr\b|zł|Kč)")
 _COMMA_WORDS = re.compile(
     r"\b(?:Mio|Mrd|Tsd|Millionen|Milliarden|millions? d['e]|milliards?|millones|milhões|milioni)\b"
 )
@@ -160,8 +163,9 @@ def convention_of(texts: Iterable[str]) -> Convention:
     texts  printed values of a record, or whole texts
     """
     votes = {".": 0, ",": 0}
-    spaced = 0
+    spaced, continental = 0, False
     for text in map(read_as, texts):
+        continental = continental or _CONTINENTAL.search(text) is not None
         spaced += len(_SPACED_NUMBER.findall(text))
         votes[","] += len(_COMMA_WORDS.findall(text))
         for match in _NUMBER_IN_TEXT.finditer(text):
@@ -177,6 +181,7 @@ def convention_of(texts: Iterable[str]) -> Convention:
             elif found.place and not found.in_doubt:
                 votes["." if points else ","] += 1
     if not votes["."] and not votes[","]:
-        return Convention(spaced=spaced > 0)
+        return Convention(spaced=spaced > 0, doubts_commas=continental)
     decimal = "," if votes[","] > votes["."] else "."
-    return Convention(decimal, spaced > 0, settled=votes["."] != votes[","])
+    is_mixed = votes["."] > 0 and votes[","] > 0
+    return Convention(decimal, spaced > 0, settled=not is_mixed, doubts_commas=is_mixed)
