@@ -8,6 +8,10 @@ from typing import Any
 
 from ..extras import need
 
+_UNCOMPUTED = re.compile(
+    rb'<(?:\w+:)?c\s[^<>]*?\br="([A-Z]+\d+)"[^<>]*>\s*<(?:\w+:)?f(?:\s[^<>]*)?(?:/>|>[^<]*</(?:\w+:)?f>)'
+    rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
 MAX_UNPACKED = 200_000_000  # bytes
 
 
@@ -45,3 +49,12 @@ def merged_cells(path: Path, book: Any) -> Iterator[tuple[str, str]]:
             inside = archive.read(sheet._worksheet_path)
             for cells in re.findall(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([^"]+)"', inside):
                 yield sheet.title, cells.decode("utf-8", "replace")
+
+
+def uncomputed_cells(path: Path, book: Any) -> Iterator[str]:
+    """The cells of an open workbook, "Sheet1!B2", whose formula has no value: no program has computed it."""
+    with zipfile.ZipFile(path) as archive:
+        for sheet in book.worksheets:
+            inside = archive.read(sheet._worksheet_path)
+            for cell in _UNCOMPUTED.findall(inside):
+                yield f"{sheet.title}!{cell.decode('ascii', 'replace')}"

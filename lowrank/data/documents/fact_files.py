@@ -10,23 +10,23 @@ read as Windows-1252 (Latin-1), and told.
 """
 
 import csv
-import datetime
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ..workbook import NotAWorkbookError, merged_cells, open_workbook
-from .fact_lines import lines_of, lines_of_object, read_cells, read_delimited
+from ..workbook import NotAWorkbookError, merged_cells, open_workbook, uncomputed_cells
+from .cell_format import shown
+from .fact_lines import lines_of, lines_of_object, plain_number, read_cells, read_delimited
 from .fact_tables import RawRecord, name_of, records_of_rows
 from .kind import Field
 
 MAX_CELLS = 1_000_000
 MAX_TEXT = 50_000_000  # bytes
 
+_STATED_DELIMITER = re.compile(r"sep=(?P<sign>[,;|\t])\n", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -74,7 +74,7 @@ def read_fact_file(path: Path, fields: Mapping[str, Field], *, is_table: bool = 
     with path.open("rb") as file:
         begins = file.read(4)
     if begins == b"PK\x03\x04" or path.suffix.lower() in (".xlsx", ".xlsm"):
-        return FactFile(path, tuple(_workbook(path, _labels(fields), is_table)))
+        return _workbook(path, _labels(fields), is_table)
     text, notes = decode(path)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
@@ -82,7 +82,11 @@ def read_fact_file(path: Path, fields: Mapping[str, Field], *, is_table: bool = 
     if (objects := _objects(path, text)) is not None:
         named = [RawRecord(name_of(lines), tuple(lines)) for lines in map(list, map(lines_of_object, objects))]
         return FactFile(path, tuple(named), notes)
-    delimiter = _delimiter(path, text)
+    if (stated := _STATED_DELIMITER.match(text)) is not None:  # Excel's "sep=;"
+        delimiter: str | None = stated["sign"]
+        text = "\n" + text[stated.end() :]
+    else:
+        delimiter = _delimiter(path, text)
     rows = read_delimited(text, delimiter) if delimiter else read_cells(text)
     if rows is not None:
         return FactFile(path, tuple(records_of_rows(path, rows, _labels(fields), is_table=is_table)), notes)
@@ -123,20 +127,44 @@ def _objects(path: Path, text: str) -> list[Mapping[str, Any]] | None:
     if not is_named and not text.lstrip().startswith(("{", "[{")):
         return None
     try:
-        data = json.loads(text, parse_float=str, parse_int=str)
+        data = _loads(text)
     except RecursionError:
         raise ValueError(f"{path}: must be JSON of few levels, is nested too deep") from None
+    except _TwiceError as error:
+        raise ValueError(f"{path}: an object must have each key once, got {str(error)!r} twice") from None
     except json.JSONDecodeError as error:
         try:
-            data = [json.loads(line, parse_float=str, parse_int=str) for line in text.split("\n") if line.strip()]
+            data = [_loads(line) for line in text.split("\n") if line.strip()]
+        except _TwiceError as twice:
+            raise ValueError(f"{path}: an object must have each key once, got {str(twice)!r} twice") from None
         except (json.JSONDecodeError, RecursionError):
             if not is_named:
                 return None
             raise ValueError(f"{path}: must be JSON: {error}") from None
+    if isinstance(data, dict) and len(data) == 1:  # {"companies": [...]}
+        (only,) = data.values()
+        data = only if isinstance(only, list) and only and all(isinstance(row, dict) for row in only) else data
     rows = data if isinstance(data, list) else [data]
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path}: must be a JSON object, or a list of them, got {type(data).__name__}")
     return [row["facts"] if isinstance(row.get("facts"), dict) else row for row in rows]
+
+
+class _TwiceError(Exception):
+    """A key that an object has twice."""
+
+
+def _loads(text: str) -> Any:
+    """JSON with its numbers as they are written.  Raises JSONDecodeError, RecursionError and _TwiceError."""
+    return json.loads(text, parse_float=plain_number, parse_int=str, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def _delimiter(path: Path, text: str) -> str | None:
@@ -156,26 +184,42 @@ def _delimiter(path: Path, text: str) -> str | None:
 # Spreadsheets
 
 
-def _workbook(path: Path, labels: frozenset[str], is_table: bool) -> Iterator[RawRecord]:
+def _workbook(path: Path, labels: frozenset[str], is_table: bool) -> FactFile:
     """The records of a workbook: a sheet each, or of its only sheet as of a CSV."""
     try:
         book = open_workbook(path, "reading a spreadsheet")
     except NotAWorkbookError as error:
         raise ValueError(f"{path}: must be a workbook (XLSX), {error}") from None
     try:
-        sheets = [(sheet.title, list(_sheet_rows(path, sheet))) for sheet in book.worksheets]
-        merged = merged_cells(path, book) if is_table else ()
+        hidden = [sheet.title for sheet in book.worksheets if sheet.sheet_state != "visible"]
+        sheets = {sheet.title: list(_sheet_rows(path, sheet)) for sheet in book.worksheets if sheet.title not in hidden}
+        merged = list(merged_cells(path, book)) if is_table else []
+        uncomputed = [cell for cell in uncomputed_cells(path, book) if cell.rpartition("!")[0] in sheets]
     finally:
         book.close()
-    filled = [(title, rows) for title, rows in sheets if rows]
+    filled = {title: rows for title, rows in sheets.items() if rows}
     if not filled:
         raise ValueError(f"{path}: is empty")
     for title, cells in merged:
-        raise ValueError(f"{path}: {title}!{cells}: a cell of a table must stand alone, these are merged: unmerge them")
-    for title, rows in filled:
-        for record in _sheet_records(path, rows, labels, is_table):
+        if title in filled:
+            raise ValueError(
+                f"{path}: {title}!{cells}: a cell of a table must stand alone, these are merged: unmerge them"
+            )
+    records: list[RawRecord] = []
+    notes = [f"sheet {title!r} is hidden, and not read" for title in hidden]
+    if uncomputed:
+        more = f" and {len(uncomputed) - 3} more" if len(uncomputed) > 3 else ""
+        formulas = f"{', '.join(uncomputed[:3])}{more}: a formula that was never computed"
+        notes.append(f"{formulas}: open the file in a spreadsheet program and save it")
+    for title, rows in filled.items():
+        found = list(_sheet_records(path, rows, labels, is_table))
+        if len(filled) > 1 and not any(record.lines for record in found):
+            notes.append(f"sheet {title!r} has no label with a value, and is not read")
+            continue
+        for record in found:
             name = record.name if len(filled) == 1 or record.name else title
-            yield RawRecord(name, record.lines, record.not_read)
+            records.append(RawRecord(name, record.lines, record.not_read))
+    return FactFile(path, tuple(records), tuple(notes))
 
 
 def _sheet_records(
@@ -209,41 +253,3 @@ def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[str, list[tuple[str, s
 
 def _coordinate(sheet: Any, cell: Any) -> str:
     return f"{sheet.title}!{getattr(cell, 'coordinate', '')}"
-
-
-_DECIMALS = re.compile(r"0(?:\.(0+))?")
-_THOUSANDS = re.compile(r"[0#](,+)(?![0#,])")  # each comma behind the last digit divides by a thousand
-_LITERAL = re.compile(r'"([^"]*)"[ ]*$')
-_CURRENCY = re.compile(r"\[\$([^\]-]+)[^\]]*\]|([$€£¥₹])|\"([A-Z]{3}|[$€£¥₹])[ ]?\"")
-
-
-def shown(cell: Any) -> str:
-    """The text that a cell shows, by its value and its number format."""
-    value, format = cell.value, str(getattr(cell, "number_format", "") or "General")
-    if value is None:
-        return ""
-    if isinstance(value, datetime.datetime):
-        return value.date().isoformat()
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return " ".join(str(value).split())
-    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    first = format.split(";")[0]
-    is_percent = "%" in first
-    number = number * 100 if is_percent else number
-    bare = re.sub(r'\[[^\]]*\]|"[^"]*"|\\\\.|_.', "", first)
-    number = number.scaleb(-3 * len(_THOUSANDS.findall(bare)[0])) if _THOUSANDS.search(bare) else number
-    places = _DECIMALS.search(bare)
-    if places is not None and first != "General":
-        text = f"{round(number, len(places[1] or '')):,.{len(places[1] or '')}f}"
-    else:
-        text = f"{number.normalize():f}"
-    sign, text = ("-", text[1:]) if text.startswith("-") else ("", text)
-    currency = _CURRENCY.search(first)
-    named = next(filter(None, currency.groups()), "").strip() if currency else ""
-    if named:
-        text = f"{named} {text}" if named.isalpha() else f"{named}{text}"
-    behind = _LITERAL.search(first)
-    literal = behind[1].rstrip() if behind and behind[1].strip() != named else ""
-    return f"{sign}{text}{'%' if is_percent else literal}"

@@ -7,11 +7,17 @@ label,value           CSV, with commas, semicolons or tabs, if every line is
 """
 
 import csv
+import io
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
+
+from ..facts.dates import is_period
+from ..facts.figures import read_figure
+from ..facts.numerals import MAX_DIGITS
 
 MAX_LABEL = 300
 Row = tuple[str, list[str]]  # its place, its cells
@@ -42,6 +48,7 @@ _HEADS = re.compile(
     r"|amounts?|figures?|numbers?|)",
     re.IGNORECASE,
 )
+_UNITS_HEAD = re.compile(r"units?|currency|einheit(?:en)?|währung|unité|unidad|unità", re.IGNORECASE)
 _LABEL_HEADS = (
     "item",
     "label",
@@ -115,10 +122,16 @@ def _json(text: str) -> list[Line] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        data = json.loads(text, parse_float=str, parse_int=str)
+        data = json.loads(text, parse_float=plain_number, parse_int=str)
     except (ValueError, RecursionError):
         return None
     return list(lines_of_object(data)) if isinstance(data, dict) else None
+
+
+def plain_number(written: str) -> str:
+    """A number of JSON as people write it: 4.125e8 is 412500000."""
+    number = Decimal(written) if "e" in written.lower() else None
+    return written if number is None or abs(number.adjusted()) > MAX_DIGITS else f"{number:f}"
 
 
 def lines_of_object(data: Mapping[str, Any], above: str = "") -> Iterator[Line]:
@@ -158,13 +171,15 @@ def read_delimited(text: str, delimiter: str) -> list[Row]:
     csv.field_size_limit(
         sys.maxsize
     )  # of the process: a cell that is too long is told as a fact, whoever set it before
-    reader = csv.reader(text.split("\n"), delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
     rows = ((reader.line_num, [" ".join(cell.split()) for cell in row]) for row in reader)
     return [(f"line {number}", row) for number, row in rows if any(row)]
 
 
 def lines_of_rows(rows: Sequence[Row], locate: Locate | None = None) -> tuple[list[Line], list[tuple[str, str]]]:
     """A label in the first column with its value in the second; with more columns, a value a column, by its head.
+
+    A column that is headed "unit" has that of each row. Without a head, further columns have their numbers.
 
     locate  says where a cell is; None: where its row is
     """
@@ -176,20 +191,29 @@ def lines_of_rows(rows: Sequence[Row], locate: Locate | None = None) -> tuple[li
     width = max(len(cells) for _, cells in rows)
     first = rows[0][1]
     if (
-        width > 2
+        (width > 2 and not any(map(_is_amount, first[1:])))
         or all(_HEADS.fullmatch(cell) for cell in first)
         or (_HEADS.fullmatch(first[0]) and first[0].lower().rstrip("s") in _LABEL_HEADS)
     ):
         head, rows = first, rows[1:]
+    units = next((number for number, cell in enumerate(head) if number and _UNITS_HEAD.fullmatch(cell)), None)
     for place, cells in rows:
-        values = [(number, cell) for number, cell in enumerate(cells[1:], start=1) if cell]
+        values = [(number, cell) for number, cell in enumerate(cells[1:], start=1) if cell and number != units]
         label = cells[0] if cells else ""
         if not label or not values:
             if any(cells) and not (label and len(rows) > 1 and width > 2 and not values):
                 not_read.append((place, " | ".join(cells)))
             continue
         for number, value in values:
-            heading = head[number] if number < len(head) else ""
+            heading = head[number] if number < len(head) else "" if head or number == 1 else str(number)
             named = label if width == 2 or not heading or _HEADS.fullmatch(heading) else f"{label}, {heading}"
+            if units is not None and len(cells) > units and cells[units]:
+                named = f"{named} ({cells[units]})"
             lines.append(Line(locate(place, number) if locate else place, named, value))
     return lines, not_read
+
+
+def _is_amount(cell: str) -> bool:
+    """True for a figure that heads no column: 2024, Q3 2024 and "12 months" do."""
+    figure = None if is_period(cell) else read_figure(cell)
+    return figure is not None and figure.kind != "unknown" and not figure.unit

@@ -38,14 +38,17 @@ def records_of_rows(
     is_table  True if there has to be a head, unless the rows are labels with values
     Raises ValueError for a table whose first row is no head, or names a column twice, or not.
     """
+    titles = _titles(rows, labels, is_table)
+    rows = rows[len(titles) :]
+    not_read = [(place, " ".join(filter(None, cells))) for place, cells in titles]
     if is_table and rows and (len(rows) == 1 or not _is_pairs(rows, labels)):
         _check_head(path, rows)
         is_headed = True
     else:
         is_headed = len(rows) > 1 and _is_head(rows[0][1], labels)
     if not is_headed:
-        lines, not_read = lines_of_rows(rows, locate)
-        yield RawRecord("", tuple(lines), tuple(not_read))
+        lines, unread = lines_of_rows(rows, locate)
+        yield RawRecord("", tuple(lines), (*not_read, *unread))
         return
     head = rows[0][1]
     for place, cells in rows[1:]:
@@ -54,14 +57,24 @@ def records_of_rows(
             for number, (label, cell) in enumerate(zip(head, cells, strict=False))
             if label and cell
         ]
-        spare = [cell for cell in cells[len(head) :] if cell]
-        yield RawRecord(name_of(lines), tuple(lines), tuple((place, cell) for cell in spare))
+        spare = [cell for number, cell in enumerate(cells) if cell and not "".join(head[number : number + 1])]
+        not_read += [(place, cell) for cell in spare]
+        yield RawRecord(name_of(lines), tuple(lines), tuple(not_read))
+        not_read = []
+
+
+def _titles(rows: Sequence[Row], labels: frozenset[str], is_table: bool) -> Sequence[Row]:
+    """The rows of one cell above a head: the title of a table."""
+    count = next((number for number, (_, cells) in enumerate(rows) if sum(map(bool, cells)) > 1), 0)
+    return rows[:count] if count and (is_table or _is_head(rows[count][1], labels)) else ()
 
 
 def _is_head(cells: Sequence[str], labels: frozenset[str]) -> bool:
     """True if the first row names facts, a record a row below it."""
-    if len(cells) < 3 or any(read_figure(cell) is not None for cell in cells):
+    if len(cells) < 2 or any(read_figure(cell) is not None for cell in cells):
         return False
+    if len(cells) == 2:
+        return _NAMES_A_RECORD.fullmatch(cells[0].strip()) is not None and cells[1].casefold() in labels
     known = sum(cell.casefold() in labels for cell in cells)
     return _NAMES_A_RECORD.fullmatch(cells[0].strip()) is not None or known >= 2
 
