@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from ..data.facts.fact import Facts
 from ..data.facts.figure_matching import Record
 from ..data.facts.labels import named_periods
+from ..data.facts.phrasal import without_phrases
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
 from .names import Names, Phrases
 from .number_forms import NumberForms
@@ -229,7 +230,7 @@ class Rules:
             denied = denied.difference(inner)
         return Context(
             keys,
-            FALLING.search(sentence, window) is not None,
+            FALLING.search(without_phrases(sentence), window) is not None,
             can_start_figure(line, is_named=bool(names) and names[-1].end == len(sentence.rstrip())),
             beside,
             word[0],

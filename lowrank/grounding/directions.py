@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..data.facts.fact import Facts
+from ..data.facts.phrasal import particles_behind
 from .names import Name, Names
 from .words import words
 
@@ -39,7 +40,6 @@ _OPEN = re.compile(
     r"\b(?:expects?|will|would|may|might|could|should|plans?|next|looks for|board|sights|not|never|no|neither|each|none"
     r"|every|whether|if|unless)\b"
 )
-_PHRASAL = re.compile(r"\b(?:add|adds|added|adding|make|makes|made|set|sets|sums?|drawn?|lays|laid) \w*$")  # "added up"
 _EARLIER = words("prior previous preceding earlier last past former before ago")
 _DIFFERENCE = re.compile(r"(\w+) - (\w+)")
 _CHANGE = re.compile(r"100 \* \((\w+) / (\w+) - 1\)")
@@ -94,7 +94,7 @@ class Directions:
                 return denied
         against = self._against(sign, is_compared=of.compares)
         denied = denied | against if denied else against
-        return denied - {"up", "down"} if _PHRASAL.search(low) else denied
+        return denied - particles_behind(low)
 
     def _against(self, sign: int, *, is_compared: bool) -> frozenset[str]:
         """The words that say the other sign; of none, those that say either."""

@@ -179,7 +179,8 @@ TENS = [
 ]  # fmt: skip
 SPOKEN = {word: number for number, word in enumerate(ONES)} | {word: 10 * n for n, word in enumerate(TENS, start=2)}
 
-NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
+HALVES = {"½": Decimal("0.5"), "¼": Decimal("0.25"), "¾": Decimal("0.75")}
+NUMBER = r"(?:\d{1,3}[ ]?)?[½¼¾]|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
 SPOKEN_FIRST = rf"(?:{'|'.join(sorted(SPOKEN, key=len, reverse=True))})"
 SPOKEN_WORD = rf"(?:{SPOKEN_FIRST}|hundred|and(?=[ ]{SPOKEN_FIRST})|point)"
 FIGURE = re.compile(
@@ -222,7 +223,8 @@ GOES_ON = re.compile(  # words behind a name that make it the name of something 
 )
 
 _NO_DIRECTION = re.compile(
-    r"(?:\b(?:add|adds|added|made?|makes|set|sums?|drawn?) up|\b(?:lays|laid) down|\byear ahead)$"
+    r"(?:\b(?:add|adds|added|made?|makes|set|sums?|drawn?) up|\byear ahead"
+    r"|\b(?:lays?|laid|set|sets|noted) (?:it |them )?down)$"
 )
 
 
@@ -316,7 +318,7 @@ def _quantities(text: str) -> list[Quantity]:
         end, exponent, unit = match.end(), 0, "count"
         value: Decimal | None
         if match["number"]:
-            value = Decimal(match["number"].replace(",", ""))
+            value = _written(match["number"])
             place = int(value.as_tuple().exponent)
         else:
             value, place = _spoken(match["spoken"])
@@ -393,6 +395,13 @@ def _quantities(text: str) -> list[Quantity]:
     return sorted(found)
 
 
+def _written(number: str) -> Decimal:
+    """The value of "1,204.5", "½" and "2½"."""
+    if (half := HALVES.get(number[-1])) is not None:
+        return Decimal(number[:-1].strip() or 0) + half
+    return Decimal(number.replace(",", ""))
+
+
 def _spoken(words: str) -> tuple[Decimal, int]:
     """Value and place of the last digit of "four hundred and twelve point five"."""
     whole, decimals, behind_point = 0, "", False
@@ -430,7 +439,12 @@ def _sentence(kind: str, facts: dict[str, Quantity], labels: dict[str, str], tex
             limit = quantities[1].start if len(quantities) > 1 else len(text)
             key = next((name[2] for name in names if quantity.end <= name[0] and name[1] <= limit), None)
         key = _of_period(key, labels, text, before, quantity)
-        falling = bool(set(re.findall(r"[a-z]+", text[before : quantity.start].lower())) & DOWN)
+        spoken = [
+            word[0]
+            for word in re.finditer(r"[a-z]+", text[before : quantity.start].lower())
+            if not _NO_DIRECTION.search(text[before : before + word.end()].lower())
+        ]
+        falling = not DOWN.isdisjoint(spoken)
         stating = [fact for fact, of in facts.items() if _states(quantity, of, fact, falling)]
         verdicts += "r" if key in stating else "l" if stating else "w"
         right.update([key] if key is not None and key in stating else [])

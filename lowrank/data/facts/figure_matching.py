@@ -26,10 +26,13 @@ from .figures import read_figure, read_figures
 from .formula import ARITHMETIC, parse
 from .labels import named_periods
 from .numerals import Convention, convention_of, read_as
+from .phrasal import without_phrases
 from .units import UNITS_OF, units_of_label
 
 FALLING = re.compile(
-    r"\b(?:fell|fall|down|declin|decreas|drop|lower|loss|below|short|negative|shr[aiu]nk)", re.IGNORECASE
+    r"\b(?:fell|fall(?:s|en|ing)?|down(?:wards?)?|declin\w*|decreas\w*|drop(?:s|ped|ping)?|lower(?:s|ed|ing)?|loss(?:es)?|below"
+    r"|short(?:fall)?|negative(?:ly)?|shr[aiu]nk\w*)\b",
+    re.IGNORECASE,
 )
 LOSS = re.compile(
     r"\b(?P<word>loss|deficit|shortfall|negative|minus)(?:es)?"
@@ -106,7 +109,7 @@ def signs_of(figure: Figure, before: str, after: str) -> tuple[int, ...]:
         return (-1,)
     if figure.text.startswith("+"):
         return (1,)
-    return (1, -1) if FALLING.search(before) else (1,)
+    return (1, -1) if FALLING.search(without_phrases(before)) else (1,)
 
 
 class Sentences:

@@ -156,6 +156,16 @@ def test_a_direction_that_fits_passes() -> None:
         assert passes(FACTS, text), text
 
 
+def test_a_particle_that_states_no_direction_is_none() -> None:
+    kept = dict(FACTS, headroom=make_fact("headroom", "ratio", "0.16", "limit - leverage"))
+    for text in ("The agreement lays down the limit.", "It is what we set down.", "They noted the headroom down."):
+        assert passes(kept, text), text
+    assert not passes(kept, "Headroom went down.") and not passes(kept, "It was written down by us.")
+    # and behind one a negative figure keeps its sign
+    assert not passes(FACTS, "The agreement lays down headroom of 0.16x.")
+    assert passes(FACTS, "Headroom is down to 0.16x.")
+
+
 def test_of_a_change_over_time_another_thing_may_be_ahead() -> None:
     over_time = {
         "revenue": make_fact("revenue", "usd_m", "90"),

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from second_reader import NAMES, read
 
+from lowrank.data.documents.reading import read_facts
+from lowrank.data.facts.figure_matching import Record
+
 SENTENCES = Path(__file__).with_name("labelled_sentences.txt")
 
 
@@ -36,3 +39,21 @@ def test_the_reader_says_what_a_person_said(kind: str) -> None:
         if of == kind and read(kind, record, sentence) != (figures, directions)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("record", "text", "verdicts"),
+    [
+        ("share: ½", "The share is ½.", "r"),
+        ("share: ½", "The share is 0.5.", "r"),
+        ("share: ½", "The share is 1½.", "w"),
+        ("share: ½", "It is ½.", "l"),
+        ("rate: 2½%", "The rate is 2.5%, 2½%.", "rl"),
+        ("rate: 2½%", "The rate is ½%.", "w"),
+    ],
+)
+def test_both_readers_know_a_half(record: str, text: str, verdicts: str) -> None:
+    facts = read_facts(record, {})
+    assert [fact.is_figure for fact in facts.values()] == [True]
+    assert read("", record, text)[0] == verdicts
+    assert [bool(claim.keys) for claim in Record(facts).claims(text)] == [verdict != "w" for verdict in verdicts]
