@@ -70,7 +70,7 @@ def read_fact_file(path: Path, fields: Mapping[str, Field], *, is_table: bool = 
     for a table without a head of its own names.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: {'must be a file, is a folder' if path.is_dir() else 'no such file'}")
     with path.open("rb") as file:
         begins = file.read(4)
     if begins == b"PK\x03\x04" or path.suffix.lower() in (".xlsx", ".xlsm"):

@@ -35,8 +35,9 @@ FALLING = re.compile(
     re.IGNORECASE,
 )
 LOSS = re.compile(
-    r"\b(?P<word>loss|deficit|shortfall|negative|minus)(?:es)?"
-    r"(?:[ \u00a0](?:of|was|were|is|at|to|by|came|amounted|reached|about|around|an?))*[ \u00a0:]*$",
+    r"\b(?P<word>los[st]|deficit|shortfall|negative|minus|verlust|fehlbetrag|perte|pérdida|perda|perdita)(?:es|e|s)?"
+    r"(?:[ \u00a0](?:of|was|were|is|at|to|by|came|amounted|reached|about|around|an?|von|war|betrug|beträgt|de|est"
+    r"|fue|di))*[ \u00a0:]*$",
     re.IGNORECASE,
 )
 # What stands before a parenthesis that means a minus: a verb, a colon, a cell of a table, the beginning of a line.
@@ -262,7 +263,7 @@ class Record:
             return False
         if figure.unit and figure.unit not in stated.units:
             return False
-        if loss and loss.lower() in stated.label.lower():
+        if loss and loss.lower().removesuffix("t") in stated.label.lower():  # "lost" of a loss
             signs = (-1, 1)
         return is_equal(figure, signs, stated.value)
 

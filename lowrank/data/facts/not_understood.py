@@ -57,7 +57,7 @@ def strange_before(text: str, start: int, earliest: int) -> tuple[int, str]:
     if start <= earliest:
         return start, ""
     before = text[start - 1]
-    if before.isalnum() and text[start].isalnum():
+    if before.isalnum() and text[start].isalnum() and is_joined(before):
         letters = _LETTERS_BEFORE.search(text, earliest, start)
         assert letters is not None, "it matches nothing, too"
         return letters.start(), IN_A_WORD

@@ -114,3 +114,8 @@ def test_a_workbook_tells_what_it_leaves_out(tmp_path: Path) -> None:
         "Aldane!B2: a formula that was never computed: open the file in a spreadsheet program and save it",
         "sheet 'Notes' has no label with a value, and is not read",
     )
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be a file, is a folder"):
+        read_fact_file(tmp_path, FIELDS)
