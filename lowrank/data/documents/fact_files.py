@@ -19,7 +19,7 @@ from typing import Any
 
 from ..workbook import NotAWorkbookError, merged_cells, open_workbook, uncomputed_cells
 from .cell_format import shown
-from .fact_lines import lines_of, lines_of_object, plain_number, read_cells, read_delimited
+from .fact_lines import LABEL_HEADS, UNIT_KEYS, lines_of, lines_of_object, plain_number, read_cells, read_delimited
 from .fact_tables import RawRecord, name_of, records_of_rows
 from .kind import Field
 
@@ -114,6 +114,7 @@ def decode(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         return data.decode("utf-8"), ()
     except UnicodeDecodeError as error:
+        data = data.removeprefix(b"\xef\xbb\xbf")  # a mark before what is no UTF-8
         return data.decode("cp1252", errors="replace"), (f"is not UTF-8 (byte {error.start}): read as Windows-1252",)
 
 
@@ -147,7 +148,21 @@ def _objects(path: Path, text: str) -> list[Mapping[str, Any]] | None:
     rows = data if isinstance(data, list) else [data]
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path}: must be a JSON object, or a list of them, got {type(data).__name__}")
+    try:
+        rows = [labelled] if (labelled := _labelled(rows)) is not None else rows
+    except _TwiceError as error:
+        raise ValueError(f"{path}: each label must stand once, got {str(error)!r} twice") from None
     return [row["facts"] if isinstance(row.get("facts"), dict) else row for row in rows]
+
+
+def _labelled(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The object that a list of labels with values is, `[{"label": "cash", "value": "$5"}]`; None for another list."""
+    label = next((key for key in rows[0] if key.lower() in LABEL_HEADS), None)
+    if label is None or not all(
+        label in row and "value" in row and set(row) <= {label, "value", *UNIT_KEYS} for row in rows
+    ):
+        return None
+    return _object([(str(row[label]), {key: row[key] for key in row if key != label}) for row in rows])
 
 
 class _TwiceError(Exception):

@@ -41,7 +41,7 @@ _EQUATED = re.compile(
     rf"{_BULLET}\**(?P<label>[^\s=*|][^=\n*|]{{0,{MAX_LABEL - 1}}}?)"
     r"\**[ \t\u00a0]*=\**[ \t\u00a0]*(?P<value>\S.*?)[ \t\u00a0]*$"
 )
-_RULE = re.compile(r"\|?[ ]*:?-{2,}:?[ ]*(?:\|[ ]*:?-{2,}:?[ ]*)*\|?")
+_RULE = re.compile(r"(?=.*(?:--|:))\|?[ ]*:?-+:?[ ]*(?:\|[ ]*:?-+:?[ ]*)*\|?")
 _MEANINGLESS = re.compile(r"[ \t\u00a0]*(?:#.*|[-=_*]{3,}|```\w*|[^:：=|]*[:：])?[ \t\u00a0]*")
 _HEADS = re.compile(
     r"(?:items?|labels?|facts?|fields?|names?|keys?|metrics?|measures?|concepts?|line items?|description|values?"
@@ -49,7 +49,8 @@ _HEADS = re.compile(
     re.IGNORECASE,
 )
 _UNITS_HEAD = re.compile(r"units?|currency|einheit(?:en)?|währung|unité|unidad|unità", re.IGNORECASE)
-_LABEL_HEADS = (
+UNIT_KEYS = ("currency", "scale", "unit")  # beside a "value" of JSON
+LABEL_HEADS = (
     "item",
     "label",
     "fact",
@@ -135,10 +136,18 @@ def plain_number(written: str) -> str:
 
 
 def lines_of_object(data: Mapping[str, Any], above: str = "") -> Iterator[Line]:
-    """The labels of a JSON object (numbers as they are written); of objects and lists in it, with the label above."""
+    """The labels of a JSON object (numbers as they are written); of objects and lists in it, with the label above.
+
+    {"value": 412.5, "unit": "USD m"} is a value with its unit.
+    """
     for key, value in data.items():
         label = f"{above}, {_spaced(key)}" if above else _spaced(key)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "value" in value and set(value) <= {"value", *UNIT_KEYS}:
+            unit = " ".join(str(value[name]) for name in UNIT_KEYS if value.get(name))
+            if value["value"] is not None and str(value["value"]).strip():
+                named = f"{label} ({unit})" if unit else label
+                yield Line(label, named, " ".join(str(value["value"]).split()))
+        elif isinstance(value, Mapping):
             yield from lines_of_object(value, label)
         elif isinstance(value, list):
             yield from lines_of_object({str(place): item for place, item in enumerate(value, start=1)}, label)
@@ -193,7 +202,7 @@ def lines_of_rows(rows: Sequence[Row], locate: Locate | None = None) -> tuple[li
     if (
         (width > 2 and not any(map(_is_amount, first[1:])))
         or all(_HEADS.fullmatch(cell) for cell in first)
-        or (_HEADS.fullmatch(first[0]) and first[0].lower().rstrip("s") in _LABEL_HEADS)
+        or (_HEADS.fullmatch(first[0]) and first[0].lower().rstrip("s") in LABEL_HEADS)
     ):
         head, rows = first, rows[1:]
     units = next((number for number, cell in enumerate(head) if number and _UNITS_HEAD.fullmatch(cell)), None)

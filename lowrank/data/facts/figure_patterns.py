@@ -19,7 +19,7 @@ GLUED_SCALES = {"T": "tausend", "t": "tausend", "k": "k", "K": "k", "M": "m", "m
     ("Md", "Mds", "md"), "mrd"
 )
 GLUED_SCALE = re.compile(
-    r"(?:Mds?|[TkKMm])(?=[€£$]|(?P<code>[A-Z]{3})\b)|(?:md|[tm])(?=kr\b)|Mds?(?= (?:€|EUR\b|d'euros))"
+    r"(?:Mds?|[TkKMm])(?=[€£$]|(?P<code>[A-Z]{3})\b)|(?:[mM]d|[tmTM])(?=kr\b)|Mds?(?= (?:€|EUR\b|d'euros))"
 )
 SCALE_BEFORE_SIGN = re.compile(r"(?<![^\W_])(?:Mds?|[TkKMm])$")
 GLUED_CODE = re.compile(r"(?<![^\W_])[TkKMm](?P<code>[A-Z]{3})$")

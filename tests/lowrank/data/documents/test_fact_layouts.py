@@ -119,3 +119,31 @@ def test_a_workbook_tells_what_it_leaves_out(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be a file, is a folder"):
         read_fact_file(tmp_path, FIELDS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"label": "sales", "value": "$5"}, {"label": "yield", "value": "6%"}]',
+        '{"facts": [{"metric": "sales", "value": 5, "unit": "USD"}, {"metric": "yield", "value": 6, "unit": "%"}]}',
+        '{"sales": {"value": 5, "currency": "USD"}, "yield": {"value": 6, "unit": "%"}, "cash": {"value": null}}',
+    ],
+)
+def test_labels_with_values_may_be_objects(text: str, tmp_path: Path) -> None:
+    found = prints(written(tmp_path, "a.json", text))
+    assert {label: print.replace("USD ", "$") for label, print in found.items()} == {"sales": "$5", "yield": "6%"}
+
+
+def test_a_label_that_stands_twice_in_a_list_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="each label must stand once, got 'sales' twice"):
+        written(tmp_path, "a.json", '[{"label": "sales", "value": "$5"}, {"label": "sales", "value": "$6"}]')
+
+
+def test_a_rule_of_a_table_may_be_of_one_dash(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.md", "| item | value | note |\n|:-|-:|:-:|\n| sales | $5 | new |\n| yield | - | - |\n")
+    assert prints(file) == {"sales": "$5", "sales, note": "new", "yield": "-", "yield, note": "-"}
+
+
+def test_a_mark_before_windows_1252_is_none_of_its_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfcompany;sales;yield\nM\xfcller;5;6%\n")
+    assert prints(read_fact_file(tmp_path / "a.csv", FIELDS))["company"] == "Müller"

@@ -72,6 +72,7 @@ from lowrank.data.facts.numerals import Convention, convention_of
         ("5 MSEK", "SEK", "5000000"),
         ("MSEK 5", "SEK", "5000000"),
         ("412 mkr", "SEK", "412000000"),
+        ("-38,9 Mkr", "SEK", "-38900000"),
         ("€5T", "EUR", "5000000000000"),
         ("5 млн руб.", "RUB", "5000000"),
         ("412 тыс. руб.", "RUB", "412000"),
