@@ -25,7 +25,7 @@ SCALE_BEFORE_SIGN = re.compile(r"(?<![^\W_])(?:Mds?|[TkKMm])$")
 GLUED_CODE = re.compile(r"(?<![^\W_])[TkKMm](?P<code>[A-Z]{3})$")
 OF = re.compile(r"d'|d[eio] |of ", re.IGNORECASE)  # "millions d'euros", "milhões de reais"
 SPELLED_UNITS = frozenset({"employees", "employee", "people", "shares", "staff", "ftes"})
-_VAGUE = "half an?|couple of|several|few|hundreds of|tens of|dozens of"
+_VAGUE = "half(?: an?)?|(?:quarters?|thirds?) of an?|couple of|several|few|hundreds of|tens of|dozens of"
 
 
 @cache

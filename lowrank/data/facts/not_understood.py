@@ -48,6 +48,7 @@ ACRONYMS = _words(
 )
 _UNKNOWN_SCALE = re.compile(r"(?:\w+illi(?:on|ard)s?|tril|trils|bils|mils)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+(?:[ ]?CO[2₂](?:-?eq?)?)?")
+_GOES_ON = re.compile(r"[\d_'$]|[.-]\w")  # "Q3", "p.a.", "on-site"
 _REST_OF_WORD = re.compile(r"[^\W_][\w.]*\w|[^\W_]")
 _LETTERS_BEFORE = re.compile(r"[^\W_]*$")
 
@@ -108,19 +109,20 @@ def _one_too_many(text: str, end: int) -> str | None:
 def strange_word(text: str, end: int) -> str:
     """The word behind a figure and a space that would be its scale, currency or unit, but is not known; "" for none."""
     match = _WORD.match(text, end + 1) if text[end : end + 1] == " " else None
-    if match is None or text[match.end() : match.end() + 1] in ("_", "'", "$") or text[match.end() :][:1].isdigit():
-        return ""
-    if re.match(r"[.-]\w", text[match.end() :]):  # "p.a.", "on-site"
+    if match is None or _GOES_ON.match(text, match.end()):
         return ""
     word = match[0]
-    line = text[text.rfind("\n", 0, end) + 1 :].partition("\n")[0]
-    return word if _is_unit_like(word, is_shouted=line.isupper()) else ""
+    if not _is_unit_like(word):
+        return ""
+    line_end = text.find("\n", end)
+    line = text[text.rfind("\n", 0, end) + 1 : line_end if line_end >= 0 else len(text)]
+    return "" if len(word) > 3 and line.isupper() else word  # a heading in capitals
 
 
-def _is_unit_like(word: str, *, is_shouted: bool) -> bool:
+def _is_unit_like(word: str) -> bool:
     low = word.lower()
     if low in EVERYDAY or word.upper() in ACRONYMS or not is_joined(word[0]):
         return False
     if _UNKNOWN_SCALE.fullmatch(word) or "co2" in low or "co₂" in low:
         return True
-    return len(word) <= 3 or (len(word) <= 5 and word.isupper() and not is_shouted)
+    return len(word) <= 3 or (len(word) <= 5 and word.isupper())

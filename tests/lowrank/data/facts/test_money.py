@@ -122,7 +122,8 @@ def test_an_amount_reads_as(text: str, kind: str | None, value: str) -> None:
     "text",
     [
         "$412.5 million million", "412 T", "$5 EUR", "412e6", "3.41x10^6", "412°C x", "412nd", "x412", "4²",
-        "several million", "a couple of million", "half a billion", "412 hundred", "1.2.3", "$5%", "₿5 USD", "¤5",
+        "several million", "a couple of million", "half a billion", "two and a half million",
+        "a half million", "three quarters of a million",  "412 hundred", "1.2.3", "$5%", "₿5 USD", "¤5",
     ],
 )  # fmt: skip
 def test_what_is_not_understood_says_so(text: str) -> None:
