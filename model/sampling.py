@@ -10,6 +10,8 @@ from typing import Protocol, TypedDict
 import torch
 from torch import Tensor
 
+from .draws import Draws
+
 HEAD = 256  # tokens of a row that are sorted at first
 
 
@@ -37,7 +39,7 @@ class Sampling:
     min_p                a token stays if it has at least min_p times the likeliest one's; 0 is off (arXiv 2407.01082)
     seed                 of the draws: one for all rows, or one a row
 
-    Each row draws from a generator of its own, on the CPU: it draws what it would draw alone, on any device.
+    Each row has numbers of its own (`draws`): it draws what it would draw alone, on any device.
     Raises ValueError for a value out of range.
     """
 
@@ -107,7 +109,7 @@ class Sampler:
             if len(values) != len(prompts):
                 raise ValueError(f"{name}: one a row, got {len(values)} for {len(prompts)} rows")
         self.sampling = sampling
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.draws = [Draws(seed, prompt) for seed, prompt in zip(seeds, prompts, strict=True)]
         self.constraints = constraints or [None] * len(prompts)
         self.never = torch.tensor(never, dtype=torch.int64, device=device) if never else None
         self.row_tokens = [torch.tensor(sorted(set(prompt)), device=device) for prompt in prompts]
@@ -154,17 +156,18 @@ class Sampler:
         return chosen
 
     def _draw(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
-        """A token for each of some rows, by their own generators;  float32 [rows, V] -> int64 [rows]"""
+        """A token for each of some rows, by their own numbers;  float32 [rows, V] -> int64 [rows]"""
         if self.sampling.temperature == 0:
             return logits.argmax(-1)
-        uniform = [torch.rand(1, generator=self.generators[row], dtype=torch.float64) for row in rows]
-        return draw(logits, self.sampling, torch.cat(uniform).to(logits.device))
+        uniform = torch.tensor([self.draws[row].next() for row in rows], dtype=torch.float64)
+        return draw(logits, self.sampling, uniform.to(logits.device))
 
     def take(self, tokens: Sequence[int | None]) -> None:
         """Every row continues with its token; None for one that has ended."""
         for row, token in enumerate(tokens):
             if token is None:
                 continue
+            self.draws[row].take(token)
             constraint = self.constraints[row]
             if constraint is not None:
                 constraint.take(token)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lowrank.model.draws import Draws
 from lowrank.model.sampling import HEAD, Sampler, Sampling, draw
 
 CPU = torch.device("cpu")
@@ -117,12 +118,8 @@ def test_what_stays_is_what_stays_in_transformers(options: dict[str, float]) -> 
     order = expected.argsort(-1, descending=True)
     for seed in range(40):
         sampler = Sampler(Sampling(**{"temperature": 1.0, **options}, seed=range(seed, seed + 6)), held.tolist(), CPU)
-        at = torch.cat(
-            [
-                torch.rand(1, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
-                for s in range(seed, seed + 6)
-            ]
-        )
+        numbers = [Draws(s, row).next() for s, row in zip(range(seed, seed + 6), held.tolist(), strict=True)]
+        at = torch.tensor(numbers, dtype=torch.float64)
         place = torch.searchsorted(upto, at[:, None], right=True)
         assert sampler.choose(logits, [False] * 6).tolist() == order.gather(-1, place).squeeze(-1).tolist()
 
