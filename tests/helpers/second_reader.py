@@ -533,6 +533,7 @@ def _directions(
             following = [name for name in names if name[0] >= match.end()]
             figure = next((q.start for q in quantities if q.start >= match.end()), len(text))
             near = following and following[0][0] - match.end() < 12 and following[0][0] < figure
+            near = near and ":" not in text[match.end() : following[0][0]]  # "Debt over average: limit: 2.80 x"
             polarity = objects.get(following[0][2] or "") if near else None
             if polarity is not None:
                 judged += "+" if positive == ((word in ABOVE) == (polarity > 0)) else "-"
