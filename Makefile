@@ -82,7 +82,7 @@ test-python:
 	set -e; for python in $(PYTHONS); do \
 		place="build/$$($$python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')"; \
 		$$python -m venv "$$place"; \
-		"$$place/bin/pip" install --quiet --disable-pip-version-check -c build/constraints-python.txt '.[test,oracles]'; \
+		"$$place/bin/pip" install --quiet --disable-pip-version-check -c build/constraints-python.txt '.[test,oracles,tokenizers]'; \
 		"$$place/bin/python" -VV; \
 		"$$place/bin/python" -m pytest -q $(PYTEST_FLAGS) tests/kernels tests/model; \
 		"$$place/bin/lowrank" quickstart --out "$$place/quickstart"; \

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from ..data.facts.fact import Facts
-from ..data.facts.figure_matching import Record
+from ..data.facts.figure_matching import LOSS, Record, is_stated_behind
 from ..data.facts.labels import named_periods
 from ..data.facts.phrasal import without_phrases
 from .directions import BEHIND, DOWN, FALLING, IN_FRONT, UP, Directions
@@ -30,11 +30,10 @@ from .words import (
     CURRENCIES,
     KNOWN_UNITS,
     OF_PER,
-    PLAIN_UNITS,
     QUANTITIES,
     SCALES,
     SHORT_SCALES,
-    SPELLED,
+    SPELLED_BEFORE,
     TIME_WORDS,
     UNITS,
     can_stand_behind,
@@ -44,6 +43,7 @@ from .words import (
     is_unit_like,
     is_word,
     spaced,
+    units_behind_spelled,
 )
 
 _LINE_START = re.compile(r"[ \t]*(?:#+[ \t]+)?")
@@ -210,16 +210,20 @@ class Rules:
         names = self.names.find(sentence)
         window = max(mark - start, 0)
         keys = self.names.about(sentence, names, window, line[start:])
+        if (loss := LOSS.search(sentence)) is not None:
+            keys = tuple(key for key in keys if self._is_stated_behind(loss["word"], key))
         word = _WORD_AT_END.search(line, max(mark, 0))
         assert word is not None, "it matches nothing, too"
         beside = mark >= 0 and _BESIDE_FIGURE.fullmatch(line, mark) is not None
         before = line[: word.start()].rstrip(" \u00a0\u202f-")
         counted = _WORD_AT_END.search(before)
-        spelled = counted is not None and counted[0].lower() in SPELLED and before != line[: word.start()]
+        spelled = SPELLED_BEFORE.search(before) is not None and before != line[: word.start()]
         denied = self._denied(self.directions.denied_in(sentence, names), keys)
         units = NONE
-        if beside or spelled:  # "3 percent", "three percent"
-            units = KNOWN_UNITS - (self._units_of(last_keys) if beside else PLAIN_UNITS)
+        if beside:  # "3 percent"
+            units = KNOWN_UNITS - self._units_of(last_keys)
+        elif spelled:  # "three percent"
+            units = units_behind_spelled()
         elif counted is not None and counted[0].lower() == "per":
             units = OF_PER
         low = fold(line)
@@ -253,6 +257,10 @@ class Rules:
             _LINE_START.fullmatch(line) is not None,
             line[-1:] in (".", ";", "!", "?"),
         )
+
+    def _is_stated_behind(self, loss: str, key: str) -> bool:
+        fact = self.facts[key]
+        return not fact.is_figure or is_stated_behind(loss, fact.number, fact.label)
 
     def _blank(self, line: str) -> str:
         """A line with the record's texts blanked out: same length."""

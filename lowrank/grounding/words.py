@@ -5,8 +5,11 @@ All are in lower case. Scales and units that are not listed are told by their fo
 
 import re
 import unicodedata
+from functools import cache
 
+from ..data.facts.figures import read_figures
 from ..data.facts.not_understood import SHORT_WORDS
+from ..data.facts.units import ADJECTIVES, BASIS_POINTS, MULTIPLE, PERCENT, UNITS_OF
 
 
 def words(listed: str) -> frozenset[str]:
@@ -36,7 +39,7 @@ QUANTITIES = SCALES | words(
 # Words that must not stand alone, and that many others begin with: "ten" of "tenor", "aud" of "audit".
 BEGINNINGS = frozenset({"ten", "grow", "score", "aud"})
 BEFORE_FIGURE = frozenset(" \t\u00a0\u202f(*_|\"'“‘[:=~≈—/")  # what may stand right before a figure
-SMALL_NUMBERS = words("one two three four five six seven eight nine a an half several")
+SMALL_NUMBERS = words("zero one two three four five six seven eight nine a an half several")
 SPELLED = SMALL_NUMBERS - {"a", "an", "half", "several"}
 # What may stand behind a spelled number, "three days", and what may not: "three b" is three billion.
 PLAIN_UNITS = frozenset({"times"}) | {
@@ -44,6 +47,9 @@ PLAIN_UNITS = frozenset({"times"}) | {
 }
 SHORT_SCALES = words("k m b t bn mn tn mm cr")
 OF_PER = words("cent cents mil mille")  # "five per cent": only the forms of a figure have it
+SPELLED_BEFORE = re.compile(
+    rf"(?:^|[^\w-])(?:{'|'.join(sorted(SPELLED))})(?:[ \u00a0-](?:{'|'.join(ADJECTIVES)}))*$", re.IGNORECASE
+)
 KNOWN_UNITS = frozenset(word for word in SCALES | CURRENCIES | UNITS if len(word) > 2)
 TIME_WORDS = words(
     "in for during by until till since from to through of year fiscal fy end ended ending quarter half q1 q2 q3 "
@@ -67,6 +73,14 @@ ACCOUNTS = re.compile(
     r"|spending|expenditure|exposure|benchmark|index|provisions?|reserves?|budget|forecast|guidance|ebitda|ebit|eps|nav)\b"
 )
 COUPLING = re.compile(r"[ \u00a0]*(?:,?[ \u00a0]*(?:and|or)|&|/)[ \u00a0]+(?:(?:the|its|our)[ \u00a0]+)?")
+
+
+@cache
+def units_behind_spelled() -> frozenset[str]:
+    """Words that make a figure of a spelled number before them, as the reader has it: "two shares", not "two days"."""
+    known = (*UNITS_OF, *PERCENT, *BASIS_POINTS, *MULTIPLE)
+    counted = {word for word in known if word.isalpha() and read_figures(f"two {word}")}
+    return (KNOWN_UNITS - PLAIN_UNITS) | counted
 
 
 def is_unit_like(word: str) -> bool:

@@ -122,6 +122,10 @@ DOWN = {
     "lagged", "trailed", "negative", "loss", "short", "underperformed", "reduced",
 }  # fmt: skip
 COMPARED = {"ahead", "led", "beat", "front", "outperformed", "behind", "lagged", "trailed", "underperformed"}
+# "A price puts risk in front" says of no figure that it is ahead.
+_IS_IN_FRONT = re.compile(
+    r"(?:\b(?:is|was|are|were|be|came|comes|finished|ended|stayed|stays|remains)|[\d%)]|cent) in $"
+)
 ABOVE, BELOW = {"above", "over", "exceeding"}, {"below", "under"}
 UNJUDGED = re.compile(
     r"\b(?:expects?|will|would|may|might|could|should|plans?|next|looks for|board|sights|not|never|no|neither|each|none"
@@ -528,6 +532,8 @@ def _directions(
         if any(match.start() in span for span in covered) or any(q.start <= match.start() < q.end for q in quantities):
             continue
         if _NO_DIRECTION.search(text[: match.end()].lower()):
+            continue
+        if word == "front" and not _IS_IN_FRONT.search(text[: match.start()].lower()):
             continue
         if word in ABOVE | BELOW:
             following = [name for name in names if name[0] >= match.end()]

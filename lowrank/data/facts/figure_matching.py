@@ -113,6 +113,16 @@ def signs_of(figure: Figure, before: str, after: str) -> tuple[int, ...]:
     return (1, -1) if FALLING.search(without_phrases(before)) else (1,)
 
 
+def is_stated_behind(loss: str, value: Decimal, label: str) -> bool:
+    """True if a figure without a sign states a value behind the word of a loss: a negative one, or one so labelled."""
+    return value < 0 or names_loss(loss, label)
+
+
+def names_loss(loss: str, label: str) -> bool:
+    """True for the label of a loss, "net loss" behind "lost" too: its value is stated by its own sign."""
+    return loss.lower().removesuffix("t") in label.lower()
+
+
 class Sentences:
     """Where the sentences of a text begin and end; no figure ends one ("412,5 Mio. EUR")."""
 
@@ -263,7 +273,7 @@ class Record:
             return False
         if figure.unit and figure.unit not in stated.units:
             return False
-        if loss and loss.lower().removesuffix("t") in stated.label.lower():  # "lost" of a loss
+        if loss and names_loss(loss, stated.label):
             signs = (-1, 1)
         return is_equal(figure, signs, stated.value)
 

@@ -116,7 +116,7 @@ _LABEL_UNITS = {
     ),
 }  # fmt: skip
 _LABEL_UNITS_OF = dict(UNITS_OF) | {word: unit for unit, words in _LABEL_UNITS.items() for word in words}
-_ADJECTIVES = (
+ADJECTIVES = (
     "full-time", "part-time", "full time", "new", "ordinary", "common", "issued", "outstanding", "preferred",
     "calendar", "business", "working", "trading", "consecutive", "more", "further", "additional", "average", "million",
 )  # fmt: skip
@@ -169,7 +169,7 @@ def _is_spaced(letter: str) -> bool:
 _SCALE_LEXICON = Lexicon(SCALES)
 _UNIT_LEXICON = Lexicon(UNITS_OF)
 _LABEL_LEXICON = Lexicon(_LABEL_UNITS_OF)
-_ADJECTIVE_LEXICON = Lexicon(_ADJECTIVES)
+_ADJECTIVE_LEXICON = Lexicon(ADJECTIVES)
 _WORD_START = re.compile(r"(?<!\w)\w")
 
 # Behind a space these mean other things more often than a unit: "5 min", but "412 share prices".
