@@ -11,6 +11,7 @@ from lowrank.data.documents.kinds import KINDS
 from lowrank.data.documents.names import NAMES
 from lowrank.data.documents.reading import read_facts
 from lowrank.data.facts.fact import Facts, make_fact
+from lowrank.data.facts.figure_matching import Record
 from lowrank.grounding.automaton import Rules
 from lowrank.grounding.names import Names, phrases_of
 from lowrank.grounding.states import START, State
@@ -266,6 +267,11 @@ MISLEADING = [
 @pytest.mark.parametrize(("facts", "text", "right"), MISLEADING)
 def test_records_made_to_mislead(facts: str, text: str, right: bool) -> None:
     assert passes(record(facts), text) is right
+
+
+def test_what_passes_is_right_by_the_checker() -> None:
+    checker = Record(FACTS)
+    assert [text for text in RIGHT if checker.wrong(text)] == []
 
 
 def test_what_passes_is_right_by_the_second_reader() -> None:
