@@ -17,6 +17,7 @@ from ..data.facts.written_forms import Form, written_forms
 
 USUAL_SIGNS = 2  # of a currency, those that CLDR's table has first: "$" and "US$", not "$US"
 
+_TINY = re.compile(r"(?<![\d.,])0[.,]00\d")  # in a scale that is far too large for it: "0.0000000006 trillion"
 _NUMBER = re.compile(r"\d(?:[\d.,'’ \u00a0\u202f]*\d)?")
 
 
@@ -35,8 +36,10 @@ class NumberForms:
 
     def texts(self, key: str, *, falling: bool) -> frozenset[str]:
         """The forms of a fact; those of a negative one without its sign too, if `falling`."""
-        plain = {text for form in self.of[key] for text in form.texts()}
         fact = self.facts[key]
+        plain = {text for form in self.of[key] for text in form.texts()}
+        if not _TINY.search(fact.print):
+            plain = {text for text in plain if not _TINY.search(text)}
         if fact.number >= 0:
             return frozenset({*plain, fact.print})
         negative = {signed for text in plain for signed in _negative(text)} | {fact.print}

@@ -121,7 +121,9 @@ DOWN = {
     "drop", "down", "lower", "weaker", "slower", "contracted", "declined", "decline", "worse", "behind",
     "lagged", "trailed", "negative", "loss", "short", "underperformed", "reduced",
 }  # fmt: skip
-COMPARED = {"ahead", "led", "beat", "front", "outperformed", "behind", "lagged", "trailed", "underperformed"}
+COMPARED = {
+    "ahead", "led", "beat", "front", "outperformed", "exceeds", "behind", "lagged", "trailed", "underperformed",
+}  # fmt: skip
 # "A price puts risk in front" says of no figure that it is ahead.
 _IS_IN_FRONT = re.compile(
     r"(?:\b(?:is|was|are|were|be|came|comes|finished|ended|stayed|stays|remains)|[\d%)]|cent) in $"
@@ -532,6 +534,8 @@ def _directions(
         if any(match.start() in span for span in covered) or any(q.start <= match.start() < q.end for q in quantities):
             continue
         if _NO_DIRECTION.search(text[: match.end()].lower()):
+            continue
+        if text[: match.start()].lower().endswith("go-"):  # "the go-ahead"
             continue
         if word == "front" and not _IS_IN_FRONT.search(text[: match.start()].lower()):
             continue
