@@ -11,7 +11,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from .. import machine, rows
 from ..timing import paired_ratio, summarize
 from .decode_step import FORMAT, random_model
 from .random_hat import wear_random_hat
-from .sides import RANK, SHAPES
+from .sides import RANK, SHAPES, where
 
 BATCHES = {"tiny": (2, 32), "167m": (2, 512)}
 WARM, STEPS = 2, 10  # of each side; WARM are not counted
@@ -88,9 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     row: rows.Row = {"bench": "exact", "shape": args.shape, "format": FORMAT, "dtype": "fp32", "rank": RANK}
     row |= {"batch": tokens.shape[0], "length": tokens.shape[1]}
     row |= {name: vars(summarize(times)) for name, times in taken.items()} | {"exact_over_fast": vars(ratio)}
-    row |= {"machine": machine.name(torch.device("cpu")), "threads": threads, "load": vars(load)}
-    row |= {"versions": machine.versions(["torch"]), "commit": machine.commit()}
-    row["date"] = datetime.now(UTC).isoformat(timespec="seconds")
+    row |= where(threads, load, ["torch"]) | {"load": vars(load)}
     exact, fast = (summarize(taken[name]).ms for name in ("exact", "fast"))
     interval = f"{ratio.low:.2f} to {ratio.high:.2f}"
     print(

@@ -13,7 +13,6 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from lowrank.grounding.vocabulary import Vocabulary
 from lowrank.model.tokenizer import Tokenizer
 
 from .. import machine, rows
+from .sides import where
 
 DOCUMENTS, SEED = 50, 7
 
@@ -100,9 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     row |= {"texts": len(found), "tokens": len(every), "refused": sum(text.refused for text in found)}
     row |= {"ms_a_token": sum(every) / len(every), "ms_median": every[len(every) // 2], "ms_longest": every[-1]}
     row |= {"ms_by_text": [by_text[0], by_text[len(by_text) // 2], by_text[-1]], "tables_s": tables}
-    row |= {"machine": machine.name(torch.device("cpu")), "threads": threads, "load": vars(load)}
-    row |= {"versions": machine.versions(["torch"]), "commit": machine.commit()}
-    row["date"] = datetime.now(UTC).isoformat(timespec="seconds")
+    row |= where(threads, load, ["torch"]) | {"load": vars(load)}
     print(
         f"{row['ms_a_token']:.3f} ms a token (median {row['ms_median']:.3f}, longest {row['ms_longest']:.1f}; "
         f"by text {by_text[0]:.3f} to {by_text[-1]:.3f}): {len(every):,} tokens of {len(found)} texts, "

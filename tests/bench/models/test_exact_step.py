@@ -1,27 +1,18 @@
 """The bench of exact numerics, on the CPU at a tiny size: a row, a wrong loss. No time is looked at."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from lowrank.bench.models import exact_step
 from lowrank.bench.models.exact_step import main
 from lowrank.kernels.cpu import library
 
-pytestmark = pytest.mark.skipif(bool(library.unavailable_reason()), reason=library.unavailable_reason())
-
-
-@pytest.fixture(autouse=True)
-def cores() -> Iterator[None]:
-    """The bench pins its process: that is taken back."""
-    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    yield
-    os.sched_setaffinity(0, before)
-    torch.set_num_threads(threads)
+pytestmark = [
+    pytest.mark.skipif(bool(library.unavailable_reason()), reason=library.unavailable_reason()),
+    pytest.mark.usefixtures("cores"),
+]
 
 
 def test_a_row(tmp_path: Path) -> None:

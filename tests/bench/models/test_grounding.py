@@ -1,8 +1,6 @@
 """The bench of grounded decoding's constraint, on the embedded tokenizer: a row. No time is looked at."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,7 @@ from lowrank.data.documents.document import make_documents
 from lowrank.grounding.vocabulary import Vocabulary
 from lowrank.model.tokenizer import Tokenizer
 
-
-@pytest.fixture(autouse=True)
-def cores() -> Iterator[None]:
-    """The bench pins its process: that is taken back."""
-    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
-    yield
-    os.sched_setaffinity(0, before)
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("cores")
 
 
 def test_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
